@@ -1,0 +1,1 @@
+"""Market tables, importers, checker and simulator."""

@@ -1,0 +1,50 @@
+"""Packaging: the rooms at the top level install as ``onesearch.*``, so that nothing called ``trainers`` lands in a user's environment."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOMS = ("tokenization_sid", "modeling_onesearch", "trainers", "model_cards")
+rooms = [package for room in ROOMS for package in (room, *(f"{room}.{sub}" for sub in find_packages(room)))]
+
+TRAIN = ["trl>=1.16,<1.17", "peft>=0.21,<1"]
+EVALUATION = ["bm25s>=0.3,<1", "PyStemmer>=3,<4", "ir-measures>=0.4,<1"]
+PLOTS = ["matplotlib>=3.9,<4"]
+TEST = ["pytest>=8", "hypothesis>=6", "ruff>=0.15"]
+
+setup(
+    name="onesearch",
+    version="0.1.0",
+    description="Open generative search: one model turns a query and a user's history into the Semantic IDs of items, under a trie.",
+    long_description=Path("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["onesearch", "onesearch.*"]) + [f"onesearch.{package}" for package in rooms],
+    package_dir={"onesearch": "onesearch", **{f"onesearch.{package}": package.replace(".", "/") for package in rooms}},
+    package_data={"onesearch": ["py.typed"], "onesearch.trainers": ["recipes/*.yaml"], "onesearch.model_cards": ["*.md"]},
+    install_requires=[
+        "torch>=2.6",
+        "transformers>=5.23,<6",
+        "tokenizers>=0.23.1,<0.24",
+        "accelerate>=1.10.1,<2",
+        "datasets>=4.7,<6",
+        "safetensors>=0.8,<1",
+        "sentence-transformers>=6.2,<7",
+        "faiss-cpu>=1.13,<2",
+        "pyahocorasick>=2.1,<3",
+        "scikit-learn>=1.5,<2",
+        "numpy>=2",
+        "pyarrow>=21",
+        "PyYAML>=6",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "train": TRAIN,
+        "evaluation": EVALUATION,
+        "plots": PLOTS,
+        "test": TEST,
+        "all": TRAIN + EVALUATION + PLOTS + TEST,
+    },
+    entry_points={"console_scripts": ["onesearch = onesearch.cli:main"]},
+)
