@@ -1,0 +1,48 @@
+"""The text of an item, as encoders, BM25 and prompts read it: the same everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .market import ATTRIBUTE_TYPES, Market
+
+DEFAULT_TEXT_FIELDS = ("title", "brand", "categories", "attributes")
+"""Fields that make up an item's text unless ``market.info["text_fields"]`` says otherwise."""
+
+_PLAIN = ("title", "brand", "seller")
+
+
+def item_texts(market: Market, fields: Sequence[str] | None = None) -> list[str]:
+    """One text per item: the named fields in order, blanks and repeated values left out, joined by a space.
+
+    Args:
+        fields: of ``title``, ``brand``, ``seller``, ``categories``, ``attributes`` (all 18 types) or a single attribute type;
+            default: ``market.info["text_fields"]``, else `DEFAULT_TEXT_FIELDS`.
+    """
+    fields = tuple(fields or market.info.get("text_fields") or DEFAULT_TEXT_FIELDS)
+    parts = [_field_values(market, field) for field in fields]
+    return [_join(values) for values in zip(*parts)] if len(market.items) else []
+
+
+def _field_values(market: Market, field: str) -> list[list[str]]:
+    column = market.items.data.column
+    if field in _PLAIN:
+        return [[value] if value else [] for value in column(field).to_pylist()]
+    if field == "categories":
+        return [list(values or ()) for values in column("categories").to_pylist()]
+    if field == "attributes":
+        return [[value for values in row.values() for value in values] for row in column("attributes").to_pylist()]
+    if field in ATTRIBUTE_TYPES:
+        return [list(row[field]) for row in column("attributes").to_pylist()]
+    allowed = (*_PLAIN, "categories", "attributes", *ATTRIBUTE_TYPES)
+    raise ValueError(f"text field {field!r} is unknown; allowed are {', '.join(allowed)}")
+
+
+def _join(groups: Sequence[Sequence[str]]) -> str:
+    seen: dict[str, None] = {}
+    for group in groups:
+        for value in group:
+            value = value.strip()
+            if value:
+                seen.setdefault(value)
+    return " ".join(seen)
