@@ -118,7 +118,7 @@ class Market:
         folder = Path(folder)
         with atomic_folder(folder) as temporary:
             for name in TABLES:
-                getattr(self, name).to_parquet(temporary / f"{name}.parquet")
+                pq.write_table(getattr(self, name).with_format("arrow")[:], temporary / f"{name}.parquet")
             write_json(temporary / "market.json", {**self.info, "rows": {name: len(getattr(self, name)) for name in TABLES}})
         return folder
 
