@@ -1,1 +1,1 @@
-
+"""Model cards with measured results, and publishing."""

@@ -1,1 +1,1 @@
-
+"""What the checkpoints are made of."""

@@ -1,1 +1,63 @@
+"""OneSearch: open generative search.
 
+A query and a user's history go in, one model emits the Semantic IDs of items under a trie, and they come back as items. Importing this
+package registers the model with transformers' Auto classes and imports neither torch nor transformers until a class is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from .registration import register_auto_classes
+
+__version__ = "0.1.0"
+
+_MODULE_OF = {
+    "Hit": "onesearch.modeling_onesearch.generation_onesearch",
+    "Market": "onesearch.data.market",
+    "OneSearchConfig": "onesearch.modeling_onesearch.configuration_onesearch",
+    "OneSearchForConditionalGeneration": "onesearch.modeling_onesearch.modeling_onesearch",
+    "OneSearchModel": "onesearch.modeling_onesearch.modeling_onesearch",
+    "RQOPQ": "onesearch.tokenization_sid.quantizers.rq_opq",
+    "RQOPQConfig": "onesearch.tokenization_sid.quantizers.rq_opq",
+    "Request": "onesearch.data.requests",
+    "RunFolder": "onesearch.files",
+    "Searcher": "onesearch.serving.searcher",
+    "SidIndex": "onesearch.modeling_onesearch.generation_onesearch",
+    "SidSFTConfig": "onesearch.trainers.sft_config",
+    "SidSFTTrainer": "onesearch.trainers.sft_trainer",
+    "SidTokenizer": "onesearch.tokenization_sid.tokenization_sid",
+    "SidTrie": "onesearch.modeling_onesearch.generation_onesearch",
+    "TrieLogitsProcessor": "onesearch.modeling_onesearch.generation_onesearch",
+    "evaluate": "onesearch.evaluation.evaluator",
+}
+
+if TYPE_CHECKING:
+    from .data.market import Market
+    from .data.requests import Request
+    from .evaluation.evaluator import evaluate
+    from .files import RunFolder
+    from .modeling_onesearch.configuration_onesearch import OneSearchConfig
+    from .modeling_onesearch.generation_onesearch import Hit, SidIndex, SidTrie, TrieLogitsProcessor
+    from .modeling_onesearch.modeling_onesearch import OneSearchForConditionalGeneration, OneSearchModel
+    from .serving.searcher import Searcher
+    from .tokenization_sid.quantizers.rq_opq import RQOPQ, RQOPQConfig
+    from .tokenization_sid.tokenization_sid import SidTokenizer
+    from .trainers.sft_config import SidSFTConfig
+    from .trainers.sft_trainer import SidSFTTrainer
+
+__all__ = [*sorted(_MODULE_OF), "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULE_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+register_auto_classes()

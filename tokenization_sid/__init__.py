@@ -1,1 +1,1 @@
-
+"""From catalogue text to Semantic IDs: embeddings, keywords, quantizers, codes and the tokenizer."""

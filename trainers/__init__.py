@@ -1,1 +1,1 @@
-
+"""Examples, collators and trainers on TRL and Accelerate."""

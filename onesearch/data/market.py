@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -93,7 +94,7 @@ class Market:
     ) -> Market:
         """Build the tables from dictionaries; absent optional columns are filled, unknown columns raise."""
         rows = {"items": items, "users": users, "sessions": sessions, "relevance": relevance}
-        tables = {name: Dataset(table_from_rows(name, list(part))) for name, part in rows.items()}
+        tables = {name: as_dataset(table_from_rows(name, list(part))) for name, part in rows.items()}
         return cls(**tables, info=dict(info or {}))
 
     @classmethod
@@ -106,11 +107,13 @@ class Market:
         """
         folder = Path(folder)
         tables = {}
-        for name, features in TABLES.items():
+        for name in TABLES:
             path = folder / f"{name}.parquet"
             if not path.is_file():
-                raise FileNotFoundError(f"{path} does not exist; a market folder holds {', '.join(TABLES)} as parquet and market.json")
-            tables[name] = Dataset(conform(name, pq.read_table(path, memory_map=True), origin=str(path)))
+                raise FileNotFoundError(
+                    f"{path} does not exist; a market folder holds {', '.join(TABLES)} as parquet and market.json"
+                )
+            tables[name] = as_dataset(conform(name, pq.read_table(path, memory_map=True), origin=str(path)))
         return cls(**tables, info=read_json(folder / "market.json"))
 
     def save(self, folder: str | Path) -> Path:
@@ -121,6 +124,11 @@ class Market:
                 pq.write_table(getattr(self, name).with_format("arrow")[:], temporary / f"{name}.parquet")
             write_json(temporary / "market.json", {**self.info, "rows": {name: len(getattr(self, name)) for name in TABLES}})
         return folder
+
+
+def as_dataset(table: pa.Table) -> Dataset:
+    """Wrap a table without hashing its contents, which takes a second per million rows."""
+    return Dataset(table, fingerprint=uuid4().hex)
 
 
 def arrow_schema(name: str) -> pa.Schema:
@@ -140,7 +148,9 @@ def table_from_rows(name: str, rows: list[Mapping[str, Any]]) -> pa.Table:
     try:
         return pa.table(columns, schema=arrow_schema(name))
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise ValueError(f"{name}: a value does not fit the declared types ({error}); see onesearch.data.market.TABLES") from error
+        raise ValueError(
+            f"{name}: a value does not fit the declared types ({error}); see onesearch.data.market.TABLES"
+        ) from error
 
 
 def conform(name: str, table: pa.Table, origin: str) -> pa.Table:
@@ -156,7 +166,9 @@ def conform(name: str, table: pa.Table, origin: str) -> pa.Table:
             try:
                 filled.append(values if values.type == column.type else values.cast(column.type))
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-                raise ValueError(f"{origin}: column {column.name!r} is {values.type}, expected {column.type} ({error})") from error
+                raise ValueError(
+                    f"{origin}: column {column.name!r} is {values.type}, expected {column.type} ({error})"
+                ) from error
         else:
             empty = _filled(None, TABLES[name][column.name])
             filled.append(pa.array([empty] * len(table), type=column.type))

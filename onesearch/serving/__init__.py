@@ -1,1 +1,1 @@
-
+"""Searching with a finished checkpoint."""

@@ -1,0 +1,70 @@
+"""Configuration of OneSearch: a BART configuration plus the layout of the Semantic IDs in the vocabulary.
+
+Travels to the Hub with the weights: imports nothing of this package.
+"""
+
+from __future__ import annotations
+
+from huggingface_hub.dataclasses import strict
+from transformers import BartConfig
+
+
+@strict
+class OneSearchConfig(BartConfig):
+    r"""Sizes of an encoder-decoder that emits Semantic IDs (SIDs).
+
+    All fields of [`~transformers.BartConfig`] hold; these are added or differ:
+
+    Args:
+        sid_widths (`list[int]`):
+            Number of codes of each level, first level first. The paper's are `[4096, 1024, 512, 256, 256]`
+            (OneSearch, arXiv 2509.03236, KHQE); small catalogues need far smaller ones.
+        sid_offset (`int`):
+            Vocabulary id of code 0 of level 0. Levels follow each other without gaps, so code `c` of level `l` has the id
+            `sid_offset + sum(sid_widths[:l]) + c`.
+        sid_digest (`str`, *optional*):
+            Digest of the codebooks that the SIDs come from. An item index of another digest is refused.
+        forced_eos_token_id:
+            `None` here (BART: 2): a SID has a fixed length, nothing is forced after it.
+
+    Example:
+
+    ```python
+    >>> from onesearch import OneSearchConfig
+
+    >>> config = OneSearchConfig(vocab_size=1000, sid_widths=[256, 128, 64, 64, 64], sid_offset=424)
+    >>> config.sid_slice(1)
+    (680, 808)
+
+    ```"""
+
+    model_type = "onesearch"
+
+    sid_widths: list[int] | tuple[int, ...] = ()
+    sid_offset: int = 0
+    sid_digest: str | None = None
+    forced_eos_token_id: int | list[int] | None = None
+
+    def __post_init__(self, **kwargs):
+        self.sid_widths = [int(width) for width in self.sid_widths]
+        if any(width < 1 for width in self.sid_widths):
+            raise ValueError(f"sid_widths={self.sid_widths}: every level needs at least one code")
+        if self.sid_offset < 0 or self.sid_offset + sum(self.sid_widths) > self.vocab_size:
+            raise ValueError(
+                f"sid_offset={self.sid_offset} and sid_widths={self.sid_widths} need a vocabulary of at least "
+                f"{self.sid_offset + sum(self.sid_widths)} tokens, vocab_size is {self.vocab_size}; pass vocab_size=len(tokenizer)"
+            )
+        super().__post_init__(**kwargs)
+
+    @property
+    def sid_levels(self) -> int:
+        """Number of codes in one SID."""
+        return len(self.sid_widths)
+
+    def sid_slice(self, level: int) -> tuple[int, int]:
+        """First vocabulary id of `level`, and the one past its last."""
+        start = self.sid_offset + sum(self.sid_widths[:level])
+        return start, start + self.sid_widths[level]
+
+
+__all__ = ["OneSearchConfig"]

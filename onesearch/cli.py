@@ -1,0 +1,350 @@
+"""The `onesearch` command: one strict parser, one function per command. Work starts after every flag has been understood."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from onesearch.files import RunFolder, read_json
+
+FAILED, REFUSED = 1, 2
+"""Exit codes: the work found problems; the input was refused."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code. A refused input prints one line, not a traceback."""
+    options = build_parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.INFO if options.verbose else logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
+    )
+    logging.getLogger("onesearch").setLevel(logging.INFO)
+    try:
+        return options.command(options) or 0
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        if options.traceback:
+            raise
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        print(f"onesearch: {message}", file=sys.stderr)
+        return REFUSED
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = _StrictParser(prog="onesearch", description="Open generative search.")
+    parser.add_argument("--verbose", action="store_true", help="log what every library does")
+    parser.add_argument("--traceback", action="store_true", help="show where an error came from")
+    commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND", parser_class=_StrictParser)
+    _add_demo(commands)
+    _add_run(commands)
+    _add_data(commands)
+    _add_sids(commands)
+    _add_train(commands)
+    _add_evaluate(commands)
+    _add_search(commands)
+    _add_info(commands)
+    return parser
+
+
+class _StrictParser(argparse.ArgumentParser):
+    """No guessing of abbreviated flags, on any level."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        kwargs["allow_abbrev"] = False
+        super().__init__(*args, **kwargs)
+
+
+def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int | None], text: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=text)
+    parser.set_defaults(command=run)
+    return parser
+
+
+def _run_folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, help="folder of the run")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} must be at least 1")
+    return value
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    return tuple(_positive(part) for part in text.split(","))
+
+
+def _opq(text: str) -> tuple[int, int]:
+    parts, _, codes = text.partition("x")
+    return int(parts), int(codes or 0)
+
+
+# demo and run
+
+
+def _add_demo(commands: Any) -> None:
+    parser = _command(commands, "demo", _demo, "simulate a market, train on it, evaluate beside baselines and search")
+    parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="folder of the run (default: %(default)s)")
+    parser.add_argument("--resume", action="store_true", help="continue a stopped demo")
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from onesearch.recipe import load_recipe
+
+    _go("demo", load_recipe("demo"), options)
+    run = RunFolder(options.run)
+    _print_oracle(run)
+    _print_example(run)
+
+
+def _add_run(commands: Any) -> None:
+    parser = _command(commands, "run", _run, "go the whole road of a recipe in one folder")
+    parser.add_argument("--recipe", required=True, help="name of a shipped recipe, or a .yaml file")
+    parser.add_argument("--run", type=Path, help="folder of the run (default: runs/RECIPE)")
+    parser.add_argument("--source", help="where the recipe's importer reads from, instead of the recipe's own")
+    parser.add_argument("--resume", action="store_true", help="continue a stopped run")
+
+
+def _run(options: argparse.Namespace) -> None:
+    from dataclasses import replace
+
+    from onesearch.recipe import load_recipe
+
+    recipe = load_recipe(options.recipe)
+    if options.source is not None:
+        recipe = replace(recipe, market=replace(recipe.market, source=options.source))
+    options.run = options.run or Path("runs") / recipe.name
+    _go(recipe.name, recipe, options)
+
+
+def _go(name: str, recipe: Any, options: argparse.Namespace) -> None:
+    from onesearch.road import run_recipe
+
+    report = run_recipe(recipe, RunFolder(options.run), resume=options.resume)
+    print(f"\n{name}: {options.run}\n\n{report.to_table()}")
+
+
+def _print_oracle(run: RunFolder) -> None:
+    oracle = read_json(run.market / "market.json").get("oracle", {}).get("purchase", {}).get("HR@10")
+    measured = read_json(run.evaluation / "metrics.json")["retrievers"]["onesearch"]["targets"]["purchase"]["item"]["HR@10"][
+        "value"
+    ]
+    if oracle:
+        print(
+            f"purchase HR@10 {measured:.3f}; the best any model could reach is {oracle:.3f}; share of it: {100 * measured / oracle:.0f} %"
+        )
+
+
+def _print_example(run: RunFolder) -> None:
+    from onesearch.data.market import Market
+    from onesearch.data.requests import build_requests
+    from onesearch.serving.searcher import Searcher
+
+    market = Market.load(run.market)
+    request = next(request for request in reversed(build_requests(market, "test")) if request.history and request.purchased)
+    titles = dict(zip(market.items.data.column("item_id").to_pylist(), market.items.data.column("title").to_pylist()))
+    print(f'\nsearch: "{request.query}", after {len(request.history)} items, the last: {titles[request.history[-1]]}')
+    searcher = Searcher.from_pretrained(run.checkpoint)
+    for rank, hit in enumerate(searcher.search(request.query, request.history, top_k=5), start=1):
+        bought = "  ← was bought" if hit.item_id in request.purchased else ""
+        print(f"{rank}. {hit.score:6.2f}  {searcher.tokenizer.sid_string(hit.sid)}  {titles[hit.item_id]}{bought}")
+
+
+# data
+
+
+def _add_data(commands: Any) -> None:
+    parser = commands.add_parser("data", help="import, simulate and check market tables", description="Market tables.")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=_StrictParser)
+    check = _command(actions, "check", _check, "name every problem of a market folder; exit code 1 if there is one")
+    check.add_argument("folder", type=Path)
+    check.add_argument("--limit", type=_positive, default=20, help="rows shown per kind of problem (default: %(default)s)")
+    simulate = _command(actions, "simulate", _simulate, "simulate a marketplace")
+    simulate.add_argument("folder", type=Path, help="market folder to write")
+    simulate.add_argument("--items", type=_positive, default=2000)
+    simulate.add_argument("--users", type=_positive)
+    simulate.add_argument("--sessions", type=_positive)
+    simulate.add_argument("--seed", type=int, default=0)
+    for name, source in (
+        ("kuaisearch", "folder or Hub dataset id with the published files"),
+        ("amazon", "folder with items.jsonl and sequences.jsonl"),
+        ("chorus", "folder with products.jsonl.gz and the rated queries"),
+        ("tables", "folder with items (and users, sessions, relevance) as .parquet, .jsonl or .csv"),
+    ):
+        importer = _command(actions, name, _import, f"import {name}: {source}")
+        importer.add_argument("source", help=source)
+        importer.add_argument("folder", type=Path, help="market folder to write")
+        importer.add_argument(
+            "--bad-rows", choices=("raise", "drop"), default="raise", help="what to do with rows that do not fit"
+        )
+
+
+def _check(options: argparse.Namespace) -> int:
+    from onesearch.data.checking import check_market, report
+
+    problems = check_market(options.folder)
+    print(report(problems, options.limit))
+    return FAILED if problems else 0
+
+
+def _simulate(options: argparse.Namespace) -> None:
+    from onesearch.data.simulator import SimulatorConfig, simulate
+
+    config = SimulatorConfig(items=options.items, users=options.users, sessions=options.sessions, seed=options.seed)
+    _print_market(simulate(config, options.folder), options.folder)
+
+
+def _import(options: argparse.Namespace) -> None:
+    from onesearch.recipe import MarketPlan
+    from onesearch.road import make_market
+
+    plan = MarketPlan(options.action, options.source, {"bad_rows": options.bad_rows})
+    _print_market(make_market(plan, options.folder), options.folder)
+
+
+def _print_market(market: Any, folder: Path) -> None:
+    counts = ", ".join(f"{len(getattr(market, name)):,} {name}" for name in ("items", "users", "sessions"))
+    print(f"{folder}: {counts}, {len(market.relevance):,} judgements")
+    for key in ("dropped", "oracle"):
+        if market.info.get(key):
+            print(f"{key}: {market.info[key]}")
+
+
+# sids, train, evaluate, search, info
+
+
+def _add_sids(commands: Any) -> None:
+    parser = commands.add_parser("sids", help="embeddings, codebooks and Semantic IDs of a run", description="Semantic IDs.")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=_StrictParser)
+    build = _command(actions, "build", _build_sids, "embed items and queries, train codebooks, encode the catalogue")
+    _run_folder(build)
+    build.add_argument("--encoder", help="a sentence-transformers model by name or folder (default: train a static one)")
+    build.add_argument(
+        "--levels", type=_widths, help="codes per residual level, for instance 256,128,64 (default: by catalogue size)"
+    )
+    build.add_argument("--opq", type=_opq, help="sub-codes x codes each, for instance 2x64; 0x0 for none")
+    build.add_argument("--no-keywords", action="store_true", help="leave core keywords out of the embeddings")
+    build.add_argument("--seed", type=int, default=0)
+
+
+def _build_sids(options: argparse.Namespace) -> None:
+    from onesearch.data.market import Market
+    from onesearch.recipe import Recipe
+    from onesearch.road import make_sids
+    from onesearch.tokenization_sid.embeddings import embed_market
+    from onesearch.tokenization_sid.quantizers.rq_opq import RQOPQConfig, suggest_widths
+    from onesearch.tokenization_sid.text_encoder import TextEncoderConfig
+
+    run = RunFolder(options.run)
+    market = Market.load(run.require("market", "onesearch data"))
+    suggested = suggest_widths(len(market.items))
+    codes = RQOPQConfig(options.levels or suggested.levels, options.opq or suggested.opq, seed=options.seed)
+    encoder = TextEncoderConfig(model=options.encoder, seed=options.seed)
+    if not (run.embeddings / "embeddings.json").exists() or options.encoder:
+        embed_market(run, encoder)
+    make_sids(Recipe(run.root.name, encoder=encoder, codes=codes, keywords=not options.no_keywords), run)
+    print("\n".join(f"{key}: {value}" for key, value in read_json(run.sids / "diagnostics.json").items()))
+
+
+def _add_train(commands: Any) -> None:
+    parser = _command(commands, "train", _train, "train on a run's market and SIDs; works under torchrun as it is")
+    _run_folder(parser)
+    parser.add_argument("--recipe", default="default", help="recipe whose `training` part is used (default: %(default)s)")
+    parser.add_argument("--epochs", type=float, help="instead of the recipe's")
+    parser.add_argument("--batch-size", type=_positive, help="per process, instead of the recipe's")
+    parser.add_argument("--learning-rate", type=float, help="instead of the recipe's")
+    parser.add_argument("--report-to", help="a tracker that transformers knows")
+    parser.add_argument("--resume", action="store_true", help="go on from the last saved state")
+
+
+def _train(options: argparse.Namespace) -> None:
+    from dataclasses import replace
+
+    from onesearch.recipe import load_recipe
+    from onesearch.trainers.train import train_run
+
+    plan = load_recipe(options.recipe).training
+    given = {
+        "num_train_epochs": options.epochs,
+        "per_device_train_batch_size": options.batch_size,
+        "learning_rate": options.learning_rate,
+        "report_to": options.report_to,
+    }
+    plan = replace(plan, arguments={**plan.arguments, **{key: value for key, value in given.items() if value is not None}})
+    train_run(RunFolder(options.run), plan, resume=options.resume)
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = _command(commands, "evaluate", _evaluate, "measure a run's checkpoint beside the baselines")
+    _run_folder(parser)
+    parser.add_argument("--split", choices=("validation", "test"), default="test")
+    parser.add_argument("--sample", type=_positive, help="so many requests, drawn with seed 0 (default: all)")
+    parser.add_argument("--beams", type=_positive, default=50, help="beams of the search (default: %(default)s)")
+    parser.add_argument("--no-baselines", action="store_true", help="the checkpoint alone")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from onesearch.recipe import EvaluationPlan
+    from onesearch.road import evaluate_run
+
+    plan = EvaluationPlan(split=options.split, sample=options.sample, num_beams=options.beams)
+    print(evaluate_run(RunFolder(options.run), plan, baselines=not options.no_baselines).to_table())
+
+
+def _add_search(commands: Any) -> None:
+    parser = _command(commands, "search", _search, "search with a checkpoint")
+    parser.add_argument("checkpoint", type=Path, help="checkpoint folder, or a run that has one")
+    parser.add_argument("query")
+    parser.add_argument("--history", nargs="*", default=[], metavar="ITEM", help="item ids, oldest first")
+    parser.add_argument("--top-k", type=_positive, default=10)
+    parser.add_argument("--beams", type=_positive, default=50)
+
+
+def _search(options: argparse.Namespace) -> None:
+    from onesearch.serving.searcher import Searcher
+
+    searcher = Searcher.from_pretrained(_checkpoint(options.checkpoint))
+    for rank, hit in enumerate(searcher.search(options.query, options.history, options.top_k, options.beams), start=1):
+        print(f"{rank}\t{hit.item_id}\t{searcher.tokenizer.sid_string(hit.sid)}\t{hit.score:.4f}")
+
+
+def _add_info(commands: Any) -> None:
+    parser = _command(commands, "info", _info, "what a run folder or checkpoint holds, and which versions are installed")
+    parser.add_argument("folder", type=Path, nargs="?", help="run folder or checkpoint")
+
+
+def _info(options: argparse.Namespace) -> None:
+    from importlib.metadata import version
+
+    names = ("onesearch", "torch", "transformers", "trl", "datasets", "tokenizers", "faiss-cpu")
+    print("\n".join(f"{name} {version(name)}" for name in names))
+    if options.folder is None:
+        return
+    from onesearch.modeling_onesearch.generation_onesearch import SID_INDEX_NAME, SidIndex
+
+    checkpoint = _checkpoint(options.folder)
+    index = SidIndex.load(checkpoint / SID_INDEX_NAME)
+    config = read_json(checkpoint / "config.json")
+    print(f"\n{checkpoint}: {config['model_type']}, {len(index):,} items, {len(index.trie):,} SIDs of widths {index.widths}")
+    print(
+        f"d_model {config['d_model']}, {config['encoder_layers']} + {config['decoder_layers']} layers, codebooks {index.digest[:12]}…"
+    )
+
+
+def _checkpoint(folder: Path) -> Path:
+    run = RunFolder(folder)
+    if run.checkpoint.is_dir():
+        return run.checkpoint
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(
+            f"{folder} holds no checkpoint (no config.json); train one with `onesearch train` or `onesearch run`"
+        )
+    return folder
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""Items as arrays: leaf category, attribute words, price, popularity and launch. `item_rows.py` makes tables of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .config import SimulatorConfig
+from .visits import EPOCH, Visits
+from .vocabulary import WORD_TYPES, Vocabulary
+from .words import MARKETING, PRICE_WORDS
+
+_PRESENCE = {"function": 0.75, "material": 0.75, "pattern": 0.4, "season": 0.35, "modifier": 0.5, "scene": 0.35}
+"""Share of items that have an attribute of the type; colour, style and brand are always there."""
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Items as arrays of shape (items,) unless said otherwise. -1 stands for an absent attribute.
+
+    Args:
+        leaves: leaf category of each item.
+        order, offsets: ``order[offsets[leaf] : offsets[leaf + 1]]`` are the items of a leaf; (items,) and (leaves + 1,).
+        words: word number per type of `WORD_TYPES`, (types, items).
+        audiences: numbers in `AUDIENCES`.
+        price_z: log price in standard deviations within the leaf.
+        prices: in the market's currency.
+        log_popularity: latent; Zipf within the leaf, mean 0.
+        launches: first second at which the item is available.
+        brand_weights: Zipf-like share of each brand in each leaf, (leaves, brands).
+        extras: numbers of the remaining attributes by name, from ``series`` to ``serial`` (the number in the model's name).
+    """
+
+    leaves: np.ndarray
+    order: np.ndarray
+    offsets: np.ndarray
+    words: np.ndarray
+    audiences: np.ndarray
+    price_z: np.ndarray
+    prices: np.ndarray
+    log_popularity: np.ndarray
+    launches: np.ndarray
+    brand_weights: np.ndarray
+    extras: dict[str, np.ndarray]
+
+    def items_of(self, leaf: int) -> np.ndarray:
+        """Item numbers of one leaf category."""
+        return self.order[self.offsets[leaf] : self.offsets[leaf + 1]]
+
+
+def build_catalogue(config: SimulatorConfig, vocabulary: Vocabulary, visits: Visits) -> Catalogue:
+    """Draw all items."""
+    rng = config.stream("catalogue")
+    leaves = _draw_leaves(rng, config)
+    order = np.argsort(leaves, kind="stable").astype(np.int32)
+    offsets = np.searchsorted(leaves[order], np.arange(config.leaves + 1))
+    brand_weights = _brand_weights(rng, config, vocabulary)
+    words = _draw_words(rng, vocabulary, leaves, brand_weights)
+    brands = words[WORD_TYPES.index("brand")] - vocabulary.spans["brand"][0]
+    price_z, prices = _draw_prices(rng, vocabulary, leaves, brands)
+    return Catalogue(
+        leaves=leaves,
+        order=order,
+        offsets=offsets,
+        words=words,
+        audiences=_draw_audiences(rng, vocabulary, leaves),
+        price_z=price_z,
+        prices=prices,
+        log_popularity=_draw_popularity(rng, config, order, offsets),
+        launches=_draw_launches(rng, config, visits.test_start),
+        brand_weights=brand_weights,
+        extras=_draw_extras(rng, vocabulary, brands, price_z),
+    )
+
+
+def sample_rows(rng: np.random.Generator, weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """One column number per entry of `rows`, drawn with the probabilities of that row of `weights`."""
+    cumulative = np.cumsum(weights, axis=1, dtype=np.float64)
+    cumulative /= cumulative[:, -1:]
+    flat = (cumulative + np.arange(len(weights))[:, None]).ravel()
+    drawn = np.searchsorted(flat, rows + rng.random(len(rows)), side="right")
+    return np.clip(drawn - rows * weights.shape[1], 0, weights.shape[1] - 1).astype(np.int32)
+
+
+def _draw_leaves(rng: np.random.Generator, config: SimulatorConfig) -> np.ndarray:
+    """Sizes fall slowly from the largest leaf to the smallest; every leaf gets at least four items."""
+    weights = rng.permutation((np.arange(config.leaves) + 3.0) ** -0.25)
+    leaves = np.repeat(np.arange(config.leaves, dtype=np.int32), 4)
+    drawn = rng.choice(config.leaves, config.items - len(leaves), p=weights / weights.sum())
+    return rng.permutation(np.concatenate([leaves, drawn.astype(np.int32)]))
+
+
+def _brand_weights(rng: np.random.Generator, config: SimulatorConfig, vocabulary: Vocabulary) -> np.ndarray:
+    """A leaf has 5 to 40 brands, mostly of its own department, with Zipf-like shares."""
+    brands = len(vocabulary.brands.names)
+    kept = int(np.clip(config.items / config.leaves / 6, 5, min(40, brands)))
+    home = vocabulary.departments[:, None] == vocabulary.brands.departments[None, :]
+    affinity = 3.0 * home + rng.normal(0.0, 0.7, brands)[None, :] + rng.gumbel(size=(config.leaves, brands))
+    ranks = np.argsort(np.argsort(-affinity, axis=1), axis=1)
+    return np.where(ranks < kept, (ranks + 2.0) ** -0.7, 0.0)
+
+
+def _draw_words(rng: np.random.Generator, vocabulary: Vocabulary, leaves: np.ndarray, brand_weights: np.ndarray) -> np.ndarray:
+    departments = vocabulary.departments[leaves]
+    words = np.full((len(WORD_TYPES), len(leaves)), -1, dtype=np.int32)
+    for row, kind in enumerate(WORD_TYPES):
+        if kind == "brand":
+            drawn = vocabulary.spans["brand"][0] + sample_rows(rng, brand_weights, leaves)
+        elif kind in vocabulary.spans:
+            first, stop = vocabulary.spans[kind]
+            weights = rng.permuted(np.tile((np.arange(stop - first) + 3.0) ** -0.6, (len(brand_weights), 1)), axis=1)
+            drawn = first + sample_rows(rng, weights, leaves)
+        else:
+            first, stop = np.array([vocabulary.spans[kind, number] for number in range(departments.max() + 1)]).T
+            drawn = rng.integers(first[departments], stop[departments])
+        present = rng.random(len(leaves)) < _PRESENCE.get(kind, 1.0)
+        words[row] = np.where(present, drawn, -1)
+    return words
+
+
+def _draw_audiences(rng: np.random.Generator, vocabulary: Vocabulary, leaves: np.ndarray) -> np.ndarray:
+    gendered = np.array([leaf.gendered for leaf in vocabulary.leaves])[leaves]
+    weights = np.array([[0.0, 0.0, 0.0, 0.0, 0.5, 0.5], [0.4, 0.35, 0.1, 0.15, 0.0, 0.0]])
+    drawn = sample_rows(rng, weights, gendered.astype(np.int32))
+    return np.where(gendered | (rng.random(len(leaves)) < 0.25), drawn, -1).astype(np.int8)
+
+
+def _draw_prices(
+    rng: np.random.Generator, vocabulary: Vocabulary, leaves: np.ndarray, brands: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    medians = np.array([leaf.price for leaf in vocabulary.leaves]) * np.exp(rng.normal(0.0, 0.3, len(vocabulary.leaves)))
+    spread = vocabulary.brands.tiers[brands] + rng.normal(0.0, 0.7, len(leaves))
+    prices = np.round(medians[leaves] * np.exp(0.5 * spread), 2)
+    return spread.astype(np.float32), prices.astype(np.float32)
+
+
+def _draw_popularity(rng: np.random.Generator, config: SimulatorConfig, order: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    popularity = np.empty(config.items, dtype=np.float32)
+    for start, stop in zip(offsets[:-1], offsets[1:]):
+        ranked = -config.popularity_exponent * np.log(np.arange(stop - start) + 1.0)
+        popularity[order[start:stop]] = rng.permutation(ranked - ranked.mean())
+    return popularity
+
+
+def _draw_launches(rng: np.random.Generator, config: SimulatorConfig, test_start: int) -> np.ndarray:
+    """Most items are there from the start, some come during training and some in the first half of the test period."""
+    launches = np.full(config.items, EPOCH, dtype=np.int64)
+    shuffled = rng.permutation(config.items)
+    cold, late = round(config.cold_items * config.items), round(config.late_items * config.items)
+    half = max(2, int((test_start - EPOCH) * config.test / 2))
+    launches[shuffled[:cold]] = rng.integers(test_start + 1, test_start + half, cold)
+    launches[shuffled[cold : cold + late]] = rng.integers(EPOCH, test_start, late)
+    return launches
+
+
+def _draw_extras(
+    rng: np.random.Generator, vocabulary: Vocabulary, brands: np.ndarray, price_z: np.ndarray
+) -> dict[str, np.ndarray]:
+    count = len(brands)
+    sellers = rng.integers(0, max(4, count // 40), count)
+
+    def sometimes(values: np.ndarray, share: float) -> np.ndarray:
+        return np.where(rng.random(count) < share, values, -1).astype(np.int32)
+
+    return {
+        "series": sometimes(vocabulary.brands.series[brands, rng.integers(0, 3, count)], 0.7),
+        "specifications": sometimes(rng.integers(0, 5, count), 0.5),
+        "marketing": sometimes(rng.integers(0, len(MARKETING), count), 0.2),
+        "price": np.digitize(price_z, (-0.6, 0.6)).astype(np.int32) % len(PRICE_WORDS),
+        "seller": sellers.astype(np.int32),
+        "anchor": sometimes(sellers % 60, 0.25),
+        "serial": rng.integers(100, 1000, count).astype(np.int32),
+    }

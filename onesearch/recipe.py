@@ -1,0 +1,119 @@
+"""Recipes: a whole run as one short YAML file, read strictly into dataclasses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import yaml
+
+from onesearch.tokenization_sid.quantizers.rq_opq import RQOPQConfig
+from onesearch.tokenization_sid.text_encoder import TextEncoderConfig
+from onesearch.trainers.train import TrainingPlan
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class MarketPlan:
+    """Where the tables come from.
+
+    Args:
+        importer: ``simulate``, ``amazon``, ``chorus``, ``kuaisearch`` or ``tables``.
+        source: folder or Hub dataset id of the importer.
+        options: further arguments of the importer, or fields of `SimulatorConfig`.
+    """
+
+    importer: str = "simulate"
+    source: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """How the finished checkpoint is measured.
+
+    Args:
+        split: of the market's sessions.
+        sample: so many requests, drawn with seed 0; None for all.
+        num_beams: of the search.
+        tune_cascade: fit the cascade's weights on the validation split first; the other baselines have nothing to fit.
+    """
+
+    split: str = "test"
+    sample: int | None = None
+    num_beams: int = 50
+    tune_cascade: bool = True
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that a run is made from.
+
+    Args:
+        name: of the run.
+        codes: sizes of the SIDs; None takes `suggest_widths` for the catalogue.
+        keywords: fuse core keywords into the embeddings.
+    """
+
+    name: str
+    market: MarketPlan = field(default_factory=MarketPlan)
+    encoder: TextEncoderConfig = field(default_factory=TextEncoderConfig)
+    codes: RQOPQConfig | None = None
+    keywords: bool = True
+    training: TrainingPlan = field(default_factory=TrainingPlan)
+    evaluation: EvaluationPlan = field(default_factory=EvaluationPlan)
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that ship with the package."""
+    return sorted(path.name.removesuffix(".yaml") for path in _shipped().iterdir() if path.name.endswith(".yaml"))
+
+
+def load_recipe(name_or_path: str | Path) -> Recipe:
+    """A shipped recipe by name, or one's own by path.
+
+    Raises:
+        FileNotFoundError: neither exists.
+        ValueError: a key is unknown or a value has the wrong type.
+    """
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        if str(name_or_path) not in recipe_names():
+            raise FileNotFoundError(
+                f"no recipe {str(name_or_path)!r}; shipped are {', '.join(recipe_names())}, or give a .yaml file"
+            )
+        text = (_shipped() / f"{name_or_path}.yaml").read_text(encoding="utf-8")
+    else:
+        text = path.read_text(encoding="utf-8")
+    try:
+        return build(Recipe, yaml.safe_load(text) or {}, "recipe")
+    except yaml.YAMLError as error:
+        raise ValueError(f"{name_or_path} is not valid YAML: {error}") from error
+
+
+def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
+    """Dataclass from nested mappings; ValueError names an unknown key, the allowed ones and where it stands."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{where} must be a mapping, got {values!r}")
+    hints = get_type_hints(cls)
+    unknown = set(values) - set(hints)
+    if unknown:
+        raise ValueError(
+            f"{where}: unknown key {sorted(unknown)[0]!r}; allowed are {', '.join(part.name for part in fields(cls))}"
+        )
+    arguments = {}
+    for key, value in values.items():
+        nested = next((kind for kind in (hints[key], *getattr(hints[key], "__args__", ())) if is_dataclass(kind)), None)
+        arguments[key] = build(nested, value, f"{where}.{key}") if nested is not None and value is not None else value
+    try:
+        return cls(**arguments)
+    except TypeError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def _shipped() -> Any:
+    return resources.files("onesearch.trainers") / "recipes"

@@ -1,0 +1,184 @@
+"""The whole road: market → embeddings → SIDs → checkpoint → evaluation → card. The one place that knows every room.
+
+Each stage reads the run folder and adds its part to it. A stage whose part exists is done, so a stopped run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from onesearch.data.market import Market
+from onesearch.data.requests import build_requests
+from onesearch.evaluation.evaluator import evaluate, evaluate_relevance, sample_requests
+from onesearch.evaluation.reports import Report
+from onesearch.evaluation.retrievers import Retriever
+from onesearch.files import RunFolder, read_json, write_json
+from onesearch.recipe import EvaluationPlan, MarketPlan, Recipe
+from onesearch.serving.searcher import Searcher
+
+logger = logging.getLogger(__name__)
+
+RECIPE_NAME = "recipe.json"
+
+
+def run_recipe(recipe: Recipe, run: RunFolder, resume: bool = False, progress: bool = True) -> Report:
+    """Go the whole road in one run folder.
+
+    Args:
+        resume: continue a run of the same recipe; without it an existing folder is refused.
+
+    Raises:
+        FileExistsError: the folder holds a run and `resume` is False.
+        ValueError: `resume`, but the folder was made from another recipe.
+    """
+    _claim(recipe, run, resume)
+    stages: dict[str, tuple[Path, Callable[[], object]]] = {
+        "market": (run.market, lambda: make_market(recipe.market, run.market)),
+        "embeddings": (run.embeddings / "embeddings.json", lambda: _embed(recipe, run)),
+        "SIDs": (run.sids / "sid_index.safetensors", lambda: make_sids(recipe, run)),
+        "checkpoint": (run.checkpoint, lambda: _train(recipe, run, resume, progress)),
+    }
+    for name, (product, make) in stages.items():
+        if product.exists():
+            logger.info("%s: done before", name)
+        else:
+            logger.info("%s: started", name)
+            make()
+    report = evaluate_run(run, recipe.evaluation, progress=progress)
+    _write_card(recipe, run)
+    return report
+
+
+def make_market(plan: MarketPlan, folder: Path) -> Market:
+    """Import or simulate the tables of a market into `folder`."""
+    if plan.importer == "simulate":
+        from onesearch.data.simulator import SimulatorConfig, simulate
+
+        return simulate(SimulatorConfig(**plan.options), folder)
+    importers = _importers()
+    if plan.importer not in importers:
+        raise ValueError(f"importer {plan.importer!r} is unknown; allowed are simulate, {', '.join(importers)}")
+    if plan.source is None:
+        raise ValueError(f"importer {plan.importer} needs a source: the folder with the published files (--source)")
+    market = importers[plan.importer](plan.source, **plan.options)
+    market.save(folder)
+    return market
+
+
+def make_sids(recipe: Recipe, run: RunFolder) -> None:
+    """Build codebooks and the item index of a run."""
+    from onesearch.modeling_onesearch.generation_onesearch import SID_INDEX_NAME, SidIndex
+    from onesearch.tokenization_sid.quantizers.rq_opq import suggest_widths
+    from onesearch.tokenization_sid.sids import build_sids
+
+    codes = recipe.codes or suggest_widths(len(Market.load(run.market).items))
+    built = build_sids(run, codes, recipe.keywords)
+    SidIndex(built.item_ids, built.codes, built.popularity, built.widths, built.digest).save(run.sids / SID_INDEX_NAME)
+
+
+def evaluate_run(run: RunFolder, plan: EvaluationPlan, progress: bool = True, baselines: bool = True) -> Report:
+    """Measure a run's checkpoint beside the baselines on one split, and on judged queries if the market has any.
+
+    Writes ``metrics.json`` and TREC files to ``evaluation/``.
+    """
+    market = Market.load(run.require("market", "onesearch data"))
+    searcher = Searcher.from_pretrained(run.require("checkpoint", "onesearch train"), num_beams=plan.num_beams)
+    retrievers: list[Retriever] = [searcher, *(_baselines(run, market, plan) if baselines else ())]
+    requests = build_requests(market, plan.split)
+    index = searcher.model.sid_index
+    if requests:
+        requests, sample = sample_requests(requests, plan.sample or len(requests))
+        report = evaluate(
+            retrievers,
+            requests,
+            sid_of=dict(zip(index.item_ids, map(tuple, index.codes.tolist()))),
+            reference=searcher.name,
+            market=str(market.info.get("name", "")),
+            split=plan.split,
+            sample=sample,
+            progress=progress,
+        )
+    else:
+        report = Report(market=str(market.info.get("name", "")), split=plan.split)
+    if len(market.relevance):
+        report.relevance = evaluate_relevance(retrievers, market, progress=progress)
+    report.save(run.evaluation)
+    return report
+
+
+def _baselines(run: RunFolder, market: Market, plan: EvaluationPlan) -> list[Retriever]:
+    from onesearch.evaluation.baselines.cascade import CascadeRetriever
+    from onesearch.evaluation.baselines.dense import DenseRetriever
+    from onesearch.evaluation.baselines.popularity import PopularityInCategoryRetriever, PopularityRetriever
+    from onesearch.evaluation.baselines.text import BM25Retriever
+    from onesearch.evaluation.baselines.training import read_training_log
+    from onesearch.tokenization_sid.embeddings import encode_queries, load_embeddings, load_encoder
+
+    encoder = load_encoder(run)
+    item_ids = market.items.data.column("item_id").to_pylist()
+    text, log = BM25Retriever(market), read_training_log(market)
+    found: list[Retriever] = [
+        text,
+        DenseRetriever(item_ids, load_embeddings(run, "items"), lambda queries: encode_queries(encoder, queries)),
+    ]
+    if not build_requests(market, "train"):
+        return found
+    cascade = CascadeRetriever(market, text=text, log=log)
+    held_out = [request for request in build_requests(market, "validation") if request.purchased]
+    if plan.tune_cascade and held_out:
+        cascade.tune(sample_requests(held_out, 2000)[0])
+    return [*found, PopularityRetriever(market, log=log), PopularityInCategoryRetriever(market, text=text, log=log), cascade]
+
+
+def _importers() -> dict[str, Callable[..., Market]]:
+    from onesearch.data.amazon import import_amazon
+    from onesearch.data.chorus import import_chorus
+    from onesearch.data.kuaisearch import import_kuaisearch
+    from onesearch.data.tables import import_tables
+
+    return {"amazon": import_amazon, "chorus": import_chorus, "kuaisearch": import_kuaisearch, "tables": import_tables}
+
+
+def _embed(recipe: Recipe, run: RunFolder) -> None:
+    from onesearch.tokenization_sid.embeddings import embed_market
+
+    embed_market(run, recipe.encoder)
+
+
+def _train(recipe: Recipe, run: RunFolder, resume: bool, progress: bool) -> None:
+    from onesearch.trainers.train import train_run
+
+    train_run(run, recipe.training, resume=resume, progress=progress)
+
+
+def _write_card(recipe: Recipe, run: RunFolder) -> None:
+    from onesearch.model_cards.card import write_card
+
+    write_card(run, name=recipe.name)
+
+
+def _claim(recipe: Recipe, run: RunFolder, resume: bool) -> None:
+    """Note the recipe in the run folder, or check that the folder is this recipe's."""
+    path = run.root / RECIPE_NAME
+    wanted = asdict(recipe)
+    if not path.exists():
+        if run.root.exists() and any(run.root.iterdir()):
+            raise FileExistsError(f"{run.root} is not empty and holds no run; choose another folder")
+        write_json(path, wanted)
+        return
+    if not resume:
+        raise FileExistsError(f"{run.root} already holds a run; pass --resume to continue it, or choose another folder")
+    recorded = read_json(path)
+    changed = [key for key, value in _plain(wanted).items() if recorded.get(key) != value]
+    if changed:
+        raise ValueError(f"{run.root} was made from another recipe ({', '.join(changed)} differ); choose another folder")
+
+
+def _plain(value: object) -> dict:
+    """What JSON makes of it: tuples as lists."""
+    import json
+
+    return json.loads(json.dumps(value))

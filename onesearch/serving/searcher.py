@@ -1,0 +1,146 @@
+"""Search with a checkpoint: text and item ids in, items out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onesearch.data.requests import Request
+from onesearch.evaluation.retrievers import Ranking
+
+if TYPE_CHECKING:
+    from onesearch.modeling_onesearch.generation_onesearch import Hit
+    from onesearch.modeling_onesearch.modeling_onesearch import OneSearchForConditionalGeneration
+    from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
+
+
+class Searcher:
+    """A model with its tokenizer and catalogue. Also a `Retriever`, so the evaluator measures exactly what is served.
+
+    Args:
+        model: with its item index set.
+        tokenizer: made for the same codes as the model.
+        num_beams: SIDs kept at each level of the beam search.
+        batch_size: requests searched at once.
+        name: in reports.
+
+    Raises:
+        ValueError: model, tokenizer and item index do not belong together.
+    """
+
+    def __init__(
+        self,
+        model: OneSearchForConditionalGeneration,
+        tokenizer: SidTokenizer,
+        num_beams: int = 50,
+        batch_size: int = 32,
+        name: str = "onesearch",
+    ):
+        if num_beams < 1 or batch_size < 1:
+            raise ValueError(f"num_beams={num_beams}, batch_size={batch_size}: both must be at least 1")
+        _check_together(model, tokenizer)
+        self.model = model
+        self.tokenizer = tokenizer
+        self.num_beams = num_beams
+        self.batch_size = batch_size
+        self.name = name
+
+    @classmethod
+    def from_pretrained(cls, checkpoint: str | Path, *, num_beams: int = 50, batch_size: int = 32, **kwargs: Any) -> Searcher:
+        """Load a checkpoint folder or Hub repository.
+
+        Args:
+            checkpoint: holds config, weights, tokenizer and ``sid_index.safetensors``.
+            kwargs: passed to the Auto classes (``revision``, ``token``, ``dtype``, ...).
+
+        Raises:
+            FileNotFoundError, OSError: a part is missing.
+            ValueError: a file is damaged, or the parts come from different codebooks.
+        """
+        from safetensors import SafetensorError
+        from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+        try:
+            model = AutoModelForSeq2SeqLM.from_pretrained(checkpoint, **kwargs)
+        except SafetensorError as error:
+            raise ValueError(f"the weights in {checkpoint} are damaged ({error}); copy the checkpoint again") from error
+        kwargs.pop("dtype", None)
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint, **kwargs)
+        return cls(model.eval(), tokenizer, num_beams=num_beams, batch_size=batch_size)
+
+    def search(self, query: str, history: Sequence[str] = (), top_k: int = 10, num_beams: int | None = None) -> list[Hit]:
+        """Find items for one query.
+
+        Args:
+            query: what is asked for; cut to the prompt's limit of tokens.
+            history: ids of items the user clicked or purchased before, oldest first.
+            top_k: items to return.
+            num_beams: instead of the searcher's own.
+
+        Returns:
+            Hits with `item_id`, `sid` and `score`, best first.
+
+        Raises:
+            TypeError: the query is no text, or the history no list of texts.
+            ValueError: the query is empty.
+            KeyError: an item of the history is not in the catalogue.
+        """
+        _check_query(query)
+        try:
+            codes = self.model.sid_index.codes_of(_checked_history(history))
+        except KeyError as error:
+            raise KeyError(f"{error.args[0]}; leave it out of the history") from None
+        inputs = self._inputs([query], [codes])
+        beams = self.num_beams if num_beams is None else num_beams
+        return self.model.search(inputs["input_ids"], inputs["attention_mask"], num_beams=beams, top_k=top_k)[0]
+
+    def retrieve(self, requests: Sequence[Request], top_k: int) -> list[Ranking]:
+        """Rank items for requests of a market whose items are in the catalogue."""
+        rankings: list[Ranking] = []
+        index = self.model.sid_index
+        for start in range(0, len(requests), self.batch_size):
+            batch = requests[start : start + self.batch_size]
+            histories = [index.codes_of(request.history) for request in batch]
+            inputs = self._inputs([request.query for request in batch], histories)
+            codes, scores = self.model.search_sids(inputs["input_ids"], inputs["attention_mask"], self.num_beams)
+            alive = scores > float("-inf")
+            invalid = alive & (index.trie.walk(codes.flatten(0, 1)).view(scores.shape) < 0)
+            for hits, beams, wrong in zip(index.hits(codes, scores, top_k), alive.sum(1).tolist(), invalid.sum(1).tolist()):
+                columns = zip(*((hit.item_id, hit.score, hit.sid) for hit in hits)) if hits else ((), (), ())
+                rankings.append(Ranking(*columns, invalid=wrong, beams=beams))
+        return rankings
+
+    def _inputs(self, queries: Sequence[str], histories: Sequence[np.ndarray]) -> Mapping[str, Any]:
+        prompts = self.tokenizer.encode_prompts(queries, histories)
+        return self.tokenizer.pad({"input_ids": prompts}, return_tensors="pt").to(self.model.device)
+
+
+def _checked_history(history: Sequence[str]) -> Sequence[str]:
+    if isinstance(history, str) or not all(isinstance(item_id, str) for item_id in history):
+        raise TypeError(f"history must be a list of item ids as text, got {history!r}")
+    return history
+
+
+def _check_query(query: str) -> None:
+    if not isinstance(query, str):
+        raise TypeError(f"query must be text, got {type(query).__name__}: {query!r}")
+    if not query.strip():
+        raise ValueError("the query is empty; pass the words to search for")
+
+
+def _check_together(model: OneSearchForConditionalGeneration, tokenizer: SidTokenizer) -> None:
+    """Refuse parts of different codebooks: their SIDs mean nothing to each other."""
+    if model.sid_index is None:
+        raise ValueError("the model has no item index: put sid_index.safetensors beside its weights or call set_sid_index")
+    config = model.config
+    ours, theirs = (tuple(config.sid_widths), config.sid_offset), (tokenizer.sid_widths, tokenizer.sid_offset)
+    if ours != theirs:
+        raise ValueError(f"model and tokenizer lay out SIDs differently: widths and offset {ours} and {theirs}")
+    if tokenizer.sid_digest and config.sid_digest and tokenizer.sid_digest != config.sid_digest:
+        raise ValueError(
+            f"the tokenizer was made for codebooks {tokenizer.sid_digest[:12]}…, the model for {config.sid_digest[:12]}…; "
+            "load both from the same checkpoint"
+        )

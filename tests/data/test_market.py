@@ -1,0 +1,198 @@
+"""The table format, the splits, and what a history may hold."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from onesearch.data.market import ATTRIBUTE_TYPES, TABLES, Market, arrow_schema, conform, table_from_rows
+from onesearch.data.requests import SPLITS, build_requests, split_sessions, targets_of
+
+ITEMS = [
+    {
+        "item_id": "a",
+        "title": "red dress",
+        "brand": "Mo",
+        "seller": "Shop",
+        "categories": ["Clothes", "Dresses"],
+        "price": 9.5,
+        "attributes": {"color": ["red"], "entity": ["dress"]},
+        "features": [0.5, -1.0],
+    },
+    {"item_id": "b", "title": "裙子"},
+]
+
+BASE = Market.from_rows(items=ITEMS)
+
+
+def market_of(sessions: list[tuple], split: dict | None = None) -> Market:
+    """Market of (user, time, query, clicked, purchased) tuples."""
+    keys = ("user_id", "time", "query", "clicked", "purchased")
+    rows = [{"session_id": f"s{number}", **dict(zip(keys, session))} for number, session in enumerate(sessions)]
+    return replace(BASE, sessions=Dataset(table_from_rows("sessions", rows)), info={"split": split or {"method": "none"}})
+
+
+def test_save_then_load_gives_the_same_market(tmp_path):
+    market = Market.from_rows(
+        items=ITEMS,
+        users=[{"user_id": "u", "gender": "F"}],
+        sessions=[{"session_id": "s", "user_id": "u", "time": 3, "query": "dress", "impressed": ["a", "b"], "clicked": ["a"]}],
+        relevance=[{"query": "dress", "item_id": "a", "grade": 3}],
+        info={"name": "tiny", "split": {"method": "none"}},
+    )
+    loaded = Market.load(market.save(tmp_path / "market"))
+    for name in TABLES:
+        assert getattr(loaded, name)[:] == getattr(market, name)[:]
+        assert getattr(loaded, name).features == TABLES[name]
+    assert loaded.info == {**market.info, "rows": {"items": 2, "users": 1, "sessions": 1, "relevance": 1}}
+    assert loaded.items[1]["attributes"] == {kind: [] for kind in ATTRIBUTE_TYPES}
+    assert loaded.items[1]["brand"] is None and loaded.sessions[0]["purchased"] == []
+
+
+def test_saving_twice_replaces_the_folder(tmp_path):
+    Market.from_rows(items=ITEMS).save(tmp_path / "market")
+    Market.from_rows(items=ITEMS[:1]).save(tmp_path / "market")
+    assert len(Market.load(tmp_path / "market").items) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["market"]
+
+
+def test_loading_without_a_table_names_it(tmp_path):
+    Market.from_rows(items=ITEMS).save(tmp_path / "market")
+    (tmp_path / "market" / "users.parquet").unlink()
+    with pytest.raises(FileNotFoundError, match="users.parquet"):
+        Market.load(tmp_path / "market")
+
+
+def test_conform_fills_orders_and_casts():
+    table = conform("items", pa.table({"title": ["t"], "item_id": [7], "price": [1]}), origin="mine")
+    assert table.schema.equals(arrow_schema("items"))
+    assert table.to_pylist()[0]["item_id"] == "7"
+    assert table.to_pylist()[0]["categories"] == []
+    assert table.to_pylist()[0]["attributes"]["brand"] == []
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"item_id": ["a"]}, ["mine", "title"]),
+        ({"item_id": ["a"], "title": ["t"], "price": ["dear"]}, ["mine", "price", "float", "dear"]),
+    ],
+)
+def test_conform_names_what_is_wrong(columns, words):
+    with pytest.raises(ValueError) as error:
+        conform("items", pa.table(columns), origin="mine")
+    assert all(word in str(error.value) for word in words)
+
+
+@pytest.mark.parametrize(
+    ("row", "word"),
+    [
+        ({"item_id": "a", "title": "t", "colour": "red"}, "colour"),
+        ({"item_id": "a", "title": "t", "attributes": {"colour": ["red"]}}, "colour"),
+        ({"item_id": 7, "title": "t"}, "items"),
+    ],
+)
+def test_rows_that_do_not_fit_raise(row, word):
+    with pytest.raises(ValueError, match=word):
+        table_from_rows("items", [row])
+
+
+def test_an_ill_typed_file_does_not_load(tmp_path):
+    Market.from_rows(items=ITEMS).save(tmp_path / "market")
+    pq.write_table(pa.table({"user_id": [["u"]]}), tmp_path / "market" / "users.parquet")
+    with pytest.raises(ValueError, match="users.parquet.*user_id"):
+        Market.load(tmp_path / "market")
+
+
+ITEM_IDS = st.lists(st.sampled_from("abcdef"), max_size=3, unique=True)
+SESSIONS = st.lists(
+    st.tuples(st.sampled_from("uvw"), st.integers(0, 12), st.sampled_from(["", " ", "dress", "shoe"]), ITEM_IDS, ITEM_IDS),
+    max_size=30,
+)
+SPLIT = st.sampled_from(
+    [{"method": "none"}, {"method": "leave_last_out"}, {"method": "time"}, {"method": "time", "validation": 0.2, "test": 0.3}]
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(sessions=SESSIONS, split=SPLIT, max_history=st.integers(1, 25))
+def test_a_history_ends_before_its_session_and_splits_partition(sessions, split, max_history):
+    sessions.sort(key=lambda session: session[1])
+    market = market_of(sessions, split)
+    requests = {name: build_requests(market, name, max_history) for name in SPLITS}
+    ids = [request.session_id for part in requests.values() for request in part]
+    wanted = [f"s{row}" for row, (_, _, query, clicked, bought) in enumerate(sessions) if query.strip() and (clicked or bought)]
+    assert sorted(ids) == sorted(wanted)
+    assigned = split_sessions(market)
+    for name, part in requests.items():
+        for request in part:
+            row = int(request.session_id[1:])
+            user, time, query, clicked, purchased = sessions[row]
+            assert SPLITS[assigned[row]] == name
+            assert (request.user_id, request.query) == (user, query)
+            assert (request.clicked, request.purchased) == (tuple(clicked), tuple(purchased))
+            earlier = [session for session in sessions if session[0] == user and session[1] < time]
+            events = [item for *_, clicks, buys in earlier for item in [*(c for c in clicks if c not in buys), *buys]]
+            assert list(request.history) == events[-max_history:]
+
+
+@settings(max_examples=40, deadline=None)
+@given(sessions=SESSIONS, validation=st.floats(0, 0.4), test=st.floats(0.01, 0.5))
+def test_a_time_split_runs_from_train_to_test(sessions, validation, test):
+    sessions.sort(key=lambda session: session[1])
+    assigned = split_sessions(market_of(sessions, {"method": "time", "validation": validation, "test": test}))
+    assert np.all(np.diff(assigned) >= 0)
+    assert abs(np.sum(assigned == 2) - test * len(sessions)) <= 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(sessions=SESSIONS)
+def test_leave_last_out_takes_the_last_two_of_each_user(sessions):
+    sessions.sort(key=lambda session: session[1])
+    assigned = split_sessions(market_of(sessions, {"method": "leave_last_out"}))
+    rows = defaultdict(list)
+    for row, session in enumerate(sessions):
+        rows[session[0]].append(int(assigned[row]))
+    for splits in rows.values():
+        assert splits == [0] * (len(splits) - 2) + [1, 2] if len(splits) >= 3 else set(splits) == {0}
+
+
+def test_sessions_at_the_same_time_do_not_see_each_other():
+    market = market_of([("u", 1, "dress", ["a"], []), ("u", 1, "shoe", ["b"], []), ("u", 2, "hat", ["c"], [])])
+    assert [request.history for request in build_requests(market, "train")] == [(), (), ("a", "b")]
+
+
+def test_behaviour_without_a_search_is_history_and_no_request():
+    market = market_of([("u", 0, "", ["a", "b"], ["b"]), ("u", 1, "dress", ["c"], [])])
+    (request,) = build_requests(market, "train")
+    assert request.history == ("a", "b")
+    assert targets_of(request, "click") == ("c",) and targets_of(request, "purchase") == ()
+
+
+@pytest.mark.parametrize(
+    ("split", "word"),
+    [
+        ({"method": "random"}, "random"),
+        ({"method": "time", "test": 0.9, "validation": 0.2}, "0.9"),
+        ({"method": "time", "test": 0}, "0"),
+    ],
+)
+def test_unknown_splits_raise(split, word):
+    with pytest.raises(ValueError, match=word):
+        split_sessions(market_of([("u", 1, "q", ["a"], [])], split))
+
+
+def test_unknown_options_raise():
+    market = market_of([("u", 1, "q", ["a"], [])])
+    with pytest.raises(ValueError, match="dev"):
+        build_requests(market, "dev")
+    with pytest.raises(ValueError, match="order"):
+        targets_of(build_requests(market, "train")[0], "order")

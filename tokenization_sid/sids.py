@@ -1,0 +1,84 @@
+"""From embeddings to Semantic IDs: keyword fusion, codebooks, codes of all items, diagnostics."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from onesearch.data.market import Market
+from onesearch.data.requests import build_requests
+from onesearch.data.text import item_texts
+from onesearch.files import RunFolder, write_json
+
+from .diagnostics import diagnose
+from .embeddings import distinct_queries, load_embeddings, load_encoder
+from .keywords import KeywordMatcher, fuse, mine_keywords
+from .quantizers.rq_opq import RQOPQ, RQOPQConfig
+from .text_encoder import embed_texts
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ItemCodes:
+    """Codes of a catalogue, ready for an item index.
+
+    Args:
+        item_ids: as in the items table.
+        codes: (items, levels).
+        popularity: (items,) purchases in the training split, plus a click as a hundredth of one.
+        widths: codes per level.
+        digest: of the codebooks.
+    """
+
+    item_ids: list[str]
+    codes: np.ndarray
+    popularity: np.ndarray
+    widths: tuple[int, ...]
+    digest: str
+
+
+def build_sids(run: RunFolder, config: RQOPQConfig, keywords: bool = True) -> ItemCodes:
+    """Train codebooks on a run's items and queries, encode the catalogue, write ``sids/codebooks.safetensors`` and diagnostics.
+
+    Items and queries are quantised by the same codebooks, so both train them (the authors' code merges them too).
+
+    Args:
+        keywords: fuse the embeddings of core keywords into those of items and queries.
+    """
+    market = Market.load(run.require("market", "onesearch data"))
+    items, queries = load_embeddings(run, "items"), load_embeddings(run, "queries")
+    if keywords:
+        items, queries = _with_keywords(run, market, items, queries)
+    quantizer = RQOPQ.fit(np.concatenate([items, queries[np.abs(queries).sum(axis=1) > 0]]), config)
+    codes = quantizer.encode(items)
+    quantizer.save_pretrained(run.sids)
+    decoded = None if config.normalise_residuals else quantizer.decode(codes)
+    report = diagnose(codes, config.widths, items, decoded)
+    write_json(run.sids / "diagnostics.json", {**report, "digest": quantizer.digest, "keywords": keywords})
+    logger.info("%s items, %s distinct SIDs", f"{len(codes):,}", f"{report['distinct_sids']:,}")
+    item_ids = market.items.data.column("item_id").to_pylist()
+    return ItemCodes(item_ids, codes, item_popularity(market, item_ids), config.widths, quantizer.digest)
+
+
+def item_popularity(market: Market, item_ids: list[str]) -> np.ndarray:
+    """(items,) float32: the order of items that share a SID, from the training split alone."""
+    counts: Counter[str] = Counter()
+    for request in build_requests(market, "train"):
+        counts.update(dict.fromkeys(request.purchased, 1.0))
+        counts.update(dict.fromkeys(request.clicked, 0.01))
+    return np.array([counts[item_id] for item_id in item_ids], dtype=np.float32)
+
+
+def _with_keywords(run: RunFolder, market: Market, items: np.ndarray, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    found = mine_keywords(market)
+    if not found:
+        logger.info("no item has attributes: nothing to fuse")
+        return items, queries
+    matcher = KeywordMatcher(found)
+    vectors = embed_texts(load_encoder(run), [keyword.text for keyword in found])
+    fused_items = fuse(items, [matcher.match(text) for text in item_texts(market)], vectors)
+    return fused_items, fuse(queries, [matcher.match(text) for text in distinct_queries(market)], vectors)

@@ -1,0 +1,178 @@
+"""Text encoders that turn items and queries into vectors: a small static one trained offline, or any sentence-transformers model by name.
+
+The static encoder is one vector per token, averaged: the rows start as latent semantic analysis of the market's own texts and are then
+trained contrastively on what followed what in the training sessions.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+from onesearch.data.market import Market
+from onesearch.data.requests import Request, build_requests
+from onesearch.data.text import item_texts
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TextEncoderConfig:
+    """How texts become vectors. No paper gives these values for a static encoder; the defaults are ours.
+
+    Args:
+        model: name or folder of a sentence-transformers model to use as it is; None trains the static encoder.
+        dimension: size of the static encoder's vectors (PRQ-KMeans reports 128 for the OneSearch line).
+        vocab_size: tokens of the static encoder.
+        epochs: passes over the positive pairs; 0 keeps the latent semantic analysis alone.
+        batch_size: pairs per step, which are each other's negatives.
+        learning_rate: of Adam on the token vectors.
+        max_pairs: so many pairs per epoch are drawn at most.
+        seed: of initialisation, sampling and shuffling.
+    """
+
+    model: str | None = None
+    dimension: int = 128
+    vocab_size: int = 8000
+    epochs: int = 3
+    batch_size: int = 512
+    learning_rate: float = 0.01
+    max_pairs: int = 200_000
+    seed: int = 0
+
+
+def build_text_encoder(market: Market, config: TextEncoderConfig) -> SentenceTransformer:
+    """The encoder of a market: loaded by name, or trained on the market's texts and training sessions."""
+    from sentence_transformers import SentenceTransformer
+
+    if config.model is not None:
+        return SentenceTransformer(config.model)
+    encoder = static_encoder(item_texts(market), config)
+    requests = build_requests(market, "train")
+    if config.epochs and requests:
+        _train(encoder, market, requests, config)
+    return encoder
+
+
+def static_encoder(texts: Sequence[str], config: TextEncoderConfig) -> SentenceTransformer:
+    """A static encoder whose token vectors come from latent semantic analysis of `texts` (tf-idf, truncated SVD)."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Normalize, StaticEmbedding
+
+    tokenizer = _word_piece_tokenizer(texts, config.vocab_size)
+    vectors = _latent_semantic_vectors(tokenizer, texts, config.dimension, config.seed)
+    return SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_weights=vectors), Normalize()], device="cpu")
+
+
+def embed_texts(
+    encoder: SentenceTransformer, texts: Sequence[str], batch_size: int = 1024, progress: bool = False
+) -> np.ndarray:
+    """Unit vectors of `texts`, (texts, dimension) float32. A text without any known token gets the zero vector."""
+    if not len(texts):
+        return np.zeros((0, encoder.get_embedding_dimension()), dtype=np.float32)
+    vectors = encoder.encode(list(texts), batch_size=batch_size, show_progress_bar=progress, convert_to_numpy=True)
+    return unit_rows(vectors)
+
+
+def unit_rows(vectors: np.ndarray) -> np.ndarray:
+    """Rows scaled to length 1 (zero rows stay zero), float32."""
+    vectors = np.asarray(vectors, dtype=np.float32)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(lengths > 0, lengths, 1)
+
+
+def _word_piece_tokenizer(texts: Sequence[str], vocab_size: int) -> Tokenizer:
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]"]
+    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def _latent_semantic_vectors(tokenizer: Tokenizer, texts: Sequence[str], dimension: int, seed: int) -> np.ndarray:
+    """(vocabulary, dimension) float32: right singular vectors of the idf-weighted text-token matrix, scaled by idf."""
+    from scipy.sparse import csr_matrix
+    from sklearn.utils.extmath import randomized_svd
+
+    encodings = tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    columns = np.concatenate([np.asarray(encoding.ids, dtype=np.int64) for encoding in encodings])
+    ends = np.cumsum([0] + [len(encoding.ids) for encoding in encodings])
+    size = tokenizer.get_vocab_size()
+    counts = csr_matrix((np.ones(len(columns), dtype=np.float32), columns, ends), shape=(len(texts), size))
+    counts.sum_duplicates()
+    document_frequency = np.bincount(counts.indices, minlength=size)
+    idf = np.log((1 + len(texts)) / (1 + document_frequency)).astype(np.float32)
+    weighted = counts.multiply(idf).tocsr()
+    weighted.data = np.log1p(weighted.data)
+    rank = min(dimension, min(weighted.shape) - 1)
+    _, _, right = randomized_svd(weighted, n_components=rank, random_state=seed)
+    vectors = np.zeros((size, dimension), dtype=np.float32)
+    vectors[:, :rank] = right.T * idf[:, None]
+    mean_length = float(np.linalg.norm(vectors, axis=1).mean()) or 1.0
+    return vectors / mean_length
+
+
+def positive_pairs(market: Market, requests: Sequence[Request], limit: int, seed: int) -> tuple[list[str], list[str]]:
+    """Texts that belong together in the training sessions: query and item, and items of one user one after the other.
+
+    Args:
+        limit: a seeded sample of so many pairs is kept at most.
+
+    Returns:
+        Anchors and positives, aligned.
+    """
+    text_of = dict(zip(market.items["item_id"], item_texts(market)))
+    pairs: list[tuple[str, str]] = []
+    for request in requests:
+        targets = request.purchased or request.clicked
+        pairs.extend((request.query, text_of[item]) for item in targets)
+        if request.history:
+            pairs.extend((text_of[request.history[-1]], text_of[item]) for item in targets if item != request.history[-1])
+    if len(pairs) > limit:
+        chosen = np.random.default_rng(seed).choice(len(pairs), limit, replace=False)
+        pairs = [pairs[row] for row in np.sort(chosen)]
+    return [anchor for anchor, _ in pairs], [positive for _, positive in pairs]
+
+
+def _train(encoder: SentenceTransformer, market: Market, requests: Sequence[Request], config: TextEncoderConfig) -> None:
+    """In-batch contrastive training of the token vectors on `positive_pairs`; equal texts in a batch are no negatives."""
+    from datasets import Dataset
+    from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+    from sentence_transformers.losses import MultipleNegativesRankingLoss
+    from sentence_transformers.training_args import BatchSamplers
+
+    anchors, positives = positive_pairs(market, requests, config.max_pairs, config.seed)
+    batch_size = min(config.batch_size, max(2, len(anchors) // 4))
+    arguments = SentenceTransformerTrainingArguments(
+        output_dir=str(Path(".")),
+        num_train_epochs=config.epochs,
+        per_device_train_batch_size=batch_size,
+        learning_rate=config.learning_rate,
+        batch_sampler=BatchSamplers.BATCH_SAMPLER,
+        lr_scheduler_type="linear",
+        seed=config.seed,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        logging_steps=max(1, math.ceil(len(anchors) / batch_size)),
+        use_cpu=True,
+    )
+    trainer = SentenceTransformerTrainer(
+        model=encoder,
+        args=arguments,
+        train_dataset=Dataset.from_dict({"anchor": anchors, "positive": positives}),
+        loss=MultipleNegativesRankingLoss(encoder),
+    )
+    trainer.train()
