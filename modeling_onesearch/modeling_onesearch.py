@@ -73,10 +73,10 @@ class OneSearchForConditionalGeneration(OneSearchPreTrainedModel, GenerationMixi
 
     @staticmethod
     def _sid_generation(config: OneSearchConfig) -> dict[str, object]:
-        """Settings under which `generate` with `logits_processor` gives what `search` gives: one SID, scores summed over its codes."""
+        """Settings under which `generate` with `logits_processor` finds what `search` finds: one SID, renormalised over the trie."""
         length = config.sid_levels or None
         fixed = {"max_new_tokens": length, "min_new_tokens": length, "eos_token_id": None, "forced_eos_token_id": None}
-        return {**fixed, "length_penalty": 0.0, "early_stopping": False, "renormalize_logits": True}
+        return {**fixed, "renormalize_logits": True}
 
     # Loading and saving
 

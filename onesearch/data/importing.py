@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-
 from .market import TABLES, Market, as_dataset, table_from_rows
 
 BAD_ROWS = ("raise", "drop")

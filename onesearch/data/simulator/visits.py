@@ -49,9 +49,10 @@ def schedule_visits(config: SimulatorConfig) -> Visits:
             f"allowed are fewer than {config.sessions - warm_before_test}: lower cold_users, or raise test or sessions"
         )
     times = np.empty(config.sessions, dtype=np.int64)
-    times[~is_cold] = _draw_times(rng, int((~is_cold).sum()), EPOCH, EPOCH + config.days * DAY)
+    end = EPOCH + config.days * DAY
+    times[~is_cold] = _draw_times(rng, int((~is_cold).sum()), EPOCH, end)
     test_start = int(np.sort(times[~is_cold])[warm_before_test])
-    times[is_cold] = rng.integers(test_start + 1, EPOCH + config.days * DAY + DAY, int(is_cold.sum()))
+    times[is_cold] = rng.integers(test_start + 1, end + 2, int(is_cold.sum()))
     order = np.argsort(times, kind="stable")
     return Visits(users[order], times[order], test_start)
 
