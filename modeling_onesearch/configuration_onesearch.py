@@ -1,9 +1,8 @@
 """Configuration of OneSearch: a BART configuration plus the layout of the Semantic IDs in the vocabulary.
 
+Annotations are evaluated here (no `from __future__`): `strict` checks no field whose type is a string.
 Travels to the Hub with the weights: imports nothing of this package.
 """
-
-from __future__ import annotations
 
 from huggingface_hub.dataclasses import strict
 from transformers import BartConfig

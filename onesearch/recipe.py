@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 import yaml
 
+from onesearch.files import atomic_file
 from onesearch.tokenization_sid.quantizers.rq_opq import RQOPQConfig
 from onesearch.tokenization_sid.text_encoder import TextEncoderConfig
 from onesearch.trainers.train import TrainingPlan
@@ -57,6 +58,8 @@ class Recipe:
         name: of the run.
         codes: sizes of the SIDs; None takes `suggest_widths` for the catalogue.
         keywords: fuse core keywords into the embeddings.
+        processes: processes that train together (started by torchrun). On a processor one per core beats one with many threads:
+            small matrices do not share well.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Recipe:
     encoder: TextEncoderConfig = field(default_factory=TextEncoderConfig)
     codes: RQOPQConfig | None = None
     keywords: bool = True
+    processes: int = 1
     training: TrainingPlan = field(default_factory=TrainingPlan)
     evaluation: EvaluationPlan = field(default_factory=EvaluationPlan)
 
@@ -95,6 +99,12 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
         raise ValueError(f"{name_or_path} is not valid YAML: {error}") from error
 
 
+def save_recipe(recipe: Recipe, path: Path) -> None:
+    """Write a recipe as YAML that `load_recipe` reads back to an equal one."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(yaml.safe_dump(_plain(asdict(recipe)), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
 def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     """Dataclass from nested mappings; ValueError names an unknown key, the allowed ones and where it stands."""
     if not isinstance(values, Mapping):
@@ -117,3 +127,10 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
 
 def _shipped() -> Any:
     return resources.files("onesearch.trainers") / "recipes"
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, all the way down: YAML knows no tuples."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value

@@ -1,14 +1,14 @@
 """Makes `import onesearch` enough for transformers' Auto classes, without importing torch.
 
 Importing transformers' auto modules imports torch. So registration waits until somebody else imports them: a finder on `sys.meta_path`
-lets the real import happen and then adds our classes.
+lets the real import happen and then adds our classes. Transformers' modules and ours import each other half-way (a configuration's
+docstring decorator imports `modeling_auto`), so it waits for the outermost of them to end.
 """
 
 from __future__ import annotations
 
 import importlib.abc
 import importlib.machinery
-import importlib.util
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -18,14 +18,10 @@ _AUTO = "transformers.models.auto"
 
 def register_auto_classes() -> None:
     """Register configuration, models and tokenizer with the Auto classes, now or as soon as those are imported."""
-    pending = {}
-    for name, register in _REGISTRATIONS.items():
-        if name in sys.modules:
-            register(sys.modules[name])
-        else:
-            pending[name] = register
-    if pending and not any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _AfterImport(pending))
+    if not any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
+        finder = _AfterImport()
+        finder.register_loaded()
+        sys.meta_path.insert(0, finder)
 
 
 def _register_config(auto: ModuleType) -> None:
@@ -54,31 +50,53 @@ _REGISTRATIONS: dict[str, Callable[[ModuleType], None]] = {
     f"{_AUTO}.modeling_auto": _register_models,
     f"{_AUTO}.tokenization_auto": _register_tokenizer,
 }
+_WATCHED = {
+    *_REGISTRATIONS,
+    "onesearch.modeling_onesearch.configuration_onesearch",
+    "onesearch.modeling_onesearch.modeling_onesearch",
+    "onesearch.tokenization_sid.tokenization_sid",
+}
 
 
 class _AfterImport(importlib.abc.MetaPathFinder):
-    """Runs a registration once its module has been executed."""
+    """Runs the registrations that are due once no watched module is half imported any more."""
 
-    def __init__(self, pending: dict[str, Callable[[ModuleType], None]]):
-        self.pending = pending
+    def __init__(self):
+        self.pending = dict(_REGISTRATIONS)
+        self.running = 0
 
     def find_spec(self, fullname, path=None, target=None):  # noqa: ANN201 - parent's contract
-        if fullname not in self.pending:
+        if not self.pending or fullname not in _WATCHED:
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = _RegisteringLoader(spec.loader, self.pending.pop(fullname))
+            spec.loader = _WatchedLoader(spec.loader, self)
         return spec
 
+    def register_loaded(self) -> None:
+        """Run the registrations whose modules are imported, and those that become due meanwhile."""
+        self.running += 1
+        try:
+            while due := [name for name in self.pending if name in sys.modules]:
+                self.pending.pop(due[0])(sys.modules[due[0]])
+        finally:
+            self.running -= 1
 
-class _RegisteringLoader(importlib.abc.Loader):
-    def __init__(self, loader: importlib.abc.Loader, register: Callable[[ModuleType], None]):
+
+class _WatchedLoader(importlib.abc.Loader):
+    def __init__(self, loader: importlib.abc.Loader, finder: _AfterImport):
         self.loader = loader
-        self.register = register
+        self.finder = finder
 
     def create_module(self, spec):  # noqa: ANN201 - parent's contract
         return self.loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        self.loader.exec_module(module)
-        self.register(module)
+        module.__loader__ = module.__spec__.loader = self.loader
+        self.finder.running += 1
+        try:
+            self.loader.exec_module(module)
+        finally:
+            self.finder.running -= 1
+        if not self.finder.running:
+            self.finder.register_loaded()

@@ -6,8 +6,10 @@ Each stage reads the run folder and adds its part to it. A stage whose part exis
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 
 from onesearch.data.market import Market
@@ -15,13 +17,13 @@ from onesearch.data.requests import build_requests
 from onesearch.evaluation.evaluator import evaluate, evaluate_relevance, sample_requests
 from onesearch.evaluation.reports import Report
 from onesearch.evaluation.retrievers import Retriever
-from onesearch.files import RunFolder, read_json, write_json
-from onesearch.recipe import EvaluationPlan, MarketPlan, Recipe
+from onesearch.files import RunFolder
+from onesearch.recipe import EvaluationPlan, MarketPlan, Recipe, load_recipe, save_recipe
 from onesearch.serving.searcher import Searcher
 
 logger = logging.getLogger(__name__)
 
-RECIPE_NAME = "recipe.json"
+RECIPE_NAME = "recipe.yaml"
 
 
 def run_recipe(recipe: Recipe, run: RunFolder, resume: bool = False, progress: bool = True) -> Report:
@@ -127,7 +129,7 @@ def _baselines(run: RunFolder, market: Market, plan: EvaluationPlan) -> list[Ret
     if not build_requests(market, "train"):
         return found
     cascade = CascadeRetriever(market, text=text, log=log)
-    held_out = [request for request in build_requests(market, "validation") if request.purchased]
+    held_out = build_requests(market, "validation")
     if plan.tune_cascade and held_out:
         cascade.tune(sample_requests(held_out, 2000)[0])
     return [*found, PopularityRetriever(market, log=log), PopularityInCategoryRetriever(market, text=text, log=log), cascade]
@@ -151,7 +153,16 @@ def _embed(recipe: Recipe, run: RunFolder) -> None:
 def _train(recipe: Recipe, run: RunFolder, resume: bool, progress: bool) -> None:
     from onesearch.trainers.train import train_run
 
-    train_run(run, recipe.training, resume=resume, progress=progress)
+    if recipe.processes == 1:
+        train_run(run, recipe.training, resume=resume, progress=progress)
+        return
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(recipe.processes)]
+    command = [*launcher, "-m", "onesearch.cli", "train", str(run.root), "--recipe", str(run.root / RECIPE_NAME)]
+    finished = subprocess.run([*command, *(["--resume"] if resume else [])], check=False)
+    if finished.returncode:
+        raise RuntimeError(
+            f"training on {recipe.processes} processes ended with exit code {finished.returncode}; its messages are above"
+        )
 
 
 def _write_card(recipe: Recipe, run: RunFolder) -> None:
@@ -163,22 +174,14 @@ def _write_card(recipe: Recipe, run: RunFolder) -> None:
 def _claim(recipe: Recipe, run: RunFolder, resume: bool) -> None:
     """Note the recipe in the run folder, or check that the folder is this recipe's."""
     path = run.root / RECIPE_NAME
-    wanted = asdict(recipe)
     if not path.exists():
         if run.root.exists() and any(run.root.iterdir()):
             raise FileExistsError(f"{run.root} is not empty and holds no run; choose another folder")
-        write_json(path, wanted)
+        save_recipe(recipe, path)
         return
     if not resume:
         raise FileExistsError(f"{run.root} already holds a run; pass --resume to continue it, or choose another folder")
-    recorded = read_json(path)
-    changed = [key for key, value in _plain(wanted).items() if recorded.get(key) != value]
+    recorded = load_recipe(path)
+    changed = [part.name for part in fields(recipe) if getattr(recipe, part.name) != getattr(recorded, part.name)]
     if changed:
         raise ValueError(f"{run.root} was made from another recipe ({', '.join(changed)} differ); choose another folder")
-
-
-def _plain(value: object) -> dict:
-    """What JSON makes of it: tuples as lists."""
-    import json
-
-    return json.loads(json.dumps(value))

@@ -6,6 +6,7 @@ Travels to the Hub with the tokenizer: imports nothing of this package.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _TOKEN_LIKE = re.compile(r"<(?=/?[a-z]+(?:_\d+)?>)")
@@ -43,9 +44,16 @@ def template(name: str) -> PromptTemplate:
     return TEMPLATES[name]
 
 
-def plain_text(text: str) -> str:
-    """`text` on one line, with nothing in it that the tokenizer would read as a SID or a special token."""
-    return _TOKEN_LIKE.sub("< ", " ".join(text.split()))
+def plain_text(text: str, special_tokens: Sequence[str] = ()) -> str:
+    """`text` on one line, with nothing in it that the tokenizer would read as a SID or a special token.
+
+    Args:
+        special_tokens: the tokenizer's own, where they may be of another form than `<name>` (a Chinese BART's are `[SEP]` and the like).
+    """
+    plain = _TOKEN_LIKE.sub("< ", " ".join(text.split()))
+    for token in special_tokens:
+        plain = plain.replace(token, f"{token[0]} {token[1:]}")
+    return plain
 
 
 __all__ = ["PromptTemplate", "TEMPLATES", "plain_text", "template"]

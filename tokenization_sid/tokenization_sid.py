@@ -151,7 +151,7 @@ class SidTokenizer(PreTrainedTokenizerFast):
         """
         layout = template(name or self.init_kwargs["prompt_template"])
         recent = list(history)[-layout.max_history :] if layout.max_history else []
-        rendered = plain_text(text)
+        rendered = plain_text(text, self.all_special_tokens)
         if recent:
             rendered += self.eos_token + "".join(self.sid_string(sid) for sid in recent)
         return rendered
@@ -168,15 +168,20 @@ class SidTokenizer(PreTrainedTokenizerFast):
         """
         layout = template(name or self.init_kwargs["prompt_template"])
         distinct = list(dict.fromkeys(texts))
-        encoded = self([plain_text(text) for text in distinct], add_special_tokens=False).input_ids if distinct else []
+        special = self.all_special_tokens
+        plain = [plain_text(text, special) for text in distinct]
+        encoded = self(plain, add_special_tokens=False).input_ids if plain else []
         bos, eos = [self.bos_token_id], [self.eos_token_id]
         head = {text: bos + ids[: layout.max_text_tokens] + eos for text, ids in zip(distinct, encoded)}
         if histories is None or not layout.max_history:
             return [head[text] for text in texts]
+        recent = [np.asarray(history).reshape(-1, len(self.sid_widths))[-layout.max_history :] for history in histories]
+        ids = self.sids_to_ids(np.concatenate(recent) if recent else [])
+        counts = [len(part) for part in recent]
+        ends = np.cumsum(counts, dtype=np.int64).tolist()
         prompts = []
-        for text, history in zip(texts, histories, strict=True):
-            recent = self.sids_to_ids(history[-layout.max_history :]).ravel().tolist() if len(history) else []
-            prompts.append(head[text] + recent + eos if recent else head[text])
+        for text, count, end in zip(texts, counts, ends, strict=True):
+            prompts.append(head[text] + ids[end - count : end].ravel().tolist() + eos if count else head[text])
         return prompts
 
 

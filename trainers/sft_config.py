@@ -41,6 +41,8 @@ class SidSFTConfig(SFTConfig):
     report_to: str | list[str] = field(default="none", metadata={"help": "Where metrics are reported to."})
 
     def __post_init__(self):
+        # Without this Accelerate starts processes that know nothing of each other on a machine without an accelerator.
+        self.use_cpu = self.use_cpu or not (torch.cuda.is_available() or torch.backends.mps.is_available())
         if self.bf16 is None:
             self.bf16 = not self.use_cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         if self.packing or self.padding_free:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset, IterableDataset
+from torch.utils.data import Sampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import SFTTrainer
 from trl.trainer.utils import FusedCausalLMOutput
 
@@ -96,9 +97,9 @@ class SidSFTTrainer(SFTTrainer):
         dataset = self.train_dataset if train_dataset is None else train_dataset
         if self.args.train_sampling_strategy != "group_by_length" or not isinstance(dataset, Dataset):
             return super()._get_train_sampler(train_dataset)
-        # The parent hands the sampler a lazy column, which decodes a whole row for each length it looks at.
+        # The parent hands its sampler a lazy column, which decodes a whole row for each length it looks at.
         lengths = dataset.with_format("arrow")[:]["length"].to_pylist()
-        return LengthGroupedSampler(self.args.train_batch_size * self.args.gradient_accumulation_steps, lengths=lengths)
+        return LengthSampler(lengths, self.args.train_batch_size * self.args.gradient_accumulation_steps, self.args.seed)
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """Loss on the evaluation set, as in transformers, and the retrieval metrics, from the main process to all."""
@@ -117,6 +118,33 @@ class SidSFTTrainer(SFTTrainer):
         model.train(was_training)
         self.log(dict(metrics))
         return metrics
+
+
+class LengthSampler(Sampler[int]):
+    """Shuffles so that examples of alike length meet in a batch.
+
+    The order depends on the seed and the epoch alone: every process draws the same, and a resumed run goes on as the stopped one would.
+
+    Args:
+        lengths: of all examples; batch_size: examples per optimiser step and process; seed: of the shuffling.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int):
+        self.lengths = list(lengths)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Accelerate's loader before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
 
 
 def install_sid_head(model: PreTrainedModel) -> None:

@@ -60,14 +60,15 @@ class RQOPQConfig:
 
 
 def suggest_widths(items: int) -> RQOPQConfig:
-    """Widths in proportion to the catalogue, growing to the paper's at 10⁶ items; the steps between are ours."""
+    """Widths in proportion to the catalogue, growing to the paper's at 10⁶ items; the steps between are ours. Never more codes than items."""
     if items >= 1_000_000:
         return RQOPQConfig((4096, 1024, 512), (2, 256))
     if items >= 100_000:
         return RQOPQConfig((1024, 512, 256), (2, 256))
     if items >= 5_000:
         return RQOPQConfig((256, 128, 64), (2, 64))
-    return RQOPQConfig((64, 32, 16), (2, 16))
+    width = min(64, 1 << (max(items, 1).bit_length() - 1))
+    return RQOPQConfig((width, max(1, width // 2), max(1, width // 4)), (2, min(16, width)))
 
 
 class RQOPQ:

@@ -1,0 +1,101 @@
+"""What every test shares: an offline environment, one tiny market and one tiny run that has gone the whole road."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.update(
+    HF_HUB_OFFLINE="1",
+    HF_HUB_DISABLE_TELEMETRY="1",
+    HF_HUB_DISABLE_PROGRESS_BARS="1",
+    HF_DATASETS_DISABLE_PROGRESS_BARS="1",
+    TOKENIZERS_PARALLELISM="false",
+    TQDM_DISABLE="1",
+)
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import shutil
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from onesearch.files import RunFolder
+
+# A shared machine may stall for seconds: time is no failure, and the same examples are drawn everywhere.
+settings.register_profile("suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
+
+WIDTHS = (16, 8, 8, 4, 4)
+"""Codes per level of the tiny run."""
+
+
+def tiny_recipe():
+    """The whole road in seconds: 120 items, 600 sessions, one epoch of a model of width 32."""
+    from onesearch.recipe import EvaluationPlan, MarketPlan, Recipe
+    from onesearch.tokenization_sid.quantizers.rq_opq import RQOPQConfig
+    from onesearch.tokenization_sid.text_encoder import TextEncoderConfig
+    from onesearch.trainers.train import ModelPlan, TrainingPlan
+
+    options = {"items": 120, "sessions": 600, "oracle_requests": 0, "judged_queries": 10, "seed": 3}
+    model = ModelPlan(
+        text_vocab_size=400, d_model=32, encoder_layers=1, decoder_layers=1, attention_heads=2, ffn_dim=64, dropout=0.0
+    )
+    arguments = {
+        "num_train_epochs": 1,
+        "per_device_train_batch_size": 64,
+        "eval_strategy": "epoch",
+        "save_strategy": "epoch",
+        "logging_steps": 5,
+        "use_cpu": True,
+    }
+    return Recipe(
+        name="tiny",
+        market=MarketPlan("simulate", None, options),
+        encoder=TextEncoderConfig(dimension=16, vocab_size=500, epochs=1, batch_size=64),
+        codes=RQOPQConfig(levels=WIDTHS[:3], opq=(2, 4), iterations=5),
+        training=TrainingPlan(model=model, arguments=arguments, validation_requests=20, validation_beams=5),
+        evaluation=EvaluationPlan(num_beams=10, sample=40, tune_cascade=False),
+    )
+
+
+@pytest.fixture(scope="session")
+def recipe():
+    return tiny_recipe()
+
+
+@pytest.fixture(scope="session")
+def shared_run(recipe, tmp_path_factory) -> RunFolder:
+    """The finished tiny run. Read only: tests that write take `run`."""
+    from onesearch.road import run_recipe
+
+    run = RunFolder(tmp_path_factory.mktemp("road") / "tiny")
+    run_recipe(recipe, run, progress=False)
+    return run
+
+
+@pytest.fixture(scope="session")
+def market(shared_run):
+    from onesearch.data.market import Market
+
+    return Market.load(shared_run.market)
+
+
+@pytest.fixture(scope="session")
+def shared_searcher(shared_run):
+    """Read only."""
+    from onesearch import Searcher
+
+    return Searcher.from_pretrained(shared_run.checkpoint, num_beams=10)
+
+
+@pytest.fixture
+def run(shared_run, tmp_path) -> RunFolder:
+    """A copy of the finished tiny run."""
+    return RunFolder(shutil.copytree(shared_run.root, tmp_path / "tiny"))
+
+
+@pytest.fixture
+def checkpoint(shared_run, tmp_path):
+    """A copy of the tiny run's checkpoint."""
+    return shutil.copytree(shared_run.checkpoint, tmp_path / "checkpoint")

@@ -1,0 +1,55 @@
+"""Layout of the SIDs in the vocabulary."""
+
+from __future__ import annotations
+
+import pytest
+from huggingface_hub.errors import StrictDataclassFieldValidationError
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import tiny_config
+
+from onesearch import OneSearchConfig
+
+
+@given(widths=st.lists(st.integers(1, 50), min_size=1, max_size=6), offset=st.integers(4, 100))
+def test_levels_follow_each_other_without_gaps(widths, offset):
+    config = OneSearchConfig(vocab_size=offset + sum(widths), sid_widths=widths, sid_offset=offset)
+    slices = [config.sid_slice(level) for level in range(config.sid_levels)]
+    assert [stop - start for start, stop in slices] == widths
+    assert [start for start, _ in slices] == [offset, *(stop for _, stop in slices[:-1])]
+    assert slices[-1][1] <= config.vocab_size
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"vocab_size": 99, "sid_widths": [60, 36], "sid_offset": 4}, ["sid_offset=4", "100", "len(tokenizer)"]),
+        ({"vocab_size": 99, "sid_widths": [4, 0], "sid_offset": 4}, ["[4, 0]", "at least one code"]),
+        ({"vocab_size": 99, "sid_widths": [4], "sid_offset": -1}, ["sid_offset=-1"]),
+    ],
+)
+def test_a_layout_that_does_not_fit_is_refused(changes, words):
+    with pytest.raises(ValueError) as error:
+        OneSearchConfig(**changes)
+    assert all(word in str(error.value) for word in words)
+
+
+def test_a_wrong_type_is_refused():
+    with pytest.raises(StrictDataclassFieldValidationError, match="sid_digest"):
+        OneSearchConfig(vocab_size=99, sid_widths=[4], sid_offset=4, sid_digest=7)
+
+
+def test_save_then_load_gives_the_same_configuration(tmp_path):
+    config = tiny_config()
+    config.save_pretrained(tmp_path)
+    loaded = OneSearchConfig.from_pretrained(tmp_path)
+    ours = {key: value for key, value in config.to_dict().items() if not key.startswith("_")}
+    assert {key: value for key, value in loaded.to_dict().items() if key in ours} == ours
+    assert loaded.sid_widths == [8, 4, 4] and loaded.sid_digest == "digest"
+    assert loaded.forced_eos_token_id is None
+
+
+def test_a_key_of_a_newer_version_does_not_crash(tmp_path):
+    config = tiny_config(unheard_of=7)
+    config.save_pretrained(tmp_path)
+    assert OneSearchConfig.from_pretrained(tmp_path).sid_widths == config.sid_widths

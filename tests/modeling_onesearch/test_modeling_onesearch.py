@@ -1,0 +1,303 @@
+"""The model: its loss, its weights on disk, its BART origin, and that every way of running it agrees."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from tiny import TEXT_TOKENS, random_codes, random_prompts, save_tiny_bart, tiny_index, tiny_model
+
+from onesearch import OneSearchForConditionalGeneration, OneSearchModel, SidTokenizer
+from onesearch.modeling_onesearch.generation_onesearch import SID_INDEX_NAME
+
+WIDTHS = (8, 4, 4)
+CODES = random_codes(40, WIDTHS, seed=1)
+STARTS = np.cumsum([TEXT_TOKENS, *WIDTHS[:-1]])
+
+
+@pytest.fixture
+def model():
+    return tiny_model(WIDTHS, CODES)
+
+
+def batch_of(rows, seed=0):
+    """Prompts with the SID of a random item each as target."""
+    input_ids, attention_mask = random_prompts(rows, seed=seed)
+    picked = np.random.default_rng(seed).integers(0, len(CODES), rows)
+    return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": torch.from_numpy(CODES[picked] + STARTS)}
+
+
+def gradients(model):
+    return {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
+
+
+# The loss
+
+
+def test_a_sid_is_scored_over_its_level_s_slice(model):
+    batch = batch_of(5)
+    out = model(**batch)
+    expected = 0.0
+    for level, (start, width) in enumerate(zip(STARTS, WIDTHS)):
+        part = out.logits[:, level, start : start + width]
+        expected += F.cross_entropy(part, batch["labels"][:, level] - start, reduction="sum")
+    torch.testing.assert_close(out.loss, expected / batch["labels"].numel())
+
+
+def test_text_is_scored_over_the_whole_vocabulary(model):
+    batch = batch_of(4)
+    labels = torch.randint(3, TEXT_TOKENS, (4, 6), generator=torch.Generator().manual_seed(0))
+    labels[0, 4:] = -100
+    out = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels)
+    torch.testing.assert_close(out.loss, F.cross_entropy(out.logits.flatten(0, 1), labels.flatten()))
+
+
+def test_text_and_sids_mix_in_one_batch(model):
+    batch = batch_of(2)
+    labels = torch.tensor([[5, 6, STARTS[0] + 3, STARTS[1], 2], [STARTS[2] + 1, 7, -100, STARTS[0], -100]])
+    out = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels)
+    losses = []
+    for row, column in (labels != -100).nonzero().tolist():
+        target = int(labels[row, column])
+        level = int(np.searchsorted(STARTS, target, side="right")) - 1
+        start, stop = model.config.sid_slice(level) if level >= 0 else (0, model.config.vocab_size)
+        losses.append(F.cross_entropy(out.logits[row, column, start:stop], torch.tensor(target - start)))
+    torch.testing.assert_close(out.loss, torch.stack(losses).mean())
+
+
+def test_scores_of_targets_are_what_they_are_called(model):
+    batch = batch_of(3)
+    batch["labels"][0, 2] = -100
+    hidden = model.model(
+        input_ids=batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        decoder_input_ids=model.prepare_decoder_input_ids_from_labels(batch["labels"]),
+    ).last_hidden_state
+    log_probs, entropy, is_top = model.score_targets(hidden, batch["labels"])
+    for row in range(3):
+        for level in range(3):
+            if batch["labels"][row, level] == -100:
+                assert log_probs[row, level] == entropy[row, level] == is_top[row, level] == 0
+                continue
+            start, stop = model.config.sid_slice(level)
+            own = model.lm_head(hidden[row, level])[start:stop].log_softmax(0)
+            target = batch["labels"][row, level] - start
+            torch.testing.assert_close(log_probs[row, level], own[target])
+            torch.testing.assert_close(entropy[row, level], -(own.exp() * own).sum())
+            assert is_top[row, level] == float(own.argmax() == target)
+
+
+def test_four_micro_batches_give_the_gradient_of_one_batch(model):
+    """Stock BART divides each micro batch by its own count, and is four times off."""
+    batch = batch_of(16)
+    batch["labels"][:7, 2] = -100  # micro batches of unequal counts
+    model.train()
+    whole = model(**batch).loss
+    whole.backward()
+    expected = gradients(model)
+    model.zero_grad()
+    count = (batch["labels"] != -100).sum()
+    total = 0.0
+    for part in range(4):
+        micro = {name: tensor[4 * part : 4 * part + 4] for name, tensor in batch.items()}
+        loss = model(**micro, num_items_in_batch=count).loss
+        loss.backward()
+        total += loss.item()
+    assert total == pytest.approx(whole.item(), abs=1e-5)
+    for name, gradient in gradients(model).items():
+        torch.testing.assert_close(gradient, expected[name], atol=1e-6, rtol=1e-4)
+
+
+def test_a_batch_without_targets_has_no_loss_and_reaches_every_parameter(model):
+    batch = batch_of(2)
+    batch["labels"][:] = -100
+    loss = model(**batch).loss
+    loss.backward()
+    assert float(loss) == 0
+    used = gradients(model)
+    assert set(used) == {name for name, _ in model.named_parameters()}
+    assert all(gradient.count_nonzero() == 0 for gradient in used.values())
+
+
+def test_logits_are_left_out_while_training_only(model):
+    batch = batch_of(2)
+    assert model(**batch).logits.shape == (2, 3, model.config.vocab_size)
+    assert model.train()(**batch).logits is None
+
+
+# Ways of running it
+
+
+def test_attention_implementations_agree(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    batch = batch_of(4)
+    outputs, found = [], []
+    for implementation in ("eager", "sdpa"):
+        loaded = OneSearchForConditionalGeneration.from_pretrained(tmp_path, attn_implementation=implementation)
+        assert loaded.config._attn_implementation == implementation
+        outputs.append(loaded(**batch).logits)
+        found.append(loaded.search_sids(batch["input_ids"], batch["attention_mask"], 7))
+    torch.testing.assert_close(*outputs, atol=1e-5, rtol=1e-4)
+    assert torch.equal(found[0][0], found[1][0])
+
+
+def test_gradient_checkpointing_changes_nothing(model):
+    batch = batch_of(4)
+    model.train()
+    loss = model(**batch).loss
+    loss.backward()
+    expected = gradients(model)
+    other = copy.deepcopy(model)
+    other.zero_grad()
+    other.activation_checkpointing_enable()
+    again = other(**batch).loss
+    again.backward()
+    torch.testing.assert_close(again, loss)
+    for name, gradient in gradients(other).items():
+        torch.testing.assert_close(gradient, expected[name])
+
+
+def test_half_precision_runs(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    half = OneSearchForConditionalGeneration.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    assert half.dtype == torch.bfloat16
+    batch = batch_of(4)
+    out = half(**batch)
+    assert out.logits.dtype == torch.bfloat16 and out.loss.dtype == torch.float32
+    torch.testing.assert_close(out.loss, model(**batch).loss, atol=0.2, rtol=0.1)
+    codes, scores = half.search_sids(batch["input_ids"], batch["attention_mask"], 5)
+    assert scores.dtype == torch.float32 and half.sid_index.trie.walk(codes.flatten(0, 1)).min() >= 0
+
+
+def test_a_seed_fixes_the_weights():
+    first, second = tiny_model(seed=3), tiny_model(seed=3)
+    assert all(torch.equal(one, two) for one, two in zip(first.state_dict().values(), second.state_dict().values()))
+
+
+# Saving and loading
+
+
+def test_save_then_load_gives_the_same_logits_and_hits(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    batch = batch_of(4)
+    loaded = OneSearchForConditionalGeneration.from_pretrained(tmp_path)
+    assert torch.equal(loaded(**batch).logits, model(**batch).logits)
+    assert loaded.sid_index.item_ids == model.sid_index.item_ids
+    arguments = batch["input_ids"], batch["attention_mask"], 10
+    assert loaded.search(*arguments) == model.search(*arguments)
+    assert loaded.generation_config.max_new_tokens == len(WIDTHS) and loaded.generation_config.eos_token_id is None
+
+
+def test_one_shared_embedding_lies_on_disk(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    names = set(load_file(tmp_path / "model.safetensors"))
+    assert "model.shared.weight" in names
+    assert not names & {"lm_head.weight", "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight"}
+    assert not [name for name in names if "trie" in name or "sid" in name]
+    loaded = OneSearchForConditionalGeneration.from_pretrained(tmp_path)
+    shared = loaded.model.shared.weight
+    assert loaded.lm_head.weight is shared
+    assert loaded.model.encoder.embed_tokens.weight is shared and loaded.model.decoder.embed_tokens.weight is shared
+
+
+def test_the_backbone_loads_from_the_same_folder(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    backbone, report = OneSearchModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"]
+    batch = batch_of(2)
+    decoder_input_ids = model.prepare_decoder_input_ids_from_labels(batch.pop("labels"))
+    hidden = backbone(**batch, decoder_input_ids=decoder_input_ids).last_hidden_state
+    assert torch.equal(hidden, model.model(**batch, decoder_input_ids=decoder_input_ids).last_hidden_state)
+
+
+def test_loading_info_is_passed_on(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    loaded, report = OneSearchForConditionalGeneration.from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    assert loaded.sid_index is not None
+
+
+def test_a_model_without_index_saves_loads_and_refuses_to_search(tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    assert not (tmp_path / SID_INDEX_NAME).exists()
+    loaded = OneSearchForConditionalGeneration.from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=SID_INDEX_NAME):
+        loaded.search(torch.tensor([[0, 5, 2]]))
+    with pytest.raises(ValueError, match=SID_INDEX_NAME):
+        loaded.logits_processor()
+
+
+def test_an_index_of_other_codebooks_is_refused(model, tmp_path):
+    with pytest.raises(ValueError, match=r"\[8, 4\].*\[8, 4, 4\]"):
+        model.set_sid_index(tiny_index([[0, 1]], (8, 4)))
+    with pytest.raises(ValueError, match="other-codebo.*digest"):
+        model.set_sid_index(tiny_index(CODES, WIDTHS, digest="other-codebooks"))
+    assert model.sid_index.digest == "digest"
+    model.save_pretrained(tmp_path)
+    tiny_index(CODES, WIDTHS, digest="other-codebooks").save(tmp_path / SID_INDEX_NAME)
+    with pytest.raises(ValueError, match="codebooks"):
+        OneSearchForConditionalGeneration.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("arguments", [{"num_beams": 0}, {"top_k": 0}, {"items_per_sid": -1}])
+def test_search_refuses_counts_below_one(model, arguments):
+    with pytest.raises(ValueError, match="at least 1"):
+        model.search(torch.tensor([[0, 5, 2]]), **arguments)
+
+
+def test_search_returns_popular_items_of_a_shared_sid_first():
+    codes = [[0, 0, 0]] * 4 + [[1, 0, 0]]
+    model = tiny_model(WIDTHS)
+    model.set_sid_index(tiny_index(codes, WIDTHS, popularity=np.array([1, 9, 5, 9, 0])))
+    (hits,) = model.search(torch.tensor([[0, 5, 2]]), num_beams=5, top_k=10, items_per_sid=3)
+    assert [hit.item_id for hit in hits if hit.sid == (0, 0, 0)] == ["item-1", "item-3", "item-2"]
+    assert len(hits) == 4
+
+
+# From BART
+
+
+def test_a_bart_checkpoint_initialises_the_model(tmp_path):
+    bart, _ = save_tiny_bart(tmp_path / "bart")
+    from transformers import AutoTokenizer
+
+    tokenizer = SidTokenizer.extend(AutoTokenizer.from_pretrained(tmp_path / "bart"), WIDTHS, "digest")
+    model = OneSearchForConditionalGeneration.from_bart(
+        tmp_path / "bart", len(tokenizer), WIDTHS, tokenizer.sid_offset, "digest"
+    ).eval()
+    old = bart.config.vocab_size
+    assert tokenizer.sid_offset == old and model.config.vocab_size == old + sum(WIDTHS)
+    ours, theirs = model.model.state_dict(), bart.model.state_dict()
+    assert set(ours) == set(theirs)
+    for name, tensor in theirs.items():
+        assert torch.equal(ours[name][: len(tensor)], tensor), name
+    assert model.lm_head.weight is model.model.shared.weight
+    input_ids = tokenizer(["red rain shoe"], return_tensors="pt").input_ids
+    decoder_input_ids = torch.tensor([[2, 0, 7]])
+    logits = model(input_ids=input_ids, decoder_input_ids=decoder_input_ids).logits
+    torch.testing.assert_close(logits[..., :old], bart(input_ids=input_ids, decoder_input_ids=decoder_input_ids).logits)
+    model.set_sid_index(tiny_index(CODES, WIDTHS))
+    model.save_pretrained(tmp_path / "ours")
+    tokenizer.save_pretrained(tmp_path / "ours")
+    loaded = OneSearchForConditionalGeneration.from_pretrained(tmp_path / "ours")
+    assert loaded.search(input_ids, num_beams=5) == model.search(input_ids, num_beams=5)
+
+
+def test_what_is_no_plain_bart_is_refused(tmp_path):
+    bart, _ = save_tiny_bart(tmp_path / "bias", bias=0.5)
+    old = bart.config.vocab_size
+    with pytest.raises(ValueError, match="final_logits_bias"):
+        OneSearchForConditionalGeneration.from_bart(tmp_path / "bias", old + 16, WIDTHS, old)
+    save_tiny_bart(tmp_path / "bart")
+    with pytest.raises(ValueError, match="SidTokenizer.extend"):
+        OneSearchForConditionalGeneration.from_bart(tmp_path / "bart", old + 6, WIDTHS, old - 10)
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    sizes = {"d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2, "decoder_start_token_id": 0}
+    T5ForConditionalGeneration(T5Config(vocab_size=50, **sizes)).save_pretrained(tmp_path / "t5")
+    with pytest.raises(ValueError, match="'t5'"):
+        OneSearchForConditionalGeneration.from_bart(tmp_path / "t5", 66, WIDTHS, 50)

@@ -1,0 +1,98 @@
+"""Tiny models, indexes and BART checkpoints of the real classes, random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+TEXT_TOKENS = 40
+"""Text and special tokens of `tiny_model`; the SID slice follows."""
+
+
+def tiny_config(widths=(8, 4, 4), digest="digest", **changes):
+    from onesearch import OneSearchConfig
+
+    sizes = {
+        "vocab_size": TEXT_TOKENS + sum(widths),
+        "d_model": 16,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 32,
+        "decoder_ffn_dim": 32,
+        "max_position_embeddings": 64,
+        "dropout": 0.0,
+        "bos_token_id": 0,
+        "pad_token_id": 1,
+        "eos_token_id": 2,
+        "decoder_start_token_id": 2,
+        "init_std": 0.4,  # far from uniform, so that beams differ
+    }
+    return OneSearchConfig(**{**sizes, **changes}, sid_widths=list(widths), sid_offset=TEXT_TOKENS, sid_digest=digest)
+
+
+def tiny_model(widths=(8, 4, 4), codes=None, seed=0, digest="digest", **changes):
+    """A model in eval mode; with `codes` its item index is set."""
+    from onesearch import OneSearchForConditionalGeneration
+
+    torch.manual_seed(seed)
+    model = OneSearchForConditionalGeneration(tiny_config(widths, digest, **changes)).eval()
+    if codes is not None:
+        model.set_sid_index(tiny_index(codes, widths, digest=digest))
+    return model
+
+
+def tiny_index(codes, widths, item_ids=None, popularity=None, digest="digest"):
+    from onesearch import SidIndex
+
+    item_ids = [f"item-{row}" for row in range(len(codes))] if item_ids is None else item_ids
+    popularity = np.zeros(len(codes)) if popularity is None else popularity
+    return SidIndex(item_ids, np.asarray(codes), popularity, widths, digest)
+
+
+def random_codes(items, widths, seed=0):
+    """(items, levels) codes; duplicates happen."""
+    random = np.random.default_rng(seed)
+    return np.stack([random.integers(0, width, items) for width in widths], axis=1)
+
+
+def random_prompts(rows, longest=9, seed=0, padding_side="right"):
+    """`input_ids` and `attention_mask` of random text prompts of different lengths."""
+    random = np.random.default_rng(seed)
+    lengths = random.integers(3, longest + 1, rows)
+    lengths[0] = longest
+    input_ids = np.full((rows, longest), 1)
+    for row, length in enumerate(lengths):
+        prompt = [0, *random.integers(4, TEXT_TOKENS, length - 2), 2]
+        input_ids[row, slice(length) if padding_side == "right" else slice(longest - length, longest)] = prompt
+    input_ids = torch.from_numpy(input_ids)
+    return input_ids, (input_ids != 1).long()
+
+
+def save_tiny_bart(folder: Path, bias: float = 0.0, texts=("red running shoe", "blue rain coat")):
+    """A random BART checkpoint with a byte-level BPE tokenizer, as the Hub holds them."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import BartConfig, BartForConditionalGeneration, PreTrainedTokenizerFast
+
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    backend.train_from_iterator(
+        texts, trainers.BpeTrainer(vocab_size=280, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    )
+    backend.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    names = dict(zip(("bos_token", "pad_token", "eos_token", "unk_token", "mask_token"), special))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **names)
+    torch.manual_seed(1)
+    sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "max_position_embeddings": 64}
+    model = BartForConditionalGeneration(BartConfig(vocab_size=len(tokenizer), **sizes, **heads)).eval()
+    model.final_logits_bias += bias
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return model, tokenizer
