@@ -58,6 +58,7 @@ class Recipe:
         name: of the run.
         codes: sizes of the SIDs; None takes `suggest_widths` for the catalogue.
         keywords: fuse core keywords into the embeddings.
+        fit_on: what trains the codebooks, ``items`` or ``both`` (items and queries); see `build_sids`.
         processes: processes that train together (started by torchrun). On a processor one per core beats one with many threads:
             small matrices do not share well.
     """
@@ -67,6 +68,7 @@ class Recipe:
     encoder: TextEncoderConfig = field(default_factory=TextEncoderConfig)
     codes: RQOPQConfig | None = None
     keywords: bool = True
+    fit_on: str = "items"
     processes: int = 1
     training: TrainingPlan = field(default_factory=TrainingPlan)
     evaluation: EvaluationPlan = field(default_factory=EvaluationPlan)

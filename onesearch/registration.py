@@ -2,7 +2,7 @@
 
 Importing transformers' auto modules imports torch. So registration waits until somebody else imports them: a finder on `sys.meta_path`
 lets the real import happen and then adds our classes. Transformers' modules and ours import each other half-way (a configuration's
-docstring decorator imports `modeling_auto`), so it waits for the outermost of them to end.
+docstring decorator imports `modeling_auto`, for one), so it waits for the outermost of them to end.
 """
 
 from __future__ import annotations
@@ -50,23 +50,18 @@ _REGISTRATIONS: dict[str, Callable[[ModuleType], None]] = {
     f"{_AUTO}.modeling_auto": _register_models,
     f"{_AUTO}.tokenization_auto": _register_tokenizer,
 }
-_WATCHED = {
-    *_REGISTRATIONS,
-    "onesearch.modeling_onesearch.configuration_onesearch",
-    "onesearch.modeling_onesearch.modeling_onesearch",
-    "onesearch.tokenization_sid.tokenization_sid",
-}
+_WATCHED = ("transformers.", "onesearch.modeling_onesearch.", "onesearch.tokenization_sid.tokenization_sid")
 
 
 class _AfterImport(importlib.abc.MetaPathFinder):
-    """Runs the registrations that are due once no watched module is half imported any more."""
+    """Runs the registrations that are due once no module of transformers or ours is half imported any more."""
 
     def __init__(self):
         self.pending = dict(_REGISTRATIONS)
         self.running = 0
 
     def find_spec(self, fullname, path=None, target=None):  # noqa: ANN201 - parent's contract
-        if not self.pending or fullname not in _WATCHED:
+        if not self.pending or not f"{fullname}.".startswith(_WATCHED):
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:

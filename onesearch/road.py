@@ -77,7 +77,7 @@ def make_sids(recipe: Recipe, run: RunFolder) -> None:
     from onesearch.tokenization_sid.sids import build_sids
 
     codes = recipe.codes or suggest_widths(len(Market.load(run.market).items))
-    built = build_sids(run, codes, recipe.keywords)
+    built = build_sids(run, codes, recipe.keywords, recipe.fit_on)
     SidIndex(built.item_ids, built.codes, built.popularity, built.widths, built.digest).save(run.sids / SID_INDEX_NAME)
 
 
@@ -105,7 +105,7 @@ def evaluate_run(run: RunFolder, plan: EvaluationPlan, progress: bool = True, ba
         )
     else:
         report = Report(market=str(market.info.get("name", "")), split=plan.split)
-    if len(market.relevance):
+    if max(market.relevance.data.column("grade").to_pylist(), default=0) >= 2:  # otherwise recall has nothing to find
         report.relevance = evaluate_relevance(retrievers, market, progress=progress)
     report.save(run.evaluation)
     return report

@@ -28,8 +28,8 @@ class PromptTemplate:
 
 
 TEMPLATES = {
-    template.name: template
-    for template in (
+    layout.name: layout
+    for layout in (
         # Window: OneSearch's explicit short view has at most 5 items. The token limits are ours.
         PromptTemplate("search/1", max_text_tokens=32, max_history=5),
         PromptTemplate("item-text/1", max_text_tokens=48, max_history=0),
@@ -38,7 +38,7 @@ TEMPLATES = {
 
 
 def template(name: str) -> PromptTemplate:
-    """Template by name; ValueError lists the known ones."""
+    """Template by name, with its default limits; ValueError lists the known ones."""
     if name not in TEMPLATES:
         raise ValueError(f"prompt template {name!r} is unknown; known are {', '.join(TEMPLATES)}")
     return TEMPLATES[name]

@@ -41,24 +41,29 @@ class ItemCodes:
     digest: str
 
 
-def build_sids(run: RunFolder, config: RQOPQConfig, keywords: bool = True) -> ItemCodes:
-    """Train codebooks on a run's items and queries, encode the catalogue, write ``sids/codebooks.safetensors`` and diagnostics.
-
-    Items and queries are quantised by the same codebooks, so both train them (the authors' code merges them too).
+def build_sids(run: RunFolder, config: RQOPQConfig, keywords: bool = True, fit_on: str = "items") -> ItemCodes:
+    """Train codebooks on a run's items, encode the catalogue, write ``sids/codebooks.safetensors`` and diagnostics.
 
     Args:
         keywords: fuse the embeddings of core keywords into those of items and queries.
+        fit_on: ``items``, or ``both`` to train on items and distinct queries together as the authors' code does. Both are then encoded
+            by the same codebooks. With our static encoder short queries lie far from item texts and take the codes away: on the
+            simulated market (2,000 items, 8,370 queries) ``both`` leaves 3 of 64 first codes to items and 56 % of them with a SID of
+            their own, ``items`` 64 and 99 %.
     """
+    if fit_on not in ("items", "both"):
+        raise ValueError(f"fit_on={fit_on!r}: allowed are 'items', 'both'")
     market = Market.load(run.require("market", "onesearch data"))
     items, queries = load_embeddings(run, "items"), load_embeddings(run, "queries")
     if keywords:
         items, queries = _with_keywords(run, market, items, queries)
-    quantizer = RQOPQ.fit(np.concatenate([items, queries[np.abs(queries).sum(axis=1) > 0]]), config)
+    known = queries[np.abs(queries).sum(axis=1) > 0] if fit_on == "both" else queries[:0]
+    quantizer = RQOPQ.fit(np.concatenate([items, known]), config)
     codes = quantizer.encode(items)
     quantizer.save_pretrained(run.sids)
     decoded = None if config.normalise_residuals else quantizer.decode(codes)
     report = diagnose(codes, config.widths, items, decoded)
-    write_json(run.sids / "diagnostics.json", {**report, "digest": quantizer.digest, "keywords": keywords})
+    write_json(run.sids / "diagnostics.json", {**report, "digest": quantizer.digest, "keywords": keywords, "fit_on": fit_on})
     logger.info("%s items, %s distinct SIDs", f"{len(codes):,}", f"{report['distinct_sids']:,}")
     item_ids = market.items.data.column("item_id").to_pylist()
     return ItemCodes(item_ids, codes, item_popularity(market, item_ids), config.widths, quantizer.digest)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 logger = logging.getLogger(__name__)
+
+MAX_ALPHABET = 1000
+"""Letters of the static encoder at most, the most frequent ones; a word with another letter is unknown."""
 
 
 @dataclass(frozen=True)
@@ -92,12 +96,33 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
 
 
 def _word_piece_tokenizer(texts: Sequence[str], vocab_size: int) -> Tokenizer:
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    """Word pieces of `texts`, the same for the same texts.
+
+    Left alone, the trainer numbers the letters inside words as a hash map yields them and breaks ties by those numbers, so that no two
+    runs get the same vocabulary. Here all letters are numbered beforehand.
+    """
+    normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    letters: Counter[str] = Counter()
+    inside: set[str] = set()
+    for text in texts:
+        for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)):
+            letters.update(word)
+            inside.update(word[1:])
+    alphabet = sorted(letters, key=lambda letter: (-letters[letter], letter))[:MAX_ALPHABET]
     special = ["[PAD]", "[UNK]"]
-    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
+    trained = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    trained.normalizer, trained.pre_tokenizer = normalizer, splitter
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[*special, *(f"##{letter}" for letter in sorted(inside.intersection(alphabet)))],
+        initial_alphabet=alphabet,
+        limit_alphabet=MAX_ALPHABET,
+        show_progress=False,
+    )
+    trained.train_from_iterator(texts, trainer)
+    tokenizer = Tokenizer(models.WordPiece(trained.get_vocab(), unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
+    tokenizer.add_special_tokens(special)
     return tokenizer
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 
 import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from .prompts import plain_text, template
+from .prompts import PromptTemplate, plain_text, template
 
 SPECIAL_TOKENS = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
 """BART's, with BART's ids 0 to 3."""
@@ -115,6 +116,16 @@ class SidTokenizer(PreTrainedTokenizerFast):
         return self.init_kwargs.get("sid_digest")
 
     @property
+    def prompt(self) -> PromptTemplate:
+        """Layout and limits of search prompts; saved with the tokenizer."""
+        return PromptTemplate(**self.init_kwargs["prompt"]) if "prompt" in self.init_kwargs else template("search/1")
+
+    @prompt.setter
+    def prompt(self, layout: PromptTemplate) -> None:
+        template(layout.name)
+        self.init_kwargs["prompt"] = asdict(layout)
+
+    @property
     def level_offsets(self) -> np.ndarray:
         """(levels,) vocabulary id of code 0 of each level."""
         return self.sid_offset + np.concatenate([[0], np.cumsum(self.sid_widths)[:-1]])
@@ -147,9 +158,9 @@ class SidTokenizer(PreTrainedTokenizerFast):
         Args:
             text: query or item text.
             history: codes of the items in a user's history, oldest first.
-            name: prompt template; default the one the tokenizer was saved with.
+            name: prompt template; default the tokenizer's own.
         """
-        layout = template(name or self.init_kwargs["prompt_template"])
+        layout = template(name) if name else self.prompt
         recent = list(history)[-layout.max_history :] if layout.max_history else []
         rendered = plain_text(text, self.all_special_tokens)
         if recent:
@@ -164,9 +175,9 @@ class SidTokenizer(PreTrainedTokenizerFast):
         Args:
             texts: one query or item text per prompt; equal texts are tokenised once.
             histories: per prompt the codes (items, levels) of the user's items, oldest first.
-            name: prompt template; default the one the tokenizer was saved with.
+            name: prompt template; default the tokenizer's own.
         """
-        layout = template(name or self.init_kwargs["prompt_template"])
+        layout = template(name) if name else self.prompt
         distinct = list(dict.fromkeys(texts))
         special = self.all_special_tokens
         plain = [plain_text(text, special) for text in distinct]

@@ -19,21 +19,18 @@ from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 EXAMPLE_FEATURES = Features({"input_ids": List(Value("int32")), "labels": List(Value("int32")), "length": Value("int32")})
 
 
-def request_examples(
-    requests: Sequence[Request], index: SidIndex, tokenizer: SidTokenizer, *, clicks: bool = True, history: bool = True
-) -> Dataset:
+def request_examples(requests: Sequence[Request], index: SidIndex, tokenizer: SidTokenizer, *, clicks: bool = True) -> Dataset:
     """Query and history → SID of an item that was bought or clicked (OneSearch's third stage, the personalised one).
 
     Every session is an example of its own with the window that precedes it, which is the paper's sliding-window augmentation.
 
     Args:
         clicks: also learn clicked items; otherwise purchases only.
-        history: put the user's items into the prompt.
     """
     queries, histories, targets = [], [], []
     for request in requests:
         wanted = dict.fromkeys((*request.purchased, *request.clicked) if clicks else request.purchased)
-        past = index.codes_of(request.history if history else ())
+        past = index.codes_of(request.history)
         for item_id in wanted:
             queries.append(request.query)
             histories.append(past)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -56,14 +56,14 @@ class ExamplePlan:
 
     Args:
         clicks: learn clicked items besides bought ones.
-        history: put the user's recent items into the prompt.
+        max_history: most recent items in the prompt, 0 for none; the paper's explicit short view has at most 5.
         item_text: item text → SID examples for every item.
         word_samples: per item so many examples of a few of its words → SID; stands in for queries of a catalogue that has none.
         words: most words of such an example.
     """
 
     clicks: bool = True
-    history: bool = True
+    max_history: int = 5
     item_text: bool = True
     word_samples: int = 0
     words: int = 4
@@ -102,6 +102,7 @@ def train_run(run: RunFolder, plan: TrainingPlan, resume: bool = False, progress
     arguments = SidSFTConfig(**{"output_dir": str(run.training), "disable_tqdm": not progress, **plan.arguments})
     set_seed(arguments.seed)
     tokenizer, model = build_model(plan.model, market, index)
+    tokenizer.prompt = replace(tokenizer.prompt, max_history=plan.examples.max_history)
     train, evaluation = _examples(plan.examples, market, index, tokenizer)
     trainer = SidSFTTrainer(
         model=model,
@@ -162,7 +163,7 @@ def _examples(plan: ExamplePlan, market: Market, index: SidIndex, tokenizer: Sid
     parts = []
     requests = build_requests(market, "train")
     if requests:
-        parts.append(request_examples(requests, index, tokenizer, clicks=plan.clicks, history=plan.history))
+        parts.append(request_examples(requests, index, tokenizer, clicks=plan.clicks))
     if plan.item_text:
         parts.append(item_text_examples(market, index, tokenizer))
     if plan.word_samples:
@@ -171,9 +172,7 @@ def _examples(plan: ExamplePlan, market: Market, index: SidIndex, tokenizer: Sid
         raise ValueError("nothing to train on: the market has no training sessions and item_text and word_samples are off")
     train = concatenate_datasets(parts)
     held_out = build_requests(market, "validation")
-    evaluation = (
-        request_examples(held_out[:2000], index, tokenizer, clicks=plan.clicks, history=plan.history) if held_out else None
-    )
+    evaluation = request_examples(held_out[:2000], index, tokenizer, clicks=plan.clicks) if held_out else None
     logger.info("%s training examples, %.1f prompt tokens on average", f"{len(train):,}", np.mean(train.data.column("length")))
     return train, evaluation
 

@@ -59,7 +59,9 @@ def test_the_text_of_a_sid_is_one_token_per_level(sid):
     assert not set(TOKENIZER.all_special_ids) & set(ids)
 
 
-@pytest.mark.parametrize(("sid", "words"), [((16, 0, 0, 0), "code 16 at level 0.*0..15"), ((0, 0, -1, 0), "code -1 at level 2")])
+@pytest.mark.parametrize(
+    ("sid", "words"), [((16, 0, 0, 0), "code 16 at level 0.*0..15"), ((0, 0, -1, 0), "code -1 at level 2")]
+)
 def test_a_code_out_of_range_is_refused(sid, words):
     with pytest.raises(ValueError, match=words):
         TOKENIZER.sids_to_ids([(1, 1, 1, 1), sid])
@@ -101,7 +103,8 @@ def test_a_rendered_prompt_tokenises_to_the_encoded_one(text, history):
 
 @pytest.mark.parametrize("which", ["trained", "extended"])
 @pytest.mark.parametrize(
-    "query", ["<a_1>", "shoe <b_3><c_2>", "</s>", "<s>red</s>", "<pad><unk>", "< a_1>", "<a_1\u200b>", "＜a_1＞", "<<a_1>a_1>", "<A_1>"]
+    "query",
+    ["<a_1>", "shoe <b_3><c_2>", "</s>", "<s>red</s>", "<pad><unk>", "< a_1>", "<a_1\u200b>", "＜a_1＞", "<<a_1>a_1>", "<A_1>"],
 )
 def test_a_query_cannot_inject_tokens(query, which, extended):
     tokenizer = TOKENIZER if which == "trained" else extended

@@ -60,7 +60,7 @@ class RQOPQConfig:
 
 
 def suggest_widths(items: int) -> RQOPQConfig:
-    """Widths in proportion to the catalogue, growing to the paper's at 10⁶ items; the steps between are ours. Never more codes than items."""
+    """Widths in proportion to the catalogue and never above it, growing to the paper's at 10⁶ items; the steps between are ours."""
     if items >= 1_000_000:
         return RQOPQConfig((4096, 1024, 512), (2, 256))
     if items >= 100_000:
@@ -259,7 +259,7 @@ def _nearest(vectors: np.ndarray, centroids: np.ndarray) -> np.ndarray:
 def _parametric_rotation(vectors: np.ndarray, parts: int) -> np.ndarray:
     """Rotation (dimension, dimension) of parametric OPQ (Ge et al., CVPR 2013, section 3.2): principal directions dealt out so that the
     product of variances is alike in every sub-space."""
-    covariance = np.cov(vectors, rowvar=False).astype(np.float64).reshape(vectors.shape[1], -1)
+    covariance = np.cov(vectors, rowvar=False, ddof=min(1, len(vectors) - 1)).astype(np.float64).reshape(vectors.shape[1], -1)
     variances, directions = np.linalg.eigh(covariance)
     buckets: list[list[int]] = [[] for _ in range(parts)]
     load = np.zeros(parts)

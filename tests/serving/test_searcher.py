@@ -1,0 +1,176 @@
+"""The searcher: what it finds, what it refuses, and that what is served is what is measured."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from onesearch import Hit, Request, Searcher, SidIndex
+from onesearch.data.requests import build_requests
+from onesearch.evaluation.retrievers import Ranking, Retriever
+from onesearch.modeling_onesearch.generation_onesearch import SID_INDEX_NAME
+
+
+@pytest.fixture(scope="module")
+def some_items(market):
+    return list(market.items["item_id"])[:7]
+
+
+# Searching
+
+
+def test_hits_are_items_of_the_catalogue_best_first(shared_searcher, market):
+    hits = shared_searcher.search("red shoe", top_k=5)
+    assert len(hits) == 5 and all(isinstance(hit, Hit) for hit in hits)
+    scores = [hit.score for hit in hits]
+    assert scores == sorted(scores, reverse=True) and max(scores) <= 0
+    assert len({hit.item_id for hit in hits}) == 5
+    index = shared_searcher.model.sid_index
+    assert all(index.sid_of(hit.item_id) == hit.sid for hit in hits)
+
+
+def test_a_history_changes_the_scores_and_only_its_end_counts(shared_searcher, some_items):
+    cold = shared_searcher.search("red shoe")
+    warm = shared_searcher.search("red shoe", history=some_items[-5:])
+    assert [hit.score for hit in cold] != [hit.score for hit in warm]
+    assert shared_searcher.search("red shoe", history=some_items) == warm  # the prompt holds the last five
+    assert shared_searcher.search("red shoe", history=tuple(some_items)) == warm
+    assert shared_searcher.search("red shoe", history=some_items[-5:][::-1]) != warm
+
+
+def test_more_items_than_the_catalogue_gives_what_there_is(shared_searcher, market):
+    hits = shared_searcher.search("shoe", top_k=10_000, num_beams=1000)
+    index = shared_searcher.model.sid_index
+    reachable = sum(min(5, count) for count in _bucket_sizes(index))
+    assert len(hits) == len({hit.item_id for hit in hits}) == reachable
+
+
+def _bucket_sizes(index):
+    sizes = {}
+    for sid in map(tuple, index.codes.tolist()):
+        sizes[sid] = sizes.get(sid, 0) + 1
+    return sizes.values()
+
+
+def test_a_very_long_query_is_cut(shared_searcher):
+    query = "red shoe " * 1200
+    assert len(query) > 10_000
+    hits = shared_searcher.search(query)
+    assert hits and hits == shared_searcher.search("red shoe " * 1000)
+
+
+@pytest.mark.parametrize("query", ["☃ 裙子", "<a_1><b_2>", "</s>", "x" * 3000, "\u0000", "a\nb"])
+def test_odd_queries_have_a_result(shared_searcher, query):
+    assert len(shared_searcher.search(query, top_k=3)) == 3
+
+
+@pytest.mark.parametrize(("query", "error"), [("", ValueError), (" \n", ValueError), (None, TypeError), (7, TypeError), (["a"], TypeError)])
+def test_what_is_no_query_is_refused(shared_searcher, query, error):
+    with pytest.raises(error, match="query"):
+        shared_searcher.search(query)
+
+
+def test_a_history_of_unknown_items_or_no_list_is_refused(shared_searcher, some_items):
+    with pytest.raises(KeyError, match="'nowhere' is not in the catalogue of 120 items; leave it out"):
+        shared_searcher.search("shoe", history=[some_items[0], "nowhere"])
+    for history in (some_items[0], [1, 2], [None]):
+        with pytest.raises(TypeError, match="list of item ids"):
+            shared_searcher.search("shoe", history=history)
+
+
+@pytest.mark.parametrize("changes", [{"top_k": 0}, {"num_beams": 0}])
+def test_counts_below_one_are_refused(shared_searcher, changes):
+    with pytest.raises(ValueError, match="at least 1"):
+        shared_searcher.search("shoe", **changes)
+
+
+# As the evaluator's retriever
+
+
+def test_what_is_measured_is_what_is_served(shared_searcher, market):
+    assert isinstance(shared_searcher, Retriever)
+    requests = build_requests(market, "test")[:40]
+    rankings = shared_searcher.retrieve(requests, 10)
+    for request, ranking in zip(requests, rankings):
+        hits = shared_searcher.search(request.query, request.history, top_k=10)
+        assert isinstance(ranking, Ranking) and ranking.invalid == 0 and 1 <= ranking.beams <= 10
+        assert ranking.item_ids == tuple(hit.item_id for hit in hits)
+        assert ranking.sids == tuple(hit.sid for hit in hits)
+        assert ranking.scores == pytest.approx([hit.score for hit in hits], abs=1e-4)
+
+
+def test_retrieval_does_not_depend_on_the_batch_size(shared_searcher, market):
+    requests = build_requests(market, "test")[:10]
+    other = Searcher(shared_searcher.model, shared_searcher.tokenizer, num_beams=10, batch_size=3)
+    assert [ranking.item_ids for ranking in other.retrieve(requests, 5)] == [
+        ranking.item_ids for ranking in shared_searcher.retrieve(requests, 5)
+    ]
+    assert other.retrieve([], 5) == []
+
+
+def test_a_request_without_user_is_answered(shared_searcher):
+    (ranking,) = shared_searcher.retrieve([Request(session_id="s", user_id="", query="red shoe")], 3)
+    assert len(ranking.item_ids) == 3
+
+
+# Loading
+
+
+def test_settings_are_passed_on(checkpoint):
+    searcher = Searcher.from_pretrained(str(checkpoint), num_beams=3, batch_size=2, dtype=torch.bfloat16)
+    assert (searcher.num_beams, searcher.batch_size, searcher.model.dtype) == (3, 2, torch.bfloat16)
+    assert not searcher.model.training
+    assert searcher.search("red shoe", top_k=2)
+    with pytest.raises(ValueError, match="batch_size=0"):
+        Searcher.from_pretrained(checkpoint, batch_size=0)
+
+
+def rewrite(path, **changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize("part", ["tokenizer_config.json", "config.json"])
+def test_parts_of_other_codebooks_are_refused(checkpoint, part):
+    rewrite(checkpoint / part, sid_digest="0123456789abcdef")
+    with pytest.raises(ValueError, match="codebooks.*0123456789ab"):
+        Searcher.from_pretrained(checkpoint)
+
+
+def test_an_index_of_other_codebooks_is_refused(checkpoint):
+    path = checkpoint / SID_INDEX_NAME
+    index = SidIndex.load(path)
+    SidIndex(index.item_ids, index.codes, index.popularity, index.widths, "fedcba9876543210").save(path)
+    with pytest.raises(ValueError, match="codebooks fedcba987654.*Encode this catalogue"):
+        Searcher.from_pretrained(checkpoint)
+
+
+def test_a_tokenizer_of_another_layout_is_refused(checkpoint):
+    offset = json.loads((checkpoint / "tokenizer_config.json").read_text())["sid_offset"]
+    rewrite(checkpoint / "tokenizer_config.json", sid_offset=offset - 1)
+    with pytest.raises(ValueError, match="lay out SIDs differently"):
+        Searcher.from_pretrained(checkpoint)
+
+
+@pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.999])
+@pytest.mark.parametrize("name", ["model.safetensors", SID_INDEX_NAME])
+def test_a_truncated_file_is_named(checkpoint, name, share):
+    path = checkpoint / name
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(ValueError, match=name) as error:
+        Searcher.from_pretrained(checkpoint)
+    assert "damaged" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", SID_INDEX_NAME])
+def test_a_missing_file_is_named(checkpoint, name):
+    (checkpoint / name).unlink()
+    with pytest.raises((OSError, ValueError), match=name):
+        Searcher.from_pretrained(checkpoint)
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(OSError, match="nowhere"):
+        Searcher.from_pretrained(tmp_path / "nowhere")
