@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from dataclasses import dataclass
 
@@ -16,10 +17,13 @@ from onesearch.files import RunFolder, write_json
 from .diagnostics import diagnose
 from .embeddings import distinct_queries, load_embeddings, load_encoder
 from .keywords import KeywordMatcher, fuse, mine_keywords
-from .quantizers.rq_opq import RQOPQ, RQOPQConfig
+from .quantizers.rq_opq import RQOPQ, RQOPQConfig, suggest_widths
 from .text_encoder import embed_texts
 
 logger = logging.getLogger(__name__)
+
+MAX_PREFIXES_PER_ITEM = 5000
+"""Above this the residual levels are called too wide; ours. `suggest_widths` stays below 2,200."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ def build_sids(run: RunFolder, config: RQOPQConfig, keywords: bool = True, fit_o
         raise ValueError(f"fit_on={fit_on!r}: allowed are 'items', 'both'")
     market = Market.load(run.require("market", "onesearch data"))
     items, queries = load_embeddings(run, "items"), load_embeddings(run, "queries")
+    _warn_if_too_wide(config, len(items))
     if keywords:
         items, queries = _with_keywords(run, market, items, queries)
     known = queries[np.abs(queries).sum(axis=1) > 0] if fit_on == "both" else queries[:0]
@@ -67,6 +72,18 @@ def build_sids(run: RunFolder, config: RQOPQConfig, keywords: bool = True, fit_o
     logger.info("%s items, %s distinct SIDs", f"{len(codes):,}", f"{report['distinct_sids']:,}")
     item_ids = market.items.data.column("item_id").to_pylist()
     return ItemCodes(item_ids, codes, item_popularity(market, item_ids), config.widths, quantizer.digest)
+
+
+def _warn_if_too_wide(config: RQOPQConfig, items: int) -> None:
+    """Paper widths on a small catalogue make nearly every SID unique by accident and leave the model nothing to share."""
+    prefixes = math.prod(config.levels)
+    if prefixes > MAX_PREFIXES_PER_ITEM * items:
+        better = suggest_widths(items)
+        levels, opq = ",".join(map(str, better.levels)), "x".join(map(str, better.opq))
+        logger.warning(
+            "levels %s span %s prefixes for %s items, far too many; better: --levels %s --opq %s",
+            ",".join(map(str, config.levels)), f"{prefixes:,}", f"{items:,}", levels, opq,
+        )  # fmt: skip
 
 
 def item_popularity(market: Market, item_ids: list[str]) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-IGNORED = -100
+from onesearch.modeling_onesearch.modeling_onesearch import IGNORED
 
 
 @dataclass

@@ -66,7 +66,9 @@ def test_odd_queries_have_a_result(shared_searcher, query):
     assert len(shared_searcher.search(query, top_k=3)) == 3
 
 
-@pytest.mark.parametrize(("query", "error"), [("", ValueError), (" \n", ValueError), (None, TypeError), (7, TypeError), (["a"], TypeError)])
+@pytest.mark.parametrize(
+    ("query", "error"), [("", ValueError), (" \n", ValueError), (None, TypeError), (7, TypeError), (["a"], TypeError)]
+)
 def test_what_is_no_query_is_refused(shared_searcher, query, error):
     with pytest.raises(error, match="query"):
         shared_searcher.search(query)
