@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.traceback:
             raise
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        print(f"onesearch: {message}", file=sys.stderr)
+        print(f"onesearch: {' '.join(str(message).split())}", file=sys.stderr)
         return REFUSED
 
 

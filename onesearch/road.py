@@ -160,7 +160,7 @@ def _train(recipe: Recipe, run: RunFolder, resume: bool, progress: bool) -> None
     command = [*launcher, "-m", "onesearch.cli", "train", str(run.root), "--recipe", str(run.root / RECIPE_NAME)]
     finished = subprocess.run([*command, *(["--resume"] if resume else [])], check=False)
     if finished.returncode:
-        raise RuntimeError(
+        raise ChildProcessError(
             f"training on {recipe.processes} processes ended with exit code {finished.returncode}; its messages are above"
         )
 

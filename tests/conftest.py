@@ -31,13 +31,13 @@ WIDTHS = (16, 8, 8, 4, 4)
 
 
 def tiny_recipe():
-    """The whole road in seconds: 120 items, 600 sessions, one epoch of a model of width 32."""
+    """The whole road in seconds: 450 items, 600 sessions, one epoch of a model of width 32."""
     from onesearch.recipe import EvaluationPlan, MarketPlan, Recipe
     from onesearch.tokenization_sid.quantizers.rq_opq import RQOPQConfig
     from onesearch.tokenization_sid.text_encoder import TextEncoderConfig
     from onesearch.trainers.train import ModelPlan, TrainingPlan
 
-    options = {"items": 120, "sessions": 600, "oracle_requests": 0, "judged_queries": 10, "seed": 3}
+    options = {"items": 450, "sessions": 600, "oracle_requests": 0, "judged_queries": 10, "seed": 3}
     model = ModelPlan(
         text_vocab_size=400, d_model=32, encoder_layers=1, decoder_layers=1, attention_heads=2, ffn_dim=64, dropout=0.0
     )

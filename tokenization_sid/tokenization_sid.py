@@ -97,7 +97,7 @@ class SidTokenizer(PreTrainedTokenizerFast):
             sid_widths=widths,
             sid_offset=offset,
             sid_digest=digest,
-            prompt_template="search/1",
+            prompt_layout=asdict(template("search/1")),
         )
 
     @property
@@ -118,12 +118,12 @@ class SidTokenizer(PreTrainedTokenizerFast):
     @property
     def prompt(self) -> PromptTemplate:
         """Layout and limits of search prompts; saved with the tokenizer."""
-        return PromptTemplate(**self.init_kwargs["prompt"]) if "prompt" in self.init_kwargs else template("search/1")
+        return PromptTemplate(**self.init_kwargs["prompt_layout"])
 
     @prompt.setter
     def prompt(self, layout: PromptTemplate) -> None:
         template(layout.name)
-        self.init_kwargs["prompt"] = asdict(layout)
+        self.init_kwargs["prompt_layout"] = asdict(layout)  # no attribute of this name: transformers would save that instead
 
     @property
     def level_offsets(self) -> np.ndarray:

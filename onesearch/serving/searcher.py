@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,12 +64,22 @@ class Searcher:
         from safetensors import SafetensorError
         from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
+        folder = Path(checkpoint, kwargs.get("subfolder") or "")
+        if folder.is_dir() and not (folder / "tokenizer.json").is_file():
+            raise FileNotFoundError(f"{folder / 'tokenizer.json'} does not exist; copy the checkpoint again")
         try:
             model = AutoModelForSeq2SeqLM.from_pretrained(checkpoint, **kwargs)
+            kwargs.pop("dtype", None)
+            tokenizer = AutoTokenizer.from_pretrained(checkpoint, **kwargs)
         except SafetensorError as error:
-            raise ValueError(f"the weights in {checkpoint} are damaged ({error}); copy the checkpoint again") from error
-        kwargs.pop("dtype", None)
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint, **kwargs)
+            raise ValueError(
+                f"the weights in {checkpoint} (model.safetensors) are damaged ({error}); copy the checkpoint again"
+            ) from error
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"a JSON file in {checkpoint} (tokenizer.json or tokenizer_config.json) is damaged ({error}); "
+                "copy the checkpoint again"
+            ) from error
         return cls(model.eval(), tokenizer, num_beams=num_beams, batch_size=batch_size)
 
     def search(self, query: str, history: Sequence[str] = (), top_k: int = 10, num_beams: int | None = None) -> list[Hit]:

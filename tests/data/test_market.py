@@ -150,7 +150,9 @@ def test_a_time_split_runs_from_train_to_test(sessions, validation, test):
     sessions.sort(key=lambda session: session[1])
     assigned = split_sessions(market_of(sessions, {"method": "time", "validation": validation, "test": test}))
     assert np.all(np.diff(assigned) >= 0)
-    assert abs(np.sum(assigned == 2) - test * len(sessions)) <= 1
+    searches = assigned[[bool(query.strip()) for _, _, query, _, _ in sessions]]  # behaviour without a query is no request
+    assert abs(np.sum(searches == 2) - test * len(searches)) <= 1
+    assert abs(np.sum(searches == 1) - validation * len(searches)) <= 1
 
 
 @settings(max_examples=40, deadline=None)

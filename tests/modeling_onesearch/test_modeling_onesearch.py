@@ -117,7 +117,7 @@ def test_a_batch_without_targets_has_no_loss_and_reaches_every_parameter(model):
     batch["labels"][:] = -100
     loss = model(**batch).loss
     loss.backward()
-    assert float(loss) == 0
+    assert loss.item() == 0
     used = gradients(model)
     assert set(used) == {name for name, _ in model.named_parameters()}
     assert all(gradient.count_nonzero() == 0 for gradient in used.values())

@@ -75,7 +75,7 @@ def test_what_is_no_query_is_refused(shared_searcher, query, error):
 
 
 def test_a_history_of_unknown_items_or_no_list_is_refused(shared_searcher, some_items):
-    with pytest.raises(KeyError, match="'nowhere' is not in the catalogue of 120 items; leave it out"):
+    with pytest.raises(KeyError, match="'nowhere' is not in the catalogue of 450 items; leave it out"):
         shared_searcher.search("shoe", history=[some_items[0], "nowhere"])
     for history in (some_items[0], [1, 2], [None]):
         with pytest.raises(TypeError, match="list of item ids"):
@@ -155,8 +155,8 @@ def test_a_tokenizer_of_another_layout_is_refused(checkpoint):
         Searcher.from_pretrained(checkpoint)
 
 
-@pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.999])
-@pytest.mark.parametrize("name", ["model.safetensors", SID_INDEX_NAME])
+@pytest.mark.parametrize("share", [0, 0.001, 0.5, 0.99])
+@pytest.mark.parametrize("name", ["model.safetensors", SID_INDEX_NAME, "tokenizer.json", "tokenizer_config.json"])
 def test_a_truncated_file_is_named(checkpoint, name, share):
     path = checkpoint / name
     whole = path.read_bytes()
@@ -164,6 +164,12 @@ def test_a_truncated_file_is_named(checkpoint, name, share):
     with pytest.raises(ValueError, match=name) as error:
         Searcher.from_pretrained(checkpoint)
     assert "damaged" in str(error.value)
+
+
+def test_a_truncated_configuration_is_named(checkpoint):
+    (checkpoint / "config.json").write_text((checkpoint / "config.json").read_text()[:-5])
+    with pytest.raises(OSError, match="config.json' is not a valid JSON"):
+        Searcher.from_pretrained(checkpoint)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", SID_INDEX_NAME])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -177,7 +178,22 @@ def test_save_then_load_gives_the_same_ids(which, extended, tmp_path):
         assert loaded.encode_prompts([text], [history]) == tokenizer.encode_prompts([text], [history])
     assert loaded.render_prompt("shoe", history) == tokenizer.render_prompt("shoe", history)
     settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
-    assert settings["prompt_template"] == "search/1"
+    assert settings["prompt_layout"] == {"name": "search/1", "max_text_tokens": 32, "max_history": 5}
+
+
+def test_limits_of_prompts_travel_with_the_tokenizer(tmp_path):
+    tokenizer = SidTokenizer.train(TEXTS, WIDTHS, vocab_size=320)
+    tokenizer.prompt = replace(tokenizer.prompt, max_history=2, max_text_tokens=4)
+    tokenizer.save_pretrained(tmp_path)
+    history = np.array([[row, 0, 0, 0] for row in range(5)])
+    for one in (tokenizer, SidTokenizer.from_pretrained(tmp_path)):
+        (prompt,) = one.encode_prompts(["shoe " * 50], [history])
+        assert len(prompt) == 4 + 3 + 2 * len(WIDTHS)
+        assert one.render_prompt("shoe", history).count("<a_") == 2
+    tokenizer.prompt = replace(tokenizer.prompt, max_history=0)
+    assert tokenizer.encode_prompts(["shoe"], [history]) == tokenizer.encode_prompts(["shoe"])
+    with pytest.raises(ValueError, match="'mine/1'"):
+        tokenizer.prompt = replace(tokenizer.prompt, name="mine/1")
 
 
 def test_extending_keeps_the_old_tokenizer_s_ids(tmp_path):

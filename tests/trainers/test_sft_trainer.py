@@ -359,7 +359,6 @@ def train_three_steps(folder: Path, processes: int) -> None:
     trainer.save_model(str(folder))
     main = trainer.is_world_process_zero()
     assert len(calls) == (1 if main else 0)  # searched once, not once per process
-    assert logged(trainer, "eval_hr@10") == [0.25]
     if main:
         write_json(folder / "log.json", trainer.state.log_history)
 

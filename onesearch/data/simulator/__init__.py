@@ -48,6 +48,7 @@ def simulate(config: SimulatorConfig, folder: str | Path) -> Market:
     Example:
         >>> market = simulate(SimulatorConfig(items=300, sessions=2000), tmp_path / "market")
         >>> market.info["oracle"]["purchase"]["HR@10"]
+        0.97...
     """
     config = config.resolved()
     world = build_world(config)

@@ -1,0 +1,273 @@
+"""The command line, in this process: strict before any work, one line for what it refuses, exit codes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from safetensors.numpy import load_file
+
+import onesearch.cli as cli
+from onesearch.data.market import Market
+from onesearch.recipe import save_recipe
+
+
+def refused(capsys, *arguments) -> str:
+    """The one line that a refused command leaves on stderr."""
+    assert cli.main([str(argument) for argument in arguments]) == 2
+    captured = capsys.readouterr()
+    lines = captured.err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("onesearch: ") and "Traceback" not in captured.err, captured.err
+    return lines[0]
+
+
+# Strict before any work
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["demo", "--runs", "x"],
+        ["demo", "--res"],  # abbreviated
+        ["run", "--recipe", "demo", "--run", "x", "--learning-rate", "1"],
+        ["run", "--rec", "demo", "--run", "x"],
+        ["run"],
+        ["train", "x", "--epoch", "1"],
+        ["train", "x", "--batch-size", "0"],
+        ["train", "x", "--learning-rate", "fast"],
+        ["data", "simulate", "x", "--item", "60"],
+        ["data", "simulate", "x", "--items", "-1"],
+        ["data", "amazon", "only-one"],
+        ["data", "amazon", "a", "b", "--bad-rows", "ignore"],
+        ["data", "ebay", "a", "b"],
+        ["data"],
+        ["sids", "build", "x", "--levels", "8,x"],
+        ["sids", "build", "x", "--levels", "8,0"],
+        ["sids", "build", "x", "--opq", "2y4"],
+        ["sids", "build", "x", "--opq", "a"],
+        ["evaluate", "x", "--split", "train"],
+        ["evaluate", "x", "--sample", "1.5"],
+        ["search", "x"],
+        ["search", "x", "query", "--top-k", "0"],
+        ["info", "--al"],
+        ["fly"],
+        ["--verbos", "info"],
+        [],
+    ],
+    ids=" ".join,
+)
+def test_what_is_not_understood_fails_before_any_work(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    assert stop.value.code == 2
+    assert "usage: onesearch" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert all(f"    {name} " in text for name in ("demo", "run", "data", "sids", "train", "evaluate", "search", "info"))
+
+
+# Tables
+
+
+def test_simulate_then_check(tmp_path, capsys):
+    folder = tmp_path / "market"
+    assert cli.main(["data", "simulate", str(folder), "--items", "60", "--sessions", "200", "--seed", "1"]) == 0
+    assert "60 items" in capsys.readouterr().out
+    assert cli.main(["data", "check", str(folder)]) == 0
+    assert capsys.readouterr().out == "no problems\n"
+
+
+def test_check_names_problems_and_fails(tmp_path, capsys):
+    items = [{"item_id": "a", "title": "x"}, {"item_id": "a", "title": " "}]
+    Market.from_rows(items=items, info={"split": {"method": "none"}}).save(tmp_path / "market")
+    assert cli.main(["data", "check", str(tmp_path / "market")]) == 1
+    out = capsys.readouterr().out
+    assert "duplicate_id" in out and "empty_title" in out and "row 1" in out
+    assert "is not a folder" in refused(capsys, "data", "check", tmp_path / "nowhere")
+
+
+def test_own_tables_are_imported(tmp_path, capsys):
+    source = tmp_path / "mine"
+    source.mkdir()
+    (source / "items.jsonl").write_text('{"item_id": "1", "title": "red shoe"}\n{"item_id": "2", "title": "coat"}\n')
+    assert cli.main(["data", "tables", str(source), str(tmp_path / "market")]) == 0
+    assert "2 items" in capsys.readouterr().out
+    assert len(Market.load(tmp_path / "market").items) == 2
+    assert "nowhere" in refused(capsys, "data", "tables", tmp_path / "nowhere", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+# Stages
+
+
+def test_each_stage_names_the_one_that_is_missing(tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    for arguments, words in (
+        (["sids", "build"], "onesearch data"),
+        (["train"], "onesearch data"),
+        (["evaluate"], "onesearch data"),
+        (["info"], "no config.json"),
+    ):
+        assert words in refused(capsys, *arguments, tmp_path / "run")
+    assert "no config.json" in refused(capsys, "search", tmp_path / "run", "shoe")
+
+
+def test_sids_are_built_with_own_widths(run, capsys):
+    assert cli.main(["sids", "build", str(run.root), "--levels", "8,4", "--opq", "0x0", "--no-keywords"]) == 0
+    assert "widths: [8, 4]" in capsys.readouterr().out
+    assert "distinct vectors" in refused(capsys, "sids", "build", run.root, "--levels", "5000")
+
+
+def test_training_anew_with_flags(run, recipe, tmp_path, capsys):
+    save_recipe(recipe, tmp_path / "mine.yaml")
+    before = (run.checkpoint / "model.safetensors").read_bytes()
+    shutil.rmtree(run.training)
+    flags = ["--recipe", str(tmp_path / "mine.yaml"), "--epochs", "0.1", "--batch-size", "32", "--learning-rate", "0.01"]
+    assert cli.main(["train", str(run.root), *flags]) == 0
+    assert (run.checkpoint / "model.safetensors").read_bytes() != before
+    log = json.loads((run.training / "log.json").read_text())
+    assert log[-1]["epoch"] == pytest.approx(0.1, abs=0.05)
+
+
+def test_evaluate_writes_and_prints(run, capsys):
+    shutil.rmtree(run.evaluation)
+    assert (
+        cli.main(["evaluate", str(run.root), "--split", "validation", "--sample", "5", "--beams", "5", "--no-baselines"]) == 0
+    )
+    out = capsys.readouterr().out
+    assert "onesearch" in out and "HR@10" in out and "bm25" not in out
+    metrics = json.loads((run.evaluation / "metrics.json").read_text())
+    assert metrics["split"] == "validation" and list(metrics["retrievers"]) == ["onesearch"]
+    assert metrics["sample"]["count"] == 5 and metrics["retrievers"]["onesearch"]["invalid_sid_rate"] == 0
+
+
+def test_search_prints_one_item_per_line(shared_run, market, capsys):
+    items = market.items["item_id"][:2]
+    for folder in (shared_run.root, shared_run.checkpoint):
+        flags = ["--history", *items, "--top-k", "3", "--beams", "8"]
+        assert cli.main(["search", str(folder), "red shoe", *flags]) == 0
+        lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+        assert [line[0] for line in lines] == ["1", "2", "3"]
+        assert all(line[1].startswith("item-") and line[2].startswith("<a_") and float(line[3]) <= 0 for line in lines)
+
+
+def test_searches_that_are_refused(shared_run, tmp_path, capsys):
+    assert "'nowhere' is not in the catalogue" in refused(capsys, "search", shared_run.root, "shoe", "--history", "nowhere")
+    assert "the query is empty" in refused(capsys, "search", shared_run.root, "  ")
+    assert "nowhere" in refused(capsys, "search", tmp_path / "nowhere", "shoe")
+
+
+def test_a_damaged_checkpoint_is_one_line(checkpoint, capsys):
+    path = checkpoint / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    assert "damaged" in refused(capsys, "search", checkpoint, "shoe")
+    path = checkpoint / "sid_index.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    assert "damaged" in refused(capsys, "info", checkpoint)
+
+
+def test_traceback_on_demand(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        cli.main(["--traceback", "info", str(tmp_path)])
+
+
+def test_info_tells_versions_and_what_a_checkpoint_holds(shared_run, capsys):
+    assert cli.main(["info"]) == 0
+    assert "transformers 5." in capsys.readouterr().out
+    for folder in (shared_run.root, shared_run.checkpoint):
+        assert cli.main(["info", str(folder)]) == 0
+        out = capsys.readouterr().out
+        assert "450 items" in out and "(16, 8, 8, 4, 4)" in out and "d_model 32, 1 + 1 layers" in out
+
+
+# The whole road
+
+
+def stamps(run):
+    """When each product of a run was written, the evaluation and the card left out."""
+    return {
+        path: path.stat().st_mtime_ns
+        for part in (run.market, run.embeddings, run.sids, run.training, run.checkpoint)
+        for path in part.rglob("*")
+        if path.is_file() and path.name != "README.md"
+    }
+
+
+def test_a_finished_run_resumes_without_doing_anything_twice(run, recipe, tmp_path, capsys):
+    save_recipe(recipe, tmp_path / "tiny.yaml")
+    command = ["run", "--recipe", tmp_path / "tiny.yaml", "--run", run.root]
+    assert "pass --resume" in refused(capsys, *command)
+    before = stamps(run)
+    metrics = json.loads((run.evaluation / "metrics.json").read_text())
+    assert cli.main([*map(str, command), "--resume"]) == 0
+    assert "tiny: " in capsys.readouterr().out
+    assert stamps(run) == before
+    again = json.loads((run.evaluation / "metrics.json").read_text())
+    for name, found in metrics["retrievers"].items():
+        assert again["retrievers"][name]["targets"] == found["targets"]
+
+
+def test_the_demo_prints_its_share_of_the_oracle_and_a_search(run, recipe, monkeypatch, capsys):
+    monkeypatch.setattr("onesearch.recipe.load_recipe", {"demo": recipe}.__getitem__)
+    info = json.loads((run.market / "market.json").read_text())
+    (run.market / "market.json").write_text(json.dumps({**info, "oracle": {"purchase": {"HR@10": 0.8}}}))
+    assert cli.main(["demo", "--run", str(run.root), "--resume"]) == 0
+    out = capsys.readouterr().out
+    measured = json.loads((run.evaluation / "metrics.json").read_text())["retrievers"]["onesearch"]
+    share = measured["targets"]["purchase"]["item"]["HR@10"]["value"] / 0.8
+    assert f"share of it: {100 * share:.0f} %" in out
+    assert "search: " in out and len([line for line in out.splitlines() if "<a_" in line]) == 5
+
+
+def test_a_stopped_run_resumes_where_it_was(run, recipe, tmp_path):
+    """Stopped while it trained: the market, the embeddings and the SIDs stay, training goes on from its last state."""
+    save_recipe(recipe, tmp_path / "tiny.yaml")
+    weights = (run.checkpoint / "model.safetensors").read_bytes()
+    shutil.rmtree(run.checkpoint)
+    shutil.rmtree(run.evaluation)
+    before = {path: stamp for path, stamp in stamps(run).items() if run.training not in path.parents}
+    assert cli.main(["run", "--recipe", str(tmp_path / "tiny.yaml"), "--run", str(run.root), "--resume"]) == 0
+    after = stamps(run)
+    assert all(after[path] == stamp for path, stamp in before.items())
+    assert (run.checkpoint / "model.safetensors").read_bytes() == weights
+    assert (run.checkpoint / "README.md").is_file() and (run.evaluation / "metrics.json").is_file()
+
+
+def test_the_same_recipe_gives_the_same_run(shared_run, recipe, tmp_path):
+    save_recipe(recipe, tmp_path / "tiny.yaml")
+    assert cli.main(["run", "--recipe", str(tmp_path / "tiny.yaml"), "--run", str(tmp_path / "again")]) == 0
+    for part in ("market/sessions.parquet", "embeddings/items-00000.safetensors", "checkpoint/model.safetensors"):
+        assert (tmp_path / "again" / part).read_bytes() == (shared_run.root / part).read_bytes(), part
+    # Its metadata lie in the file in any order.
+    index, other = (load_file(folder / "sids" / "sid_index.safetensors") for folder in (shared_run.root, tmp_path / "again"))
+    assert all((index[name] == other[name]).all() for name in index) and set(index) == set(other)
+
+
+def test_a_run_folder_of_something_else_is_refused(run, recipe, tmp_path, capsys):
+    from dataclasses import replace
+
+    save_recipe(replace(recipe, keywords=False), tmp_path / "other.yaml")
+    line = refused(capsys, "run", "--recipe", tmp_path / "other.yaml", "--run", run.root, "--resume")
+    assert "another recipe (keywords differ)" in line
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("dear")
+    line = refused(capsys, "run", "--recipe", tmp_path / "other.yaml", "--run", tmp_path / "full")
+    assert "is not empty and holds no run" in line
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["letter.txt"]
+
+
+def test_unusable_recipes_are_refused(tmp_path, capsys):
+    assert "shipped are" in refused(capsys, "run", "--recipe", "nothing", "--run", tmp_path / "run")
+    (tmp_path / "bad.yaml").write_text("name: x\nmarket: {importer: simulate, optoins: {}}\n")
+    assert "unknown key 'optoins'" in refused(capsys, "run", "--recipe", tmp_path / "bad.yaml", "--run", tmp_path / "run")
+    (tmp_path / "broken.yaml").write_text("name: [x\n")
+    assert "not valid YAML" in refused(capsys, "run", "--recipe", tmp_path / "broken.yaml", "--run", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
