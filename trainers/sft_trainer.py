@@ -18,6 +18,7 @@ from datasets import Dataset, IterableDataset
 from torch.utils.data import Sampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer_pt_utils import get_length_grouped_indices
+from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTTrainer
 from trl.trainer.utils import FusedCausalLMOutput
 
@@ -101,13 +102,15 @@ class SidSFTTrainer(SFTTrainer):
         lengths = dataset.with_format("arrow")[:]["length"].to_pylist()
         return LengthSampler(lengths, self.args.train_batch_size * self.args.gradient_accumulation_steps, self.args.seed)
 
-    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix: str = "eval") -> dict[str, float]:
-        """Loss on the evaluation set, as in transformers, and the retrieval metrics, from the main process to all."""
-        metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+    def evaluation_loop(
+        self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"
+    ) -> EvalLoopOutput:
+        """The loss as in transformers, and the retrieval metrics, from the main process to all."""
+        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         if self.retrieval_metrics is not None:
             found = [self._retrieval(metric_key_prefix) if self.accelerator.is_main_process else None]
-            metrics.update(broadcast_object_list(found)[0])
-        return metrics
+            output.metrics.update(broadcast_object_list(found)[0])
+        return output
 
     @torch.no_grad()
     def _retrieval(self, prefix: str) -> dict[str, float]:
@@ -116,7 +119,6 @@ class SidSFTTrainer(SFTTrainer):
         model.eval()
         metrics = {f"{prefix}_{name}": value for name, value in self.retrieval_metrics(model).items()}
         model.train(was_training)
-        self.log(dict(metrics))
         return metrics
 
 

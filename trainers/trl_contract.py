@@ -12,7 +12,7 @@ HOOKS = {
     "_prepare_dataset": ["self", "dataset", "processing_class", "args", "packing", "formatting_func", "dataset_name"],
     "_set_signature_columns_if_needed": ["self"],
     "compute_loss": ["self", "model", "inputs", "return_outputs", "num_items_in_batch"],
-    "evaluate": ["self", "eval_dataset", "ignore_keys", "metric_key_prefix"],
+    "evaluation_loop": ["self", "dataloader", "description", "prediction_loss_only", "ignore_keys", "metric_key_prefix"],
 }
 """Methods of SFTTrainer that are overridden or called, with their parameters."""
 

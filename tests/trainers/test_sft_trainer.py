@@ -269,7 +269,7 @@ def compute_loss_without_fused_head(self, model, inputs, return_outputs=False, n
     [
         (SFTTrainer, "_prepare_dataset", prepare_renamed, "formatting"),
         (SFTTrainer, "compute_loss", compute_loss_without_fused_head, "fused_lm_head"),
-        (SFTTrainer, "evaluate", prepare_renamed, "SFTTrainer.evaluate"),
+        (SFTTrainer, "evaluation_loop", prepare_renamed, "SFTTrainer.evaluation_loop"),
         (trl_contract.utils, "FusedCausalLMOutput", None, "log_probs"),
         (trl_contract.utils, "add_fused_lm_head", None, "add_fused_lm_head"),
     ],
