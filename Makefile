@@ -18,7 +18,7 @@ $(READY): setup.py constraints.txt
 	touch $(READY)
 
 demo: $(READY)
-	$(OFFLINE) $(BIN)/onesearch demo --run runs/demo
+	$(OFFLINE) $(BIN)/onesearch demo --run runs/demo --resume
 
 test: $(READY)
 	$(OFFLINE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests
