@@ -27,6 +27,8 @@ class SidSFTConfig(SFTConfig):
             Batches of alike length need less padding.
         report_to (`str`, defaults to `"none"`):
             Any of transformers' integrations.
+        ddp_find_unused_parameters (`bool`, defaults to `False`):
+            Every parameter takes part in every step; looking for others costs a pass over the graph.
         average_tokens_across_devices:
             Stays on: the loss of several processes is that of one with their joint batch.
     """
@@ -39,6 +41,8 @@ class SidSFTConfig(SFTConfig):
     max_length: int | None = field(default=None, metadata={"help": "Not used: prompts are cut when they are rendered."})
     train_sampling_strategy: str = field(default="group_by_length", metadata={"help": "How training examples are drawn."})
     report_to: str | list[str] = field(default="none", metadata={"help": "Where metrics are reported to."})
+
+    ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "Search for unused parameters."})
 
     def __post_init__(self):
         # Without this Accelerate starts processes that know nothing of each other on a machine without an accelerator.
