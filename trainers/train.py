@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, PreTrainedModel, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from onesearch.data.market import Market
-from onesearch.data.requests import build_requests
+from onesearch.data.requests import Request, build_requests
 from onesearch.data.text import item_texts
 from onesearch.evaluation.evaluator import evaluate, sample_requests
 from onesearch.files import RunFolder, atomic_folder, write_json
@@ -101,16 +101,17 @@ def train_run(run: RunFolder, plan: TrainingPlan, resume: bool = False, progress
     index = SidIndex.load(run.require("sids", "onesearch sids build") / SID_INDEX_NAME)
     arguments = SidSFTConfig(**{"output_dir": str(run.training), "disable_tqdm": not progress, **plan.arguments})
     set_seed(arguments.seed)
-    tokenizer, model = build_model(plan.model, market, index)
+    requests, held_out = build_requests(market, "train"), build_requests(market, "validation")
+    tokenizer, model = build_model(plan.model, market, requests, index)
     tokenizer.prompt = replace(tokenizer.prompt, max_history=plan.examples.max_history)
-    train, evaluation = _examples(plan.examples, market, index, tokenizer)
+    train, evaluation = _examples(plan.examples, market, requests, held_out, index, tokenizer)
     trainer = SidSFTTrainer(
         model=model,
         args=arguments,
         train_dataset=train,
         eval_dataset=evaluation,
         processing_class=tokenizer,
-        retrieval_metrics=_validation(plan, market, tokenizer),
+        retrieval_metrics=_validation(plan, held_out, tokenizer),
     )
     last = get_last_checkpoint(str(run.training)) if resume and run.training.is_dir() else None
     trainer.train(resume_from_checkpoint=last)
@@ -122,15 +123,21 @@ def train_run(run: RunFolder, plan: TrainingPlan, resume: bool = False, progress
     trainer.accelerator.wait_for_everyone()
 
 
-def build_model(plan: ModelPlan, market: Market, index: SidIndex) -> tuple[SidTokenizer, OneSearchForConditionalGeneration]:
-    """Tokenizer and model for the codes of an index, from scratch or from a BART checkpoint."""
+def build_model(
+    plan: ModelPlan, market: Market, requests: Sequence[Request], index: SidIndex
+) -> tuple[SidTokenizer, OneSearchForConditionalGeneration]:
+    """Tokenizer and model for the codes of an index, from scratch or from a BART checkpoint.
+
+    Args:
+        market, requests: their item texts and queries train a tokenizer from scratch; `requests` are those of the training split.
+    """
     if plan.bart is not None:
         tokenizer = SidTokenizer.extend(AutoTokenizer.from_pretrained(plan.bart), index.widths, index.digest)
         model = OneSearchForConditionalGeneration.from_bart(
             plan.bart, len(tokenizer), index.widths, tokenizer.sid_offset, index.digest
         )
     else:
-        texts = item_texts(market) + sorted({request.query for request in build_requests(market, "train")})
+        texts = item_texts(market) + sorted({request.query for request in requests})
         tokenizer = SidTokenizer.train(texts, index.widths, plan.text_vocab_size, index.digest)
         model = OneSearchForConditionalGeneration(_config(plan, tokenizer))
     model.set_sid_index(index)
@@ -159,9 +166,15 @@ def _config(plan: ModelPlan, tokenizer: SidTokenizer) -> OneSearchConfig:
     )
 
 
-def _examples(plan: ExamplePlan, market: Market, index: SidIndex, tokenizer: SidTokenizer) -> tuple[Dataset, Dataset | None]:
+def _examples(
+    plan: ExamplePlan,
+    market: Market,
+    requests: Sequence[Request],
+    held_out: Sequence[Request],
+    index: SidIndex,
+    tokenizer: SidTokenizer,
+) -> tuple[Dataset, Dataset | None]:
     parts = []
-    requests = build_requests(market, "train")
     if requests:
         parts.append(request_examples(requests, index, tokenizer, clicks=plan.clicks))
     if plan.item_text:
@@ -171,17 +184,16 @@ def _examples(plan: ExamplePlan, market: Market, index: SidIndex, tokenizer: Sid
     if not parts:
         raise ValueError("nothing to train on: the market has no training sessions and item_text and word_samples are off")
     train = concatenate_datasets(parts)
-    held_out = build_requests(market, "validation")
     evaluation = request_examples(held_out[:2000], index, tokenizer, clicks=plan.clicks) if held_out else None
     logger.info("%s training examples, %.1f prompt tokens on average", f"{len(train):,}", np.mean(train.data.column("length")))
     return train, evaluation
 
 
 def _validation(
-    plan: TrainingPlan, market: Market, tokenizer: SidTokenizer
+    plan: TrainingPlan, held_out: Sequence[Request], tokenizer: SidTokenizer
 ) -> Callable[[PreTrainedModel], dict[str, float]] | None:
     """HR@10 and MRR@10 on validation requests, by the evaluator that reports the final figures."""
-    requests = [request for request in build_requests(market, "validation") if request.purchased]
+    requests = [request for request in held_out if request.purchased]
     if not requests or not plan.validation_requests:
         return None
     requests, sample = sample_requests(requests, plan.validation_requests)
