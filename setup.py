@@ -10,6 +10,7 @@ rooms = [package for room in ROOMS for package in (room, *(f"{room}.{sub}" for s
 TRAIN = ["trl>=1.16,<1.17", "peft>=0.21,<1"]
 EVALUATION = ["bm25s>=0.3,<1", "PyStemmer>=3,<4", "ir-measures>=0.4,<1"]
 PLOTS = ["matplotlib>=3.9,<4"]
+VARIANTS = ["vector-quantize-pytorch>=1.32,<2"]
 TEST = ["pytest>=8", "hypothesis>=6", "ruff>=0.15"]
 
 setup(
@@ -34,6 +35,8 @@ setup(
         "faiss-cpu>=1.13,<2",
         "pyahocorasick>=2.1,<3",
         "scikit-learn>=1.5,<2",
+        "scipy>=1.14,<2",
+        "threadpoolctl>=3.5,<4",
         "numpy>=2",
         "pyarrow>=21",
         "PyYAML>=6",
@@ -43,8 +46,9 @@ setup(
         "train": TRAIN,
         "evaluation": EVALUATION,
         "plots": PLOTS,
+        "variants": VARIANTS,
         "test": TEST,
-        "all": TRAIN + EVALUATION + PLOTS + TEST,
+        "all": TRAIN + EVALUATION + PLOTS + VARIANTS + TEST,
     },
     entry_points={"console_scripts": ["onesearch = onesearch.cli:main"]},
 )

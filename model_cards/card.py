@@ -10,6 +10,9 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from onesearch.data.market import Market
 from onesearch.evaluation.reports import Report, load_report
 from onesearch.files import RunFolder, atomic_file, read_json
+from onesearch.tokenization_sid.diagnostics import SCHEMA
+from onesearch.tokenization_sid.plots import PAGE_NAMES
+from onesearch.tokenization_sid.sids import DIAGNOSTICS_NAME
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
 METRICS = ("HR@10", "MRR@10", "NDCG@10")
@@ -26,7 +29,7 @@ def write_card(run: RunFolder, name: str, repository: str | None = None) -> Path
         Path of the card.
     """
     market = Market.load(run.require("market", "onesearch data"))
-    codes = read_json(run.require("sids", "onesearch sids build") / "diagnostics.json")
+    codes = _diagnostics(run)
     report = load_report(run.require("evaluation", "onesearch evaluate"))
     card = ModelCard.from_template(
         ModelCardData(
@@ -42,19 +45,67 @@ def write_card(run: RunFolder, name: str, repository: str | None = None) -> Path
         example_query=_example_query(market),
         market=market.info.get("name", ""),
         source=market.info.get("source", "own tables"),
-        items=f"{codes['items']:,}",
+        items=f"{codes['items']['count']:,}",
         levels=len(codes["widths"]),
         widths="-".join(map(str, codes["widths"])),
-        distinct_sids=f"{codes['distinct_sids']:,}",
-        icr_items=f"{100 * codes['icr_items']:.1f} %",
-        largest_bucket=codes["largest_bucket"],
+        distinct_sids=f"{codes['items']['distinct_sids']:,}",
+        icr_items=f"{100 * codes['items']['icr_items']:.1f} %",
+        icr_sids=f"{100 * codes['items']['icr_sids']:.1f} %",
+        largest_bucket=codes["items"]["largest_bucket"],
         digest=codes["digest"],
+        codes_table=_codes_table(codes),
+        page=_copy_page(run, codes),
         results=report.to_table(),
     )
     path = run.require("checkpoint", "onesearch train") / "README.md"
     with atomic_file(path) as temporary:
         temporary.write_text(str(card), encoding="utf-8")
     return path
+
+
+def _diagnostics(run: RunFolder) -> dict[str, Any]:
+    path = run.require("sids", "onesearch sids build") / DIAGNOSTICS_NAME
+    codes = read_json(path)
+    if codes.get("schema") != SCHEMA:
+        raise ValueError(f"{path} has schema {codes.get('schema')!r}, expected {SCHEMA}; build the SIDs again")
+    return codes
+
+
+def _codes_table(codes: dict[str, Any]) -> str:
+    """Markdown table, one row per level: use of the codes, purity and agreement with what was bought or clicked."""
+    items, purity = codes["items"], codes["purity"]["fine"]
+    agreed = codes["agreement"]["purchase"] or codes["agreement"]["click"]
+    columns = {
+        "level": [str(level) for level in range(len(codes["widths"]))],
+        "codes used": [f"{used:,} of {width:,}" for used, width in zip(items["used_per_level"], codes["widths"])],
+        "CUR of the prefix": _percent(items["cur_per_prefix"]),
+        "perplexity": [f"{value:,.1f}" for value in items["perplexity_per_level"]],
+        "Gini": [f"{value:.2f}" for value in items["gini_per_level"]],
+    }
+    if purity:
+        columns["category purity of the prefix"] = _percent(purity["per_prefix"])
+    if agreed:
+        columns["query agrees with its item up to here (by chance)"] = [
+            f"{own} ({chance})" for own, chance in zip(_percent(agreed["per_prefix"]), _percent(agreed["chance_per_prefix"]))
+        ]
+    rows = [list(columns), ["---"] * len(columns), *map(list, zip(*columns.values()))]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _percent(shares: list[float]) -> list[str]:
+    return [f"{100 * share:.3g} %" for share in shares]
+
+
+def _copy_page(run: RunFolder, codes: dict[str, Any]) -> str:
+    """Put the page of the diagnostics beside the card; a copy that is there already stays untouched."""
+    name = PAGE_NAMES[0]
+    if name not in codes["page"]:
+        return ""
+    content, target = (run.sids / name).read_bytes(), run.checkpoint / name
+    if not target.is_file() or target.read_bytes() != content:
+        with atomic_file(target) as temporary:
+            temporary.write_bytes(content)
+    return f"![Use of the codes, bucket sizes, a map of the catalogue and its largest branches]({name})"
 
 
 def _eval_results(report: Report) -> list[EvalResult]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -229,13 +230,52 @@ def _add_sids(commands: Any) -> None:
     build.add_argument("--opq", type=_opq, help="sub-codes x codes each, for instance 2x64; 0x0 for none")
     build.add_argument("--no-keywords", action="store_true", help="leave core keywords out of the embeddings")
     build.add_argument("--seed", type=int, default=0)
+    build.add_argument(
+        "--rebuild", action="store_true", help="embed again, as after `align`; under torchrun processes share this"
+    )
+    _add_align(actions)
+    _add_inspect(actions)
+    append = _command(actions, "append", _append_items, "encode new items with the frozen codebooks; published SIDs stay")
+    append.add_argument("--run", type=Path, required=True, help="folder of the run")
+    append.add_argument("items", type=Path, help="new items as parquet, in the columns of the items table")
+    append.add_argument(
+        "--known", choices=("raise", "skip"), default="raise", help="what to do with items that are published already"
+    )
+
+
+def _add_align(actions: Any) -> None:
+    align = _command(
+        actions, "align", _align, "train the text encoder on what users did in the training sessions; build follows"
+    )
+    _run_folder(align)
+    align.add_argument("--recipe", help="recipe whose `encoder` and `alignment` parts are used (default: the defaults of both)")
+    align.add_argument("--encoder", help="a sentence-transformers model by name or folder (default: the static encoder)")
+    align.add_argument("--frozen", action="store_true", default=None, help="learn a linear projection after the encoder alone")
+    align.add_argument("--dimension", type=_positive, help="of the projected vectors (default: the encoder's own)")
+    align.add_argument("--min-cosine", type=float, help="pairs below it under the base encoder are dropped; -1 keeps all")
+    align.add_argument("--epochs", type=_positive)
+    align.add_argument("--batch-size", type=_positive, help="pairs of each kind per step")
+    align.add_argument("--learning-rate", type=float)
+    align.add_argument("--seed", type=int)
+
+
+def _add_inspect(actions: Any) -> None:
+    inspect = _command(actions, "inspect", _inspect_sid, "the codes of a query or an item, and what lies under each prefix")
+    inspect.add_argument("text", help="an item's id or title, or a query")
+    place = inspect.add_mutually_exclusive_group(required=True)
+    place.add_argument("--run", type=Path, help="folder of the run")
+    place.add_argument("--checkpoint", type=Path, help="checkpoint folder; outside of its run it knows item ids alone")
+    inspect.add_argument("--as", dest="kind", choices=("auto", "item", "query"), default="auto", help="how to read the text")
+    inspect.add_argument("--titles", type=_positive, default=3, help="typical titles per level (default: %(default)s)")
 
 
 def _build_sids(options: argparse.Namespace) -> None:
+    from accelerate import Accelerator
+
     from onesearch.data.market import Market
     from onesearch.recipe import Recipe
     from onesearch.road import make_sids
-    from onesearch.tokenization_sid.embeddings import embed_market
+    from onesearch.tokenization_sid.embeddings import aligned_from, embed_market
     from onesearch.tokenization_sid.quantizers.rq_opq import RQOPQConfig, suggest_widths
     from onesearch.tokenization_sid.text_encoder import TextEncoderConfig
 
@@ -244,10 +284,100 @@ def _build_sids(options: argparse.Namespace) -> None:
     suggested = suggest_widths(len(market.items))
     codes = RQOPQConfig(options.levels or suggested.levels, options.opq or suggested.opq, seed=options.seed)
     encoder = TextEncoderConfig(model=options.encoder, seed=options.seed)
-    if not (run.embeddings / "embeddings.json").exists() or options.encoder:
-        embed_market(run, encoder)
+    if options.encoder is None:
+        encoder = aligned_from(run) or encoder
+    if options.rebuild or options.encoder or not (run.embeddings / "embeddings.json").exists():
+        accelerator = Accelerator() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else None
+        embed_market(run, encoder, accelerator=accelerator)
+    if int(os.environ.get("RANK", "0")) > 0:  # torchrun: the rest is one process's work
+        return
     make_sids(Recipe(run.root.name, encoder=encoder, codes=codes, keywords=not options.no_keywords), run)
-    print("\n".join(f"{key}: {value}" for key, value in read_json(run.sids / "diagnostics.json").items()))
+    _print_values(read_json(run.sids / "diagnostics.json"))
+
+
+def _align(options: argparse.Namespace) -> None:
+    from dataclasses import replace
+
+    from onesearch.recipe import load_recipe
+    from onesearch.tokenization_sid.alignment import AlignmentConfig, align_run
+    from onesearch.tokenization_sid.alignment_measures import table
+    from onesearch.tokenization_sid.text_encoder import TextEncoderConfig
+
+    recipe = None if options.recipe is None else load_recipe(options.recipe)
+    config = (recipe and recipe.alignment) or AlignmentConfig()
+    encoder = recipe.encoder if recipe else TextEncoderConfig()
+    encoder = replace(encoder, **_given(model=options.encoder, seed=options.seed))
+    mining = replace(config.mining, **_given(min_cosine=options.min_cosine))
+    names = ("frozen", "dimension", "epochs", "batch_size", "learning_rate", "seed")
+    config = replace(config, mining=mining, **_given(**{name: getattr(options, name) for name in names}))
+    report = align_run(RunFolder(options.run), encoder, config)
+    for kind, counts in report["examples"].items():
+        print(f"{kind}: {counts['kept']:,} of {counts['mined']:,} mined examples kept")
+    print(table(report["before"], report["after"]))
+
+
+def _given(**flags: Any) -> dict[str, Any]:
+    """The flags that were given."""
+    return {name: value for name, value in flags.items() if value is not None}
+
+
+def _print_values(values: dict[str, Any], within: str = "") -> None:
+    """One line per value, floats short; what lies deeper has its path before it."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            _print_values(value, f"{within}{key}.")
+        else:
+            print(f"{within}{key}: {_short(value)}")
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_short, value))}]"
+    if isinstance(value, dict):
+        return " ".join(f"{key} {_short(part)}" for key, part in value.items())
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _inspect_sid(options: argparse.Namespace) -> None:
+    from onesearch.tokenization_sid.inspection import inspect
+    from onesearch.tokenization_sid.tokenization_sid import sid_token
+
+    found = inspect(_catalogue(options), options.text, options.kind, options.titles)
+    name = f'item {found.item_id} "{found.text}"' if found.kind == "item" else f'query "{found.text}"'
+    print(name + (f", {found.same_title} more with this title" if found.same_title else ""))
+    if found.kind == "query":
+        print(f"keywords: {', '.join(found.keywords) or 'none'}")
+    for branch in found.branches:
+        token = "  " * branch.level + sid_token(branch.level, branch.code)
+        category = f"{branch.category} ({branch.share:.0%})" if branch.category else "no category"
+        print(f"{token}\t{branch.items:,} items\t{category}\t{' | '.join(branch.titles)}")
+
+
+def _catalogue(options: argparse.Namespace) -> Any:
+    """Items of a run; of a checkpoint's run if it lies in one, else of the checkpoint's own index."""
+    from onesearch.tokenization_sid.inspection import Catalogue
+
+    if options.run is not None:
+        return Catalogue.of_run(RunFolder(options.run))
+    from onesearch.modeling_onesearch.generation_onesearch import SID_INDEX_NAME, SidIndex
+    from onesearch.tokenization_sid.code_files import load_codes
+
+    checkpoint = _checkpoint(options.checkpoint)
+    index = SidIndex.load(checkpoint / SID_INDEX_NAME)
+    run = RunFolder(checkpoint.resolve().parent)
+    if not run.sids.is_dir():
+        return Catalogue.of_index(index.item_ids, index.codes)
+    if load_codes(run, "items").digest != index.digest:
+        raise ValueError(
+            f"{checkpoint} was trained on other codebooks than {run.sids} holds; train again, or inspect with --run"
+        )
+    return Catalogue.of_run(run)
+
+
+def _append_items(options: argparse.Namespace) -> None:
+    from onesearch.tokenization_sid.updates import append_items, read_items
+
+    _print_values(append_items(RunFolder(options.run), read_items(options.items), options.known).to_dict())
 
 
 def _add_train(commands: Any) -> None:

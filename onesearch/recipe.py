@@ -11,6 +11,7 @@ from typing import Any, TypeVar, get_type_hints
 import yaml
 
 from onesearch.files import atomic_file
+from onesearch.tokenization_sid.alignment import AlignmentConfig
 from onesearch.tokenization_sid.quantizers.rq_opq import RQOPQConfig
 from onesearch.tokenization_sid.text_encoder import TextEncoderConfig
 from onesearch.trainers.train import TrainingPlan
@@ -56,6 +57,8 @@ class Recipe:
 
     Args:
         name: of the run.
+        alignment: of the encoder with the training sessions, before anything is embedded (see `onesearch.tokenization_sid.alignment`);
+            None leaves the encoder as `encoder` says.
         codes: sizes of the SIDs; None takes `suggest_widths` for the catalogue.
         keywords: fuse core keywords into the embeddings.
         fit_on: what trains the codebooks, ``items`` or ``both`` (items and queries); see `build_sids`.
@@ -66,6 +69,7 @@ class Recipe:
     name: str
     market: MarketPlan = field(default_factory=MarketPlan)
     encoder: TextEncoderConfig = field(default_factory=TextEncoderConfig)
+    alignment: AlignmentConfig | None = None
     codes: RQOPQConfig | None = None
     keywords: bool = True
     fit_on: str = "items"

@@ -20,6 +20,7 @@ from onesearch.evaluation.retrievers import Retriever
 from onesearch.files import RunFolder
 from onesearch.recipe import EvaluationPlan, MarketPlan, Recipe, load_recipe, save_recipe
 from onesearch.serving.searcher import Searcher
+from onesearch.tokenization_sid.embeddings import ALIGNMENT_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ def run_recipe(recipe: Recipe, run: RunFolder, resume: bool = False, progress: b
     _claim(recipe, run, resume)
     stages: dict[str, tuple[Path, Callable[[], object]]] = {
         "market": (run.market, lambda: make_market(recipe.market, run.market)),
+        **({"alignment": (run.embeddings / ALIGNMENT_NAME, lambda: _align(recipe, run))} if recipe.alignment else {}),
         "embeddings": (run.embeddings / "embeddings.json", lambda: _embed(recipe, run)),
         "SIDs": (run.sids / "sid_index.safetensors", lambda: make_sids(recipe, run)),
         "checkpoint": (run.checkpoint, lambda: _train(recipe, run, resume, progress)),
@@ -117,14 +119,15 @@ def _baselines(run: RunFolder, market: Market, plan: EvaluationPlan) -> list[Ret
     from onesearch.evaluation.baselines.popularity import PopularityInCategoryRetriever, PopularityRetriever
     from onesearch.evaluation.baselines.text import BM25Retriever
     from onesearch.evaluation.baselines.training import read_training_log
-    from onesearch.tokenization_sid.embeddings import encode_queries, load_embeddings, load_encoder
+    from onesearch.tokenization_sid.embeddings import load_embeddings, load_encoder
+    from onesearch.tokenization_sid.text_encoder import embed_texts
 
     encoder = load_encoder(run)
     item_ids = market.items.data.column("item_id").to_pylist()
     text, log = BM25Retriever(market), read_training_log(market)
     found: list[Retriever] = [
         text,
-        DenseRetriever(item_ids, load_embeddings(run, "items"), lambda queries: encode_queries(encoder, queries)),
+        DenseRetriever(item_ids, load_embeddings(run, "items"), lambda queries: embed_texts(encoder, queries)),
     ]
     if not build_requests(market, "train"):
         return found
@@ -142,6 +145,12 @@ def _importers() -> dict[str, Callable[..., Market]]:
     from onesearch.data.tables import import_tables
 
     return {"amazon": import_amazon, "chorus": import_chorus, "kuaisearch": import_kuaisearch, "tables": import_tables}
+
+
+def _align(recipe: Recipe, run: RunFolder) -> None:
+    from onesearch.tokenization_sid.alignment import align_run
+
+    align_run(run, recipe.encoder, recipe.alignment)
 
 
 def _embed(recipe: Recipe, run: RunFolder) -> None:

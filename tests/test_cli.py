@@ -46,6 +46,13 @@ def refused(capsys, *arguments) -> str:
         ["sids", "build", "x", "--levels", "8,0"],
         ["sids", "build", "x", "--opq", "2y4"],
         ["sids", "build", "x", "--opq", "a"],
+        ["sids", "inspect", "shoe"],
+        ["sids", "inspect", "--run", "x"],
+        ["sids", "inspect", "shoe", "--run", "x", "--checkpoint", "y"],
+        ["sids", "inspect", "shoe", "--run", "x", "--as", "user"],
+        ["sids", "append", "items.parquet"],
+        ["sids", "append", "--run", "x"],
+        ["sids", "append", "--run", "x", "items.parquet", "--known", "move"],
         ["evaluate", "x", "--split", "train"],
         ["evaluate", "x", "--sample", "1.5"],
         ["search", "x"],
@@ -124,6 +131,48 @@ def test_sids_are_built_with_own_widths(run, capsys):
     assert cli.main(["sids", "build", str(run.root), "--levels", "8,4", "--opq", "0x0", "--no-keywords"]) == 0
     assert "widths: [8, 4]" in capsys.readouterr().out
     assert "distinct vectors" in refused(capsys, "sids", "build", run.root, "--levels", "5000")
+
+
+def test_sids_of_a_query_and_of_an_item_are_inspected(shared_run, market, capsys):
+    item = market.items[5]
+    for place in (["--run", str(shared_run.root)], ["--checkpoint", str(shared_run.checkpoint)]):
+        assert cli.main(["sids", "inspect", item["item_id"], *place]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0] == f'item {item["item_id"]} "{item["title"]}"' and len(lines) == 6
+        assert lines[1].startswith("<a_") and lines[5].strip().startswith("<e_") and " > ".join(item["categories"]) in lines[5]
+    assert cli.main(["sids", "inspect", "red jacket", "--run", str(shared_run.root), "--titles", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == 'query "red jacket"' and lines[1] == "keywords: jacket" or "red" in lines[1]
+    assert "none of its words" in refused(capsys, "sids", "inspect", "☃", "--run", shared_run.root)
+    assert "no item has the id" in refused(capsys, "sids", "inspect", "shoe", "--as", "item", "--run", shared_run.root)
+
+
+def test_a_checkpoint_alone_is_inspected_by_item_id(checkpoint, capsys):
+    assert cli.main(["sids", "inspect", "item-0000005", "--checkpoint", str(checkpoint)]) == 0
+    assert "item-0000005" in capsys.readouterr().out
+    assert "pass --run" in refused(capsys, "sids", "inspect", "red jacket", "--checkpoint", checkpoint)
+
+
+def test_a_checkpoint_of_other_codebooks_is_not_inspected(run, recipe, capsys):
+    from onesearch.tokenization_sid.sids import build_sids
+
+    build_sids(run, recipe.codes, keywords=False, page=False)
+    assert "other codebooks" in refused(capsys, "sids", "inspect", "shoe", "--checkpoint", run.checkpoint)
+
+
+def test_items_are_appended(run, market, tmp_path, capsys):
+    rows = [{**market.items[row], "item_id": f"new-{row}"} for row in range(3)]
+    Market.from_rows(items=rows).save(tmp_path / "more")
+    table = tmp_path / "more" / "items.parquet"
+    index = (run.sids / "sid_index.safetensors").read_bytes()
+    assert cli.main(["sids", "append", "--run", str(run.root), str(table)]) == 0
+    out = capsys.readouterr().out
+    assert "00000.parquet" in out and "collisions.with_published: 3" in out and "drift.far_share: " in out
+    assert (run.sids / "sid_index.safetensors").read_bytes() == index
+    assert "'new-0' (row 0)" in refused(capsys, "sids", "append", "--run", run.root, table)
+    assert cli.main(["sids", "append", "--run", str(run.root), str(table), "--known", "skip"]) == 0
+    assert "skipped: 3" in capsys.readouterr().out
+    assert "does not exist" in refused(capsys, "sids", "append", "--run", run.root, tmp_path / "nowhere.parquet")
 
 
 def test_training_anew_with_flags(run, recipe, tmp_path, capsys):

@@ -160,7 +160,7 @@ def test_the_checkpoint_holds_what_it_needs_and_no_pickle(shared_run):
         "prompts.py",
     }
     assert code <= names
-    assert {name.rpartition(".")[2] for name in names} == {"json", "safetensors", "py", "md"}
+    assert {name.rpartition(".")[2] for name in names} == {"json", "safetensors", "py", "md", "png"}  # the page of the card
     config = json.loads((shared_run.checkpoint / "config.json").read_text())
     assert {"AutoConfig", "AutoModel", "AutoModelForSeq2SeqLM"} <= set(config["auto_map"])
 

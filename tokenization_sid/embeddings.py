@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,32 +21,56 @@ from onesearch.files import RunFolder, atomic_folder, read_json, write_json
 from .text_encoder import TextEncoderConfig, build_text_encoder, embed_texts
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
     from sentence_transformers import SentenceTransformer
 
 logger = logging.getLogger(__name__)
 
 ROWS_PER_SHARD = 262_144
+
+ROWS_PER_BLOCK = 4096
+"""Rows that one process embeds at a time. Texts are batched within a block alone, so that a row's vector depends on no process count."""
+
 KINDS = ("items", "queries")
 
+ALIGNMENT_NAME = "alignment.json"
 
-def embed_market(run: RunFolder, config: TextEncoderConfig, progress: bool = False) -> None:
-    """Make the encoder of a run and embed its items and distinct queries into ``embeddings/``; the folder appears whole or not at all.
 
-    Rows of items follow the items table; rows of queries follow `distinct_queries`.
+def embed_market(
+    run: RunFolder, config: TextEncoderConfig, progress: bool = False, accelerator: Accelerator | None = None
+) -> None:
+    """Embed a run's items and distinct queries into ``embeddings/``; the folder appears whole or not at all.
+
+    The encoder is the run's aligned one if there is one (see `alignment.py`), else it is made as `config` says. Rows of items follow the
+    items table; rows of queries follow `distinct_queries`.
+
+    Args:
+        config: of the encoder; of an aligned one what it was aligned from.
+        accelerator: its processes share the rows, and the main one writes. The files are those of one process, to the bit.
     """
     market = Market.load(run.require("market", "onesearch data"))
-    encoder = build_text_encoder(market, config)
+    encoder = _encoder_of(run, market, config, accelerator)
     texts = {"items": item_texts(market), "queries": distinct_queries(market)}
-    with atomic_folder(run.embeddings) as folder:
-        if config.model is None:
-            encoder.save(str(folder / run.encoder.name), create_model_card=False)
+    main = accelerator is None or accelerator.is_main_process
+    with atomic_folder(run.embeddings) if main else nullcontext() as folder:
         for kind, part in texts.items():
             logger.info("embedding %s %s", f"{len(part):,}", kind)
             for shard, start in enumerate(range(0, max(len(part), 1), ROWS_PER_SHARD)):
-                vectors = embed_texts(encoder, part[start : start + ROWS_PER_SHARD], progress=progress)
-                save_file({"embeddings": vectors}, folder / f"{kind}-{shard:05d}.safetensors")
-        counts = {kind: len(part) for kind, part in texts.items()}
-        write_json(folder / "embeddings.json", {"encoder": asdict(config), "rows": counts})
+                vectors = _embed_shard(encoder, part[start : start + ROWS_PER_SHARD], progress and main, accelerator)
+                if folder is not None:
+                    save_file({"embeddings": vectors}, folder / f"{kind}-{shard:05d}.safetensors")
+        if folder is not None:
+            _keep_encoder(run, encoder, config, folder)
+            counts = {kind: len(part) for kind, part in texts.items()}
+            write_json(folder / "embeddings.json", {"encoder": asdict(config), "rows": counts})
+    if accelerator is not None:
+        accelerator.wait_for_everyone()
+
+
+def aligned_from(run: RunFolder) -> TextEncoderConfig | None:
+    """What the run's aligned encoder was aligned from; None if there is none."""
+    path = run.embeddings / ALIGNMENT_NAME
+    return TextEncoderConfig(**read_json(path)["base"]) if path.is_file() else None
 
 
 def distinct_queries(market: Market) -> list[str]:
@@ -66,12 +92,59 @@ def load_encoder(run: RunFolder) -> SentenceTransformer:
     from sentence_transformers import SentenceTransformer
 
     name = read_json(run.require("embeddings", "onesearch sids build") / "embeddings.json")["encoder"]["model"]
-    return SentenceTransformer(name or str(run.encoder), device="cpu")
+    return SentenceTransformer(str(run.encoder) if run.encoder.is_dir() else name, device="cpu")
 
 
-def encode_queries(encoder: SentenceTransformer, queries: Sequence[str]) -> np.ndarray:
-    """Unit vectors of queries, (queries, dimension)."""
-    return embed_texts(encoder, list(queries))
+def _encoder_of(
+    run: RunFolder, market: Market, config: TextEncoderConfig, accelerator: Accelerator | None
+) -> SentenceTransformer:
+    from sentence_transformers import SentenceTransformer
+
+    device = None if accelerator is None else str(accelerator.device)
+    base = aligned_from(run)
+    if base is not None and base.model != config.model:
+        raise ValueError(
+            f"{run.encoder} was aligned from encoder {base.model or 'static'}, not from {config.model or 'static'}; align again with "
+            f"`onesearch sids align`, or remove {run.embeddings} to go without alignment"
+        )
+    if base is not None:
+        return SentenceTransformer(str(run.encoder), device=device if device or base.model else "cpu")
+    if config.model is not None:
+        return SentenceTransformer(config.model, device=device)
+    if accelerator is not None and accelerator.num_processes > 1:
+        raise ValueError(
+            f"the static encoder is trained in one process, not in {accelerator.num_processes}; run `onesearch sids align` first, "
+            "name an encoder with --encoder, or start without torchrun"
+        )
+    return build_text_encoder(market, config)
+
+
+def _keep_encoder(run: RunFolder, encoder: SentenceTransformer, config: TextEncoderConfig, folder: Path) -> None:
+    """Put the encoder beside its embeddings, unless it is a published one as it is."""
+    if aligned_from(run) is not None:
+        shutil.copytree(run.encoder, folder / run.encoder.name)
+        shutil.copy2(run.embeddings / ALIGNMENT_NAME, folder)
+    elif config.model is None:
+        encoder.save(str(folder / run.encoder.name), create_model_card=False)
+
+
+def _embed_shard(encoder: SentenceTransformer, texts: list[str], progress: bool, accelerator: Accelerator | None) -> np.ndarray:
+    """(texts, dimension) float32. Processes take the blocks in turn and every one gets all rows."""
+    blocks = [texts[start : start + ROWS_PER_BLOCK] for start in range(0, len(texts), ROWS_PER_BLOCK)]
+    processes, own = (1, 0) if accelerator is None else (accelerator.num_processes, accelerator.process_index)
+    found = [embed_texts(encoder, block, progress=progress) for block in blocks[own::processes]]
+    rows = np.concatenate([embed_texts(encoder, []), *found])
+    if processes == 1:
+        return rows
+    import torch
+
+    sizes = [[len(block) for block in blocks[process::processes]] for process in range(processes)]
+    padded = np.zeros((max(map(sum, sizes)), rows.shape[1]), dtype=np.float32)
+    padded[: len(rows)] = rows
+    gathered = accelerator.gather(torch.from_numpy(padded).to(accelerator.device)).cpu().numpy()
+    parts = gathered.reshape(processes, *padded.shape)
+    cut = [np.split(part, np.cumsum(size))[:-1] for part, size in zip(parts, sizes)]
+    return np.concatenate([rows[:0], *(cut[block % processes][block // processes] for block in range(len(blocks)))])
 
 
 def _shards(folder: Path, kind: str) -> Iterator[np.ndarray]:

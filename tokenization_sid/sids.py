@@ -1,11 +1,19 @@
-"""From embeddings to Semantic IDs: keyword fusion, codebooks, codes of all items, diagnostics."""
+"""From embeddings to Semantic IDs: keyword fusion, codebooks, codes of all items and queries, diagnostics.
+
+What `build_sids` leaves in ``sids/``: ``codebooks.safetensors`` (`RQOPQ`), ``keywords.parquet`` (`keyword_files.py`),
+``item_codes.safetensors`` and ``query_codes.safetensors`` (`code_files.py`), ``diagnostics.json`` (`diagnostics.py`) and its page as
+``diagnostics.png`` and ``diagnostics.svg`` (`plots.py`). All but the page name the digest of the codebooks.
+"""
 
 from __future__ import annotations
 
 import logging
 import math
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,13 +22,21 @@ from onesearch.data.requests import build_requests
 from onesearch.data.text import item_texts
 from onesearch.files import RunFolder, write_json
 
-from .diagnostics import diagnose
+from .code_files import StoredCodes, codes_path
+from .diagnostics import SCHEMA, agreement, diagnose, purity
 from .embeddings import distinct_queries, load_embeddings, load_encoder
-from .keywords import KeywordMatcher, fuse, mine_keywords
+from .keyword_files import KEYWORDS_NAME, read_dictionary, save_keywords
+from .keyword_mining import merge_keywords, mine_keywords
+from .keywords import CoreKeywords, Keyword, fuse
+from .plots import PAGE_NAMES, draw_page, plots_available
 from .quantizers.rq_opq import RQOPQ, RQOPQConfig, suggest_widths
+from .session_pairs import category_ids, query_rows, session_items
+from .sid_encoder import centroid_distances, code_centroids, known_rows
 from .text_encoder import embed_texts
 
 logger = logging.getLogger(__name__)
+
+DIAGNOSTICS_NAME = "diagnostics.json"
 
 MAX_PREFIXES_PER_ITEM = 5000
 """Above this the residual levels are called too wide; ours. `suggest_widths` stays below 2,200."""
@@ -28,14 +44,15 @@ MAX_PREFIXES_PER_ITEM = 5000
 
 @dataclass(frozen=True)
 class ItemCodes:
-    """Codes of a catalogue, ready for an item index.
+    """Codes of a catalogue or of new items, ready for an item index.
 
     Args:
         item_ids: as in the items table.
         codes: (items, levels).
-        popularity: (items,) purchases in the training split, plus a click as a hundredth of one.
+        popularity: (items,) purchases in the training split, plus a click as a hundredth of one; new items have 0.
         widths: codes per level.
         digest: of the codebooks.
+        categories: per item its path from coarse to fine.
     """
 
     item_ids: list[str]
@@ -43,10 +60,18 @@ class ItemCodes:
     popularity: np.ndarray
     widths: tuple[int, ...]
     digest: str
+    categories: list[list[str]] = field(default_factory=list)
 
 
-def build_sids(run: RunFolder, config: RQOPQConfig, keywords: bool = True, fit_on: str = "items") -> ItemCodes:
-    """Train codebooks on a run's items, encode the catalogue, write ``sids/codebooks.safetensors`` and diagnostics.
+def build_sids(
+    run: RunFolder,
+    config: RQOPQConfig,
+    keywords: bool = True,
+    fit_on: str = "items",
+    dictionary: str | Path | None = None,
+    page: bool = True,
+) -> ItemCodes:
+    """Train codebooks on a run's items, encode the catalogue and its queries, write ``sids/`` (see the module).
 
     Args:
         keywords: fuse the embeddings of core keywords into those of items and queries.
@@ -54,24 +79,66 @@ def build_sids(run: RunFolder, config: RQOPQConfig, keywords: bool = True, fit_o
             by the same codebooks. With our static encoder short queries lie far from item texts and take the codes away: on the
             simulated market (2,000 items, 8,370 queries) ``both`` leaves 3 of 64 first codes to items and 56 % of them with a SID of
             their own, ``items`` 64 and 99 %.
+        dictionary: further keywords from a file, see `read_dictionary`.
+        page: draw the diagnostics, if matplotlib is installed.
     """
     if fit_on not in ("items", "both"):
         raise ValueError(f"fit_on={fit_on!r}: allowed are 'items', 'both'")
+    if dictionary is not None and not keywords:
+        raise ValueError(f"dictionary={str(dictionary)!r} needs keywords=True: without keywords it would be ignored")
+    given = read_dictionary(dictionary) if dictionary is not None else []
     market = Market.load(run.require("market", "onesearch data"))
     items, queries = load_embeddings(run, "items"), load_embeddings(run, "queries")
     _warn_if_too_wide(config, len(items))
-    if keywords:
-        items, queries = _with_keywords(run, market, items, queries)
-    known = queries[np.abs(queries).sum(axis=1) > 0] if fit_on == "both" else queries[:0]
+    core = _core_keywords(run, market, given, items.shape[1]) if keywords else _no_keywords(items.shape[1])
+    names = {"items": core.match(item_texts(market)), "queries": core.match(distinct_queries(market))}
+    items, queries = fuse(items, names["items"], core.embeddings), fuse(queries, names["queries"], core.embeddings)
+    known = queries[known_rows(queries)] if fit_on == "both" else queries[:0]
     quantizer = RQOPQ.fit(np.concatenate([items, known]), config)
-    codes = quantizer.encode(items)
+    coded = {"items": _encode(quantizer, items, reference=True), "queries": _encode(quantizer, queries)}
     quantizer.save_pretrained(run.sids)
-    decoded = None if config.normalise_residuals else quantizer.decode(codes)
-    report = diagnose(codes, config.widths, items, decoded)
-    write_json(run.sids / "diagnostics.json", {**report, "digest": quantizer.digest, "keywords": keywords, "fit_on": fit_on})
-    logger.info("%s items, %s distinct SIDs", f"{len(codes):,}", f"{report['distinct_sids']:,}")
+    save_keywords(run.sids / KEYWORDS_NAME, core, quantizer.digest)
+    for kind, part in coded.items():
+        part.save(codes_path(run, kind))
+    named = {kind: float(np.mean([bool(rows) for rows in part] or [0])) for kind, part in names.items()}
+    report = {
+        "schema": SCHEMA,
+        "digest": quantizer.digest,
+        "widths": list(quantizer.config.widths),
+        "fit_on": fit_on,
+        "keywords": keywords,
+        "keyword_lists": dict(Counter(keyword.kind for keyword in core.keywords)),
+        "named": named,
+        **_measured(market, quantizer, coded, items, queries),
+        "page": _draw(run, market, coded["items"], items, page),
+    }
+    write_json(run.sids / DIAGNOSTICS_NAME, report)
+    logger.info("%s items, %s distinct SIDs", f"{len(items):,}", f"{report['items']['distinct_sids']:,}")
     item_ids = market.items.data.column("item_id").to_pylist()
-    return ItemCodes(item_ids, codes, item_popularity(market, item_ids), config.widths, quantizer.digest)
+    categories = [list(path or ()) for path in market.items.data.column("categories").to_pylist()]
+    popularity = item_popularity(market, item_ids)
+    return ItemCodes(item_ids, coded["items"].codes, popularity, coded["items"].widths, quantizer.digest, categories)
+
+
+def item_popularity(market: Market, item_ids: list[str]) -> np.ndarray:
+    """(items,) float32: the order of items that share a SID, from the training split alone."""
+    counts: Counter[str] = Counter()
+    for request in build_requests(market, "train"):
+        counts.update(dict.fromkeys(request.purchased, 1.0))
+        counts.update(dict.fromkeys(request.clicked, 0.01))
+    return np.array([counts[item_id] for item_id in item_ids], dtype=np.float32)
+
+
+def held_out_agreement(market: Market, items: StoredCodes, queries: StoredCodes, split: str = "validation") -> dict[str, Any]:
+    """`agreement` of query codes with those of the items clicked and purchased in the sessions of one split."""
+    rows = query_rows(market, distinct_queries(market))
+    found: dict[str, Any] = {"split": split}
+    for kind, column in (("click", "clicked"), ("purchase", "purchased")):
+        sessions, targets = session_items(market, split, (column,))
+        asked = rows[sessions]
+        usable = (asked >= 0) & queries.known[asked]
+        found[kind] = agreement(queries.codes[asked[usable]], items.codes[targets[usable]], items.widths)
+    return found
 
 
 def _warn_if_too_wide(config: RQOPQConfig, items: int) -> None:
@@ -86,21 +153,52 @@ def _warn_if_too_wide(config: RQOPQConfig, items: int) -> None:
         )  # fmt: skip
 
 
-def item_popularity(market: Market, item_ids: list[str]) -> np.ndarray:
-    """(items,) float32: the order of items that share a SID, from the training split alone."""
-    counts: Counter[str] = Counter()
-    for request in build_requests(market, "train"):
-        counts.update(dict.fromkeys(request.purchased, 1.0))
-        counts.update(dict.fromkeys(request.clicked, 0.01))
-    return np.array([counts[item_id] for item_id in item_ids], dtype=np.float32)
-
-
-def _with_keywords(run: RunFolder, market: Market, items: np.ndarray, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    found = mine_keywords(market)
+def _core_keywords(run: RunFolder, market: Market, given: Sequence[Keyword], dimension: int) -> CoreKeywords:
+    found = merge_keywords(mine_keywords(market), given)
     if not found:
         logger.info("no item has attributes: nothing to fuse")
-        return items, queries
-    matcher = KeywordMatcher(found)
-    vectors = embed_texts(load_encoder(run), [keyword.text for keyword in found])
-    fused_items = fuse(items, [matcher.match(text) for text in item_texts(market)], vectors)
-    return fused_items, fuse(queries, [matcher.match(text) for text in distinct_queries(market)], vectors)
+        return _no_keywords(dimension)
+    return CoreKeywords(found, embed_texts(load_encoder(run), [keyword.text for keyword in found]))
+
+
+def _no_keywords(dimension: int) -> CoreKeywords:
+    return CoreKeywords([], np.zeros((0, dimension), dtype=np.float32))
+
+
+def _encode(quantizer: RQOPQ, vectors: np.ndarray, reference: bool = False) -> StoredCodes:
+    """Codes of `vectors`, with `reference` also what new items are held against."""
+    known, widths = known_rows(vectors), quantizer.config.widths
+    codes = quantizer.encode(vectors) if len(vectors) else np.zeros((0, len(widths)), dtype=np.int32)
+    if not reference:
+        return StoredCodes(codes, known, widths, quantizer.digest)
+    centroids = code_centroids(vectors, codes[:, 0], widths[0])
+    percentiles = np.percentile(centroid_distances(vectors, codes[:, 0], centroids), np.arange(101)).astype(np.float32)
+    return StoredCodes(codes, known, widths, quantizer.digest, centroids, percentiles)
+
+
+def _measured(
+    market: Market, quantizer: RQOPQ, coded: dict[str, StoredCodes], items: np.ndarray, queries: np.ndarray
+) -> dict[str, Any]:
+    """The parts of the diagnostics that are measured: measures, purity and agreement."""
+    known, widths = coded["queries"].known, quantizer.config.widths
+    vectors = items, queries[known]
+    found = diagnose(coded["items"].codes, coded["queries"].codes[known], widths, vectors, quantizer.decode)
+    column = market.items.data.column("categories")
+    depths = {"coarse": category_ids(column, 1)[0], "fine": category_ids(column)[0]}
+    found["purity"] = {depth: purity(coded["items"].codes, widths, ids) for depth, ids in depths.items()}
+    found["agreement"] = held_out_agreement(market, coded["items"], coded["queries"])
+    return found
+
+
+def _draw(run: RunFolder, market: Market, coded: StoredCodes, vectors: np.ndarray, wanted: bool) -> list[str]:
+    """Names of the files drawn. An older page goes first: it shows other codes."""
+    for name in PAGE_NAMES:
+        (run.sids / name).unlink(missing_ok=True)
+    if not wanted:
+        return []
+    if not plots_available():
+        logger.warning("matplotlib is not installed, so no page of the diagnostics is drawn; pip install 'onesearch[plots]'")
+        return []
+    titles = market.items.data.column("title").to_pylist()
+    draw_page(run.sids, coded.codes, coded.widths, vectors, titles)
+    return list(PAGE_NAMES)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,8 +27,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MAX_ALPHABET = 1000
-"""Letters of the static encoder at most, the most frequent ones; a word with another letter is unknown."""
+MIN_ALPHABET = 1000
+"""So many letters always have a place in the static encoder's vocabulary, if the texts have so many; ours."""
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]")
+
+ALPHABET_SHARE = 0.75
+"""Share of the vocabulary that letters may take beyond that: 6,000 of 8,000, what Chinese product texts need; ours."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +63,21 @@ class TextEncoderConfig:
 
 def build_text_encoder(market: Market, config: TextEncoderConfig) -> SentenceTransformer:
     """The encoder of a market: loaded by name, or trained on the market's texts and training sessions."""
+    encoder = base_encoder(market, config)
+    requests = build_requests(market, "train") if config.model is None and config.epochs else []
+    if requests:
+        with blank_rows(encoder):
+            _train(encoder, market, requests, config)
+    return encoder
+
+
+def base_encoder(market: Market, config: TextEncoderConfig) -> SentenceTransformer:
+    """An encoder that has seen no behaviour: loaded by name, or latent semantic analysis of the market's item texts."""
     from sentence_transformers import SentenceTransformer
 
-    if config.model is not None:
-        return SentenceTransformer(config.model)
-    encoder = static_encoder(item_texts(market), config)
-    requests = build_requests(market, "train")
-    if config.epochs and requests:
-        _train(encoder, market, requests, config)
-    return encoder
+    if config.model is None:
+        return static_encoder(item_texts(market), config)
+    return SentenceTransformer(config.model)
 
 
 def static_encoder(texts: Sequence[str], config: TextEncoderConfig) -> SentenceTransformer:
@@ -75,17 +87,45 @@ def static_encoder(texts: Sequence[str], config: TextEncoderConfig) -> SentenceT
 
     tokenizer = _word_piece_tokenizer(texts, config.vocab_size)
     vectors = _latent_semantic_vectors(tokenizer, texts, config.dimension, config.seed)
-    return SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_weights=vectors), Normalize()], device="cpu")
+    encoder = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_weights=vectors), Normalize()], device="cpu")
+    _clear_special_rows(encoder)
+    return encoder
 
 
 def embed_texts(
     encoder: SentenceTransformer, texts: Sequence[str], batch_size: int = 1024, progress: bool = False
 ) -> np.ndarray:
-    """Unit vectors of `texts`, (texts, dimension) float32. A text without any known token gets the zero vector."""
+    """Unit vectors of `texts`, (texts, dimension) float32. The static encoder gives a text without any known token the zero vector."""
     if not len(texts):
         return np.zeros((0, encoder.get_embedding_dimension()), dtype=np.float32)
     vectors = encoder.encode(list(texts), batch_size=batch_size, show_progress_bar=progress, convert_to_numpy=True)
     return unit_rows(vectors)
+
+
+@contextmanager
+def blank_rows(encoder: SentenceTransformer) -> Iterator[None]:
+    """Training inside the block leaves padding and unknown words of a static encoder the zero vector, if they have it now."""
+    import torch
+    from sentence_transformers.models import StaticEmbedding
+
+    if not isinstance(encoder[0], StaticEmbedding):
+        yield
+        return
+    weight = encoder[0].embedding.weight
+    rows = [row for token in SPECIAL_TOKENS if (row := encoder.tokenizer.token_to_id(token)) is not None]
+    blank = [row for row in rows if not weight[row].any()]
+    yield
+    with torch.no_grad():
+        weight[blank] = 0
+
+
+def _clear_special_rows(encoder: SentenceTransformer) -> None:
+    """Give padding and unknown words the zero vector: the factorisation leaves noise there, which normalising blows up to a meaning."""
+    import torch
+
+    rows = [encoder.tokenizer.token_to_id(token) for token in SPECIAL_TOKENS]
+    with torch.no_grad():
+        encoder[0].embedding.weight[rows] = 0
 
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:
@@ -93,6 +133,14 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
     vectors = np.asarray(vectors, dtype=np.float32)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(lengths > 0, lengths, 1)
+
+
+def alphabet_limit(vocab_size: int) -> int:
+    """Letters of the static encoder at most, the most frequent ones; a word with another letter is unknown.
+
+    Follows the vocabulary. Scripts with few letters never reach it; Chinese characters are words of their own there and do.
+    """
+    return max(MIN_ALPHABET, int(ALPHABET_SHARE * vocab_size))
 
 
 def _word_piece_tokenizer(texts: Sequence[str], vocab_size: int) -> Tokenizer:
@@ -108,15 +156,15 @@ def _word_piece_tokenizer(texts: Sequence[str], vocab_size: int) -> Tokenizer:
         for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)):
             letters.update(word)
             inside.update(word[1:])
-    alphabet = sorted(letters, key=lambda letter: (-letters[letter], letter))[:MAX_ALPHABET]
-    special = ["[PAD]", "[UNK]"]
+    alphabet = sorted(letters, key=lambda letter: (-letters[letter], letter))[: alphabet_limit(vocab_size)]
+    special = list(SPECIAL_TOKENS)
     trained = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     trained.normalizer, trained.pre_tokenizer = normalizer, splitter
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size,
         special_tokens=[*special, *(f"##{letter}" for letter in sorted(inside.intersection(alphabet)))],
         initial_alphabet=alphabet,
-        limit_alphabet=MAX_ALPHABET,
+        limit_alphabet=len(alphabet),
         show_progress=False,
     )
     trained.train_from_iterator(texts, trainer)

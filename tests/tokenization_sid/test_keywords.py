@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onesearch.data.market import Market
-from onesearch.tokenization_sid.keywords import Keyword, KeywordMatcher, fuse, mine_keywords, normalise
+from onesearch.tokenization_sid.keywords import CoreKeywords, Keyword, KeywordMatcher, fuse, is_unspaced, normalise
 
 
 def matched(keywords, text):
@@ -31,6 +30,15 @@ def matched(keywords, text):
         (["连衣裙", "裙"], "红色连衣裙", ["连衣裙"]),
         (["nike"], "耐克nike鞋", ["nike"]),  # an ideograph is a boundary
         (["ワンピース"], "赤いワンピース", ["ワンピース"]),
+        (["研究生", "生命", "起源"], "研究生命起源", ["研究生", "起源"]),  # of two that share an ideograph the longer
+        (["生命", "命中"], "生命中", ["生命"]),  # as long: the earlier
+        (["连衣裙", "裙子店", "连衣"], "连衣裙子店", ["连衣裙"]),
+        (["iphone", "iphone 15", "手机壳", "手机"], "iphone 15手机壳", ["iphone 15", "手机壳"]),  # mixed scripts
+        (["5g手机", "手机壳"], "苹果5G手机壳", ["5g手机"]),
+        (["g手机"], "5g手机", []),  # cut out of a word of letters and digits
+        (["耐克 air", "air max"], "耐克 AIR max", ["耐克 air", "air max"]),  # they share a word, no ideograph
+        (["कप"], "कपा", []),  # a vowel sign belongs to its letter
+        (["कप"], "कप ा", ["कप"]),
         ([], "anything", []),
         (["red"], "", []),
     ],
@@ -56,6 +64,39 @@ def test_matches_are_the_brute_force_ones(keywords, text):
     ]
     kept = [one for one in spans if not any(two != one and two[0] <= one[0] and one[1] <= two[1] for two in spans)]
     assert matched(keywords, text) == list(dict.fromkeys(word for *_, word in sorted(kept)))
+
+
+MIXED = st.text("红色裙ab ", min_size=1, max_size=4).map(normalise).filter(bool)
+
+
+@given(st.lists(MIXED, min_size=1, max_size=6, unique=True), st.text("红色裙ab ", max_size=12))
+def test_mixed_scripts_are_segmented_longest_first(keywords, text):
+    """The definition, spelled out: occurrences from the longest and then the earliest, unless inside one or on a taken ideograph."""
+    plain = normalise(text)
+    spans = {(start, start + len(word)) for word in keywords for start in range(len(plain)) if plain.startswith(word, start)}
+
+    def cut(place):  # between two letters of a spaced script
+        return 0 < place < len(plain) and all(plain[side] in "ab" for side in (place - 1, place))
+
+    kept = []
+    for start, end in sorted(
+        (span for span in spans if not cut(span[0]) and not cut(span[1])), key=lambda s: (s[0] - s[1], s[0])
+    ):
+        inside = any(left <= start and end <= right for left, right in kept)
+        taken = {place for left, right in kept for place in range(left, right) if plain[place] in "红色裙"}
+        if not inside and not taken & set(range(start, end)):
+            kept.append((start, end))
+    assert matched(keywords, text) == list(dict.fromkeys(plain[start:end] for start, end in sorted(kept)))
+
+
+def test_occurrences_are_all_of_them():
+    matcher = KeywordMatcher([Keyword(word, "entity", 1) for word in ("red dress", "dress", "red", "ed", "裙", "连衣裙")])
+    assert matcher.occurrences("RED dress 连衣裙") == [0, 1, 2, 4, 5]
+    assert KeywordMatcher([]).occurrences("red") == []
+
+
+def test_scripts_without_spaces():
+    assert [is_unspaced(character) for character in "a1é ж的ンの한ไ。"] == [False] * 5 + [True] * 5 + [False]
 
 
 def test_the_same_text_under_two_types_is_one_keyword():
@@ -86,18 +127,15 @@ def test_fused_rows_have_unit_length(matches, seed):
             np.testing.assert_allclose(fused[row], texts[row], atol=1e-6)
 
 
-def test_keywords_are_mined_by_page_views_of_the_training_sessions():
-    items = [
-        {"item_id": "a", "title": "t", "attributes": {"color": ["Red"], "brand": ["Mo"]}},
-        {"item_id": "b", "title": "t", "attributes": {"color": ["blue"], "style": ["x"]}},
-        {"item_id": "c", "title": "t", "attributes": {"color": ["green", "RED"]}},
-    ]
-    sessions = [
-        {"session_id": f"s{time}", "user_id": "u", "time": time, "query": "q", "clicked": clicked, "purchased": bought}
-        for time, (clicked, bought) in enumerate([(["b"], ["b"]), (["b"], []), (["c"], []), (["a"], ["a"])])
-    ]
-    market = Market.from_rows(items=items, sessions=sessions, info={"split": {"method": "leave_last_out"}})
-    found = [(keyword.kind, keyword.text, keyword.page_views) for keyword in mine_keywords(market)]
-    # One view per item, b: + 3; c (validation) and a (test) do not count; "x" is too short to be a keyword.
-    assert found == [("brand", "mo", 1), ("color", "blue", 4), ("color", "red", 2), ("color", "green", 1)]
-    assert [keyword.text for keyword in mine_keywords(market, per_type=1)] == ["mo", "blue"]
+def test_the_keywords_of_a_run_fuse_as_the_formula_does():
+    keywords = [Keyword("red", "color", 1), Keyword("shoe", "entity", 1)]
+    core = CoreKeywords(keywords, np.eye(3, dtype=np.float32)[:2])
+    vectors = np.array([[0, 0, 1], [0, 0, 1], [0, 0, 0]], dtype=np.float32)
+    fused = core.fuse(["a red shoe", "coat", "shoe"], vectors)
+    np.testing.assert_allclose(fused, [np.array([1, 1, 2]) / 6**0.5, [0, 0, 1], [0, 1, 0]], atol=1e-6)
+    none = CoreKeywords([], np.zeros((0, 3), dtype=np.float32))
+    np.testing.assert_array_equal(none.fuse(["red", "x", ""], vectors), vectors)
+
+
+def test_no_texts_at_all():
+    assert fuse(np.zeros((0, 4), dtype=np.float32), [], np.zeros((2, 4), dtype=np.float32)).shape == (0, 4)

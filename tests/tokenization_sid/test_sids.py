@@ -10,7 +10,10 @@ from onesearch.data.market import Market
 from onesearch.data.requests import build_requests
 from onesearch.files import RunFolder, read_json
 from onesearch.modeling_onesearch.generation_onesearch import SID_INDEX_NAME
-from onesearch.tokenization_sid.sids import build_sids, item_popularity
+from onesearch.tokenization_sid.code_files import load_codes
+from onesearch.tokenization_sid.embeddings import distinct_queries, load_embeddings
+from onesearch.tokenization_sid.keyword_files import KEYWORDS_NAME, load_keywords
+from onesearch.tokenization_sid.sids import build_sids, held_out_agreement, item_popularity
 
 
 def test_the_stage_left_codebooks_index_and_diagnostics_that_agree(shared_run, market):
@@ -20,21 +23,88 @@ def test_the_stage_left_codebooks_index_and_diagnostics_that_agree(shared_run, m
     assert index.item_ids == list(market.items["item_id"])
     assert index.digest == quantizer.digest == report["digest"]
     assert index.widths == quantizer.config.widths == tuple(report["widths"])
-    assert report["items"] == len(index) and report["distinct_sids"] == len(index.trie)
-    assert report["icr_items"] > 0.5 and report["mse"] < 0.2
+    assert report["items"]["count"] == len(index) and report["items"]["distinct_sids"] == len(index.trie)
+    assert report["items"]["icr_items"] > 0.5 and report["items"]["mse"] < 0.2
+    assert 0 < report["items"]["unexplained_variance"] < 0.5
+
+
+def test_the_diagnostics_have_the_parts_of_their_schema(shared_run):
+    report = read_json(shared_run.sids / "diagnostics.json")
+    parts = "schema digest widths fit_on keywords keyword_lists named items queries both purity agreement page"
+    assert list(report) == parts.split() and report["schema"] == 2
+    assert report["both"]["count"] == report["items"]["count"] + report["queries"]["count"]
+    assert set(report["items"]) == set(report["queries"]) == set(report["both"])
+    assert report["purity"]["fine"]["per_prefix"][0] > 3 * report["purity"]["fine"]["without_codes"]
+    assert report["named"]["items"] == 1 and 0.5 < report["named"]["queries"] < 1
+    for kind in ("click", "purchase"):
+        agreed = report["agreement"][kind]
+        assert agreed["per_prefix"][0] > 3 * agreed["chance_per_prefix"][0]
+        assert agreed["per_prefix"] == sorted(agreed["per_prefix"], reverse=True)
+
+
+def test_agreement_counts_the_held_out_sessions(shared_run, market):
+    items, queries = load_codes(shared_run, "items"), load_codes(shared_run, "queries")
+    row_of_item = {item: row for row, item in enumerate(market.items["item_id"])}
+    row_of_query = {query: row for row, query in enumerate(distinct_queries(market))}
+    report = held_out_agreement(market, items, queries)
+    for kind in ("click", "purchase"):
+        equal = []
+        for request in build_requests(market, "validation"):
+            code = queries.codes[row_of_query[request.query]]
+            for item in set(request.clicked if kind == "click" else request.purchased):
+                equal.append(items.codes[row_of_item[item], 0] == code[0])
+        assert report[kind]["pairs"] == len(equal)
+        assert report[kind]["per_prefix"][0] == pytest.approx(np.mean(equal))
+
+
+def test_codes_of_items_and_queries_are_those_of_the_frozen_parts(shared_run, market):
+    quantizer = RQOPQ.from_pretrained(shared_run.sids)
+    core = load_keywords(shared_run.sids / KEYWORDS_NAME, quantizer.digest)
+    queries, stored = distinct_queries(market), load_codes(shared_run, "queries")
+    fused = core.fuse(queries, load_embeddings(shared_run, "queries"))
+    np.testing.assert_array_equal(stored.codes, quantizer.encode(fused))
+    assert stored.known.all() and len(stored.codes) == len(queries) and stored.distances is None
+    items, index = load_codes(shared_run, "items"), SidIndex.load(shared_run.sids / SID_INDEX_NAME)
+    np.testing.assert_array_equal(items.codes, index.codes)
+    assert items.digest == index.digest and items.distances.shape == (101,) and (np.diff(items.distances) >= 0).all()
 
 
 def test_the_same_run_gives_the_same_sids(run, recipe):
     before = SidIndex.load(run.sids / SID_INDEX_NAME)
+    pages = {name: (run.sids / name).read_bytes() for name in ("diagnostics.png", "diagnostics.svg", "diagnostics.json")}
     built = build_sids(run, recipe.codes)
+    assert {name: (run.sids / name).read_bytes() for name in pages} == pages
     assert built.digest == before.digest and np.array_equal(built.codes, before.codes)
     assert np.array_equal(built.popularity, before.popularity)
 
 
 def test_keywords_change_the_codes(run, recipe):
     before = SidIndex.load(run.sids / SID_INDEX_NAME).digest
-    assert build_sids(run, recipe.codes, keywords=False).digest != before
-    assert read_json(run.sids / "diagnostics.json")["keywords"] is False
+    built = build_sids(run, recipe.codes, keywords=False, page=False)
+    assert built.digest != before
+    report = read_json(run.sids / "diagnostics.json")
+    assert report["keywords"] is False and report["named"] == {"items": 0, "queries": 0} and report["page"] == []
+    assert load_keywords(run.sids / KEYWORDS_NAME, built.digest).keywords == []
+    assert not (run.sids / "diagnostics.png").exists()  # it showed other codes
+
+
+def test_a_dictionary_adds_keywords(run, recipe, tmp_path):
+    (tmp_path / "words.json").write_text('[{"type": "entity", "text": "Wok"}, {"type": "function", "text": "never named"}]')
+    before = {
+        keyword.text for keyword in load_keywords(run.sids / KEYWORDS_NAME, RQOPQ.from_pretrained(run.sids).digest).keywords
+    }
+    built = build_sids(run, recipe.codes, dictionary=tmp_path / "words.json", page=False)
+    after = {keyword.text for keyword in load_keywords(run.sids / KEYWORDS_NAME, built.digest).keywords}
+    assert after == before | {"wok", "never named"}
+    with pytest.raises(ValueError, match="needs keywords=True"):
+        build_sids(run, recipe.codes, keywords=False, dictionary=tmp_path / "words.json")
+
+
+def test_without_matplotlib_the_stage_goes_on_and_says_so(run, recipe, monkeypatch, caplog):
+    monkeypatch.setattr("onesearch.tokenization_sid.sids.plots_available", lambda: False)
+    build_sids(run, recipe.codes)
+    assert "pip install 'onesearch[plots]'" in caplog.text
+    assert read_json(run.sids / "diagnostics.json")["page"] == [] and not (run.sids / "diagnostics.svg").exists()
 
 
 def test_popularity_counts_the_training_split_alone(market):

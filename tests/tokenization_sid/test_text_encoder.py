@@ -7,9 +7,10 @@ import pytest
 
 from onesearch.data.requests import build_requests
 from onesearch.data.text import item_texts
-from onesearch.tokenization_sid.embeddings import distinct_queries, embed_market, encode_queries, load_embeddings, load_encoder
+from onesearch.tokenization_sid.embeddings import distinct_queries, embed_market, load_embeddings, load_encoder
 from onesearch.tokenization_sid.text_encoder import (
     TextEncoderConfig,
+    alphabet_limit,
     build_text_encoder,
     embed_texts,
     positive_pairs,
@@ -34,6 +35,18 @@ def test_the_static_encoder_knows_what_texts_share():
     np.testing.assert_allclose(np.linalg.norm(vectors[:3], axis=1), 1, atol=1e-5)
     assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.3
     assert embed_texts(encoder, []).shape == (0, 8)
+
+
+def test_the_alphabet_follows_the_texts_up_to_a_share_of_the_vocabulary():
+    assert alphabet_limit(300) == 1000 and alphabet_limit(8000) == 6000
+    characters = [chr(0x4E00 + number) for number in range(2000)]
+    texts = ["".join(characters[start : start + 40]) for start in range(0, 2000, 20)] * 2
+
+    def known(vocab_size):
+        tokenizer = static_encoder(texts, TextEncoderConfig(dimension=4, vocab_size=vocab_size, epochs=0)).tokenizer
+        return sum(tokenizer.token_to_id(character) is not None for character in characters)
+
+    assert known(300) == 1000 and known(2000) == 1500 and known(4000) == 2000
 
 
 def test_the_same_seed_gives_the_same_vectors(market):
@@ -75,7 +88,7 @@ def test_embeddings_follow_the_items_and_the_distinct_queries(shared_run, market
     encoder = load_encoder(shared_run)
     items, queries = load_embeddings(shared_run, "items"), load_embeddings(shared_run, "queries")
     np.testing.assert_allclose(items, embed_texts(encoder, item_texts(market)), atol=1e-6)
-    np.testing.assert_allclose(queries, encode_queries(encoder, distinct_queries(market)), atol=1e-6)
+    np.testing.assert_allclose(queries, embed_texts(encoder, distinct_queries(market)), atol=1e-6)
     assert len(set(distinct_queries(market))) == len(queries) and all(query.strip() for query in distinct_queries(market))
 
 

@@ -1,4 +1,5 @@
-"""RQ-OPQ: residual k-means levels, then optimised product quantisation of what they leave (OneSearch, arXiv 2509.03236, KHQE step C).
+"""RQ-OPQ: residual k-means levels, the last one balanced, then optimised product quantisation of what they leave (OneSearch, arXiv
+2509.03236, KHQE step C).
 
 Codes of the residual levels are hierarchical; the product codes that follow are peers. Codebooks are frozen once saved: new items are
 encoded with them, a published SID never moves.
@@ -6,22 +7,19 @@ encoded with them, a published SID never moves.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Self
 
-import faiss
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
-from onesearch.files import atomic_file
+from .balance import balanced_k_means, capacity, settle
+from .base import CODEBOOKS_NAME, Quantizer
+from .decoder import AdditiveDecoder
+from .k_means import SWAP_ROUNDS, k_means, nearest, one_thread, shared_out_directions
+from .rows import CHUNK, Rows, as_rows, chunks, draw
 
-CODEBOOKS_NAME = "codebooks.safetensors"
-FORMAT = "onesearch-rq-opq/1"
+__all__ = ["CODEBOOKS_NAME", "RQOPQ", "RQOPQConfig", "suggest_widths"]
 
 
 @dataclass(frozen=True)
@@ -31,26 +29,44 @@ class RQOPQConfig:
     Args:
         levels: codes of each residual level. The paper's 4096-1024-512 suit catalogues of 10⁶ items and more; see `suggest_widths`.
         opq: (sub-codes, codes each); the paper's are (2, 256). (0, 0) leaves the product codes out.
-        iterations: of k-means at each level (the authors' code: 25).
-        points_per_centroid: at most so many training points per centroid are drawn (the authors' code: 10,000; ours is 256).
-        normalise_residuals: scale the residual to unit length before each level. The paper's text normalises, the authors' code does
-            not by default; neither do we.
+        iterations: of k-means, at most so many after centroids have found their places (the authors' code: 25; 4 is ours). On
+            20,000 clustered vectors, 3 × 256, 10 of them lower the error by 1 % and the ICR by .01.
+        points_per_centroid: at most so many training vectors per centroid are drawn (the authors' code: 10,000; ours is 256).
+        normalise_residuals: scale the residual to unit length before each level. The paper's text normalises and so do we, the authors'
+            code does not by default. Measured on 20,000 clustered vectors, 3 × 256: ICR .85 with, .79 without, at the same error.
+        balanced: no code of the last residual level has more than ⌈n / codes⌉ · (1 + slack) of the n training vectors. The paper
+            balances this level and no other.
+        slack: of the bound; .05 is ours.
         seed: of the draws and the initial centroids.
     """
 
     levels: tuple[int, ...] = (256, 128, 64)
     opq: tuple[int, int] = (2, 64)
-    iterations: int = 25
+    iterations: int = 4
     points_per_centroid: int = 256
-    normalise_residuals: bool = False
+    normalise_residuals: bool = True
+    balanced: bool = True
+    slack: float = 0.05
     seed: int = 0
 
     def __post_init__(self):
         object.__setattr__(self, "levels", tuple(int(width) for width in self.levels))
         object.__setattr__(self, "opq", tuple(int(value) for value in self.opq))
-        if not self.levels or min(self.levels) < 1 or len(self.opq) != 2 or min(self.opq) < 0:
+        if (
+            not self.levels
+            or min(self.levels) < 1
+            or len(self.opq) != 2
+            or min(self.opq) < 0
+            or self.opq[0]
+            and not self.opq[1]
+        ):
             raise ValueError(
                 f"levels={self.levels}, opq={self.opq}: levels need at least one code, opq is (sub-codes, codes each)"
+            )
+        if self.iterations < 1 or self.points_per_centroid < 1 or not self.slack >= 0:
+            raise ValueError(
+                f"iterations={self.iterations}, points_per_centroid={self.points_per_centroid}, slack={self.slack}: "
+                "at least 1, 1 and 0"
             )
 
     @property
@@ -71,213 +87,199 @@ def suggest_widths(items: int) -> RQOPQConfig:
     return RQOPQConfig((width, max(1, width // 2), max(1, width // 4)), (2, min(16, width)))
 
 
-class RQOPQ:
+class RQOPQ(Quantizer):
     """Residual k-means followed by optimised product quantisation.
 
-    Args:
-        config: sizes.
-        codebooks: per residual level (codes, dimension).
-        rotation: (dimension, dimension) orthogonal, applied to the last residual; None without product codes.
-        product_codebooks: (sub-codes, codes, dimension / sub-codes).
+    `codebooks` are the centroids of the residual levels, (codes, dimension) each. `product_codebooks` are those of the sub-codes, turned
+    back into the space of the vectors: also (codes, dimension), one orthogonal sub-space per sub-code, so any number of sub-codes up to
+    the dimension will do. `prices` and `loads` (codes of the last level,) belong to the balanced level and are None without it.
+
+    >>> vectors = np.random.default_rng(0).normal(size=(400, 8)).astype(np.float32)
+    >>> quantizer = RQOPQ.fit(vectors, RQOPQConfig(levels=(16, 8), opq=(2, 8)))
+    >>> quantizer.encode(vectors).shape
+    (400, 4)
+    >>> int(quantizer.loads.max())  # ⌈400 / 8⌉ · 1.05
+    52
     """
 
-    def __init__(
-        self,
-        config: RQOPQConfig,
-        codebooks: Sequence[np.ndarray],
-        rotation: np.ndarray | None,
-        product_codebooks: np.ndarray | None,
-    ):
-        self.config = config
-        self.codebooks = list(codebooks)
-        self.rotation = rotation
-        self.product_codebooks = product_codebooks
+    kind = "rq-opq"
+    config_class = RQOPQConfig
+
+    def __init__(self, config: RQOPQConfig, tensors: dict[str, np.ndarray]):
+        super().__init__(config, tensors)
+        self.codebooks = [tensors[f"level_{level}"] for level in range(len(config.levels))]
+        self.product_codebooks = [tensors[f"product_{part}"] for part in range(config.opq[0])]
+        self.prices, self.loads = tensors.get("prices"), tensors.get("loads")
+        books = [tensors[f"decoder_{position}"] for position in range(len(config.widths))] if "decoder_0" in tensors else []
+        scales = [tensors[name] for name in sorted(tensors) if name.startswith("scale_")]
+        self._decoder = AdditiveDecoder(books, scales or None, tensors.get("centre"))
 
     @property
     def dimension(self) -> int:
         """Size of the vectors."""
         return self.codebooks[0].shape[1]
 
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the sizes and all codebooks: equal digests mean that SIDs may be mixed."""
-        state = hashlib.sha256(json.dumps([self.config.widths, self.config.normalise_residuals]).encode())
-        for name, tensor in sorted(self._tensors().items()):
-            state.update(name.encode())
-            state.update(np.ascontiguousarray(tensor).tobytes())
-        return state.hexdigest()
-
     @classmethod
-    def fit(cls, vectors: np.ndarray, config: RQOPQConfig) -> RQOPQ:
-        """Train all codebooks on `vectors` (n, dimension).
+    def fit(cls, vectors: Rows, config: RQOPQConfig) -> Self:
+        """Train all codebooks on `vectors` (n, dimension): an array, an `np.memmap` or `ShardedRows`.
+
+        What is held in memory is `points_per_centroid` rows per code of the widest level, twice. A balanced level adds 16 candidates
+        (128 bytes) per vector, because its bound holds for all n.
 
         Raises:
-            ValueError: values that are not finite, fewer distinct vectors than codes of a level, or a dimension that the sub-codes do
-                not divide.
+            ValueError: values that are not finite, fewer distinct vectors than codes of a level, or more sub-codes than dimensions.
         """
-        vectors = _checked(vectors)
-        parts, codes_each = config.opq
-        largest = max(config.widths)
-        distinct = len(np.unique(vectors, axis=0)) if len(vectors) < 4 * largest else len(vectors)
-        if distinct < largest:
-            better = suggest_widths(distinct)
-            raise ValueError(
-                f"{distinct:,} distinct vectors cannot train {largest:,} codes: use widths no larger than the catalogue, "
-                f"for instance levels={better.levels}, opq={better.opq}"
-            )
-        if parts and vectors.shape[1] % parts:
-            raise ValueError(f"dimension {vectors.shape[1]} is not divisible by {parts} sub-codes")
-        residual, codebooks = vectors.copy(), []
-        with _one_thread():
-            for level, width in enumerate(config.levels):
-                residual = _scaled(residual, config)
-                centroids = _k_means(residual, width, config, config.seed + level)
-                codebooks.append(centroids)
-                residual -= centroids[_nearest(residual, centroids)]
-            if not parts:
-                return cls(config, codebooks, None, None)
-            residual = _scaled(residual, config)
-            rotation = _parametric_rotation(residual, parts)
-            rotated = (residual @ rotation).reshape(len(residual), parts, -1)
-            product = [
-                _k_means(np.ascontiguousarray(rotated[:, part]), codes_each, config, config.seed + 100 + part)
-                for part in range(parts)
-            ]
-        return cls(config, codebooks, rotation, np.stack(product))
-
-    def encode(self, vectors: np.ndarray, chunk: int = 65_536) -> np.ndarray:
-        """Codes of `vectors`: (n, dimension) → (n, levels + sub-codes) int32."""
-        vectors = _checked(vectors, self.dimension)
-        codes = np.empty((len(vectors), len(self.config.widths)), dtype=np.int32)
-        for start in range(0, len(vectors), chunk):
-            self._encode_chunk(vectors[start : start + chunk], codes[start : start + chunk])
-        return codes
+        rows = as_rows(vectors)
+        if config.opq[0] > rows.shape[1]:
+            raise ValueError(f"{config.opq[0]} sub-codes need at least as many dimensions, the vectors have {rows.shape[1]}")
+        drawn = draw(rows, config.points_per_centroid * max(config.widths), config.seed)
+        _refuse_too_few(drawn, config)
+        tensors = cls._prepare(drawn)
+        trace = _Trace(drawn, tensors)
+        residual = cls._start(drawn, tensors)
+        for level, width in enumerate(config.levels):
+            residual = trace.scale(residual, config)
+            generator = np.random.default_rng([config.seed, level])
+            sample = _sample(residual, width * config.points_per_centroid, generator)
+            centroids, prices = cls._train_level(sample, level, config, generator)
+            tensors[f"level_{level}"] = centroids
+            if prices is not None:
+                limit = capacity(len(rows), width, config.slack)
+                held = len(drawn) == len(rows)
+                blocks = (lambda residual=residual: iter([residual])) if held else _Residuals(cls, rows, config, tensors)
+                prices, loads = settle(blocks, centroids, prices, limit)
+                tensors |= {"prices": prices, "loads": loads}
+            codes = nearest(residual, centroids, prices)
+            trace.codes.append(codes)
+            residual = cls._left(residual, centroids, codes)
+        if config.opq[0]:
+            residual = trace.scale(residual, config)
+            for part, centroids in enumerate(_train_product(residual, config)):
+                tensors[f"product_{part}"] = centroids
+                trace.codes.append(nearest(residual, centroids))
+        tensors |= trace.decoder(config)
+        return cls(config, tensors)
 
     def _encode_chunk(self, vectors: np.ndarray, codes: np.ndarray) -> None:
-        residual = vectors.copy()
+        residual = self._start(vectors, self.tensors)
+        last = len(self.codebooks) - 1
         for level, centroids in enumerate(self.codebooks):
-            residual = _scaled(residual, self.config)
-            codes[:, level] = _nearest(residual, centroids)
-            residual -= centroids[codes[:, level]]
-        if self.rotation is not None:
-            residual = _scaled(residual, self.config)
-            rotated = (residual @ self.rotation).reshape(len(residual), len(self.product_codebooks), -1)
-            for part, centroids in enumerate(self.product_codebooks):
-                codes[:, len(self.codebooks) + part] = _nearest(np.ascontiguousarray(rotated[:, part]), centroids)
+            residual, _ = _scaled(residual, self.config)
+            codes[:, level] = nearest(residual, centroids, self.prices if level == last else None)
+            residual = self._left(residual, centroids, codes[:, level])
+        residual, _ = _scaled(residual, self.config)
+        for part, centroids in enumerate(self.product_codebooks):
+            codes[:, last + 1 + part] = nearest(residual, centroids)
 
-    def decode(self, codes: np.ndarray) -> np.ndarray:
-        """Vectors that the codes stand for: (n, levels + sub-codes) → (n, dimension).
+    def _decode_chunk(self, codes: np.ndarray) -> np.ndarray:
+        return self._decoder(codes)
 
-        Raises:
-            ValueError: residuals were normalised, so their lengths are not in the codes.
-        """
-        if self.config.normalise_residuals:
-            raise ValueError("codes of normalised residuals do not hold the lengths that decoding needs")
-        codes = np.asarray(codes)
-        vectors = np.zeros((len(codes), self.dimension), dtype=np.float32)
-        for level, centroids in enumerate(self.codebooks):
-            vectors += centroids[codes[:, level]]
-        if self.rotation is not None:
-            parts = [book[codes[:, len(self.codebooks) + part]] for part, book in enumerate(self.product_codebooks)]
-            vectors += np.concatenate(parts, axis=1) @ self.rotation.T
-        return vectors
-
-    def save_pretrained(self, folder: str | Path) -> Path:
-        """Write ``codebooks.safetensors`` into `folder`, atomically."""
-        path = Path(folder) / CODEBOOKS_NAME
-        metadata = {"format": FORMAT, "config": json.dumps(asdict(self.config)), "digest": self.digest}
-        with atomic_file(path) as temporary:
-            save_file(
-                {name: np.ascontiguousarray(tensor) for name, tensor in self._tensors().items()}, temporary, metadata=metadata
-            )
-        return path
+    # What variants replace
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> RQOPQ:
-        """Read codebooks; a missing, damaged or foreign file raises with its path."""
-        path = Path(folder) / CODEBOOKS_NAME
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} does not exist; make it with `onesearch sids build`")
-        try:
-            with safe_open(path, framework="np") as file:
-                metadata, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}
-        except SafetensorError as error:
-            raise ValueError(f"{path} is damaged ({error}); build the SIDs again or copy the file again") from error
-        if metadata.get("format") != FORMAT:
-            raise ValueError(f"{path} has format {metadata.get('format')!r}, expected {FORMAT!r}")
-        config = RQOPQConfig(**json.loads(metadata["config"]))
-        books = [tensors[f"level_{level}"] for level in range(len(config.levels))]
-        return cls(config, books, tensors.get("rotation"), tensors.get("product"))
+    def _prepare(cls, vectors: np.ndarray) -> dict[str, np.ndarray]:
+        """Tensors that the first residual needs."""
+        return {}
 
-    def _tensors(self) -> dict[str, np.ndarray]:
-        tensors = {f"level_{level}": book for level, book in enumerate(self.codebooks)}
-        if self.rotation is not None:
-            tensors |= {"rotation": self.rotation, "product": self.product_codebooks}
-        return tensors
+    @classmethod
+    def _start(cls, vectors: np.ndarray, tensors: dict[str, np.ndarray]) -> np.ndarray:
+        """The first residual, (n, dimension)."""
+        return vectors
 
+    @classmethod
+    def _train_level(
+        cls, residual: np.ndarray, level: int, config: Any, generator: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Centroids, and prices if the level is balanced."""
+        width, last = config.levels[level], level == len(config.levels) - 1
+        if last and config.balanced and width > 1:
+            return balanced_k_means(residual, width, max(1, config.iterations // 2), generator)
+        return k_means(residual, width, config.iterations, generator, 0 if last and level else SWAP_ROUNDS), None
 
-def _checked(vectors: np.ndarray, dimension: int | None = None) -> np.ndarray:
-    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-    if vectors.ndim != 2 or not len(vectors):
-        raise ValueError(f"vectors have shape {vectors.shape}, expected (n, dimension) with n ≥ 1")
-    if dimension is not None and vectors.shape[1] != dimension:
-        raise ValueError(
-            f"vectors have dimension {vectors.shape[1]}, the codebooks {dimension}: embed with the encoder they were made with"
-        )
-    finite = np.isfinite(vectors).all(axis=1)
-    if not finite.all():
-        raise ValueError(f"vector {int(np.argmin(finite))} holds NaN or infinity; embed its text again")
-    return vectors
+    @classmethod
+    def _left(cls, residual: np.ndarray, centroids: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """What a level leaves to the next."""
+        return residual - centroids[codes]
 
 
-def _scaled(residual: np.ndarray, config: RQOPQConfig) -> np.ndarray:
-    if not config.normalise_residuals:
+class _Trace:
+    """Codes and lengths of the training vectors, level by level: what the decoder is fitted to."""
+
+    def __init__(self, vectors: np.ndarray, tensors: dict[str, np.ndarray]):
+        self.vectors, self.tensors = vectors, tensors
+        self.codes: list[np.ndarray] = []
+        self.lengths: list[np.ndarray] = []
+
+    def scale(self, residual: np.ndarray, config: Any) -> np.ndarray:
+        residual, lengths = _scaled(residual, config)
+        if lengths is not None:
+            self.lengths.append(lengths[:, 0])
         return residual
-    lengths = np.linalg.norm(residual, axis=1, keepdims=True)
-    return residual / np.where(lengths > 0, lengths, 1)
+
+    def decoder(self, config: Any) -> dict[str, np.ndarray]:
+        books = [self.tensors[f"level_{level}"] for level in range(len(config.levels))]
+        books += [self.tensors[f"product_{part}"] for part in range(config.opq[0])]
+        fitted = AdditiveDecoder.fit(
+            self.vectors, np.stack(self.codes, axis=1), books, self.lengths or None, self.tensors.get("centre")
+        )
+        tensors = {f"decoder_{position}": book for position, book in enumerate(fitted.books)}
+        return tensors | {f"scale_{level:02d}": scale for level, scale in enumerate(fitted.scales or ())}
 
 
-def _k_means(vectors: np.ndarray, width: int, config: RQOPQConfig, seed: int) -> np.ndarray:
-    """Centroids (width, dimension)."""
-    clustering = faiss.Kmeans(
-        vectors.shape[1],
-        width,
-        niter=config.iterations,
-        seed=seed,
-        min_points_per_centroid=1,
-        max_points_per_centroid=config.points_per_centroid,
-    )
-    clustering.train(vectors)
-    return clustering.centroids.copy()
+class _Residuals:
+    """Residuals of all rows before the last level, computed from the rows at each pass; the codes before it are kept."""
+
+    def __init__(self, quantizer: type[RQOPQ], rows: Rows, config: Any, tensors: dict[str, np.ndarray]):
+        self.quantizer, self.rows, self.config, self.tensors = quantizer, rows, config, tensors
+        self.books = [tensors[f"level_{level}"] for level in range(len(config.levels) - 1)]
+        self.codes: dict[int, list[np.ndarray]] = {}
+
+    def __call__(self) -> Iterator[np.ndarray]:
+        for place, block in chunks(self.rows, CHUNK):
+            residual, _ = _scaled(self.quantizer._start(block, self.tensors), self.config)
+            known = self.codes.setdefault(place.start, [])
+            for level, centroids in enumerate(self.books):
+                if level == len(known):
+                    known.append(nearest(residual, centroids))
+                residual, _ = _scaled(self.quantizer._left(residual, centroids, known[level]), self.config)
+            yield residual
 
 
-def _nearest(vectors: np.ndarray, centroids: np.ndarray) -> np.ndarray:
-    """Row of the closest centroid for each vector, (n,)."""
-    return faiss.knn(vectors, np.ascontiguousarray(centroids), 1)[1][:, 0]
+def _scaled(residual: np.ndarray, config: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """Unit vectors and their former lengths (n, 1); zeros stay zeros. Without `normalise_residuals` as it was, and None."""
+    if not config.normalise_residuals:
+        return residual, None
+    lengths = np.sqrt(np.einsum("ij,ij->i", residual, residual))[:, None]
+    return residual / np.where(lengths > 0, lengths, 1), lengths
 
 
-def _parametric_rotation(vectors: np.ndarray, parts: int) -> np.ndarray:
-    """Rotation (dimension, dimension) of parametric OPQ (Ge et al., CVPR 2013, section 3.2): principal directions dealt out so that the
-    product of variances is alike in every sub-space."""
-    covariance = np.cov(vectors, rowvar=False, ddof=min(1, len(vectors) - 1)).astype(np.float64).reshape(vectors.shape[1], -1)
-    variances, directions = np.linalg.eigh(covariance)
-    buckets: list[list[int]] = [[] for _ in range(parts)]
-    load = np.zeros(parts)
-    size = vectors.shape[1] // parts
-    for column in np.argsort(-variances, kind="stable"):
-        free = [part for part in range(parts) if len(buckets[part]) < size]
-        part = min(free, key=lambda candidate: load[candidate])
-        buckets[part].append(int(column))
-        load[part] += np.log(max(variances[column], 1e-12))
-    return np.ascontiguousarray(directions[:, [column for bucket in buckets for column in bucket]], dtype=np.float32)
+def _sample(residual: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
+    if count >= len(residual):
+        return residual
+    return residual[np.sort(generator.permutation(len(residual))[:count])]
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Faiss sums in another order with another number of threads; training on one keeps codes the same everywhere."""
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(threads)
+def _refuse_too_few(vectors: np.ndarray, config: Any) -> None:
+    largest = max(config.widths)
+    distinct = len(np.unique(vectors, axis=0)) if len(vectors) < 4 * largest else len(vectors)
+    if distinct < largest:
+        better = suggest_widths(distinct)
+        raise ValueError(
+            f"{distinct:,} distinct vectors cannot train {largest:,} codes: use widths no larger than the catalogue, "
+            f"for instance levels={better.levels}, opq={better.opq}"
+        )
+
+
+def _train_product(residual: np.ndarray, config: Any) -> list[np.ndarray]:
+    """Centroids (codes, dimension) per sub-code: k-means in each sub-space of the rotation, turned back into the full space."""
+    parts, width = config.opq
+    sample = _sample(residual, width * config.points_per_centroid, np.random.default_rng([config.seed, 99]))
+    books = []
+    for part, directions in enumerate(shared_out_directions(sample, parts)):
+        with one_thread():
+            projected = sample @ directions
+        generator = np.random.default_rng([config.seed, 100 + part])
+        centroids = k_means(projected, width, config.iterations, generator, rounds=0)
+        with one_thread():
+            books.append(centroids @ directions.T)
+    return books

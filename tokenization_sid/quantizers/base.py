@@ -1,0 +1,141 @@
+"""What every quantizer offers: `fit`, `encode`, `decode`, `save_pretrained`, `from_pretrained`, a digest, and one file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from abc import ABC, abstractmethod
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from onesearch.files import atomic_file
+
+from .rows import CHUNK, Rows, as_rows, chunks
+
+logger = logging.getLogger(__name__)
+
+CODEBOOKS_NAME = "codebooks.safetensors"
+FORMAT = "onesearch-codebooks/1"
+
+
+class QuantizerConfig(Protocol):
+    """A frozen dataclass that knows the number of codes per SID position."""
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Codes per SID position."""
+
+
+class Quantizer(ABC):
+    """Vectors to codes and back, with frozen codebooks.
+
+    A quantizer is made by `fit` or `from_pretrained`. Codes of a vector depend on the codebooks and the vector alone: not on the rows
+    beside it, the chunk size or the number of threads.
+
+    Args:
+        config: sizes and training.
+        tensors: everything else, as it is saved.
+    """
+
+    kind: ClassVar[str]
+    """Written into the file; says which class reads it."""
+    config_class: ClassVar[type]
+
+    def __init__(self, config: Any, tensors: dict[str, np.ndarray]):
+        self.config = config
+        self.tensors = tensors
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, vectors: Rows, config: Any) -> Self:
+        """Train all codebooks on `vectors`, (n, dimension)."""
+
+    @property
+    @abstractmethod
+    def dimension(self) -> int:
+        """Size of the vectors."""
+
+    @abstractmethod
+    def _encode_chunk(self, vectors: np.ndarray, codes: np.ndarray) -> None:
+        """Fill `codes` (n, positions)."""
+
+    @abstractmethod
+    def _decode_chunk(self, codes: np.ndarray) -> np.ndarray:
+        """Vectors (n, dimension) of `codes`."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the kind, the sizes and all tensors: equal digests mean that SIDs may be mixed."""
+        state = hashlib.sha256(json.dumps([self.kind, self.config.widths]).encode())
+        for name, tensor in sorted(self.tensors.items()):
+            state.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
+            state.update(np.ascontiguousarray(tensor).tobytes())
+        return state.hexdigest()
+
+    def encode(self, vectors: Rows, chunk: int = CHUNK) -> np.ndarray:
+        """Codes of `vectors`: (n, dimension) → (n, positions) int32. An `np.memmap` or `ShardedRows` is read `chunk` rows at a time."""
+        rows = as_rows(vectors, self.dimension)
+        codes = np.empty((len(rows), len(self.config.widths)), dtype=np.int32)
+        for place, block in chunks(rows, chunk):
+            self._encode_chunk(block, codes[place])
+        return codes
+
+    def decode(self, codes: np.ndarray, chunk: int = CHUNK) -> np.ndarray:
+        """Vectors that the codes stand for: (n, positions) → (n, dimension) float32."""
+        codes, widths = np.asarray(codes), np.array(self.config.widths)
+        if codes.ndim != 2 or codes.shape[1] != len(widths) or not np.issubdtype(codes.dtype, np.integer):
+            raise ValueError(f"codes have shape {codes.shape} and type {codes.dtype}, expected integers (n, {len(widths)})")
+        wrong = ((codes < 0) | (codes >= widths)).any(axis=1)
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise ValueError(f"codes {codes[row].tolist()} of row {row} are outside the widths {widths.tolist()}")
+        vectors = np.empty((len(codes), self.dimension), dtype=np.float32)
+        for start in range(0, len(codes), chunk):
+            vectors[start : start + chunk] = self._decode_chunk(codes[start : start + chunk])
+        return vectors
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write ``codebooks.safetensors`` into `folder`, atomically."""
+        path = Path(folder) / CODEBOOKS_NAME
+        metadata = {"format": FORMAT, "kind": self.kind, "config": json.dumps(asdict(self.config)), "digest": self.digest}
+        with atomic_file(path) as temporary:
+            save_file({name: np.ascontiguousarray(value) for name, value in self.tensors.items()}, temporary, metadata=metadata)
+        return path
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        """Read codebooks; a missing, damaged or foreign file, or one of another kind, raises with its path."""
+        path, metadata, tensors = read_codebooks(folder)
+        if metadata["kind"] != cls.kind:
+            raise ValueError(
+                f"{path} holds codebooks of kind {metadata['kind']!r}, {cls.__name__} reads {cls.kind!r}: `load_quantizer`"
+            )
+        values = json.loads(metadata["config"])
+        known = {field.name for field in fields(cls.config_class)}
+        if unknown := sorted(set(values) - known):
+            logger.warning("%s: settings %s are unknown to this version and left out", path, ", ".join(unknown))
+        quantizer = cls(cls.config_class(**{name: value for name, value in values.items() if name in known}), tensors)
+        if quantizer.digest != metadata.get("digest"):
+            raise ValueError(f"{path} is damaged (its tensors are not those that were saved); copy the file again")
+        return quantizer
+
+
+def read_codebooks(folder: str | Path) -> tuple[Path, dict[str, str], dict[str, np.ndarray]]:
+    """Path, metadata and tensors of the codebooks in `folder`."""
+    path = Path(folder) / CODEBOOKS_NAME
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; make it with `onesearch sids build`")
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}); build the SIDs again or copy the file again") from error
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"{path} has format {metadata.get('format')!r}, expected {FORMAT!r}; build the SIDs again")
+    return path, metadata, tensors
