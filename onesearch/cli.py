@@ -324,7 +324,7 @@ def _info(options: argparse.Namespace) -> None:
     print("\n".join(f"{name} {version(name)}" for name in names))
     if options.folder is None:
         return
-    from onesearch.modeling_onesearch.generation_onesearch import SID_INDEX_NAME, SidIndex
+    from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME, SidIndex
 
     checkpoint = _checkpoint(options.folder)
     index = SidIndex.load(checkpoint / SID_INDEX_NAME)

@@ -72,7 +72,7 @@ def make_market(plan: MarketPlan, folder: Path) -> Market:
 
 def make_sids(recipe: Recipe, run: RunFolder) -> None:
     """Build codebooks and the item index of a run."""
-    from onesearch.modeling_onesearch.generation_onesearch import SID_INDEX_NAME, SidIndex
+    from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME, SidIndex
     from onesearch.tokenization_sid.quantizers.rq_opq import suggest_widths
     from onesearch.tokenization_sid.sids import build_sids
 

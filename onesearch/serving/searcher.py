@@ -13,7 +13,7 @@ from onesearch.data.requests import Request
 from onesearch.evaluation.retrievers import Ranking
 
 if TYPE_CHECKING:
-    from onesearch.modeling_onesearch.generation_onesearch import Hit
+    from onesearch.modeling_onesearch.index_onesearch import Hit
     from onesearch.modeling_onesearch.modeling_onesearch import OneSearchForConditionalGeneration
     from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 
@@ -118,8 +118,9 @@ class Searcher:
             inputs = self._inputs([request.query for request in batch], histories)
             codes, scores = self.model.search_sids(inputs["input_ids"], inputs["attention_mask"], self.num_beams)
             alive = scores > float("-inf")
-            invalid = alive & (index.trie.walk(codes.flatten(0, 1)).view(scores.shape) < 0)
-            for hits, beams, wrong in zip(index.hits(codes, scores, top_k), alive.sum(1).tolist(), invalid.sum(1).tolist()):
+            leaves = index.trie.leaf_of(index.trie.walk(codes.flatten(0, 1))).view(scores.shape)
+            invalid = alive & (leaves < 0)
+            for hits, beams, wrong in zip(index.hits(leaves, scores, top_k), alive.sum(1).tolist(), invalid.sum(1).tolist()):
                 columns = zip(*((hit.item_id, hit.score, hit.sid) for hit in hits)) if hits else ((), (), ())
                 rankings.append(Ranking(*columns, invalid=wrong, beams=beams))
         return rankings

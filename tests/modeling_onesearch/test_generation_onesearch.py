@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 from tiny import TEXT_TOKENS, random_codes, random_prompts, tiny_index, tiny_model
 
 from onesearch import Hit, SidIndex, SidTrie, TrieLogitsProcessor
+from onesearch.modeling_onesearch.trie_onesearch import NONE
 
 
 @st.composite
@@ -41,14 +42,14 @@ def test_every_sid_walks_and_nothing_else_does(catalogue):
     trie = SidTrie(codes, widths)
     distinct = sorted({tuple(row) for row in codes.tolist()})
     assert len(trie) == len(distinct) and trie.levels == len(widths)
-    assert trie.walk(torch.tensor(distinct)).tolist() == list(range(len(distinct)))
+    assert sorted(trie.leaf_of(trie.walk(torch.tensor(distinct))).tolist()) == list(range(len(distinct)))
     for depth in range(len(widths) + 1):
         prefixes = every_prefix(widths, depth)
         known = {sid[:depth] for sid in distinct}
         nodes = trie.walk(torch.tensor(prefixes, dtype=torch.long).view(len(prefixes), depth))
-        assert [node >= 0 for node in nodes.tolist()] == [prefix in known for prefix in prefixes]
-        alive = nodes[nodes >= 0].tolist()
-        assert alive == list(range(len(known)))  # numbered in lexicographic order
+        assert [node != NONE for node in nodes.tolist()] == [prefix in known for prefix in prefixes]
+        sharing = {prefix: sum(sid[:depth] == prefix for sid in distinct) for prefix in prefixes}
+        assert trie.is_open(nodes).tolist() == [sharing[prefix] > 1 or not depth for prefix in prefixes]
 
 
 @given(catalogues())
@@ -62,7 +63,7 @@ def test_expand_gives_exactly_the_children(catalogue):
         found = [[] for _ in prefixes]
         for parent, value in zip(row.tolist(), code.tolist()):
             found[parent].append(value)
-        assert found == [children(codes, prefix) for prefix in prefixes]
+        assert list(map(sorted, found)) == [children(codes, prefix) for prefix in prefixes]
         extended = torch.tensor([(*prefixes[parent], value) for parent, value in zip(row.tolist(), code.tolist())])
         assert trie.walk(extended).tolist() == child.tolist()
 
@@ -288,7 +289,8 @@ def test_hits_follow_beam_order_then_popularity(catalogue, data):
     index = tiny_index(codes, widths, popularity=popularity)
     beams = [list(sid) for sid in data.draw(st.permutations(sorted({tuple(row) for row in codes.tolist()})))]
     scores = [-float(place) for place in range(len(beams))]
-    (hits,) = index.hits(torch.tensor([beams]), torch.tensor([scores]), top_k, items_per_sid)
+    leaves = index.trie.leaf_of(index.trie.walk(torch.tensor(beams)))
+    (hits,) = index.hits(leaves[None], torch.tensor([scores]), top_k, items_per_sid)
     expected = []
     for sid, score in zip(beams, scores):
         rows = [row for row, other in enumerate(codes.tolist()) if other == sid]
@@ -299,8 +301,8 @@ def test_hits_follow_beam_order_then_popularity(catalogue, data):
 
 def test_beams_without_a_sid_or_an_item_give_no_hit():
     index = tiny_index([[0, 1], [2, 3]], (3, 4))
-    codes = torch.tensor([[[1, 1], [2, 3], [0, 1]]])
-    (hits,) = index.hits(codes, torch.tensor([[-1.0, -2.0, float("-inf")]]), top_k=10)
+    leaves = index.trie.leaf_of(index.trie.walk(torch.tensor([[1, 1], [2, 3], [0, 1]])))
+    (hits,) = index.hits(leaves[None], torch.tensor([[-1.0, -2.0, float("-inf")]]), top_k=10)
     assert hits == [Hit("item-1", (2, 3), -2.0)]
 
 

@@ -10,7 +10,7 @@ import torch
 from onesearch import Hit, Request, Searcher, SidIndex
 from onesearch.data.requests import build_requests
 from onesearch.evaluation.retrievers import Ranking, Retriever
-from onesearch.modeling_onesearch.generation_onesearch import SID_INDEX_NAME
+from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME
 
 
 @pytest.fixture(scope="module")

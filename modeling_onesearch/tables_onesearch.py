@@ -1,0 +1,170 @@
+"""Flat tables on disk: safetensors files that appear whole, are mapped when read, and hold strings as bytes.
+
+A list of 10⁷ item ids with a dict of them takes gigabytes of memory; here they take some 30 bytes each, and are found by hash.
+Travels to the Hub with the weights: imports nothing of this package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+CHUNK = 1 << 18
+"""Strings hashed at once."""
+
+
+class ItemIds:
+    """Item ids by row, and rows by item id.
+
+    Args:
+        data: UTF-8 bytes of all ids, one after the other, uint8.
+        ends: (items,) where each one ends, int64.
+        hashes: (items,) 64-bit hashes in ascending order, int64; rows: (items,) the item of each, int32.
+    """
+
+    def __init__(self, data: np.ndarray, ends: np.ndarray, hashes: np.ndarray, rows: np.ndarray):
+        self.data, self.ends, self.hashes, self.rows = data, ends, hashes, rows
+        self._known: dict[str, int] = {}  # ids asked for before: histories ask for the same ones again and again
+
+    @classmethod
+    def of(cls, item_ids: Sequence[str]) -> ItemIds:
+        """Pack `item_ids`; ValueError names an id that comes twice, TypeError one that is no text."""
+        data, ends = _packed(item_ids)
+        hashes = _hashes(data, ends)
+        order = np.argsort(hashes, kind="stable")
+        ids = cls(data, ends, hashes[order], order.astype(np.int32))
+        for place in np.flatnonzero(ids.hashes[1:] == ids.hashes[:-1]).tolist():
+            if len(set(same := [ids[row] for row in ids._same_hash(place)])) < len(same):
+                raise ValueError(f"item id {same[0]!r} comes twice; every item needs an id of its own")
+        return ids
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, row: int) -> str:
+        start = self.ends[row - 1] if row else 0
+        return self.data[start : self.ends[row]].tobytes().decode("utf-8")
+
+    def find(self, item_ids: Sequence[str]) -> np.ndarray:
+        """(n,) row of each id, -1 for one that is not there."""
+        unknown = [item_id for item_id in dict.fromkeys(item_ids) if item_id not in self._known]
+        rows = dict.fromkeys(unknown, -1)
+        if unknown:
+            hashes = _hashes(*_packed(unknown))
+            places = np.searchsorted(self.hashes, hashes)
+            for item_id, place, wanted in zip(unknown, places.tolist(), hashes.tolist()):
+                if place < len(self.hashes) and self.hashes[place] == wanted:
+                    matches = [row for row in self._same_hash(place) if self[row] == item_id]
+                    self._known.update((item_id, row) for row in matches)
+        return np.array([self._known.get(item_id, rows.get(item_id, -1)) for item_id in item_ids], dtype=np.int64)
+
+    def _same_hash(self, place: int) -> list[int]:
+        """Rows of all ids with the hash at `place`, which is the first of its run."""
+        stop = place
+        while stop < len(self.hashes) and self.hashes[stop] == self.hashes[place]:
+            stop += 1
+        return self.rows[place:stop].tolist()
+
+
+def _packed(item_ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        encoded = [item_id.encode("utf-8") for item_id in item_ids]
+    except AttributeError:
+        wrong = next(item_id for item_id in item_ids if not isinstance(item_id, str))
+        raise TypeError(f"item ids must be text, got {type(wrong).__name__}: {wrong!r}") from None
+    ends = np.cumsum(np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded)))
+    return np.frombuffer(bytearray(b"".join(encoded)), dtype=np.uint8), ends  # a bytearray: tensors want writable memory
+
+
+def _hashes(data: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """(strings,) int64: each string's bytes as the digits of a number modulo 2⁶⁴, then mixed."""
+    starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+    longest = int((ends - starts).max(initial=0))
+    with np.errstate(over="ignore"):
+        powers = np.cumprod(np.full(longest, 0x9E3779B97F4A7C15, dtype=np.uint64))
+        sums = np.zeros(len(ends), dtype=np.uint64)
+        for first in range(0, len(ends), CHUNK):
+            part = slice(first, min(first + CHUNK, len(ends)))
+            lengths = ends[part] - starts[part]
+            filled = np.flatnonzero(lengths)  # reduceat knows no empty runs
+            if not len(filled):
+                continue
+            offsets = (starts[part] - starts[first])[filled]
+            digits = data[starts[first] : ends[part.stop - 1]].astype(np.uint64) + np.uint64(1)
+            place = np.arange(len(digits)) - np.repeat(offsets, lengths[filled])
+            sums[first + filled] = np.add.reduceat(digits * powers[place], offsets)
+        sums ^= sums >> np.uint64(32)
+        sums *= np.uint64(0xBF58476D1CE4E5B9)
+        sums ^= sums >> np.uint64(29)
+    return sums.view(np.int64)
+
+
+def packed_strings(name: str, texts: Sequence[str]) -> dict[str, np.ndarray]:
+    """Texts as two arrays, `name.data` and `name.ends`."""
+    data, ends = _packed(texts)
+    return {f"{name}.data": data, f"{name}.ends": ends}
+
+
+def unpacked_strings(name: str, arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """The texts that `packed_strings` packed."""
+    data, ends = arrays[f"{name}.data"].tobytes(), arrays[f"{name}.ends"].tolist()
+    return [data[start:end].decode("utf-8") for start, end in zip([0, *ends], ends)]
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file under another name, then give it its own: a process that dies leaves no half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file(dict(tensors), temporary, metadata=dict(metadata))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_tensors(path: str | os.PathLike, expected: str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors, mapped and not copied, and metadata; ValueError with the path for a damaged file or one of another format."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged or no safetensors file ({error}); copy it again or rebuild it") from error
+    if metadata.get("format") != expected:
+        raise ValueError(f"{path} has format {metadata.get('format')!r}, expected {expected!r}; rebuild it")
+    return tensors, metadata
+
+
+def read_metadata(path: str | os.PathLike) -> dict[str, str]:
+    """Metadata of a safetensors file; empty if it is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except SafetensorError:
+        return {}
+
+
+def content_digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    """BLAKE2 of all tensors, their names and types."""
+    state = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(tensors.items()):
+        state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        state.update(tensor.numpy())
+    return state.hexdigest()
+
+
+__all__ = [
+    "ItemIds",
+    "content_digest",
+    "packed_strings",
+    "read_metadata",
+    "read_tensors",
+    "unpacked_strings",
+    "write_tensors",
+]
