@@ -10,6 +10,7 @@ rooms = [package for room in ROOMS for package in (room, *(f"{room}.{sub}" for s
 TRAIN = ["trl>=1.16,<1.17", "peft>=0.21,<1"]
 EVALUATION = ["bm25s>=0.3,<1", "PyStemmer>=3,<4", "ir-measures>=0.4,<1"]
 PLOTS = ["matplotlib>=3.9,<4"]
+FAST = ["numba>=0.61,<1"]
 TEST = ["pytest>=8", "hypothesis>=6", "ruff>=0.15"]
 
 setup(
@@ -43,8 +44,9 @@ setup(
         "train": TRAIN,
         "evaluation": EVALUATION,
         "plots": PLOTS,
+        "fast": FAST,
         "test": TEST,
-        "all": TRAIN + EVALUATION + PLOTS + TEST,
+        "all": TRAIN + EVALUATION + PLOTS + FAST + TEST,
     },
     entry_points={"console_scripts": ["onesearch = onesearch.cli:main"]},
 )

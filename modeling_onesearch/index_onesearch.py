@@ -28,7 +28,7 @@ from .tables_onesearch import (
     unpacked_strings,
     write_tensors,
 )
-from .trie_onesearch import Alive, SidTrie, TrieView, checked_codes, restrict
+from .trie_onesearch import FEW_SHARE, NONE, Alive, SidTrie, TrieView, checked_codes, restrict
 
 SID_INDEX_NAME = "sid_index.safetensors"
 """File of the item index, beside the weights of a checkpoint."""
@@ -89,7 +89,7 @@ class _Layer:
         removed: (base rows,) True where an item was taken out; None if none was.
         trie: base and added SIDs.
         rows: row of each added item that is still there.
-        extra: rows of the added items of a SID.
+        extra: (2, items) SIDs, ascending, and rows of the added items that are still there.
         revision: number of updates so far.
     """
 
@@ -101,7 +101,7 @@ class _Layer:
     removed: np.ndarray | None
     trie: SidTrie | TrieView
     rows: Mapping[str, int]
-    extra: Mapping[int, list[int]]
+    extra: np.ndarray
     revision: int = 0
 
 
@@ -150,7 +150,7 @@ class SidIndex:
         none = np.zeros(0, dtype=np.float32)
         codes = np.zeros((0, len(self.widths)), dtype=self._codes.dtype)
         empty = np.zeros(0, dtype=np.int32)
-        self._layer = _Layer((), codes, none, empty, empty, None, self._base, {}, {})
+        self._layer = _Layer((), codes, none, empty, empty, None, self._base, {}, np.zeros((2, 0), dtype=np.int64))
         self._lock = threading.Lock()
         self._build: str | None = None  # names the tables as they lie on disk
         self._revision_on_disk = 0
@@ -298,10 +298,23 @@ class SidIndex:
         if layer.removed is not None:
             mask[: len(self._codes)] &= ~layer.removed
         mask[[len(self._codes) + place for place, item_id in enumerate(layer.ids) if item_id is None]] = False
-        kept = torch.zeros(len(layer.trie), dtype=torch.bool)
-        kept[torch.from_numpy(self._leaf_of_row[mask[: len(self._codes)]].astype(np.int64))] = True
-        kept[torch.from_numpy(layer.leaves[mask[len(self._codes) :]].astype(np.int64))] = True
+        kept = torch.from_numpy(self._leaves_with(mask))
         return ItemFilter(mask, restrict(layer.trie, kept.to(layer.trie.device)), layer)
+
+    def _leaves_with(self, mask: np.ndarray) -> np.ndarray:
+        """(SIDs,) whether an item of each passes `mask` (rows,)."""
+        base, layer = len(self._codes), self._layer
+        out = np.flatnonzero(~mask)
+        if len(out) > FEW_SHARE * len(mask):
+            kept = np.zeros(len(layer.trie), dtype=bool)
+            kept[self._leaf_of_row[mask[:base]]] = True
+            kept[layer.leaves[mask[base:]]] = True
+            return kept
+        kept = np.ones(len(layer.trie), dtype=bool)
+        leaves = np.concatenate([self._leaf_of_row[out[out < base]], layer.leaves[out[out >= base] - base]])
+        for leaf in np.unique(leaves[leaves >= 0]).tolist():
+            kept[leaf] = bool(self._rows_in(leaf, 1, mask))
+        return kept
 
     def checked(self, keep: ItemFilter) -> ItemFilter:
         """`keep` itself, or ValueError if the catalogue has been updated since it was made."""
@@ -388,8 +401,10 @@ class SidIndex:
         """Replace the layer with all that follows from it."""
         layer = replace(self._layer, **changes)
         living = np.array([place for place, item_id in enumerate(layer.ids) if item_id is not None], dtype=np.int64)
-        states = self._base.walk(torch.from_numpy(layer.codes.astype(np.int64)).to(self._base.device))
-        leaves = self._base.leaf_of(states).cpu().numpy()
+        before = self._layer.leaves
+        fresh = torch.from_numpy(layer.codes[len(before) :].astype(np.int64)).to(self._base.device)
+        leaves = np.where(before < len(self._base), before, NONE)
+        leaves = np.concatenate([leaves, self._base.leaf_of(self._base.walk(fresh)).cpu().numpy()])
         new = living[leaves[living] < 0]
         added = None
         if len(new):
@@ -398,10 +413,9 @@ class SidIndex:
             leaves[new] = len(self._base) + own
         alive = self._alive(layer, leaves[living])
         trie = self._base if added is None and alive is None else TrieView(self._base, alive, added)
-        rows = {layer.ids[place]: len(self._codes) + place for place in living.tolist()}
-        extra: dict[int, list[int]] = {}
-        for place, leaf in zip(living.tolist(), leaves[living].tolist()):
-            extra.setdefault(leaf, []).append(len(self._codes) + place)
+        rows = dict(zip(layer.ids, range(len(self._codes), len(self._codes) + len(layer.ids))))
+        rows.pop(None, None)
+        extra = np.stack([leaves[living], len(self._codes) + living])[:, leaves[living].argsort(kind="stable")]
         self._layer = replace(layer, leaves=leaves, trie=trie, rows=rows, extra=extra)
 
     def _alive(self, layer: _Layer, added: np.ndarray) -> Alive | None:
@@ -556,8 +570,9 @@ class SidIndex:
         rows = self._bucket_rows[self._bucket_starts[leaf] : self._bucket_starts[leaf + 1]] if leaf < base else np.zeros(0, int)
         if layer.removed is not None:
             rows = rows[~layer.removed[rows]]
-        if leaf in layer.extra:
-            rows = np.concatenate([rows, layer.extra[leaf]])
+        first, stop = np.searchsorted(layer.extra[0], (leaf, leaf + 1))
+        if first < stop:
+            rows = np.concatenate([rows, layer.extra[1, first:stop]])
             popularity = [self._popularity_of(row) for row in rows.tolist()]
             rows = rows[np.lexsort((rows, np.negative(popularity)))]
         if mask is not None:

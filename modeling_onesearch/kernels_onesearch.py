@@ -61,15 +61,15 @@ def _merge(children, count, stop, place_of_code):  # noqa: ANN001, ANN202
 
 
 @_compiled
-def _log_total(logits, children, count, values, powers, scales, scales_as_floats):  # noqa: ANN001, ANN202
+def _log_total(logits, row, children, count, values, powers, scales, scales_as_floats):  # noqa: ANN001, ANN202
     """Collect the children's logits in `values`; returns the log of their summed exponentials.
 
     e^x is 2^n times a polynomial on [-1/2, 1/2], n written into the exponent bits of a float: loops that a compiler turns into vector
     instructions. The relative error is below 2e-7.
     """
-    top = logits[children[0, 0]]
+    top = logits[row, children[0, 0]]
     for place in range(count):
-        values[place] = logits[children[0, place]]
+        values[place] = logits[row, children[0, place]]
         top = max(top, values[place])
     for place in range(count):
         power = max((values[place] - top) * LOG2_E, LEAST_POWER)
@@ -135,10 +135,92 @@ def _push(heap, entries, size, beams, score):  # noqa: ANN001, ANN202
 
 
 @_compiled
+def _keep_rested(heap, entries, found, scores, states, live, count, query):  # noqa: ANN001, ANN202
+    """Put the beams that are not among the `count` live ones on the heap; returns its size."""
+    size, at = 0, 0
+    beams = scores.shape[1]
+    for place in range(beams):
+        if at < count and live[query, at] == place:
+            at += 1
+        elif scores[query, place] > -np.inf:
+            entry = _push(heap, entries, size, beams, scores[query, place])
+            found[0, entry], found[1, entry], found[2, entry] = place, -1, 0
+            found[3, entry], found[4, entry] = states[0, query, place], states[1, query, place]
+            size += 1
+    return size
+
+
+@_compiled
+def _grow(heap, entries, found, size, place, row, rest, children, count, values):  # noqa: ANN001, ANN202
+    """Put the children of one beam on the heap, each with `rest` plus its value as score; returns the heap's size."""
+    beams = len(heap)
+    for child in range(count):
+        value = rest + values[child]
+        if size == beams and value <= heap[0]:
+            continue
+        entry = _push(heap, entries, size, beams, value)
+        size = min(size + 1, beams)
+        found[0, entry], found[1, entry], found[2, entry] = place, row, children[0, child]
+        found[3, entry], found[4, entry] = children[1, child], children[2, child]
+    return size
+
+
+@_compiled
+def _take_out(heap, entries, found, size, query, level, settle, history, after, codes, rows):  # noqa: ANN001, ANN202
+    """Write the heap into the frontier `after`, best first, with the code and row of its live beams, those first and in order."""
+    scores, states, own_history, live, counts = after
+    for place in range(size - 1, -1, -1):
+        entry = entries[0]
+        scores[query, place] = heap[0]
+        states[0, query, place], states[1, query, place] = found[3, entry], found[4, entry]
+        for past in range(level):
+            own_history[query, place, past] = history[query, found[0, entry], past]
+        own_history[query, place, level] = heap[0]
+        codes[query, place], rows[query, place] = found[2, entry], found[1, entry]
+        heap[0], entries[0] = heap[place], entries[place]
+        _sink(heap, entries, place)
+    kept = 0
+    for place in range(size):
+        inner, more = states[0, query, place], states[1, query, place]
+        if not settle or inner >= 0 or more >= 0 or (inner <= -2 and more <= -2):
+            live[query, kept] = place
+            codes[query, kept], rows[query, kept] = codes[query, place], rows[query, place]
+            kept += 1
+    for place in range(kept, size):
+        codes[query, place], rows[query, place] = 0, 0
+    counts[query] = kept
+
+
+@_compiled
+def _advance(base, alive, added, settle, level, before, after, logits, totals, scratch, codes, rows):  # noqa: ANN001, ANN202
+    """See `advance`; fills `after`, `codes` and `rows`."""
+    scores, states, history, live, counts = before
+    children, place_of_code, values, powers, scales, scales_as_floats, heap, entries, found, everything = scratch
+    for query in range(scores.shape[0]):
+        size = _keep_rested(heap, entries, found, scores, states, live, counts[query], query)
+        for slot in range(counts[query]):
+            place = live[query, slot]
+            score = scores[query, place]
+            if size == len(heap) and score <= heap[0]:  # a log-probability is at most 0: no child of it can enter
+                continue
+            row = query * live.shape[1] + slot
+            count = _gather(children, 0, base[0], base[1], base[2], base[3], states[0, query, place], alive[0], alive[1])
+            for child in range(count):
+                children[2, child] = -1
+            own = states[1, query, place]
+            if own != -1:
+                stop = _gather(children, count, added[0], added[1], added[2], added[3], own, everything, everything)
+                count = _merge(children, count, stop, place_of_code)
+            if count:
+                total = _log_total(logits, row, children, count, values, powers, scales, scales_as_floats)
+                if len(totals):
+                    total = totals[row]
+                size = _grow(heap, entries, found, size, place, row, score - total, children, count, values)
+        _take_out(heap, entries, found, size, query, level, settle, history, after, codes, rows)
+
+
 def advance(base, alive, added, settle, level, frontier, logits, totals):  # noqa: ANN001, ANN201
     """One level: the best beams of each query among the children of its live beams and the beams at rest.
-
-    A log-probability is at most 0, so a beam whose own score does not reach the worst of a full heap is left out with all its children.
 
     Args:
         base, added: (inner_starts, leaf_starts, codes, inner count) of the level; see `SidTrie`.
@@ -152,74 +234,28 @@ def advance(base, alive, added, settle, level, frontier, logits, totals):  # noq
     Returns:
         the next frontier, with the code (queries, beams) and the row among `logits` (queries, beams) of each of its live beams.
     """
-    scores, states, history, live, counts = frontier
-    queries, beams = scores.shape
-    next_scores = np.full((queries, beams), -np.inf, dtype=np.float32)
-    next_states = np.full((2, queries, beams), -1, dtype=np.int64)
-    next_history = np.zeros(history.shape, dtype=np.float32)
-    next_live = np.zeros((queries, beams), dtype=np.int64)
-    next_counts = np.zeros(queries, dtype=np.int64)
-    codes = np.zeros((queries, beams), dtype=np.int64)
-    rows = np.zeros((queries, beams), dtype=np.int64)
-    codes_in_level = logits.shape[1]
-    children = np.full((3, 2 * codes_in_level), -1, dtype=np.int64)  # code, state in `base`, state in `added`
-    place_of_code = np.full(codes_in_level, -1, dtype=np.int64)
-    values, powers = np.empty(codes_in_level, dtype=np.float32), np.empty(codes_in_level, dtype=np.float32)
-    scales = np.empty(codes_in_level, dtype=np.int32)
-    scales_as_floats = scales.view(np.float32)
-    heap, entries = np.empty(beams, dtype=np.float32), np.empty(beams, dtype=np.int64)
-    found = np.empty((5, beams), dtype=np.int64)  # place in the frontier, row, code, state in `base`, state in `added`
-    everything = np.empty(0, dtype=np.bool_)
-    for query in range(queries):
-        size, at = 0, 0
-        for place in range(beams):  # those at rest
-            if at < counts[query] and live[query, at] == place:
-                at += 1
-            elif scores[query, place] > -np.inf:
-                entry = _push(heap, entries, size, beams, scores[query, place])
-                found[0, entry], found[1, entry], found[2, entry] = place, -1, 0
-                found[3, entry], found[4, entry] = states[0, query, place], states[1, query, place]
-                size += 1
-        for slot in range(counts[query]):
-            place = live[query, slot]
-            score = scores[query, place]
-            if size == beams and score <= heap[0]:
-                continue
-            row = query * live.shape[1] + slot
-            count = _gather(children, 0, base[0], base[1], base[2], base[3], states[0, query, place], alive[0], alive[1])
-            children[2, :count] = -1
-            own = states[1, query, place]
-            if own != -1:
-                stop = _gather(children, count, added[0], added[1], added[2], added[3], own, everything, everything)
-                count = _merge(children, count, stop, place_of_code)
-            if count == 0:
-                continue
-            total = _log_total(logits[row], children, count, values, powers, scales, scales_as_floats)
-            rest = score - (totals[row] if len(totals) else total)
-            for child in range(count):
-                value = rest + values[child]
-                if size == beams and value <= heap[0]:
-                    continue
-                entry = _push(heap, entries, size, beams, value)
-                size = min(size + 1, beams)
-                found[0, entry], found[1, entry], found[2, entry] = place, row, children[0, child]
-                found[3, entry], found[4, entry] = children[1, child], children[2, child]
-        for place in range(size - 1, -1, -1):  # the worst first
-            entry = entries[0]
-            next_scores[query, place] = heap[0]
-            next_states[0, query, place], next_states[1, query, place] = found[3, entry], found[4, entry]
-            next_history[query, place] = history[query, found[0, entry]]
-            next_history[query, place, level] = heap[0]
-            codes[query, place], rows[query, place] = found[2, entry], found[1, entry]
-            heap[0], entries[0] = heap[place], entries[place]
-            _sink(heap, entries, place)
-        kept = 0
-        for place in range(size):  # live beams first, in order
-            inner, more = next_states[0, query, place], next_states[1, query, place]
-            if not settle or inner >= 0 or more >= 0 or (inner <= -2 and more <= -2):
-                next_live[query, kept] = place
-                codes[query, kept], rows[query, kept] = codes[query, place], rows[query, place]
-                kept += 1
-        codes[query, kept:], rows[query, kept:] = 0, 0
-        next_counts[query] = kept
-    return (next_scores, next_states, next_history, next_live, next_counts), codes, rows
+    queries, beams = frontier[0].shape
+    width = logits.shape[1]
+    after = (
+        np.full((queries, beams), -np.inf, dtype=np.float32),
+        np.full((2, queries, beams), -1, dtype=np.int64),
+        np.zeros_like(frontier[2]),
+        np.zeros((queries, beams), dtype=np.int64),
+        np.zeros(queries, dtype=np.int64),
+    )
+    codes, rows = np.zeros((queries, beams), dtype=np.int64), np.zeros((queries, beams), dtype=np.int64)
+    scales = np.empty(width, dtype=np.int32)
+    scratch = (
+        np.empty((3, 2 * width), dtype=np.int64),  # children: code, state in `base`, state in `added`; of both tries until merged
+        np.full(width, -1, dtype=np.int64),  # place of each code among the children
+        np.empty(width, dtype=np.float32),
+        np.empty(width, dtype=np.float32),
+        scales,
+        scales.view(np.float32),
+        np.empty(beams, dtype=np.float32),  # heap of scores
+        np.empty(beams, dtype=np.int64),  # its entries
+        np.empty((5, beams), dtype=np.int64),  # by entry: place in the frontier, row, code, state in `base`, state in `added`
+        np.empty(0, dtype=np.bool_),
+    )
+    _advance(base, alive, added, settle, level, frontier, after, logits, totals, scratch, codes, rows)
+    return after, codes, rows

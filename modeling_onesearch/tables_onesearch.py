@@ -55,15 +55,14 @@ class ItemIds:
     def find(self, item_ids: Sequence[str]) -> np.ndarray:
         """(n,) row of each id, -1 for one that is not there."""
         unknown = [item_id for item_id in dict.fromkeys(item_ids) if item_id not in self._known]
-        rows = dict.fromkeys(unknown, -1)
         if unknown:
             hashes = _hashes(*_packed(unknown))
             places = np.searchsorted(self.hashes, hashes)
-            for item_id, place, wanted in zip(unknown, places.tolist(), hashes.tolist()):
-                if place < len(self.hashes) and self.hashes[place] == wanted:
-                    matches = [row for row in self._same_hash(place) if self[row] == item_id]
-                    self._known.update((item_id, row) for row in matches)
-        return np.array([self._known.get(item_id, rows.get(item_id, -1)) for item_id in item_ids], dtype=np.int64)
+            inside = np.minimum(places, len(self.hashes) - 1)
+            for known in np.flatnonzero(self.hashes[inside] == hashes).tolist():
+                matches = [row for row in self._same_hash(places[known]) if self[row] == unknown[known]]
+                self._known.update((unknown[known], row) for row in matches)
+        return np.array([self._known.get(item_id, -1) for item_id in item_ids], dtype=np.int64)
 
     def _same_hash(self, place: int) -> list[int]:
         """Rows of all ids with the hash at `place`, which is the first of its run."""

@@ -174,27 +174,13 @@ class SidTrie:
         inner = self._inner_count(level)
         node = states.clamp(min=0)
         alive = states >= 0
-        branch = self._bisect(level, self.inner_starts[level], node, codes, 0)
-        leaf = self._bisect(level, self.leaf_starts[level], node, codes, inner)
+        starts = torch.cat([self.inner_starts[level][node], self.leaf_starts[level][node] + inner]).long()
+        stops = torch.cat([self.inner_starts[level][node + 1], self.leaf_starts[level][node + 1] + inner]).long()
+        branch, leaf = _bisect(self.codes[level], starts, stops, codes.repeat(2)).chunk(2)
         found = torch.where(branch >= 0, branch, torch.where(leaf >= 0, inner - 2 - leaf, NONE))
         tail = (inner - 2 - states).clamp(0, len(self.codes[level]) - 1)
         same = (states <= -2) & (self.codes[level][tail] == codes)
         return torch.where(alive, found, torch.where(same, states, NONE))
-
-    def _bisect(self, level: int, starts: torch.Tensor, node: torch.Tensor, codes: torch.Tensor, shift: int) -> torch.Tensor:
-        """Place of each code in its node's run, -1 if it is not there; all rows at once."""
-        table = self.codes[level]
-        low = starts[node].long() + shift
-        stop = starts[node + 1].long() + shift
-        high = stop.clone()
-        widest = int((high - low).max()) if len(node) else 0
-        for _ in range(widest.bit_length()):
-            middle = (low + high) // 2
-            less = (table[middle.clamp(max=len(table) - 1)] < codes) & (low < high)
-            low = torch.where(less, middle + 1, low)
-            high = torch.where(less, high, torch.minimum(middle, high))
-        found = (low < stop) & (table[low.clamp(max=len(table) - 1)] == codes)
-        return torch.where(found, low, NONE)
 
     def leaf_of(self, states: torch.Tensor) -> torch.Tensor:
         """The SID of each state, -1 where a prefix has none or several; same shape."""
@@ -243,6 +229,10 @@ class SidTrie:
         return self._root
 
 
+FEW_SHARE = 0.01
+"""Up to this share of the SIDs is taken out path by path, more by marking the whole trie anew (ours)."""
+
+
 @dataclass(frozen=True)
 class Alive:
     """Which part of a trie counts.
@@ -266,6 +256,13 @@ class Alive:
             )
             inner[level - 1] = below > 0
         return cls(inner, leaves)
+
+    @classmethod
+    def everything(cls, trie: SidTrie) -> Alive:
+        """Marks of a trie of which all counts."""
+        counts = [trie._inner_count(level) for level in range(trie.levels)]
+        marks = [torch.ones(count, dtype=torch.bool, device=trie.device) for count in (*counts, len(trie))]
+        return cls(marks[:-1], marks[-1])
 
     def without(self, trie: SidTrie, dead: torch.Tensor) -> Alive:
         """Take `dead` SIDs (n,) out; only the nodes above them are looked at."""
@@ -388,6 +385,8 @@ class TrieView:
         base, added = (part.leaf_of(own) for part, own in zip((self.base, self.added), unpack(states)))
         return torch.where(base >= 0, base, torch.where(added >= 0, len(self.base) + added, NONE))
 
+    subset = SidTrie.subset
+
     def sids_of(self, leaves: torch.Tensor) -> torch.Tensor:
         """See `SidTrie.sids_of`."""
         if self.added is None:
@@ -415,7 +414,10 @@ def restrict(trie: SidTrie | TrieView, kept: torch.Tensor) -> SidTrie | TrieView
         raise ValueError("the filter keeps no item of the catalogue; allow more")
     if count < SUBSET_SHARE * len(kept):
         return trie.subset(torch.cat([base_kept.nonzero()[:, 0], len(base) + added_kept]))
-    return TrieView(base, Alive.of(base, base_kept), added.subset(added_kept) if len(added_kept) else None)
+    marks = alive or Alive.everything(base)
+    dead = (marks.leaves & ~base_kept).nonzero()[:, 0]
+    marks = marks.without(base, dead) if len(dead) < FEW_SHARE * len(base) else Alive.of(base, base_kept)
+    return TrieView(base, marks, added.subset(added_kept) if len(added_kept) else None)
 
 
 def pack(base: torch.Tensor, added: torch.Tensor) -> torch.Tensor:
@@ -520,7 +522,21 @@ def _starts(rows: np.ndarray, parents: np.ndarray, first: int) -> torch.Tensor:
 
 
 def _narrowest(width: int) -> type:
-    return np.uint8 if width <= 1 << 8 else np.int16 if width <= 1 << 15 else np.int32
+    return np.int16 if width <= 1 << 15 else np.int32  # bytes would do for most levels, but the kernel is compiled once per type
+
+
+def _bisect(table: torch.Tensor, low: torch.Tensor, stop: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Place of each wanted value in its ascending run [low, stop) of the table, -1 if it is not there; all rows at once."""
+    last = len(table) - 1
+    high = stop
+    widest = int((stop - low).max()) if len(low) else 0
+    for _ in range(widest.bit_length()):
+        middle = (low + high) >> 1
+        less = (table.index_select(0, middle.clamp(max=last)) < wanted) & (low < high)
+        low = torch.where(less, middle + 1, low)
+        high = torch.where(less, high, torch.minimum(middle, high))
+    found = (low < stop) & (table.index_select(0, low.clamp(max=last)) == wanted)
+    return torch.where(found, low, NONE)
 
 
 def _parent(starts: torch.Tensor, places: torch.Tensor) -> torch.Tensor:

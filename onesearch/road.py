@@ -76,9 +76,11 @@ def make_sids(recipe: Recipe, run: RunFolder) -> None:
     from onesearch.tokenization_sid.quantizers.rq_opq import suggest_widths
     from onesearch.tokenization_sid.sids import build_sids
 
-    codes = recipe.codes or suggest_widths(len(Market.load(run.market).items))
-    built = build_sids(run, codes, recipe.keywords, recipe.fit_on)
-    SidIndex(built.item_ids, built.codes, built.popularity, built.widths, built.digest).save(run.sids / SID_INDEX_NAME)
+    items = Market.load(run.market).items
+    built = build_sids(run, recipe.codes or suggest_widths(len(items)), recipe.keywords, recipe.fit_on)
+    categories = [names or () for names in items.data.column("categories").to_pylist()]
+    index = SidIndex(built.item_ids, built.codes, built.popularity, built.widths, built.digest, categories)
+    index.save(run.sids / SID_INDEX_NAME)
 
 
 def evaluate_run(run: RunFolder, plan: EvaluationPlan, progress: bool = True, baselines: bool = True) -> Report:

@@ -170,7 +170,9 @@ def test_half_precision_runs(model, tmp_path):
     assert out.logits.dtype == torch.bfloat16 and out.loss.dtype == torch.float32
     torch.testing.assert_close(out.loss, model(**batch).loss, atol=0.2, rtol=0.1)
     codes, scores = half.search_sids(batch["input_ids"], batch["attention_mask"], 5)
-    assert scores.dtype == torch.float32 and half.sid_index.trie.leaf_of(half.sid_index.trie.walk(codes.flatten(0, 1))).min() >= 0
+    assert (
+        scores.dtype == torch.float32 and half.sid_index.trie.leaf_of(half.sid_index.trie.walk(codes.flatten(0, 1))).min() >= 0
+    )
 
 
 def test_a_seed_fixes_the_weights():
