@@ -41,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND", parser_class=_StrictParser)
     _add_demo(commands)
     _add_run(commands)
+    _add_study(commands)
     _add_data(commands)
     _add_sids(commands)
     _add_train(commands)
@@ -157,6 +158,21 @@ def _print_example(run: RunFolder) -> None:
 
 
 # data
+
+
+def _add_study(commands: Any) -> None:
+    parser = _command(commands, "study", _study, "measure variants of a recipe, with several seeds and intervals")
+    parser.add_argument("study", type=Path, help="a .yaml file; see onesearch/study.py")
+    parser.add_argument("--runs", type=Path, help="folder of the runs (default: runs/NAME); a stopped study goes on there")
+    parser.add_argument("--source", help="where the base recipe's importer reads from")
+
+
+def _study(options: argparse.Namespace) -> None:
+    from onesearch.study import load_study, run_study, to_table
+
+    study = load_study(options.study)
+    runs = options.runs or Path("runs") / study.name
+    print(to_table(run_study(study, runs, options.source, progress=sys.stderr.isatty())))
 
 
 def _add_data(commands: Any) -> None:

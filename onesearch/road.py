@@ -26,17 +26,19 @@ logger = logging.getLogger(__name__)
 RECIPE_NAME = "recipe.yaml"
 
 
-def run_recipe(recipe: Recipe, run: RunFolder, resume: bool = False, progress: bool = True) -> Report:
+def run_recipe(recipe: Recipe, run: RunFolder, resume: bool = False, progress: bool = True, baselines: bool = True) -> Report:
     """Go the whole road in one run folder.
 
     Args:
         resume: continue a run of the same recipe; without it an existing folder is refused.
+        progress: show progress bars.
+        baselines: measure the baselines beside the checkpoint.
 
     Raises:
         FileExistsError: the folder holds a run and `resume` is False.
         ValueError: `resume`, but the folder was made from another recipe.
     """
-    _claim(recipe, run, resume)
+    claim(recipe, run, resume)
     stages: dict[str, tuple[Path, Callable[[], object]]] = {
         "market": (run.market, lambda: make_market(recipe.market, run.market)),
         "embeddings": (run.embeddings / "embeddings.json", lambda: _embed(recipe, run)),
@@ -49,9 +51,25 @@ def run_recipe(recipe: Recipe, run: RunFolder, resume: bool = False, progress: b
         else:
             logger.info("%s: started", name)
             make()
-    report = evaluate_run(run, recipe.evaluation, progress=progress)
+    report = evaluate_run(run, recipe.evaluation, progress=progress, baselines=baselines)
     _write_card(recipe, run)
     return report
+
+
+def claim(recipe: Recipe, run: RunFolder, resume: bool) -> None:
+    """Note the recipe in the run folder, or check that the folder is this recipe's; see `run_recipe` for what it raises."""
+    path = run.root / RECIPE_NAME
+    if not path.exists():
+        if run.root.exists() and any(run.root.iterdir()):
+            raise FileExistsError(f"{run.root} is not empty and holds no run; choose another folder")
+        save_recipe(recipe, path)
+        return
+    if not resume:
+        raise FileExistsError(f"{run.root} already holds a run; pass --resume to continue it, or choose another folder")
+    recorded = load_recipe(path)
+    changed = [part.name for part in fields(recipe) if getattr(recipe, part.name) != getattr(recorded, part.name)]
+    if changed:
+        raise ValueError(f"{run.root} was made from another recipe ({', '.join(changed)} differ); choose another folder")
 
 
 def make_market(plan: MarketPlan, folder: Path) -> Market:
@@ -171,19 +189,3 @@ def _write_card(recipe: Recipe, run: RunFolder) -> None:
     from onesearch.model_cards.card import write_card
 
     write_card(run, name=recipe.name)
-
-
-def _claim(recipe: Recipe, run: RunFolder, resume: bool) -> None:
-    """Note the recipe in the run folder, or check that the folder is this recipe's."""
-    path = run.root / RECIPE_NAME
-    if not path.exists():
-        if run.root.exists() and any(run.root.iterdir()):
-            raise FileExistsError(f"{run.root} is not empty and holds no run; choose another folder")
-        save_recipe(recipe, path)
-        return
-    if not resume:
-        raise FileExistsError(f"{run.root} already holds a run; pass --resume to continue it, or choose another folder")
-    recorded = load_recipe(path)
-    changed = [part.name for part in fields(recipe) if getattr(recipe, part.name) != getattr(recorded, part.name)]
-    if changed:
-        raise ValueError(f"{run.root} was made from another recipe ({', '.join(changed)} differ); choose another folder")

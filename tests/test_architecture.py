@@ -22,7 +22,7 @@ TRAVELLING = [
 FOREIGN = {"torch", "transformers", "tokenizers", "safetensors", "huggingface_hub", "numpy"}
 OPTIONAL = {"numba"}
 """Imported within `try`, which transformers' loader of remote code leaves alone."""
-KNOWS_EVERY_ROOM = ("onesearch/road.py", "onesearch/recipe.py")
+KNOWS_EVERY_ROOM = ("onesearch/road.py", "onesearch/recipe.py", "onesearch/study.py")
 
 
 def name_of(path: Path) -> str:
