@@ -175,40 +175,59 @@ class _Frontier:
     def advance(self, level: int, logits: torch.Tensor, totals: torch.Tensor | None) -> None:
         """Keep the best among all children of the live beams and the beams at rest."""
         queries, width = self.places.shape
-        is_live = self.live.gather(1, self.places)
-        states = self.states.gather(1, self.places).masked_fill(~is_live, NONE)
-        row, code, state = self.trie.expand(level, states.view(-1))
-        logits = logits.float()
-        values = logits.view(-1).index_select(0, row * logits.shape[1] + code)
-        totals = _log_totals(values, row, len(logits)) if totals is None else totals
-        values += (self.scores.gather(1, self.places).view(-1) - totals).index_select(0, row)
-        rested = self.scores.masked_fill(self.live, -torch.inf)
-        sizes = torch.bincount(row // width, minlength=queries)
-        first = sizes.cumsum(0) - sizes
-        pool = values.new_full((queries, rested.shape[1] + int(sizes.max())), -torch.inf)
-        pool[:, : rested.shape[1]] = rested
-        query = row // width
-        pool[query, torch.arange(len(row), device=row.device) + (rested.shape[1] - first)[query]] = values
-        self.scores, index = pool.topk(min(self.num_beams, pool.shape[1]), dim=1)
-        child = index - rested.shape[1]
-        at = (first[:, None] + child).clamp(0, len(row) - 1)
-        is_child = child >= 0
-        before = torch.where(is_child, self.places.gather(1, row[at] % width), index).clamp(max=rested.shape[1] - 1)
-        self.states = torch.where(is_child, state[at], self.states.gather(1, before))
+        row, code, state, values = self._children(level, logits.float(), totals)
+        resting = self.scores.masked_fill(self.live, -torch.inf)  # (queries, beams)
+        self.scores, index = _best(torch.where(self.states == NONE, -torch.inf, resting), values, row // width, self.num_beams)
+        is_child = index >= queries * resting.shape[1]
+        child = (index - queries * resting.shape[1]).clamp(min=0)
+        beam = torch.where(is_child, self.places.gather(1, row[child] % width), index % resting.shape[1])  # it comes from
+        self.states = torch.where(is_child, state[child], self.states.gather(1, beam))
         self.states.masked_fill_(self.scores == -torch.inf, NONE)
-        past = self.history.gather(1, before[..., None].expand(-1, -1, level))
+        past = self.history.gather(1, beam[..., None].expand(-1, -1, level))
         self.history = torch.cat([past, self.scores[..., None]], dim=-1)
         self.live = self.trie.is_open(self.states) if self.settle else self.states != NONE
         count = int(self.live.sum(1).max())
         self.places = (~self.live).to(torch.uint8).argsort(dim=1, stable=True)[:, :count]  # live beams first, in order
-        self.codes = code[at].gather(1, self.places)
-        parents = torch.where(is_child, row[at], self.first * width).gather(1, self.places)
-        self.parents = parents.view(-1)
+        self.codes = code[child].gather(1, self.places)
+        self.parents = torch.where(is_child, row[child], self.first * width).gather(1, self.places).view(-1)
+
+    def _children(
+        self, level: int, logits: torch.Tensor, totals: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """All children of the live beams: row among the logits, code, state and score, each (children,)."""
+        is_live = self.live.gather(1, self.places)
+        states = self.states.gather(1, self.places).masked_fill(~is_live, NONE)
+        row, code, state = self.trie.expand(level, states.view(-1))
+        values = logits.view(-1).index_select(0, row * logits.shape[1] + code)
+        totals = _log_totals(values, row, len(logits)) if totals is None else totals
+        values += (self.scores.gather(1, self.places).view(-1) - totals).index_select(0, row)
+        return row, code, state, values
 
     def finish(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """States, scores and the scores after each level, (queries, beams, levels)."""
         missing = self.trie.levels - self.history.shape[2]  # every beam was settled before the last level
         return self.states, self.scores, torch.cat([self.history, *[self.history[..., -1:]] * missing], dim=-1)
+
+
+def _best(resting: torch.Tensor, values: torch.Tensor, query: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The best `count` of each query among its beams at rest and its children.
+
+    Args:
+        resting: (queries, beams), -inf where there is none; values, query: (children,), `query` ascending.
+
+    Returns:
+        scores (queries, count or fewer), best first, and their places among all beams at rest, then all children.
+    """
+    queries, beams = resting.shape
+    sizes = torch.bincount(query, minlength=queries)
+    first = sizes.cumsum(0) - sizes
+    pool = values.new_full((queries, beams + int(sizes.max())), -torch.inf)
+    pool[:, :beams] = resting
+    pool[query, torch.arange(len(query), device=query.device) + (beams - first)[query]] = values
+    top, index = pool.topk(min(count, pool.shape[1]), dim=1)
+    at_rest = index + beams * torch.arange(queries, device=query.device)[:, None]
+    child = (index - beams + first[:, None]).clamp(max=len(query) - 1)
+    return top, torch.where(index < beams, at_rest, queries * beams + child)
 
 
 class _CompiledFrontier:

@@ -246,7 +246,9 @@ def advance(base, alive, added, settle, level, frontier, logits, totals):  # noq
     codes, rows = np.zeros((queries, beams), dtype=np.int64), np.zeros((queries, beams), dtype=np.int64)
     scales = np.empty(width, dtype=np.int32)
     scratch = (
-        np.empty((3, 2 * width), dtype=np.int64),  # children: code, state in `base`, state in `added`; of both tries until merged
+        np.empty(
+            (3, 2 * width), dtype=np.int64
+        ),  # children: code, state in `base`, state in `added`; of both tries until merged
         np.full(width, -1, dtype=np.int64),  # place of each code among the children
         np.empty(width, dtype=np.float32),
         np.empty(width, dtype=np.float32),

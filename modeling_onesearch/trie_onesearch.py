@@ -107,6 +107,9 @@ class SidTrie:
 
     def to(self, device: torch.device | str) -> SidTrie:
         """Move the tables to `device`, in place."""
+        device = torch.device(device)
+        if device.type == self.device.type and device.index in (None, self.device.index):
+            return self
         for tables in (self.codes, self.inner_starts, self.leaf_starts):
             tables[:] = [table.to(device) for table in tables]
         self.leaf_ids = None if self.leaf_ids is None else self.leaf_ids.to(device)
@@ -118,7 +121,7 @@ class SidTrie:
         return self, None, None
 
     def level_tables(self, level: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-        """Starts of inner children and of leaves, codes, and the number of inner nodes, as `kernels_onesearch.select` takes them."""
+        """Starts of inner children and of leaves, codes, and the number of inner nodes, as `kernels_onesearch.advance` takes them."""
         tables = (self.inner_starts[level], self.leaf_starts[level], self.codes[level])
         return *(table.numpy() for table in tables), self._inner_count(level)
 
@@ -522,7 +525,9 @@ def _starts(rows: np.ndarray, parents: np.ndarray, first: int) -> torch.Tensor:
 
 
 def _narrowest(width: int) -> type:
-    return np.int16 if width <= 1 << 15 else np.int32  # bytes would do for most levels, but the kernel is compiled once per type
+    return (
+        np.int16 if width <= 1 << 15 else np.int32
+    )  # bytes would do for most levels, but the kernel is compiled once per type
 
 
 def _bisect(table: torch.Tensor, low: torch.Tensor, stop: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
