@@ -254,7 +254,9 @@ class _CompiledFrontier:
         tables = self.base.level_tables(level)
         added = tables if self.added is None else self.added.level_tables(level)
         rows = NO_TOTALS if totals is None else totals.float().numpy()
-        self.state, codes, rows = advance(tables, marks, added, self.settle, level, self.state, logits.float().numpy(), rows)
+        self.state, codes, rows = advance(
+            tables, marks, added, self.settle, level, self.state, logits.float().contiguous().numpy(), rows
+        )
         *rest, live, counts = self.state
         width = int(counts.max())
         self.state = (*rest, np.ascontiguousarray(live[:, :width]), counts)

@@ -25,6 +25,7 @@ from .tables_onesearch import (
     packed_strings,
     read_metadata,
     read_tensors,
+    replaced_builds,
     unpacked_strings,
     write_tensors,
 )
@@ -147,10 +148,9 @@ class SidIndex:
 
     def _finish(self) -> None:
         """What building and loading have in common: no updates yet."""
-        none = np.zeros(0, dtype=np.float32)
-        codes = np.zeros((0, len(self.widths)), dtype=self._codes.dtype)
-        empty = np.zeros(0, dtype=np.int32)
-        self._layer = _Layer((), codes, none, empty, empty, None, self._base, {}, np.zeros((2, 0), dtype=np.int64))
+        codes, empty = np.zeros((0, len(self.widths)), dtype=self._codes.dtype), np.zeros(0, dtype=np.int32)
+        extra = np.zeros((2, 0), dtype=np.int64)
+        self._layer = _Layer((), codes, empty.astype(np.float32), empty, empty, None, self._base, {}, extra)
         self._lock = threading.Lock()
         self._build: str | None = None  # names the tables as they lie on disk
         self._revision_on_disk = 0
@@ -170,17 +170,20 @@ class SidIndex:
     @property
     def item_ids(self) -> list[str]:
         """All item ids, in catalogue order."""
-        return [self._id_of(row) for row in self._living_rows().tolist()]
+        now = self.snapshot()
+        return [now._id_of(row) for row in now._living_rows().tolist()]
 
     @property
     def codes(self) -> np.ndarray:
         """(items, levels) codes, in catalogue order."""
-        return self._codes_at(self._living_rows())
+        now = self.snapshot()
+        return now._codes_at(now._living_rows())
 
     @property
     def popularity(self) -> np.ndarray:
         """(items,) order inside a SID, in catalogue order."""
-        return np.concatenate([self._popularity, self._layer.popularity])[self._living_rows()]
+        now = self.snapshot()
+        return np.concatenate([now._popularity, now._layer.popularity])[now._living_rows()]
 
     @property
     def categories(self) -> list[str]:
@@ -432,16 +435,16 @@ class SidIndex:
     def save(self, path: str | os.PathLike) -> None:
         """Write the index; the file appears whole or not at all. Updates are merged first, which numbers the rows anew."""
         path = Path(path)
-        if self._layer.revision:
-            self._merge()
-        tensors = self._tensors()
-        build = content_digest(tensors)
-        metadata = {"format": INDEX_FORMAT, "widths": json.dumps(self.widths), "digest": self.digest, "build": build}
-        if path.is_file():
-            metadata["replaces"] = read_metadata(path).get("build", "")
-        write_tensors(path, tensors, metadata)
-        path.with_name(SID_UPDATES_NAME).unlink(missing_ok=True)
-        self._build, self._revision_on_disk = build, 0
+        with self._lock:
+            if self._layer.revision:
+                self._merge()
+            tensors = self._tensors()
+            build = content_digest(tensors)
+            metadata = {"format": INDEX_FORMAT, "widths": json.dumps(self.widths), "digest": self.digest, "build": build}
+            metadata["replaces"] = json.dumps(replaced_builds(path))
+            write_tensors(path, tensors, metadata)
+            path.with_name(SID_UPDATES_NAME).unlink(missing_ok=True)
+            self._build, self._revision_on_disk = build, 0
 
     def save_updates(self, path: str | os.PathLike) -> None:
         """Write what was added and removed since the index at `path` was written, beside it: milliseconds, whatever the catalogue's
@@ -451,28 +454,31 @@ class SidIndex:
             ValueError: the index at `path` is another one, or another process has updated it meanwhile.
         """
         path = Path(path)
-        if not path.is_file() or self._build is None or read_metadata(path).get("build") != self._build:
-            raise ValueError(f"{path} is not the index that these updates belong to; write it whole with SidIndex.save")
-        updates = path.with_name(SID_UPDATES_NAME)
-        on_disk = read_metadata(updates) if updates.is_file() else {}
-        revision = int(on_disk.get("revision", 0)) if on_disk.get("base") == self._build else 0
-        if revision != self._revision_on_disk:
-            raise ValueError(f"{updates} was written by another process meanwhile; load the index again and repeat the update")
-        layer = self._layer
-        tensors = {
-            **packed_strings("ids", ["" if item_id is None else item_id for item_id in layer.ids]),
-            **packed_strings("paths", [json.dumps(path) for path in self._category_paths]),
-            "living": np.array([item_id is not None for item_id in layer.ids], dtype=np.uint8),
-            "codes": layer.codes,
-            "popularity": layer.popularity,
-            "category": layer.category,
-            "removed": np.zeros(0, np.int32) if layer.removed is None else np.flatnonzero(layer.removed).astype(np.int32),
-        }
-        metadata = {"format": UPDATES_FORMAT, "base": self._build, "revision": str(layer.revision)}
-        write_tensors(
-            updates, {name: torch.from_numpy(np.ascontiguousarray(table)) for name, table in tensors.items()}, metadata
-        )
-        self._revision_on_disk = layer.revision
+        with self._lock:
+            if not path.is_file() or self._build is None or read_metadata(path).get("build") != self._build:
+                raise ValueError(f"{path} is not the index that these updates belong to; write it whole with SidIndex.save")
+            updates = path.with_name(SID_UPDATES_NAME)
+            on_disk = read_metadata(updates) if updates.is_file() else {}
+            revision = int(on_disk.get("revision", 0)) if on_disk.get("base") == self._build else 0
+            if revision != self._revision_on_disk:
+                raise ValueError(
+                    f"{updates} was written by another process meanwhile; load the index again and repeat the update"
+                )
+            layer = self._layer
+            tensors = {
+                **packed_strings("ids", ["" if item_id is None else item_id for item_id in layer.ids]),
+                **packed_strings("paths", [json.dumps(path) for path in self._category_paths]),
+                "living": np.array([item_id is not None for item_id in layer.ids], dtype=np.uint8),
+                "codes": layer.codes,
+                "popularity": layer.popularity,
+                "category": layer.category,
+                "removed": np.zeros(0, np.int32) if layer.removed is None else np.flatnonzero(layer.removed).astype(np.int32),
+            }
+            metadata = {"format": UPDATES_FORMAT, "base": self._build, "revision": str(layer.revision)}
+            write_tensors(
+                updates, {name: torch.from_numpy(np.ascontiguousarray(table)) for name, table in tensors.items()}, metadata
+            )
+            self._revision_on_disk = layer.revision
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> SidIndex:
@@ -495,15 +501,15 @@ class SidIndex:
         index._category_paths = [tuple(json.loads(text)) for text in unpacked_strings("paths", arrays)]
         index._finish()
         index._build = metadata["build"]
-        index._load_updates(Path(path).with_name(SID_UPDATES_NAME), metadata.get("replaces"))
+        index._load_updates(Path(path).with_name(SID_UPDATES_NAME), json.loads(metadata["replaces"]))
         return index
 
-    def _load_updates(self, path: Path, replaced: str | None) -> None:
+    def _load_updates(self, path: Path, replaced: Sequence[str]) -> None:
         if not path.is_file():
             return
         tensors, metadata = read_tensors(path, UPDATES_FORMAT)
         if metadata["base"] != self._build:
-            if metadata["base"] == replaced:  # merged, and the process died before it could delete them
+            if metadata["base"] in replaced:  # merged, and the process died before it could delete them
                 return
             raise ValueError(
                 f"{path} belongs to another item index than the one beside it; copy both from one place, or delete it"
@@ -533,6 +539,7 @@ class SidIndex:
         paths = [self._category_paths[place] if place >= 0 else () for place in category.tolist()]
         merged = SidIndex(self.item_ids, self.codes, self.popularity, self.widths, self.digest, paths)
         merged._base.to(self._base.device)
+        merged._lock = self._lock
         self.__dict__.update(merged.__dict__)
 
     # Rows: the base's items, then the added ones

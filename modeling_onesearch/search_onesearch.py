@@ -170,11 +170,11 @@ class SidModelMixin:
         """
         if top_k < 1 or items_per_sid < 1:
             raise ValueError(f"top_k={top_k}, items_per_sid={items_per_sid}: both must be at least 1")
+        attention_mask = _checked_mask(input_ids, attention_mask)
         index = self._require_index().snapshot()
         hits: list[list[Hit]] = [[] for _ in range(len(input_ids))]
         for rows, own in _by_filter(keep, len(input_ids)):
-            mask = None if attention_mask is None else attention_mask[rows]
-            beams = self._beams(index, input_ids[rows], mask, num_beams, own, normalize)
+            beams = self._beams(index, input_ids[rows], attention_mask[rows], num_beams, own, normalize)
             parts = beams.level_scores if explain else None
             found = index.hits(beams.leaves, beams.scores, top_k, items_per_sid, own, parts)
             for row, one in zip(rows, found):
@@ -196,14 +196,14 @@ class SidModelMixin:
             codes (queries, beams, levels), -1 throughout where there is no SID, and scores (queries, beams), -inf there; best first.
         """
         index = self._require_index().snapshot()
-        beams = self._beams(index, input_ids, attention_mask, num_beams, keep, normalize)
+        beams = self._beams(index, input_ids, _checked_mask(input_ids, attention_mask), num_beams, keep, normalize)
         return index.trie.sids_of(beams.leaves.flatten()).view(*beams.leaves.shape, -1), beams.scores
 
     def _beams(
         self,
         index: SidIndex,
         input_ids: torch.Tensor,
-        attention_mask: torch.Tensor | None,
+        attention_mask: torch.Tensor,
         num_beams: int,
         keep: ItemFilter | None,
         normalize: str,
@@ -212,13 +212,6 @@ class SidModelMixin:
             raise ValueError(f"num_beams={num_beams} must be at least 1")
         if normalize not in NORMALISATIONS:
             raise ValueError(f"normalize={normalize!r}: allowed are {', '.join(map(repr, NORMALISATIONS))}")
-        if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
-        if attention_mask.shape != input_ids.shape or not bool(attention_mask.any(1).all()):
-            raise ValueError(
-                f"input_ids {tuple(input_ids.shape)} and attention_mask {tuple(attention_mask.shape)} must have the same shape, and every "
-                "query at least one token"
-            )
         trie = (index.trie if keep is None else index.checked(keep).trie).to(input_ids.device)
         step = self._beam_step(self._beam_decoder(input_ids, attention_mask), normalize)
         return beam_search(step, trie, len(input_ids), num_beams, settle=normalize == "children")
@@ -243,6 +236,17 @@ class SidModelMixin:
         if self.sid_index is None:
             raise ValueError(f"the model has no item index: put {SID_INDEX_NAME} beside its weights or call set_sid_index")
         return self.sid_index
+
+
+def _checked_mask(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+    if attention_mask is None:
+        return torch.ones_like(input_ids)
+    if attention_mask.shape != input_ids.shape or not bool(attention_mask.any(1).all()):
+        raise ValueError(
+            f"input_ids {tuple(input_ids.shape)} and attention_mask {tuple(attention_mask.shape)} must have the same shape, and every "
+            "query at least one token"
+        )
+    return attention_mask
 
 
 def sid_generation(levels: int) -> dict[str, object]:

@@ -7,6 +7,7 @@ Travels to the Hub with the weights: imports nothing of this package.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,9 +41,13 @@ class ItemIds:
         hashes = _hashes(data, ends)
         order = np.argsort(hashes, kind="stable")
         ids = cls(data, ends, hashes[order], order.astype(np.int32))
-        for place in np.flatnonzero(ids.hashes[1:] == ids.hashes[:-1]).tolist():
-            if len(set(same := [ids[row] for row in ids._same_hash(place)])) < len(same):
-                raise ValueError(f"item id {same[0]!r} comes twice; every item needs an id of its own")
+        same = np.append(ids.hashes[1:] == ids.hashes[:-1], False)
+        for first in np.flatnonzero(same & ~np.append(False, same[:-1])).tolist():
+            seen: set[str] = set()
+            for item_id in (ids[row] for row in ids._same_hash(first)):
+                if item_id in seen:
+                    raise ValueError(f"item id {item_id!r} comes twice; every item needs an id of its own")
+                seen.add(item_id)
         return ids
 
     def __len__(self) -> int:
@@ -149,6 +154,14 @@ def read_metadata(path: str | os.PathLike) -> dict[str, str]:
         return {}
 
 
+def replaced_builds(path: Path, most: int = 16) -> list[str]:
+    """Builds that an index written to `path` takes the place of: updates of those are merged or void. The latest first."""
+    if not path.is_file():
+        return []
+    metadata = read_metadata(path)
+    return [metadata.get("build", ""), *json.loads(metadata.get("replaces", "[]"))][:most]
+
+
 def content_digest(tensors: Mapping[str, torch.Tensor]) -> str:
     """BLAKE2 of all tensors, their names and types."""
     state = hashlib.blake2b(digest_size=16)
@@ -164,6 +177,7 @@ __all__ = [
     "packed_strings",
     "read_metadata",
     "read_tensors",
+    "replaced_builds",
     "unpacked_strings",
     "write_tensors",
 ]

@@ -386,7 +386,8 @@ class TrieView:
         if self.added is None:
             return self.base.leaf_of(states)
         base, added = (part.leaf_of(own) for part, own in zip((self.base, self.added), unpack(states)))
-        return torch.where(base >= 0, base, torch.where(added >= 0, len(self.base) + added, NONE))
+        leaf = torch.where(base >= 0, base, torch.where(added >= 0, len(self.base) + added, NONE))
+        return leaf.masked_fill(self.is_open(states), NONE)  # a leaf in each of the two tries
 
     subset = SidTrie.subset
 

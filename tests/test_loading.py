@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import asdict
@@ -17,7 +18,8 @@ QUERY, HISTORY = "red shoe", 3
 def python(code: str, folder, *arguments: str) -> str:
     """Output of `code` in a fresh process that starts in `folder` and sees neither the checkout nor the user's settings."""
     command = [sys.executable, "-I", "-c", code, *arguments]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=folder)
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}  # copied code would be compiled anew
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=folder, env=environment)
     assert finished.returncode == 0, finished.stderr[-4000:]
     return finished.stdout
 

@@ -124,7 +124,9 @@ def environment() -> dict[str, object]:
     names = ("numba", "numpy", "safetensors", "torch", "transformers")
     cpuinfo = Path("/proc/cpuinfo")
     models = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True)
     return {
+        "commit": commit.stdout.strip(),
         "cpu": models[0] if models else platform.processor(),
         "cores": os.cpu_count(),
         "load": os.getloadavg(),

@@ -10,6 +10,7 @@ from onesearch.modeling_onesearch.decoding_onesearch import BeamDecoder
 
 VOCABULARY = 60_000
 OFFSET = VOCABULARY - sum(WIDTHS)
+LAYOUT = {"vocab_size": VOCABULARY, "sid_widths": list(WIDTHS), "sid_offset": OFFSET, "sid_digest": DIGEST}
 PROMPT = 64
 """Tokens of each prompt."""
 
@@ -21,8 +22,8 @@ BART_SIZES = {
     "base": {"d_model": 768, "layers": 6, "attention_heads": 12, "ffn_dim": 3072},
 }
 
-QWEN3_SIZES = {
-    "hidden 256, 4 layers": {
+QWEN3_SIZES = {  # hidden size x layers
+    "256x4": {
         "hidden_size": 256,
         "intermediate_size": 1024,
         "num_hidden_layers": 4,
@@ -30,7 +31,7 @@ QWEN3_SIZES = {
         "num_key_value_heads": 2,
         "head_dim": 64,
     },
-    "hidden 1024, 4 layers": {  # the width of Qwen3-0.6B, which has 28 layers
+    "1024x4": {  # the width of Qwen3-0.6B, which has 28 layers
         "hidden_size": 1024,
         "intermediate_size": 3072,
         "num_hidden_layers": 4,
@@ -47,15 +48,13 @@ def bart(size: str) -> OneSearchForConditionalGeneration:
     sizes = dict(BART_SIZES[size])
     shared = {name: sizes.pop(name) for name in ("layers", "attention_heads", "ffn_dim")}
     both = {f"{side}_{name}": value for side in ("encoder", "decoder") for name, value in shared.items()}
-    layout = {"vocab_size": VOCABULARY, "sid_widths": list(WIDTHS), "sid_offset": OFFSET, "sid_digest": DIGEST}
-    return _sharpened(OneSearchForConditionalGeneration(OneSearchConfig(**sizes, **both, **layout)))
+    return _sharpened(OneSearchForConditionalGeneration(OneSearchConfig(**sizes, **both, **LAYOUT)))
 
 
 def qwen3(size: str) -> OneSearchForCausalLM:
     """A decoder-only model of a size in `QWEN3_SIZES`."""
     torch.manual_seed(0)
-    layout = {"vocab_size": VOCABULARY, "sid_widths": list(WIDTHS), "sid_offset": OFFSET, "sid_digest": DIGEST}
-    return _sharpened(OneSearchForCausalLM(OneSearchQwen3Config(**QWEN3_SIZES[size], **layout)))
+    return _sharpened(OneSearchForCausalLM(OneSearchQwen3Config(**QWEN3_SIZES[size], **LAYOUT)))
 
 
 def _sharpened(model):  # noqa: ANN001

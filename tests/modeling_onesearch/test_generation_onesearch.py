@@ -38,6 +38,7 @@ def decoder_rows(draw):
     return codes, widths, torch.tensor([[1] * (longest - len(row)) + row for row in rows]), prefixes
 
 
+@settings(max_examples=50)
 @given(decoder_rows())
 def test_the_mask_is_the_brute_force_one(case):
     codes, widths, input_ids, prefixes = case
@@ -205,7 +206,7 @@ COMPILED = [False, pytest.param(True, marks=pytest.mark.skipif(not AVAILABLE, re
 
 
 @pytest.mark.parametrize("compiled", COMPILED)
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(
     tries(any_catalogues),
     st.integers(1, 3),
@@ -232,7 +233,7 @@ def test_beam_search_is_exhaustive_search(compiled, case, queries, count, manner
 
 
 @pytest.mark.skipif(not AVAILABLE, reason="numba is not installed")
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(tries(any_catalogues), st.integers(1, 4), st.integers(1, 12), st.booleans(), st.integers(0, 9))
 def test_the_compiled_kernel_agrees_with_torch(case, queries, count, settle, seed):
     trie, names, widths = case
@@ -246,7 +247,7 @@ def test_the_compiled_kernel_agrees_with_torch(case, queries, count, settle, see
 
 
 @pytest.mark.parametrize("compiled", COMPILED)
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(tries(any_catalogues), st.integers(1, 3), st.integers(1, 40), st.booleans(), st.booleans())
 def test_ties_give_distinct_living_sids(compiled, case, queries, count, settle, whole):
     """All logits alike, or only a few different ones: any of the best will do, but no SID twice and none from outside."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import importlib.util
-import subprocess
 import sys
 
 import numpy as np
@@ -73,7 +72,7 @@ def test_the_log_sum_is_exact_to_single_precision(module, scale):
         assert total == pytest.approx(expected, abs=2e-6 * max(1, abs(expected)))
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(tries(any_catalogues), st.integers(1, 3), st.integers(1, 12), st.booleans(), st.sampled_from([None, 0.5]))
 def test_the_kernel_as_plain_python_is_exhaustive_search(plain, case, queries, count, settle, totals):
     trie, names, widths = case
@@ -90,43 +89,18 @@ def test_the_kernel_as_plain_python_is_exhaustive_search(plain, case, queries, c
         torch.testing.assert_close(beams.level_scores[query, : len(found)], parts, atol=1e-5, rtol=1e-5)
 
 
-WITHOUT_NUMBA = """
-import sys
-
-sys.modules["numba"] = None
-import numpy as np, torch
-from onesearch import OneSearchForConditionalGeneration
-from onesearch.modeling_onesearch import kernels_onesearch
-from onesearch.modeling_onesearch.generation_onesearch import beam_search
-
-assert not kernels_onesearch.AVAILABLE
-model = OneSearchForConditionalGeneration.from_pretrained(sys.argv[1]).eval()
-prompts = torch.load(sys.argv[2])
-for name, own in (("whole", None), ("filtered", model.sid_index.filter(exclude=["item-3", "item-5"]))):
-    codes, scores = model.search_sids(*prompts, num_beams=12, keep=own)
-    expected = torch.load(f"{sys.argv[2]}.{name}")
-    assert torch.equal(codes, expected[0]), name
-    torch.testing.assert_close(scores, expected[1], atol=1e-5, rtol=0)
-try:
-    beam_search(lambda *_: None, model.sid_index.trie, 1, 1, compiled=True)
-except ValueError as error:
-    assert "compiled=True" in str(error) and "pip install onesearch[fast]" in str(error)
-else:
-    raise AssertionError("no error")
-"""
-
-
-def test_a_machine_without_numba_finds_the_same(tmp_path):
+def test_without_numba_torch_takes_over(monkeypatch):
+    """A whole machine without numba: see `test_causal_lm_onesearch.py`."""
     widths = (8, 4, 4)
     model = tiny_model(widths, random_codes(40, widths))
-    model.save_pretrained(tmp_path)
     prompts = random_prompts(5)
-    torch.save(prompts, tmp_path / "prompts")
-    for name, keep in (("whole", None), ("filtered", model.sid_index.filter(exclude=["item-3", "item-5"]))):
-        torch.save(model.search_sids(*prompts, num_beams=12, keep=keep), tmp_path / f"prompts.{name}")
-    command = [sys.executable, "-I", "-c", WITHOUT_NUMBA, str(tmp_path), str(tmp_path / "prompts")]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
-    assert finished.returncode == 0, finished.stderr[-3000:]
+    codes, scores = model.search_sids(*prompts, 12)
+    monkeypatch.setattr(kernels, "AVAILABLE", False)
+    again, own_scores = model.search_sids(*prompts, 12)
+    assert torch.equal(again, codes)
+    torch.testing.assert_close(own_scores, scores, atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match=r"compiled=True needs numba \(`pip install onesearch\[fast\]`\)"):
+        beam_search(PrefixLogits(widths, 1), model.sid_index.trie, 1, 1, compiled=True)
 
 
 @needs_numba

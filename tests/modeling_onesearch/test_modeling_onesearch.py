@@ -245,21 +245,6 @@ def test_an_index_of_other_codebooks_is_refused(model, tmp_path):
         OneSearchForConditionalGeneration.from_pretrained(tmp_path)
 
 
-@pytest.mark.parametrize("arguments", [{"num_beams": 0}, {"top_k": 0}, {"items_per_sid": -1}])
-def test_search_refuses_counts_below_one(model, arguments):
-    with pytest.raises(ValueError, match="at least 1"):
-        model.search(torch.tensor([[0, 5, 2]]), **arguments)
-
-
-def test_search_returns_popular_items_of_a_shared_sid_first():
-    codes = [[0, 0, 0]] * 4 + [[1, 0, 0]]
-    model = tiny_model(WIDTHS)
-    model.set_sid_index(tiny_index(codes, WIDTHS, popularity=np.array([1, 9, 5, 9, 0])))
-    (hits,) = model.search(torch.tensor([[0, 5, 2]]), num_beams=5, top_k=10, items_per_sid=3)
-    assert [hit.item_id for hit in hits if hit.sid == (0, 0, 0)] == ["item-1", "item-3", "item-2"]
-    assert len(hits) == 4
-
-
 # From BART
 
 
