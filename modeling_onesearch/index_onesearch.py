@@ -13,13 +13,13 @@ import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from .tables_onesearch import (
+    CategoryPaths,
     ItemIds,
     content_digest,
     packed_strings,
@@ -142,8 +142,8 @@ class SidIndex:
         self._popularity = popularity
         self._bucket_rows = np.lexsort((-popularity, self._leaf_of_row)).astype(np.int32)
         self._bucket_starts = np.searchsorted(self._leaf_of_row[self._bucket_rows], np.arange(len(trie) + 1)).astype(np.int32)
-        self._category_paths: list[tuple[str, ...]] = []
-        self._category = self._category_rows(categories, len(codes))
+        self._paths = CategoryPaths([])
+        self._category = self._paths.rows(categories, len(codes))
         self._finish()
 
     def _finish(self) -> None:
@@ -188,7 +188,7 @@ class SidIndex:
     @property
     def categories(self) -> list[str]:
         """Names that `filter(categories=…)` knows."""
-        return sorted({name for path in self._category_paths for name in path})
+        return self._paths.names
 
     def snapshot(self) -> SidIndex:
         """The catalogue as it is now, for a search that must not see half of an update. Shares all tables."""
@@ -294,7 +294,7 @@ class SidIndex:
         else:
             mask[self.rows_of(items)] = True
         if categories is not None:
-            mask &= np.isin(np.concatenate([self._category, layer.category]), self._paths_with(categories))
+            mask &= np.isin(np.concatenate([self._category, layer.category]), self._paths.with_any(categories))
         if exclude:
             known = self._find(exclude)
             mask[known[known >= 0]] = False
@@ -324,28 +324,6 @@ class SidIndex:
         if keep.layer is not self._layer:
             raise ValueError("the filter was made before the catalogue was updated; make it again with SidIndex.filter")
         return keep
-
-    def _paths_with(self, names: Sequence[str]) -> list[int]:
-        """Category paths that one of `names` is on."""
-        if isinstance(names, str):
-            raise TypeError(f"categories must be a list of names, got the text {names!r}")
-        known = self.categories
-        for name in names:
-            if name not in known:
-                close = get_close_matches(name, known, n=3) or known[:5]
-                raise ValueError(
-                    f"category {name!r} is on no item's path; the index has {len(known):,} categories, such as {close}"
-                )
-        return [place for place, path in enumerate(self._category_paths) if set(path) & set(names)]
-
-    def _category_rows(self, categories: Sequence[Sequence[str]] | None, count: int) -> np.ndarray:
-        """(items,) place of each item's path among `_category_paths`, which grows; -1 for an item without."""
-        if categories is None:
-            return np.full(count, -1, dtype=np.int32)
-        place = {path: row for row, path in enumerate(self._category_paths)}
-        rows = [place.setdefault(tuple(path), len(place)) if len(path) else -1 for path in categories]
-        self._category_paths = list(place)
-        return np.array(rows, dtype=np.int32).reshape(count)
 
     # Updates
 
@@ -377,7 +355,7 @@ class SidIndex:
                 ids=(*layer.ids, *item_ids),
                 codes=np.concatenate([layer.codes, codes]),
                 popularity=np.concatenate([layer.popularity, popularity]),
-                category=np.concatenate([layer.category, self._category_rows(categories, len(codes))]),
+                category=np.concatenate([layer.category, self._paths.rows(categories, len(codes))]),
                 removed=layer.removed,
                 revision=layer.revision + 1,
             )
@@ -467,7 +445,7 @@ class SidIndex:
             layer = self._layer
             tensors = {
                 **packed_strings("ids", ["" if item_id is None else item_id for item_id in layer.ids]),
-                **packed_strings("paths", [json.dumps(path) for path in self._category_paths]),
+                **self._paths.arrays("paths"),
                 "living": np.array([item_id is not None for item_id in layer.ids], dtype=np.uint8),
                 "codes": layer.codes,
                 "popularity": layer.popularity,
@@ -498,7 +476,7 @@ class SidIndex:
         for name in TABLES:
             setattr(index, f"_{name}", arrays[name])
         index._ids = ItemIds(*(arrays[name] for name in ("ids.data", "ids.ends", "ids.hashes", "ids.rows")))
-        index._category_paths = [tuple(json.loads(text)) for text in unpacked_strings("paths", arrays)]
+        index._paths = CategoryPaths.of_arrays("paths", arrays)
         index._finish()
         index._build = metadata["build"]
         index._load_updates(Path(path).with_name(SID_UPDATES_NAME), json.loads(metadata["replaces"]))
@@ -519,7 +497,7 @@ class SidIndex:
         if len(arrays["removed"]):
             removed = np.zeros(len(self._codes), dtype=bool)
             removed[arrays["removed"]] = True
-        self._category_paths = [tuple(json.loads(text)) for text in unpacked_strings("paths", arrays)]
+        self._paths = CategoryPaths.of_arrays("paths", arrays)
         ids = [item_id if living else None for item_id, living in zip(unpacked_strings("ids", arrays), arrays["living"])]
         self._revision_on_disk = int(metadata["revision"])
         own = {name: arrays[name] for name in ("codes", "popularity", "category")}
@@ -528,7 +506,7 @@ class SidIndex:
     def _tensors(self) -> dict[str, torch.Tensor]:
         tables = {name: getattr(self, f"_{name}") for name in TABLES}
         tables |= {f"ids.{name}": getattr(self._ids, name) for name in ("data", "ends", "hashes", "rows")}
-        tables |= packed_strings("paths", [json.dumps(path) for path in self._category_paths])
+        tables |= self._paths.arrays("paths")
         tensors = {name: torch.from_numpy(np.ascontiguousarray(table)) for name, table in tables.items()}
         return tensors | {f"trie.{name}": table.cpu() for name, table in self._base.tensors().items()}
 
@@ -536,7 +514,7 @@ class SidIndex:
         """Build the tables anew from the living items."""
         rows = self._living_rows()
         category = np.concatenate([self._category, self._layer.category])[rows]
-        paths = [self._category_paths[place] if place >= 0 else () for place in category.tolist()]
+        paths = [self._paths[place] for place in category.tolist()]
         merged = SidIndex(self.item_ids, self.codes, self.popularity, self.widths, self.digest, paths)
         merged._base.to(self._base.device)
         merged._lock = self._lock

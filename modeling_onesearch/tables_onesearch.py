@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,56 @@ class ItemIds:
         while stop < len(self.hashes) and self.hashes[stop] == self.hashes[place]:
             stop += 1
         return self.rows[place:stop].tolist()
+
+
+class CategoryPaths:
+    """The distinct category paths of a catalogue, coarse → fine; items refer to them by place.
+
+    Args:
+        paths: in order of their places.
+    """
+
+    def __init__(self, paths: Sequence[tuple[str, ...]]):
+        self._paths = list(paths)
+
+    def __getitem__(self, place: int) -> tuple[str, ...]:
+        return self._paths[place] if place >= 0 else ()
+
+    @property
+    def names(self) -> list[str]:
+        """Names at any depth, in alphabetical order."""
+        return sorted({name for path in self._paths for name in path})
+
+    def rows(self, categories: Sequence[Sequence[str]] | None, count: int) -> np.ndarray:
+        """(count,) place of each item's path, which is added if it is new; -1 for an item without."""
+        if categories is None:
+            return np.full(count, -1, dtype=np.int32)
+        place = {path: row for row, path in enumerate(self._paths)}
+        rows = [place.setdefault(tuple(path), len(place)) if len(path) else -1 for path in categories]
+        self._paths = list(place)
+        return np.array(rows, dtype=np.int32).reshape(count)
+
+    def with_any(self, names: Sequence[str]) -> list[int]:
+        """Places of the paths that one of `names` is on; ValueError for a name that is on none, with similar ones."""
+        if isinstance(names, str):
+            raise TypeError(f"categories must be a list of names, got the text {names!r}")
+        known = self.names
+        for name in names:
+            if name not in known:
+                close = get_close_matches(name, known, n=3) or known[:5]
+                raise ValueError(
+                    f"category {name!r} is on no item's path; the index has {len(known):,} categories, such as {close}"
+                )
+        return [place for place, path in enumerate(self._paths) if set(path) & set(names)]
+
+    def arrays(self, name: str) -> dict[str, np.ndarray]:
+        """For a file; `of_arrays` reads them back."""
+        return packed_strings(name, [json.dumps(path) for path in self._paths])
+
+    @classmethod
+    def of_arrays(cls, name: str, arrays: Mapping[str, np.ndarray]) -> CategoryPaths:
+        """The paths that `arrays` packed."""
+        return cls([tuple(json.loads(text)) for text in unpacked_strings(name, arrays)])
 
 
 def _packed(item_ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -172,6 +223,7 @@ def content_digest(tensors: Mapping[str, torch.Tensor]) -> str:
 
 
 __all__ = [
+    "CategoryPaths",
     "ItemIds",
     "content_digest",
     "packed_strings",

@@ -12,7 +12,7 @@ from models import OFFSET, PROMPT, bart, decoder_rows, prompts, qwen3
 
 NORMALISATIONS = ("children", "level", "vocabulary")
 ITEMS = 100_000
-BUDGET = sized(3.0, 12.0)
+BUDGET = sized(1.5, 12.0)
 
 BART_CASES = sized(
     [("small", "skewed", 1, (10, 50, 128))],
@@ -28,7 +28,7 @@ BART_CASES = sized(
 """Model, catalogue, queries in a batch, beams."""
 
 QWEN3_CASES = sized(
-    [("256x4", 1, (10, 50))],
+    [("256x4", 1, (50,))],
     [("256x4", 1, (10, 50, 128, 512)), ("1024x4", 1, (10, 50, 128, 512)), ("256x4", 8, (10, 50))],
 )
 ALL_CORES_CASES = sized([("small", 1, (50,))], [("small", 1, (50, 512)), ("base", 1, (50, 512))])

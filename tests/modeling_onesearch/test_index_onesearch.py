@@ -491,7 +491,7 @@ def test_an_index_survives_its_file(tmp_path_factory, catalogue, data):
     index.save(path)
     loaded = SidIndex.load(path)
     assert loaded.item_ids == ids and loaded.widths == widths and loaded.digest == "däg"
-    assert loaded.categories == index.categories and loaded._category_paths == index._category_paths
+    assert loaded.categories == index.categories and loaded._paths._paths == index._paths._paths
     assert np.array_equal(loaded.codes, codes) and np.array_equal(loaded.popularity, index.popularity)
     assert [loaded.sid_of(item_id) for item_id in ids] == [tuple(row) for row in codes.tolist()]
     assert hits_of(loaded, distinct(codes)) == hits_of(index, distinct(codes))
