@@ -142,8 +142,7 @@ class SidIndex:
         self._popularity = popularity
         self._bucket_rows = np.lexsort((-popularity, self._leaf_of_row)).astype(np.int32)
         self._bucket_starts = np.searchsorted(self._leaf_of_row[self._bucket_rows], np.arange(len(trie) + 1)).astype(np.int32)
-        self._paths = CategoryPaths([])
-        self._category = self._paths.rows(categories, len(codes))
+        self._paths, self._category = CategoryPaths([]).extended(categories, len(codes))
         self._finish()
 
     def _finish(self) -> None:
@@ -351,11 +350,12 @@ class SidIndex:
                 known = twice[0] if twice else next(one for one in item_ids if item_ids.count(one) > 1)
                 raise ValueError(f"item {known!r} is in the catalogue already or given twice; an item keeps its SID")
             layer = self._layer
+            self._paths, category = self._paths.extended(categories, len(codes))
             self._set_layer(
                 ids=(*layer.ids, *item_ids),
                 codes=np.concatenate([layer.codes, codes]),
                 popularity=np.concatenate([layer.popularity, popularity]),
-                category=np.concatenate([layer.category, self._paths.rows(categories, len(codes))]),
+                category=np.concatenate([layer.category, category]),
                 removed=layer.removed,
                 revision=layer.revision + 1,
             )

@@ -96,14 +96,13 @@ class CategoryPaths:
         """Names at any depth, in alphabetical order."""
         return sorted({name for path in self._paths for name in path})
 
-    def rows(self, categories: Sequence[Sequence[str]] | None, count: int) -> np.ndarray:
-        """(count,) place of each item's path, which is added if it is new; -1 for an item without."""
+    def extended(self, categories: Sequence[Sequence[str]] | None, count: int) -> tuple[CategoryPaths, np.ndarray]:
+        """These paths and the new ones among `categories`, and the place of each item's: (count,), -1 for an item without."""
         if categories is None:
-            return np.full(count, -1, dtype=np.int32)
+            return self, np.full(count, -1, dtype=np.int32)
         place = {path: row for row, path in enumerate(self._paths)}
         rows = [place.setdefault(tuple(path), len(place)) if len(path) else -1 for path in categories]
-        self._paths = list(place)
-        return np.array(rows, dtype=np.int32).reshape(count)
+        return CategoryPaths(list(place)), np.array(rows, dtype=np.int32).reshape(count)
 
     def with_any(self, names: Sequence[str]) -> list[int]:
         """Places of the paths that one of `names` is on; ValueError for a name that is on none, with similar ones."""
