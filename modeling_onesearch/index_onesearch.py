@@ -35,7 +35,7 @@ SID_INDEX_NAME = "sid_index.safetensors"
 """File of the item index, beside the weights of a checkpoint."""
 
 SID_UPDATES_NAME = "sid_index_updates.safetensors"
-"""File of what was added and removed since, beside the index."""
+"""File of what was added and removed since, beside the index; see `updates_path`."""
 
 INDEX_FORMAT = "onesearch-sid-index/2"
 UPDATES_FORMAT = "onesearch-sid-index-updates/1"
@@ -314,9 +314,17 @@ class SidIndex:
             return kept
         kept = np.ones(len(layer.trie), dtype=bool)
         leaves = np.concatenate([self._leaf_of_row[out[out < base]], layer.leaves[out[out >= base] - base]])
-        for leaf in np.unique(leaves[leaves >= 0]).tolist():
-            kept[leaf] = bool(self._rows_in(leaf, 1, mask))
+        leaves, gone = np.unique(leaves[leaves >= 0], return_counts=True)
+        kept[leaves[gone == self._bucket_sizes(leaves)]] = False
         return kept
+
+    def _bucket_sizes(self, leaves: np.ndarray) -> np.ndarray:
+        """Items of each SID, removed ones of the base and all added ones included."""
+        base = len(self._base)
+        inside = np.where(leaves < base, leaves, 0)
+        sizes = np.where(leaves < base, self._bucket_starts[inside + 1] - self._bucket_starts[inside], 0)
+        added = np.sort(self._layer.leaves)
+        return sizes + np.searchsorted(added, leaves, side="right") - np.searchsorted(added, leaves, side="left")
 
     def checked(self, keep: ItemFilter) -> ItemFilter:
         """`keep` itself, or ValueError if the catalogue has been updated since it was made."""
@@ -400,13 +408,17 @@ class SidIndex:
         self._layer = replace(layer, leaves=leaves, trie=trie, rows=rows, extra=extra)
 
     def _alive(self, layer: _Layer, added: np.ndarray) -> Alive | None:
-        """Marks of the base's SIDs that an item still has; None while no item was removed."""
+        """Marks of the base's SIDs that an item still has; None while no item was removed. `added`: SIDs of the added items."""
         if layer.removed is None:
             return None
-        leaves = torch.zeros(len(self._base), dtype=torch.bool)
-        leaves[torch.from_numpy(self._leaf_of_row[~layer.removed].astype(np.int64))] = True
-        leaves[torch.from_numpy(added[added < len(self._base)].astype(np.int64))] = True
-        return Alive.of(self._base, leaves.to(self._base.device))
+        leaves, gone = np.unique(self._leaf_of_row[np.flatnonzero(layer.removed)], return_counts=True)
+        emptied = leaves[gone == self._bucket_starts[leaves + 1] - self._bucket_starts[leaves]]
+        dead = torch.from_numpy(np.setdiff1d(emptied, added).astype(np.int64)).to(self._base.device)
+        everything = Alive.everything(self._base)
+        if len(dead) < FEW_SHARE * len(self._base):
+            return everything.without(self._base, dead)
+        everything.leaves[dead] = False
+        return Alive.of(self._base, everything.leaves)
 
     # Files
 
@@ -421,7 +433,7 @@ class SidIndex:
             metadata = {"format": INDEX_FORMAT, "widths": json.dumps(self.widths), "digest": self.digest, "build": build}
             metadata["replaces"] = json.dumps(replaced_builds(path))
             write_tensors(path, tensors, metadata)
-            path.with_name(SID_UPDATES_NAME).unlink(missing_ok=True)
+            updates_path(path).unlink(missing_ok=True)
             self._build, self._revision_on_disk = build, 0
 
     def save_updates(self, path: str | os.PathLike) -> None:
@@ -435,7 +447,7 @@ class SidIndex:
         with self._lock:
             if not path.is_file() or self._build is None or read_metadata(path).get("build") != self._build:
                 raise ValueError(f"{path} is not the index that these updates belong to; write it whole with SidIndex.save")
-            updates = path.with_name(SID_UPDATES_NAME)
+            updates = updates_path(path)
             on_disk = read_metadata(updates) if updates.is_file() else {}
             revision = int(on_disk.get("revision", 0)) if on_disk.get("base") == self._build else 0
             if revision != self._revision_on_disk:
@@ -479,7 +491,7 @@ class SidIndex:
         index._paths = CategoryPaths.of_arrays("paths", arrays)
         index._finish()
         index._build = metadata["build"]
-        index._load_updates(Path(path).with_name(SID_UPDATES_NAME), json.loads(metadata["replaces"]))
+        index._load_updates(updates_path(Path(path)), json.loads(metadata["replaces"]))
         return index
 
     def _load_updates(self, path: Path, replaced: Sequence[str]) -> None:
@@ -567,6 +579,11 @@ class SidIndex:
     def _popularity_of(self, row: int) -> float:
         base = len(self._codes)
         return float(self._popularity[row] if row < base else self._layer.popularity[row - base])
+
+
+def updates_path(index: Path) -> Path:
+    """Where the updates of the index at that path lie."""
+    return index.with_name(f"{index.stem}_updates{index.suffix}")
 
 
 def _check_counts(item_ids: Sequence[str], codes: np.ndarray, popularity: np.ndarray, categories: Sequence | None) -> None:

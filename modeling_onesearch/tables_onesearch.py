@@ -177,6 +177,7 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Map
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         save_file(dict(tensors), temporary, metadata=dict(metadata))
+        temporary.chmod(0o644)  # safetensors gives the owner alone the right to read
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ NONE = -1
 ROOT = 0
 """State of the empty prefix."""
 
-SUBSET_SHARE = 0.1
+SUBSET_SHARE = 0.03
 """A filter that keeps a smaller share of the SIDs gets a trie of its own, a larger one marks what it keeps (measured; ours)."""
 
 
@@ -419,8 +419,9 @@ def restrict(trie: SidTrie | TrieView, kept: torch.Tensor) -> SidTrie | TrieView
     if count < SUBSET_SHARE * len(kept):
         return trie.subset(torch.cat([base_kept.nonzero()[:, 0], len(base) + added_kept]))
     marks = alive or Alive.everything(base)
-    dead = (marks.leaves & ~base_kept).nonzero()[:, 0]
-    marks = marks.without(base, dead) if len(dead) < FEW_SHARE * len(base) else Alive.of(base, base_kept)
+    dead = marks.leaves & ~base_kept
+    few = int(dead.sum()) < FEW_SHARE * len(base)
+    marks = marks.without(base, dead.nonzero()[:, 0]) if few else Alive.of(base, base_kept)
     return TrieView(base, marks, added.subset(added_kept) if len(added_kept) else None)
 
 
