@@ -11,6 +11,7 @@ TRAIN = ["trl>=1.16,<1.17", "peft>=0.21,<1"]
 EVALUATION = ["bm25s>=0.3,<1", "PyStemmer>=3,<4", "ir-measures>=0.4,<1"]
 PLOTS = ["matplotlib>=3.9,<4"]
 VARIANTS = ["vector-quantize-pytorch>=1.32,<2"]
+FAST = ["numba>=0.61,<1"]
 TEST = ["pytest>=8", "hypothesis>=6", "ruff>=0.15"]
 
 setup(
@@ -47,8 +48,9 @@ setup(
         "evaluation": EVALUATION,
         "plots": PLOTS,
         "variants": VARIANTS,
+        "fast": FAST,
         "test": TEST,
-        "all": TRAIN + EVALUATION + PLOTS + VARIANTS + TEST,
+        "all": TRAIN + EVALUATION + PLOTS + VARIANTS + FAST + TEST,
     },
     entry_points={"console_scripts": ["onesearch = onesearch.cli:main"]},
 )

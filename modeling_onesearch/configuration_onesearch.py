@@ -1,15 +1,42 @@
-"""Configuration of OneSearch: a BART configuration plus the layout of the Semantic IDs in the vocabulary.
+"""Configurations of OneSearch: BART's or Qwen3's, plus the layout of the Semantic IDs in the vocabulary.
 
 Annotations are evaluated here (no `from __future__`): `strict` checks no field whose type is a string.
 Travels to the Hub with the weights: imports nothing of this package.
 """
 
 from huggingface_hub.dataclasses import strict
-from transformers import BartConfig
+from transformers import BartConfig, Qwen3Config
+
+
+class SidLayout:
+    """Where the Semantic IDs lie in a model's vocabulary: one contiguous slice per level."""
+
+    @property
+    def sid_levels(self) -> int:
+        """Number of codes in one SID."""
+        return len(self.sid_widths)
+
+    def sid_slice(self, level: int) -> tuple[int, int]:
+        """First vocabulary id of `level`, and the one past its last."""
+        start = self.sid_offset + sum(self.sid_widths[:level])
+        return start, start + self.sid_widths[level]
+
+    def _check_sids(self) -> None:
+        """Called before the parent's `__post_init__`, which checks the types."""
+        self.sid_widths = [int(width) for width in self.sid_widths]
+        if any(width < 1 for width in self.sid_widths):
+            raise ValueError(f"sid_widths={self.sid_widths}: every level needs at least one code")
+        if not isinstance(self.sid_offset, int):
+            raise TypeError(f"sid_offset={self.sid_offset!r} must be an integer")
+        if self.sid_offset < 0 or self.sid_offset + sum(self.sid_widths) > self.vocab_size:
+            raise ValueError(
+                f"sid_offset={self.sid_offset} and sid_widths={self.sid_widths} need a vocabulary of at least "
+                f"{self.sid_offset + sum(self.sid_widths)} tokens, vocab_size is {self.vocab_size}; pass vocab_size=len(tokenizer)"
+            )
 
 
 @strict
-class OneSearchConfig(BartConfig):
+class OneSearchConfig(SidLayout, BartConfig):
     r"""Sizes of an encoder-decoder that emits Semantic IDs (SIDs).
 
     All fields of [`~transformers.BartConfig`] hold; these are added or differ:
@@ -45,25 +72,34 @@ class OneSearchConfig(BartConfig):
     forced_eos_token_id: int | list[int] | None = None
 
     def __post_init__(self, **kwargs):
-        self.sid_widths = [int(width) for width in self.sid_widths]
-        if any(width < 1 for width in self.sid_widths):
-            raise ValueError(f"sid_widths={self.sid_widths}: every level needs at least one code")
-        if self.sid_offset < 0 or self.sid_offset + sum(self.sid_widths) > self.vocab_size:
-            raise ValueError(
-                f"sid_offset={self.sid_offset} and sid_widths={self.sid_widths} need a vocabulary of at least "
-                f"{self.sid_offset + sum(self.sid_widths)} tokens, vocab_size is {self.vocab_size}; pass vocab_size=len(tokenizer)"
-            )
+        self._check_sids()
         super().__post_init__(**kwargs)
 
-    @property
-    def sid_levels(self) -> int:
-        """Number of codes in one SID."""
-        return len(self.sid_widths)
 
-    def sid_slice(self, level: int) -> tuple[int, int]:
-        """First vocabulary id of `level`, and the one past its last."""
-        start = self.sid_offset + sum(self.sid_widths[:level])
-        return start, start + self.sid_widths[level]
+@strict
+class OneSearchQwen3Config(SidLayout, Qwen3Config):
+    r"""Sizes of a decoder-only model that emits Semantic IDs. All fields of [`~transformers.Qwen3Config`] hold; `sid_widths`,
+    `sid_offset` and `sid_digest` are those of [`OneSearchConfig`].
+
+    Example:
+
+    ```python
+    >>> from onesearch import OneSearchQwen3Config
+
+    >>> OneSearchQwen3Config(vocab_size=1000, sid_widths=[256, 128, 64], sid_offset=424).sid_slice(1)
+    (680, 808)
+
+    ```"""
+
+    model_type = "onesearch_qwen3"
+
+    sid_widths: list[int] | tuple[int, ...] = ()
+    sid_offset: int = 0
+    sid_digest: str | None = None
+
+    def __post_init__(self, **kwargs):
+        self._check_sids()
+        super().__post_init__(**kwargs)
 
 
-__all__ = ["OneSearchConfig"]
+__all__ = ["OneSearchConfig", "OneSearchQwen3Config", "SidLayout"]

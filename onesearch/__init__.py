@@ -14,17 +14,21 @@ from .registration import register_auto_classes
 __version__ = "0.1.0"
 
 _MODULE_OF = {
-    "Hit": "onesearch.modeling_onesearch.generation_onesearch",
+    "Hit": "onesearch.modeling_onesearch.index_onesearch",
+    "ItemFilter": "onesearch.modeling_onesearch.index_onesearch",
     "Market": "onesearch.data.market",
     "OneSearchConfig": "onesearch.modeling_onesearch.configuration_onesearch",
     "OneSearchForConditionalGeneration": "onesearch.modeling_onesearch.modeling_onesearch",
+    "OneSearchForCausalLM": "onesearch.modeling_onesearch.modeling_onesearch",
     "OneSearchModel": "onesearch.modeling_onesearch.modeling_onesearch",
+    "OneSearchQwen3Config": "onesearch.modeling_onesearch.configuration_onesearch",
+    "OneSearchQwen3Model": "onesearch.modeling_onesearch.modeling_onesearch",
     "RQOPQ": "onesearch.tokenization_sid.quantizers.rq_opq",
     "RQOPQConfig": "onesearch.tokenization_sid.quantizers.rq_opq",
     "Request": "onesearch.data.requests",
     "RunFolder": "onesearch.files",
     "Searcher": "onesearch.serving.searcher",
-    "SidIndex": "onesearch.modeling_onesearch.generation_onesearch",
+    "SidIndex": "onesearch.modeling_onesearch.index_onesearch",
     "SidSFTConfig": "onesearch.trainers.sft_config",
     "SidSFTTrainer": "onesearch.trainers.sft_trainer",
     "SidTokenizer": "onesearch.tokenization_sid.tokenization_sid",
@@ -38,9 +42,15 @@ if TYPE_CHECKING:
     from .data.requests import Request
     from .evaluation.evaluator import evaluate
     from .files import RunFolder
-    from .modeling_onesearch.configuration_onesearch import OneSearchConfig
-    from .modeling_onesearch.generation_onesearch import Hit, SidIndex, SidTrie, TrieLogitsProcessor
-    from .modeling_onesearch.modeling_onesearch import OneSearchForConditionalGeneration, OneSearchModel
+    from .modeling_onesearch.configuration_onesearch import OneSearchConfig, OneSearchQwen3Config
+    from .modeling_onesearch.generation_onesearch import SidTrie, TrieLogitsProcessor
+    from .modeling_onesearch.index_onesearch import Hit, ItemFilter, SidIndex
+    from .modeling_onesearch.modeling_onesearch import (
+        OneSearchForCausalLM,
+        OneSearchForConditionalGeneration,
+        OneSearchModel,
+        OneSearchQwen3Model,
+    )
     from .serving.searcher import Searcher
     from .tokenization_sid.quantizers.rq_opq import RQOPQ, RQOPQConfig
     from .tokenization_sid.tokenization_sid import SidTokenizer

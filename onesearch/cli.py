@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -41,11 +42,13 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND", parser_class=_StrictParser)
     _add_demo(commands)
     _add_run(commands)
+    _add_study(commands)
     _add_data(commands)
     _add_sids(commands)
     _add_train(commands)
     _add_evaluate(commands)
     _add_search(commands)
+    _add_items(commands)
     _add_info(commands)
     return parser
 
@@ -156,6 +159,21 @@ def _print_example(run: RunFolder) -> None:
 
 
 # data
+
+
+def _add_study(commands: Any) -> None:
+    parser = _command(commands, "study", _study, "measure variants of a recipe, with several seeds and intervals")
+    parser.add_argument("study", type=Path, help="a .yaml file; see onesearch/study.py")
+    parser.add_argument("--runs", type=Path, help="folder of the runs (default: runs/NAME); a stopped study goes on there")
+    parser.add_argument("--source", help="where the base recipe's importer reads from")
+
+
+def _study(options: argparse.Namespace) -> None:
+    from onesearch.study import load_study, run_study, to_table
+
+    study = load_study(options.study)
+    runs = options.runs or Path("runs") / study.name
+    print(to_table(run_study(study, runs, options.source, progress=sys.stderr.isatty())))
 
 
 def _add_data(commands: Any) -> None:
@@ -432,14 +450,52 @@ def _add_search(commands: Any) -> None:
     parser.add_argument("--history", nargs="*", default=[], metavar="ITEM", help="item ids, oldest first")
     parser.add_argument("--top-k", type=_positive, default=10)
     parser.add_argument("--beams", type=_positive, default=50)
+    parser.add_argument("--category", nargs="+", metavar="NAME", help="only items with one of these on their category path")
+    parser.add_argument("--exclude", nargs="+", metavar="ITEM", help="items that must not be found")
+    parser.add_argument("--items-per-sid", type=_positive, default=5, help="items shown of one SID (default: %(default)s)")
+    parser.add_argument("--explain", action="store_true", help="show the probability of each code")
 
 
 def _search(options: argparse.Namespace) -> None:
     from onesearch.serving.searcher import Searcher
 
     searcher = Searcher.from_pretrained(_checkpoint(options.checkpoint))
-    for rank, hit in enumerate(searcher.search(options.query, options.history, options.top_k, options.beams), start=1):
-        print(f"{rank}\t{hit.item_id}\t{searcher.tokenizer.sid_string(hit.sid)}\t{hit.score:.4f}")
+    hits = searcher.search(
+        options.query,
+        options.history,
+        options.top_k,
+        options.beams,
+        exclude=options.exclude,
+        categories=options.category,
+        items_per_sid=options.items_per_sid,
+        explain=options.explain,
+    )
+    for rank, hit in enumerate(hits, start=1):
+        parts = "".join(f"\t{math.exp(part):.3f}" for part in hit.level_scores or ())
+        print(f"{rank}\t{hit.item_id}\t{searcher.tokenizer.sid_string(hit.sid)}\t{hit.score:.4f}{parts}")
+
+
+def _add_items(commands: Any) -> None:
+    parser = commands.add_parser("items", help="add items to a checkpoint's catalogue, or take some out, without training")
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    add = _command(actions, "add", _items_add, "add encoded items; a SID that is published never moves")
+    add.add_argument("checkpoint", type=Path, help="checkpoint folder, or a run that has one")
+    add.add_argument("table", type=Path, help="parquet: item_id, codes, optionally popularity and categories")
+    remove = _command(actions, "remove", _items_remove, "take items out")
+    remove.add_argument("checkpoint", type=Path, help="checkpoint folder, or a run that has one")
+    remove.add_argument("items", nargs="+", metavar="ITEM")
+
+
+def _items_add(options: argparse.Namespace) -> None:
+    from onesearch.serving.catalogue import add_from_table
+
+    print(f"{add_from_table(_checkpoint(options.checkpoint), options.table):,} items in the catalogue now")
+
+
+def _items_remove(options: argparse.Namespace) -> None:
+    from onesearch.serving.catalogue import remove
+
+    print(f"{remove(_checkpoint(options.checkpoint), options.items):,} items in the catalogue now")
 
 
 def _add_info(commands: Any) -> None:
@@ -454,15 +510,15 @@ def _info(options: argparse.Namespace) -> None:
     print("\n".join(f"{name} {version(name)}" for name in names))
     if options.folder is None:
         return
-    from onesearch.modeling_onesearch.generation_onesearch import SID_INDEX_NAME, SidIndex
+    from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME, SidIndex
 
     checkpoint = _checkpoint(options.folder)
     index = SidIndex.load(checkpoint / SID_INDEX_NAME)
     config = read_json(checkpoint / "config.json")
     print(f"\n{checkpoint}: {config['model_type']}, {len(index):,} items, {len(index.trie):,} SIDs of widths {index.widths}")
-    print(
-        f"d_model {config['d_model']}, {config['encoder_layers']} + {config['decoder_layers']} layers, codebooks {index.digest[:12]}…"
-    )
+    layers = f"{config['encoder_layers']} + {config['decoder_layers']}" if "d_model" in config else config["num_hidden_layers"]
+    width = config["d_model"] if "d_model" in config else config["hidden_size"]
+    print(f"width {width}, {layers} layers, codebooks {index.digest[:12]}…")
 
 
 def _checkpoint(folder: Path) -> Path:

@@ -25,24 +25,28 @@ def register_auto_classes() -> None:
 
 
 def _register_config(auto: ModuleType) -> None:
-    from onesearch.modeling_onesearch.configuration_onesearch import OneSearchConfig
+    from onesearch.modeling_onesearch.configuration_onesearch import OneSearchConfig, OneSearchQwen3Config
 
-    auto.AutoConfig.register("onesearch", OneSearchConfig, exist_ok=True)
+    for config in (OneSearchConfig, OneSearchQwen3Config):
+        auto.AutoConfig.register(config.model_type, config, exist_ok=True)
 
 
 def _register_models(auto: ModuleType) -> None:
-    from onesearch.modeling_onesearch.configuration_onesearch import OneSearchConfig
-    from onesearch.modeling_onesearch.modeling_onesearch import OneSearchForConditionalGeneration, OneSearchModel
+    from onesearch.modeling_onesearch import modeling_onesearch as models
+    from onesearch.modeling_onesearch.configuration_onesearch import OneSearchConfig, OneSearchQwen3Config
 
-    auto.AutoModel.register(OneSearchConfig, OneSearchModel, exist_ok=True)
-    auto.AutoModelForSeq2SeqLM.register(OneSearchConfig, OneSearchForConditionalGeneration, exist_ok=True)
+    auto.AutoModel.register(OneSearchConfig, models.OneSearchModel, exist_ok=True)
+    auto.AutoModelForSeq2SeqLM.register(OneSearchConfig, models.OneSearchForConditionalGeneration, exist_ok=True)
+    auto.AutoModel.register(OneSearchQwen3Config, models.OneSearchQwen3Model, exist_ok=True)
+    auto.AutoModelForCausalLM.register(OneSearchQwen3Config, models.OneSearchForCausalLM, exist_ok=True)
 
 
 def _register_tokenizer(auto: ModuleType) -> None:
-    from onesearch.modeling_onesearch.configuration_onesearch import OneSearchConfig
+    from onesearch.modeling_onesearch.configuration_onesearch import OneSearchConfig, OneSearchQwen3Config
     from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 
-    auto.AutoTokenizer.register(OneSearchConfig, fast_tokenizer_class=SidTokenizer, exist_ok=True)
+    for config in (OneSearchConfig, OneSearchQwen3Config):
+        auto.AutoTokenizer.register(config, fast_tokenizer_class=SidTokenizer, exist_ok=True)
 
 
 _REGISTRATIONS: dict[str, Callable[[ModuleType], None]] = {

@@ -27,17 +27,19 @@ logger = logging.getLogger(__name__)
 RECIPE_NAME = "recipe.yaml"
 
 
-def run_recipe(recipe: Recipe, run: RunFolder, resume: bool = False, progress: bool = True) -> Report:
+def run_recipe(recipe: Recipe, run: RunFolder, resume: bool = False, progress: bool = True, baselines: bool = True) -> Report:
     """Go the whole road in one run folder.
 
     Args:
         resume: continue a run of the same recipe; without it an existing folder is refused.
+        progress: show progress bars.
+        baselines: measure the baselines beside the checkpoint.
 
     Raises:
         FileExistsError: the folder holds a run and `resume` is False.
         ValueError: `resume`, but the folder was made from another recipe.
     """
-    _claim(recipe, run, resume)
+    claim(recipe, run, resume)
     stages: dict[str, tuple[Path, Callable[[], object]]] = {
         "market": (run.market, lambda: make_market(recipe.market, run.market)),
         **({"alignment": (run.embeddings / ALIGNMENT_NAME, lambda: _align(recipe, run))} if recipe.alignment else {}),
@@ -51,9 +53,25 @@ def run_recipe(recipe: Recipe, run: RunFolder, resume: bool = False, progress: b
         else:
             logger.info("%s: started", name)
             make()
-    report = evaluate_run(run, recipe.evaluation, progress=progress)
+    report = evaluate_run(run, recipe.evaluation, progress=progress, baselines=baselines)
     _write_card(recipe, run)
     return report
+
+
+def claim(recipe: Recipe, run: RunFolder, resume: bool) -> None:
+    """Note the recipe in the run folder, or check that the folder is this recipe's; see `run_recipe` for what it raises."""
+    path = run.root / RECIPE_NAME
+    if not path.exists():
+        if run.root.exists() and any(run.root.iterdir()):
+            raise FileExistsError(f"{run.root} is not empty and holds no run; choose another folder")
+        save_recipe(recipe, path)
+        return
+    if not resume:
+        raise FileExistsError(f"{run.root} already holds a run; pass --resume to continue it, or choose another folder")
+    recorded = load_recipe(path)
+    changed = [part.name for part in fields(recipe) if getattr(recipe, part.name) != getattr(recorded, part.name)]
+    if changed:
+        raise ValueError(f"{run.root} was made from another recipe ({', '.join(changed)} differ); choose another folder")
 
 
 def make_market(plan: MarketPlan, folder: Path) -> Market:
@@ -74,13 +92,15 @@ def make_market(plan: MarketPlan, folder: Path) -> Market:
 
 def make_sids(recipe: Recipe, run: RunFolder) -> None:
     """Build codebooks and the item index of a run."""
-    from onesearch.modeling_onesearch.generation_onesearch import SID_INDEX_NAME, SidIndex
+    from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME, SidIndex
     from onesearch.tokenization_sid.quantizers.rq_opq import suggest_widths
     from onesearch.tokenization_sid.sids import build_sids
 
-    codes = recipe.codes or suggest_widths(len(Market.load(run.market).items))
-    built = build_sids(run, codes, recipe.keywords, recipe.fit_on)
-    SidIndex(built.item_ids, built.codes, built.popularity, built.widths, built.digest).save(run.sids / SID_INDEX_NAME)
+    items = Market.load(run.market).items
+    built = build_sids(run, recipe.codes or suggest_widths(len(items)), recipe.keywords, recipe.fit_on)
+    categories = [names or () for names in items.data.column("categories").to_pylist()]
+    index = SidIndex(built.item_ids, built.codes, built.popularity, built.widths, built.digest, categories)
+    index.save(run.sids / SID_INDEX_NAME)
 
 
 def evaluate_run(run: RunFolder, plan: EvaluationPlan, progress: bool = True, baselines: bool = True) -> Report:
@@ -178,19 +198,3 @@ def _write_card(recipe: Recipe, run: RunFolder) -> None:
     from onesearch.model_cards.card import write_card
 
     write_card(run, name=recipe.name)
-
-
-def _claim(recipe: Recipe, run: RunFolder, resume: bool) -> None:
-    """Note the recipe in the run folder, or check that the folder is this recipe's."""
-    path = run.root / RECIPE_NAME
-    if not path.exists():
-        if run.root.exists() and any(run.root.iterdir()):
-            raise FileExistsError(f"{run.root} is not empty and holds no run; choose another folder")
-        save_recipe(recipe, path)
-        return
-    if not resume:
-        raise FileExistsError(f"{run.root} already holds a run; pass --resume to continue it, or choose another folder")
-    recorded = load_recipe(path)
-    changed = [part.name for part in fields(recipe) if getattr(recipe, part.name) != getattr(recorded, part.name)]
-    if changed:
-        raise ValueError(f"{run.root} was made from another recipe ({', '.join(changed)} differ); choose another folder")

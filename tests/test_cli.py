@@ -234,7 +234,7 @@ def test_info_tells_versions_and_what_a_checkpoint_holds(shared_run, capsys):
     for folder in (shared_run.root, shared_run.checkpoint):
         assert cli.main(["info", str(folder)]) == 0
         out = capsys.readouterr().out
-        assert "450 items" in out and "(16, 8, 8, 4, 4)" in out and "d_model 32, 1 + 1 layers" in out
+        assert "450 items" in out and "(16, 8, 8, 4, 4)" in out and "width 32, 1 + 1 layers" in out
 
 
 # The whole road

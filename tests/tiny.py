@@ -1,4 +1,4 @@
-"""Tiny models, indexes and BART checkpoints of the real classes, random weights."""
+"""Tiny models, indexes, BART and Qwen3 checkpoints of the real classes, random weights."""
 
 from __future__ import annotations
 
@@ -45,12 +45,40 @@ def tiny_model(widths=(8, 4, 4), codes=None, seed=0, digest="digest", **changes)
     return model
 
 
-def tiny_index(codes, widths, item_ids=None, popularity=None, digest="digest"):
+QWEN3_SIZES = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+    "bos_token_id": 0,
+    "pad_token_id": 1,
+    "eos_token_id": 2,
+    "initializer_range": 0.4,
+}
+
+
+def tiny_causal_model(widths=(8, 4, 4), codes=None, seed=0, digest="digest", **changes):
+    """The decoder-only counterpart of `tiny_model`."""
+    from onesearch import OneSearchForCausalLM, OneSearchQwen3Config
+
+    torch.manual_seed(seed)
+    sizes = {**QWEN3_SIZES, "vocab_size": TEXT_TOKENS + sum(widths), "tie_word_embeddings": True, **changes}
+    config = OneSearchQwen3Config(**sizes, sid_widths=list(widths), sid_offset=TEXT_TOKENS, sid_digest=digest)
+    model = OneSearchForCausalLM(config).eval()
+    if codes is not None:
+        model.set_sid_index(tiny_index(codes, widths, digest=digest))
+    return model
+
+
+def tiny_index(codes, widths, item_ids=None, popularity=None, digest="digest", categories=None):
     from onesearch import SidIndex
 
     item_ids = [f"item-{row}" for row in range(len(codes))] if item_ids is None else item_ids
     popularity = np.zeros(len(codes)) if popularity is None else popularity
-    return SidIndex(item_ids, np.asarray(codes), popularity, widths, digest)
+    return SidIndex(item_ids, np.asarray(codes), popularity, widths, digest, categories)
 
 
 def random_codes(items, widths, seed=0):
@@ -96,3 +124,13 @@ def save_tiny_bart(folder: Path, bias: float = 0.0, texts=("red running shoe", "
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return model, tokenizer
+
+
+def save_tiny_qwen3(folder: Path, vocab_size: int = TEXT_TOKENS, **changes):
+    """A random Qwen3 checkpoint without a tokenizer."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    torch.manual_seed(2)
+    model = Qwen3ForCausalLM(Qwen3Config(**{**QWEN3_SIZES, "vocab_size": vocab_size, **changes})).eval()
+    model.save_pretrained(folder)
+    return model

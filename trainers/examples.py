@@ -13,7 +13,7 @@ from datasets import Dataset, Features, List, Value, concatenate_datasets
 from onesearch.data.market import Market
 from onesearch.data.requests import Request
 from onesearch.data.text import item_texts
-from onesearch.modeling_onesearch.generation_onesearch import SidIndex
+from onesearch.modeling_onesearch.index_onesearch import SidIndex
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 
 EXAMPLE_FEATURES = Features({"input_ids": List(Value("int32")), "labels": List(Value("int32")), "length": Value("int32")})

@@ -16,7 +16,7 @@ import torch
 from accelerate.utils import broadcast_object_list
 from datasets import Dataset, IterableDataset
 from torch.utils.data import Sampler
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from transformers.trainer_pt_utils import get_length_grouped_indices
 from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTTrainer
@@ -72,6 +72,7 @@ class SidSFTTrainer(SFTTrainer):
             **kwargs,
         )
         self.retrieval_metrics = retrieval_metrics
+        self.add_callback(_KeepEndOfGeneration(base))
         unwrapped = self.accelerator.unwrap_model(self.model)
         install_sid_head(unwrapped.get_base_model() if hasattr(unwrapped, "get_base_model") else unwrapped)
 
@@ -120,6 +121,18 @@ class SidSFTTrainer(SFTTrainer):
         metrics = {f"{prefix}_{name}": value for name, value in self.retrieval_metrics(model).items()}
         model.train(was_training)
         return metrics
+
+
+class _KeepEndOfGeneration(TrainerCallback):
+    """A SID ends by its length. The trainer gives every model its tokenizer's end token, which would be saved with the checkpoint."""
+
+    def __init__(self, model: PreTrainedModel):
+        self.model = model
+        self.eos_token_id = model.generation_config.eos_token_id
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:  # noqa: ANN001, ANN003 - parent's
+        """Called once the trainer has aligned the tokens."""
+        self.model.generation_config.eos_token_id = self.eos_token_id
 
 
 class LengthSampler(Sampler[int]):

@@ -18,7 +18,7 @@ from onesearch.data.text import item_texts
 from onesearch.evaluation.evaluator import evaluate, sample_requests
 from onesearch.files import RunFolder, atomic_folder, write_json
 from onesearch.modeling_onesearch.configuration_onesearch import OneSearchConfig
-from onesearch.modeling_onesearch.generation_onesearch import SID_INDEX_NAME, SidIndex
+from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME, SidIndex
 from onesearch.modeling_onesearch.modeling_onesearch import OneSearchForConditionalGeneration
 from onesearch.serving.searcher import Searcher
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer

@@ -13,7 +13,7 @@ from onesearch.data.requests import Request
 from onesearch.evaluation.retrievers import Ranking
 
 if TYPE_CHECKING:
-    from onesearch.modeling_onesearch.generation_onesearch import Hit
+    from onesearch.modeling_onesearch.index_onesearch import Hit
     from onesearch.modeling_onesearch.modeling_onesearch import OneSearchForConditionalGeneration
     from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 
@@ -62,13 +62,15 @@ class Searcher:
             ValueError: a file is damaged, or the parts come from different codebooks.
         """
         from safetensors import SafetensorError
-        from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
         folder = Path(checkpoint, kwargs.get("subfolder") or "")
         if folder.is_dir() and not (folder / "tokenizer.json").is_file():
             raise FileNotFoundError(f"{folder / 'tokenizer.json'} does not exist; copy the checkpoint again")
         try:
-            model = AutoModelForSeq2SeqLM.from_pretrained(checkpoint, **kwargs)
+            config = AutoConfig.from_pretrained(checkpoint, **{name: kwargs[name] for name in kwargs if name != "dtype"})
+            auto_class = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+            model = auto_class.from_pretrained(checkpoint, **kwargs)
             kwargs.pop("dtype", None)
             tokenizer = AutoTokenizer.from_pretrained(checkpoint, **kwargs)
         except SafetensorError as error:
@@ -82,7 +84,19 @@ class Searcher:
             ) from error
         return cls(model.eval(), tokenizer, num_beams=num_beams, batch_size=batch_size)
 
-    def search(self, query: str, history: Sequence[str] = (), top_k: int = 10, num_beams: int | None = None) -> list[Hit]:
+    def search(
+        self,
+        query: str,
+        history: Sequence[str] = (),
+        top_k: int = 10,
+        num_beams: int | None = None,
+        *,
+        items: Sequence[str] | np.ndarray | None = None,
+        exclude: Sequence[str] | None = None,
+        categories: Sequence[str] | None = None,
+        items_per_sid: int = 5,
+        explain: bool = False,
+    ) -> list[Hit]:
         """Find items for one query.
 
         Args:
@@ -90,23 +104,32 @@ class Searcher:
             history: ids of items the user clicked or purchased before, oldest first.
             top_k: items to return.
             num_beams: instead of the searcher's own.
+            items, exclude, categories: which items may be found; see `SidIndex.filter`.
+            items_per_sid: items that one SID expands to at most.
+            explain: put the log-probability of each code into the hits.
 
         Returns:
             Hits with `item_id`, `sid` and `score`, best first.
 
         Raises:
             TypeError: the query is no text, or the history no list of texts.
-            ValueError: the query is empty.
-            KeyError: an item of the history is not in the catalogue.
+            ValueError: the query is empty, or no item passes the filter.
+            KeyError: an item of the history or of `items` is not in the catalogue.
         """
         _check_query(query)
+        index = self.model.sid_index
         try:
-            codes = self.model.sid_index.codes_of(_checked_history(history))
+            codes = index.codes_of(_checked_history(history))
         except KeyError as error:
             raise KeyError(f"{error.args[0]}; leave it out of the history") from None
+        keep = None
+        if items is not None or exclude or categories is not None:
+            keep = index.filter(items, exclude, categories)
         inputs = self._inputs([query], [codes])
         beams = self.num_beams if num_beams is None else num_beams
-        return self.model.search(inputs["input_ids"], inputs["attention_mask"], num_beams=beams, top_k=top_k)[0]
+        return self.model.search(
+            **inputs, num_beams=beams, top_k=top_k, items_per_sid=items_per_sid, keep=keep, explain=explain
+        )[0]
 
     def retrieve(self, requests: Sequence[Request], top_k: int) -> list[Ranking]:
         """Rank items for requests of a market whose items are in the catalogue."""
@@ -118,15 +141,17 @@ class Searcher:
             inputs = self._inputs([request.query for request in batch], histories)
             codes, scores = self.model.search_sids(inputs["input_ids"], inputs["attention_mask"], self.num_beams)
             alive = scores > float("-inf")
-            invalid = alive & (index.trie.walk(codes.flatten(0, 1)).view(scores.shape) < 0)
-            for hits, beams, wrong in zip(index.hits(codes, scores, top_k), alive.sum(1).tolist(), invalid.sum(1).tolist()):
+            leaves = index.trie.leaf_of(index.trie.walk(codes.flatten(0, 1))).view(scores.shape)
+            invalid = alive & (leaves < 0)
+            for hits, beams, wrong in zip(index.hits(leaves, scores, top_k), alive.sum(1).tolist(), invalid.sum(1).tolist()):
                 columns = zip(*((hit.item_id, hit.score, hit.sid) for hit in hits)) if hits else ((), (), ())
                 rankings.append(Ranking(*columns, invalid=wrong, beams=beams))
         return rankings
 
     def _inputs(self, queries: Sequence[str], histories: Sequence[np.ndarray]) -> Mapping[str, Any]:
         prompts = self.tokenizer.encode_prompts(queries, histories)
-        return self.tokenizer.pad({"input_ids": prompts}, return_tensors="pt").to(self.model.device)
+        padded = self.tokenizer.pad({"input_ids": prompts}, return_tensors="pt").to(self.model.device)
+        return {name: padded[name] for name in ("input_ids", "attention_mask")}
 
 
 def _checked_history(history: Sequence[str]) -> Sequence[str]:

@@ -10,7 +10,7 @@ import torch
 from onesearch import Hit, Request, Searcher, SidIndex
 from onesearch.data.requests import build_requests
 from onesearch.evaluation.retrievers import Ranking, Retriever
-from onesearch.modeling_onesearch.generation_onesearch import SID_INDEX_NAME
+from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +86,26 @@ def test_a_history_of_unknown_items_or_no_list_is_refused(shared_searcher, some_
 def test_counts_below_one_are_refused(shared_searcher, changes):
     with pytest.raises(ValueError, match="at least 1"):
         shared_searcher.search("shoe", **changes)
+
+
+def test_filters_hold_for_every_hit_and_the_list_stays_full(shared_searcher, market):
+    index = shared_searcher.model.sid_index
+    paths = dict(zip(market.items["item_id"], market.items["categories"]))
+    some = paths[shared_searcher.search("red shoe", top_k=1)[0].item_id][-1]
+    within = shared_searcher.search("red shoe", top_k=5, categories=[some])
+    assert len(within) == 5 and all(some in paths[hit.item_id] for hit in within)
+    without = shared_searcher.search("red shoe", top_k=5, exclude=[hit.item_id for hit in within], categories=[some])
+    assert without and not {hit.item_id for hit in within} & {hit.item_id for hit in without}
+    stock = index.item_ids[::9]
+    assert {hit.item_id for hit in shared_searcher.search("red shoe", top_k=1000, num_beams=1000, items=stock)} <= set(stock)
+    with pytest.raises(ValueError, match="category 'Shose' is on no item's path"):
+        shared_searcher.search("red shoe", categories=["Shose"])
+
+
+def test_an_explained_hit_tells_the_probability_of_each_code(shared_searcher):
+    for hit in shared_searcher.search("red shoe", top_k=3, explain=True):
+        assert len(hit.level_scores) == len(hit.sid) and sum(hit.level_scores) == pytest.approx(hit.score, abs=1e-5)
+    assert len(shared_searcher.search("red shoe", top_k=30, items_per_sid=1)) <= 10  # one per beam
 
 
 # As the evaluator's retriever

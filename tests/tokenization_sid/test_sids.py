@@ -9,7 +9,7 @@ from onesearch import RQOPQ, SidIndex
 from onesearch.data.market import Market
 from onesearch.data.requests import build_requests
 from onesearch.files import RunFolder, read_json
-from onesearch.modeling_onesearch.generation_onesearch import SID_INDEX_NAME
+from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME
 from onesearch.tokenization_sid.code_files import load_codes
 from onesearch.tokenization_sid.embeddings import distinct_queries, load_embeddings
 from onesearch.tokenization_sid.keyword_files import KEYWORDS_NAME, load_keywords

@@ -115,6 +115,7 @@ def test_a_toy_task_is_learned_to_the_last_code(tmp_path):
     inputs = TOKENIZER.pad({"input_ids": TOKENIZER.encode_prompts(texts)}, return_tensors="pt")
     found = [hits[0].sid for hits in model.search(**inputs, num_beams=5, top_k=1)]
     assert found == [tuple(sid) for sid in sids]
+    assert model.generation_config.eos_token_id is None  # the trainer would set the tokenizer's
     greedy = model.generate(**inputs, logits_processor=[model.logits_processor()])[:, 1:]
     assert TOKENIZER.ids_to_sids(greedy.numpy()).tolist() == sids
     accuracy = logged(trainer, "mean_token_accuracy")

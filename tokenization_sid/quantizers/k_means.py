@@ -20,7 +20,7 @@ SCORES_PER_BLOCK = 1 << 21
 
 PAIRS_PER_BLOCK = 1 << 14
 
-SWAP_ROUNDS = 12
+SWAP_ROUNDS = 6
 """Of moving useless centroids; ours."""
 
 SWAP_POINTS = 64
@@ -164,6 +164,7 @@ def k_means(
     centroids = lloyd(small, small[:width].copy(), 1, generator, tolerance=0)
     for turn in range(rounds):
         _swap(small, centroids, max(1, width * (rounds - turn) // (4 * rounds)), generator)
+        lloyd(small, centroids, 1, generator, tolerance=0)
     if small is not drawn:
         codes, centroids = nearest(small, centroids), np.zeros((width, vectors.shape[1]), dtype=np.float32)
         move_to_means(drawn, codes, centroids, generator)

@@ -1,0 +1,194 @@
+"""How the two backbones run for the beams of a search: what the beams of a query share is computed and kept once per query.
+
+`generate` repeats the encoder's output, and with it the cross-attention's keys and values, once per beam, and moves all of it whenever
+beams change places. Here only the keys and values of the SID itself, at most one per level, belong to a beam.
+Travels to the Hub with the weights: imports nothing of this package.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+import torch.nn.functional as F
+from transformers.models.qwen3.modeling_qwen3 import apply_rotary_pos_emb
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class BeamDecoder(Protocol):
+    """Runs a backbone for the live beams of a batch of queries, one level after the other."""
+
+    def start(self) -> torch.Tensor:
+        """Hidden states from which the codes of level 0 are predicted: (queries, width of the model)."""
+
+    def step(self, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
+        """Hidden states one code further.
+
+        Args:
+            tokens: (queries, beams) vocabulary ids of the beams' last codes.
+            parents: (queries * beams,) rows of the previous step that they extend.
+
+        Returns:
+            (queries * beams, width of the model).
+        """
+
+
+class _BeamMemory:
+    """Keys and values of the beams' own codes in one layer: (rows, heads, codes, head size)."""
+
+    def __init__(self) -> None:
+        self.keys: torch.Tensor | None = None
+        self.values: torch.Tensor | None = None
+
+    def extend(self, keys: torch.Tensor, values: torch.Tensor, parents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take over the parents' keys and values, append one code's (rows, heads, head size), return all."""
+        keys, values = keys[:, :, None], values[:, :, None]
+        if self.keys is not None:
+            keys = torch.cat([self.keys.index_select(0, parents), keys], dim=2)
+            values = torch.cat([self.values.index_select(0, parents), values], dim=2)
+        self.keys, self.values = keys, values
+        return keys, values
+
+
+class BartBeamDecoder:
+    """BART's decoder for beams; the encoder runs once per query, and so do the keys and values of the cross-attention.
+
+    Args:
+        backbone: a `BartModel`, adapters included.
+        input_ids: (queries, length); attention_mask: (queries, length), 0 where padded.
+        start_token: first input of the decoder.
+    """
+
+    def __init__(self, backbone: nn.Module, input_ids: torch.Tensor, attention_mask: torch.Tensor, start_token: int):
+        self.decoder = backbone.decoder
+        self.start_token = start_token
+        memory = backbone.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        self.mask = None if bool(attention_mask.all()) else attention_mask.bool()[:, None, None, :]  # (queries, 1, 1, length)
+        self.shared = []  # per layer keys and values of the prompt, (queries, heads, length, head size)
+        for layer in self.decoder.layers:
+            attention = layer.encoder_attn
+            self.shared.append([_heads(attention, part(memory)) for part in (attention.k_proj, attention.v_proj)])
+        self.own = [_BeamMemory() for _ in self.decoder.layers]
+        self.position = 0
+        self.queries = len(input_ids)
+
+    def start(self) -> torch.Tensor:
+        """See [`BeamDecoder`]."""
+        tokens = torch.full((self.queries, 1), self.start_token, device=self.decoder.embed_tokens.weight.device)
+        return self.step(tokens, torch.arange(self.queries, device=tokens.device))
+
+    def step(self, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
+        """See [`BeamDecoder`]."""
+        decoder = self.decoder
+        positions = decoder.embed_positions(tokens[:, :1], self.position)  # (queries, 1, width)
+        hidden = decoder.layernorm_embedding(decoder.embed_tokens(tokens) + positions[:1])  # (queries, beams, width)
+        for layer, shared, own in zip(decoder.layers, self.shared, self.own):
+            hidden = layer.self_attn_layer_norm(hidden + self._attend_self(layer.self_attn, hidden, own, parents))
+            hidden = layer.encoder_attn_layer_norm(hidden + self._attend_prompt(layer.encoder_attn, hidden, shared))
+            hidden = layer.final_layer_norm(hidden + layer.fc2(layer.activation_fn(layer.fc1(hidden))))
+        self.position += 1
+        return hidden.flatten(0, 1)
+
+    def _attend_self(self, attention: nn.Module, hidden: torch.Tensor, own: _BeamMemory, parents: torch.Tensor) -> torch.Tensor:
+        rows = hidden.shape[0] * hidden.shape[1]
+        query, key, value = (
+            part(hidden).view(rows, -1, attention.head_dim) for part in (attention.q_proj, attention.k_proj, attention.v_proj)
+        )
+        keys, values = own.extend(key, value, parents)  # (rows, heads, codes, head size)
+        mixed = value if keys.shape[2] == 1 else _mix_few(query, keys, values, attention.scaling)
+        return attention.out_proj(mixed.reshape(hidden.shape))
+
+    def _attend_prompt(self, attention: nn.Module, hidden: torch.Tensor, shared: list[torch.Tensor]) -> torch.Tensor:
+        query = _heads(attention, attention.q_proj(hidden))  # (queries, heads, beams, head size)
+        mixed = F.scaled_dot_product_attention(query, *shared, attn_mask=self.mask, scale=attention.scaling)
+        return attention.out_proj(mixed.transpose(1, 2).reshape(hidden.shape))
+
+
+def _heads(attention: nn.Module, states: torch.Tensor) -> torch.Tensor:
+    """(rows, length, width) → (rows, heads, length, head size)."""
+    return states.view(*states.shape[:2], -1, attention.head_dim).transpose(1, 2)
+
+
+def _mix_few(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scaling: float) -> torch.Tensor:
+    """Attention of one query (rows, heads, head size) over a few keys (rows, heads, codes, head size), no larger than the memory."""
+    weights = (keys * query[:, :, None]).sum(-1) * scaling
+    return (values * weights.float().softmax(-1).to(values.dtype)[..., None]).sum(2)
+
+
+class Qwen3BeamDecoder:
+    """Qwen3 for beams: the prompt runs once per query, and all beams of a query read the same keys and values of it.
+
+    Args:
+        backbone: a `Qwen3Model`, adapters included.
+        input_ids: (queries, length), padded on either side; attention_mask: (queries, length), 0 where padded.
+
+    Raises:
+        ValueError: a layer attends within a sliding window.
+    """
+
+    def __init__(self, backbone: nn.Module, input_ids: torch.Tensor, attention_mask: torch.Tensor):
+        if backbone.has_sliding_layers:
+            raise ValueError("search needs full attention; this configuration has sliding-window layers (use_sliding_window)")
+        self.backbone = backbone
+        positions = (attention_mask.cumsum(1) - 1).clamp(min=0)
+        outputs = backbone(input_ids=input_ids, attention_mask=attention_mask, position_ids=positions, use_cache=True)
+        self.shared = [(layer.keys, layer.values) for layer in outputs.past_key_values.layers]
+        self.mask = attention_mask.bool()[:, None, None, :]  # (queries, 1, 1, length)
+        last = attention_mask.shape[1] - 1 - attention_mask.flip(1).argmax(1)  # place of each prompt's last token
+        self.hidden = outputs.last_hidden_state[torch.arange(len(last), device=last.device), last]
+        self.position = attention_mask.sum(1, keepdim=True)  # (queries, 1) of the next token
+        self.own = [_BeamMemory() for _ in self.shared]
+
+    def start(self) -> torch.Tensor:
+        """See [`BeamDecoder`]."""
+        return self.hidden
+
+    def step(self, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
+        """See [`BeamDecoder`]."""
+        backbone = self.backbone
+        hidden = backbone.embed_tokens(tokens)  # (queries, beams, width)
+        rotary = backbone.rotary_emb(hidden, self.position)  # (queries, 1, head size) each
+        for layer, shared, own in zip(backbone.layers, self.shared, self.own):
+            hidden = hidden + self._attend(layer.self_attn, layer.input_layernorm(hidden), rotary, shared, own, parents)
+            hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+        self.position = self.position + 1
+        return backbone.norm(hidden).flatten(0, 1)
+
+    def _attend(
+        self,
+        attention: nn.Module,
+        hidden: torch.Tensor,
+        rotary: tuple[torch.Tensor, torch.Tensor],
+        shared: tuple[torch.Tensor, torch.Tensor],
+        own: _BeamMemory,
+        parents: torch.Tensor,
+    ) -> torch.Tensor:
+        """One softmax over the prompt's keys, which a query's beams share, and the beam's own."""
+        queries, beams, _ = hidden.shape
+        shape = (queries, beams, -1, attention.head_dim)
+        query = attention.q_norm(attention.q_proj(hidden).view(shape))
+        key = attention.k_norm(attention.k_proj(hidden).view(shape))
+        query, key = apply_rotary_pos_emb(query, key, *rotary, unsqueeze_dim=2)
+        value = attention.v_proj(hidden).view(shape)
+        keys, values = own.extend(key.flatten(0, 1), value.flatten(0, 1), parents)  # (rows, key heads, codes, head size)
+        key_heads, codes, size = keys.shape[1:]
+        query = query.view(queries, beams, key_heads, -1, size)  # query heads grouped by the key head that they read
+        groups = query.shape[3]
+        at_prompt = query.permute(0, 2, 1, 3, 4).reshape(queries, key_heads, beams * groups, size)
+        weights = (at_prompt @ shared[0].transpose(-1, -2)).masked_fill(~self.mask, -torch.inf)
+        weights = weights.view(queries, key_heads, beams, groups, -1).transpose(
+            1, 2
+        )  # (queries, beams, key heads, groups, length)
+        own_weights = query.view(queries * beams, key_heads, groups, size) @ keys.transpose(-1, -2)
+        own_weights = own_weights.view(queries, beams, key_heads, groups, codes)
+        weights = (torch.cat([weights, own_weights], -1).float() * attention.scaling).softmax(-1).to(values.dtype)
+        of_prompt, of_own = weights.split([weights.shape[-1] - codes, codes], dim=-1)
+        mixed = of_prompt.transpose(1, 2).reshape(queries, key_heads, beams * groups, -1) @ shared[1]
+        mixed = mixed.view(queries, key_heads, beams, groups, size).transpose(1, 2)
+        mixed = mixed + (of_own.reshape(queries * beams, key_heads, groups, codes) @ values).view(mixed.shape)
+        return attention.o_proj(mixed.reshape(queries, beams, -1))
+
+
+__all__ = ["BartBeamDecoder", "BeamDecoder", "Qwen3BeamDecoder"]

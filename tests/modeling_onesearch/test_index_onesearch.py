@@ -1,0 +1,677 @@
+"""The item index: items of a SID, filters, updates and files, against plain lists of items."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles import any_catalogues, catalogues, distinct
+from safetensors.numpy import save_file
+from test_tables_onesearch import lies_in
+from tiny import random_codes, random_prompts, tiny_causal_model, tiny_index, tiny_model
+
+from onesearch import Hit, SidIndex
+from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME, SID_UPDATES_NAME
+from onesearch.modeling_onesearch.trie_onesearch import SidTrie
+
+WIDTHS = (8, 4, 4)
+
+
+def hits_of(index, sids, top_k=1000, items_per_sid=1000, keep=None):
+    """Item ids of SIDs in this order, through `hits`."""
+    trie = index.trie if keep is None else keep.trie
+    leaves = trie.leaf_of(trie.walk(torch.tensor(sids)))
+    (hits,) = index.hits(leaves[None], -torch.arange(len(sids)).float()[None], top_k, items_per_sid, keep)
+    assert all(index.sid_of(hit.item_id) == hit.sid for hit in hits)
+    return [hit.item_id for hit in hits]
+
+
+# Reading
+
+
+@settings(max_examples=40)
+@given(catalogues(), st.data())
+def test_hits_follow_beam_order_then_popularity(catalogue, data):
+    codes, widths = catalogue
+    popularity = np.array(data.draw(st.lists(st.integers(0, 3), min_size=len(codes), max_size=len(codes))), dtype=np.float32)
+    top_k, items_per_sid = data.draw(st.integers(1, 30)), data.draw(st.integers(1, 4))
+    index = tiny_index(codes, widths, popularity=popularity)
+    beams = [list(sid) for sid in data.draw(st.permutations(distinct(codes)))]
+    scores = [-float(place) for place in range(len(beams))]
+    leaves = index.trie.leaf_of(index.trie.walk(torch.tensor(beams)))
+    (hits,) = index.hits(leaves[None], torch.tensor([scores]), top_k, items_per_sid)
+    expected = []
+    for sid, score in zip(beams, scores):
+        rows = [row for row, other in enumerate(codes.tolist()) if other == sid]
+        rows.sort(key=lambda row: (-popularity[row], row))
+        expected += [Hit(f"item-{row}", tuple(sid), score) for row in rows[:items_per_sid]]
+    assert hits == expected[:top_k]
+    assert index.items_of(leaves.tolist(), items_per_sid) == [
+        [hit.item_id for hit in expected if hit.sid == tuple(sid)] for sid in beams
+    ]
+
+
+def test_beams_without_a_sid_or_an_item_give_no_hit():
+    index = tiny_index([[0, 1], [2, 3]], (3, 4))
+    leaves = index.trie.leaf_of(index.trie.walk(torch.tensor([[1, 1], [2, 3], [0, 1]])))
+    (hits,) = index.hits(leaves[None], torch.tensor([[-1.0, -2.0, float("-inf")]]), top_k=10)
+    assert hits == [Hit("item-1", (2, 3), -2.0)]
+
+
+def test_an_index_names_what_it_does_not_hold():
+    index = tiny_index([[0, 1], [2, 3]], (3, 4))
+    with pytest.raises(KeyError, match="'item-7'.*2 items"):
+        index.codes_of(["item-0", "item-7"])
+    assert index.codes_of([]).shape == (0, 2) and index.rows_of(["item-1", "item-0"]).tolist() == [1, 0]
+    assert index.categories == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"item_ids": ["a"]}, "1 item ids, 2 SIDs"),
+        ({"popularity": np.zeros(3)}, "3 popularities"),
+        ({"categories": [["a"]]}, "1 category paths for 2 items"),
+        ({"item_ids": ["a", "a"]}, "'a' comes twice"),
+    ],
+)
+def test_tables_of_different_lengths_are_refused(changes, words):
+    with pytest.raises(ValueError, match=words):
+        tiny_index([[0, 1], [2, 3]], (3, 4), **changes)
+
+
+# Filters
+
+PATHS = [(), ("shoes",), ("shoes", "boots"), ("coats",), ("coats", "rain", "boots"), ("food", "Äpfel")]
+
+
+@st.composite
+def filtered(draw):
+    """A catalogue with categories and some updates, and the conditions of a filter."""
+    codes, widths = draw(catalogues())
+    paths = draw(st.lists(st.sampled_from(PATHS), min_size=len(codes), max_size=len(codes)))
+    oracle = Oracle(widths, codes, [0.0] * len(codes), paths)
+    index = tiny_index(codes, widths, categories=paths)
+    if draw(st.booleans()) and len(codes) > 1:
+        gone = draw(st.lists(st.sampled_from(oracle.ids), max_size=len(codes) - 1, unique=True))
+        index.remove_items(gone), oracle.remove(gone)
+    if draw(st.booleans()):
+        sid = st.tuples(*(st.integers(0, width - 1) for width in widths))
+        new = draw(st.lists(sid, min_size=1, max_size=5))
+        more = [f"new-{row}" for row in range(len(new))], np.array(new), np.zeros(len(new))
+        paths = draw(st.lists(st.sampled_from(PATHS), min_size=len(new), max_size=len(new)))
+        index.add_items(*more, paths), oracle.add(*more, paths)
+    pick = st.lists(st.sampled_from(oracle.ids), max_size=20, unique=True)
+    return index, oracle, draw(st.none() | pick), draw(st.none() | pick), draw(st.booleans())
+
+
+@settings(max_examples=60)
+@given(filtered(), st.data())
+def test_a_filter_keeps_what_passes_every_condition(case, data):
+    index, oracle, items, exclude, as_mask = case
+    names = None
+    if index.categories:
+        names = data.draw(st.none() | st.lists(st.sampled_from(index.categories), min_size=1, max_size=2))
+    assert set(index.categories) <= {name for path in PATHS for name in path}
+    passing = [
+        item_id
+        for item_id, path in zip(oracle.ids, oracle.paths)
+        if (items is None or item_id in items)
+        and not (exclude and item_id in exclude)
+        and (names is None or set(names) & set(path))
+    ]
+    allowed = items
+    if as_mask and items is not None:
+        allowed = np.zeros(len(index.filter().mask), dtype=bool)
+        allowed[index.rows_of(items)] = True
+    if not passing:
+        with pytest.raises(ValueError, match="keeps no item"):
+            index.filter(allowed, exclude, names)
+        return
+    keep = index.filter(allowed, [*exclude, "unheard of"] if exclude else exclude, names)
+    assert index.checked(keep) is keep
+    assert keep.mask[index.rows_of(passing)].all() and keep.mask.sum() == len(passing)
+    sids = distinct(oracle.codes)
+    sid_of = dict(zip(oracle.ids, map(tuple, oracle.codes)))
+    assert sorted(hits_of(index, sids, keep=keep)) == sorted(passing)
+    leaves = keep.trie.leaf_of(keep.trie.walk(torch.tensor(sids))).tolist()
+    assert [leaf >= 0 for leaf in leaves] == [sid in {sid_of[one] for one in passing} for sid in sids]
+
+
+def test_a_filter_that_does_not_fit_says_why():
+    index = tiny_index([[0, 1], [2, 3]], (3, 4), categories=[["shoes", "boots"], ["coats"]])
+    with pytest.raises(ValueError, match=r"'boot' is on no item's path; the index has 3 categories, such as \['boots'\]"):
+        index.filter(categories=["coats", "boot"])
+    with pytest.raises(ValueError, match=r"'xyz'.*\['boots', 'coats', 'shoes'\]"):
+        index.filter(categories=["xyz"])
+    with pytest.raises(TypeError, match="'boots'"):
+        index.filter(categories="boots")
+    with pytest.raises(KeyError, match="'item-7'"):
+        index.filter(items=["item-7"])
+    with pytest.raises(ValueError, match=r"\(3,\), the catalogue 2 rows"):
+        index.filter(items=np.ones(3, dtype=bool))
+    for nothing in ({"items": []}, {"exclude": ["item-0", "item-1"]}, {"items": ["item-1"], "categories": ["shoes"]}):
+        with pytest.raises(ValueError, match="keeps no item"):
+            index.filter(**nothing)
+
+
+@pytest.mark.parametrize("change", ["add", "remove", "save"])
+def test_a_filter_does_not_outlive_an_update(change, tmp_path):
+    index = tiny_index([[0, 1], [2, 3]], (3, 4))
+    keep = index.filter(exclude=["item-0"])
+    held = index.snapshot()
+    if change != "remove":
+        index.add_items(["new"], np.array([[1, 1]]))
+    else:
+        index.remove_items(["item-1"])
+    if change == "save":
+        keep = index.filter(exclude=["item-0"])
+        index.save(tmp_path / SID_INDEX_NAME)  # which numbers the rows anew
+    with pytest.raises(ValueError, match="made before the catalogue was updated"):
+        hits_of(index, [(2, 3)], keep=keep)
+    if change != "save":
+        assert hits_of(held, [(0, 1), (2, 3)], keep=keep) == ["item-1"]  # the state that it was made for
+
+
+# Updates
+
+
+@dataclass
+class Oracle:
+    """The catalogue as plain lists."""
+
+    widths: tuple
+    codes: list
+    popularity: list
+    paths: list
+    ids: list = field(default_factory=list)
+
+    def __post_init__(self):
+        self.codes, self.popularity, self.paths = [
+            list(map(list, self.codes.tolist())),
+            list(self.popularity),
+            list(self.paths),
+        ]
+        self.ids = [f"item-{row}" for row in range(len(self.codes))]
+
+    def add(self, ids, codes, popularity, paths):
+        self.ids += ids
+        self.codes += codes.tolist()
+        self.popularity += popularity.tolist()
+        self.paths += paths
+
+    def remove(self, ids):
+        held = [place for place, item_id in enumerate(self.ids) if item_id not in ids]
+        for name in ("ids", "codes", "popularity", "paths"):
+            setattr(self, name, [getattr(self, name)[place] for place in held])
+
+    def index(self):
+        return tiny_index(self.codes, self.widths, self.ids, np.array(self.popularity), categories=self.paths)
+
+
+def check_same(index, oracle):
+    """The index holds the oracle's items, in its order, and gives them in the order of an index built from scratch."""
+    assert len(index) == len(oracle.ids) and index.item_ids == oracle.ids
+    assert index.codes.tolist() == oracle.codes and index.popularity.tolist() == oracle.popularity
+    assert index.codes_of(oracle.ids).tolist() == oracle.codes
+    sids = distinct(oracle.codes)
+    assert hits_of(index, sids) == hits_of(oracle.index(), sids)
+    others = [sid for sid in np.ndindex(*oracle.widths) if sid not in set(sids)] if np.prod(oracle.widths) < 300 else []
+    if others:
+        assert set(index.trie.leaf_of(index.trie.walk(torch.tensor(others))).tolist()) == {-1}
+    for names in {name for path in oracle.paths for name in path}:
+        keep = index.filter(categories=[names])
+        expected = [item_id for item_id, path in zip(oracle.ids, oracle.paths) if names in path]
+        assert sorted(hits_of(index, sids, keep=keep)) == sorted(expected)
+
+
+@settings(max_examples=30)
+@given(catalogues(), st.data())
+def test_any_sequence_of_updates_gives_the_index_built_from_scratch(tmp_path_factory, catalogue, data):
+    """Additions (removed items and SIDs of others among them), removals (of added items, too), files in between."""
+    codes, widths = catalogue
+    popularity = np.arange(len(codes)) % 3
+    paths = [PATHS[row % len(PATHS)] for row in range(len(codes))]
+    oracle = Oracle(widths, codes, popularity.astype(float), paths)
+    index = tiny_index(codes, widths, popularity=popularity, categories=paths)
+    path = tmp_path_factory.mktemp("index") / SID_INDEX_NAME
+    sid = st.tuples(*(st.integers(0, width - 1) for width in widths))
+    for _ in range(data.draw(st.integers(1, 5))):
+        action = data.draw(st.sampled_from(["add", "add", "remove", "remove", "save", "load"]))
+        if action == "add":
+            free = sorted(
+                {*(f"item-{row}" for row in range(len(codes))), *(f"neu-{row}é" for row in range(5))} - set(oracle.ids)
+            )
+            ids = data.draw(st.lists(st.sampled_from(free), min_size=1, max_size=4, unique=True)) if free else []
+            if not ids:
+                continue
+            new = np.array([data.draw(sid | st.sampled_from(list(map(tuple, oracle.codes)))) for _ in ids])
+            more = np.array([data.draw(st.integers(0, 3)) for _ in ids], dtype=float)
+            own = [data.draw(st.sampled_from([*PATHS, ("brand new",)])) for _ in ids]
+            index.add_items(ids, new, more, own)
+            oracle.add(ids, new, more, own)
+        elif action == "remove" and len(oracle.ids) > 1:
+            gone = data.draw(st.lists(st.sampled_from(oracle.ids), min_size=1, max_size=len(oracle.ids) - 1, unique=True))
+            index.remove_items(gone + gone[:1])  # twice is no mistake
+            oracle.remove(gone)
+        elif action == "save":
+            index.save(path)
+            assert not path.with_name(SID_UPDATES_NAME).exists()
+        elif action == "load" and path.exists():
+            index.save_updates(path)
+            index = SidIndex.load(path)
+        check_same(index, oracle)
+    index.save(path)
+    check_same(SidIndex.load(path), oracle)
+
+
+@settings(max_examples=20)
+@given(catalogues(), st.data())
+def test_searching_an_updated_index_is_searching_one_built_from_scratch(catalogue, data):
+    codes, widths = catalogue
+    kind = data.draw(st.sampled_from([tiny_model, tiny_causal_model]))
+    roles = [data.draw(st.sampled_from(["old", "removed", "new"])) for _ in codes]
+    roles[0] = "old"
+    ids = np.array([f"item-{row}" for row in range(len(codes))])
+    at_first, gone, new = (np.isin(roles, names) for names in (["old", "removed"], ["removed"], ["new"]))
+    index = tiny_index(codes[at_first], widths, ids[at_first].tolist())
+    if gone.any():
+        index.remove_items(ids[gone].tolist())
+    if new.any():
+        index.add_items(ids[new].tolist(), codes[new])
+    model = kind(widths)
+    prompts = random_prompts(2)
+    found = []
+    for own in (index, tiny_index(codes[~gone], widths, ids[~gone].tolist())):
+        model.set_sid_index(own)
+        found.append([{hit.item_id: hit for hit in hits} for hits in model.search(*prompts, 30, top_k=100)])
+    for one, other in zip(*found):
+        assert set(one) == set(other) == set(ids[~gone].tolist())
+        assert all(one[item_id].sid == other[item_id].sid for item_id in one)
+        assert [one[item_id].score for item_id in one] == pytest.approx([other[item_id].score for item_id in one], abs=1e-5)
+
+
+def test_published_sids_do_not_move_and_shared_ones_follow_popularity():
+    codes = random_codes(40, WIDTHS)
+    index = tiny_index(codes, WIDTHS, popularity=np.full(40, 5))
+    before = {item_id: index.sid_of(item_id) for item_id in index.item_ids}
+    index.add_items(["hot", "cold", "same"], np.tile(codes[:1], (3, 1)), np.array([9, 1, 5]))
+    index.remove_items(["item-7"])
+    index.add_items(["alone"], np.array([[7, 3, 3]]))
+    assert {item_id: index.sid_of(item_id) for item_id in before if item_id != "item-7"} == {
+        item_id: sid for item_id, sid in before.items() if item_id != "item-7"
+    }
+    sharing = [f"item-{row}" for row in np.flatnonzero((codes == codes[0]).all(1)).tolist() if row != 7]
+    assert hits_of(index, [tuple(codes[0].tolist())]) == ["hot", *sharing, "same", "cold"]
+    with pytest.raises(KeyError, match="'item-7'"):
+        index.sid_of("item-7")
+    index.add_items(["item-7"], np.array([[7, 3, 3]]), np.array([-1.0]))  # again, elsewhere
+    assert index.sid_of("item-7") == (7, 3, 3) and hits_of(index, [(7, 3, 3)])[-1] == "item-7"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ((["new", "item-1"], [[0, 0], [1, 1]]), ValueError, "'item-1' is in the catalogue"),
+        ((["new", "old"], [[0, 0], [1, 1]]), ValueError, "'old' is in the catalogue"),
+        ((["new", "new"], [[0, 0], [1, 1]]), ValueError, "'new' .*given twice"),
+        ((["new"], [[0, 4]]), ValueError, "item 0: code 4 at level 1"),
+        ((["new"], [[0, 0, 0]]), ValueError, r"\(1, 3\)"),
+        ((["new"], [[0.0, 0.0]]), ValueError, "integers"),
+        ((["new", "newer"], [[0, 0]]), ValueError, "2 item ids, 1 SIDs"),
+        ((["new"], [[0, 0]], [1.0, 2.0]), ValueError, "2 popularities"),
+        ((["new"], [[0, 0]], None, [["a"], ["b"]]), ValueError, "2 category paths"),
+        (([7], [[0, 0]]), TypeError, "must be text, got int"),
+    ],
+)
+def test_an_addition_that_does_not_fit_changes_nothing(arguments, error, words):
+    index = tiny_index([[0, 1], [2, 3]], (3, 4), categories=[["a"], ["b"]])
+    index.add_items(["old"], np.array([[1, 1]]), categories=[["c"]])
+    state = index._layer, index.categories, index.item_ids
+    ids, codes, *rest = arguments
+    with pytest.raises(error, match=words):
+        index.add_items(ids, np.array(codes), *rest)
+    assert (index._layer, index.categories, index.item_ids) == state
+    index.add_items(["new"], np.array([[0, 0]]))  # and it goes on
+    assert len(index) == 4
+
+
+def test_a_removal_that_does_not_fit_changes_nothing():
+    index = tiny_index([[0, 1], [2, 3]], (3, 4))
+    index.add_items(["new"], np.array([[0, 1]]))
+    state = index._layer
+    with pytest.raises(KeyError, match="'item-9'"):
+        index.remove_items(["item-0", "item-9"])
+    with pytest.raises(ValueError, match="empty catalogue"):
+        index.remove_items(["item-0", "new", "item-1"])
+    assert index._layer is state
+    index.remove_items(["item-0", "item-1"])
+    assert index.item_ids == ["new"] and hits_of(index, [(2, 3), (0, 1)]) == ["new"]
+    with pytest.raises(KeyError, match="'item-0'"):
+        index.remove_items(["item-0"])
+
+
+# Copies
+
+
+def test_copies_of_a_model_share_the_tables_and_not_the_updates():
+    model = tiny_model(WIDTHS, random_codes(40, WIDTHS))
+    other = copy.deepcopy(model)
+    ours, theirs = model.sid_index, other.sid_index
+    assert ours is not theirs and ours._codes is theirs._codes and ours._base is theirs._base and ours._ids is theirs._ids
+    assert other.lm_head.weight is not model.lm_head.weight
+    ours.add_items(["new"], np.array([[0, 0, 0]]), categories=[["a"]])
+    theirs.remove_items(["item-3"])
+    assert len(ours) == 41 and len(theirs) == 39 and theirs.categories == []
+    assert "new" not in theirs.item_ids and "item-3" in ours.item_ids
+    theirs.add_items(["new"], np.array([[1, 1, 1]]))
+    assert ours.sid_of("new") == (0, 0, 0) and theirs.sid_of("new") == (1, 1, 1)
+
+
+def test_a_snapshot_does_not_see_updates():
+    index = tiny_index(random_codes(40, WIDTHS), WIDTHS)
+    held = index.snapshot()
+    index.remove_items(["item-3"])
+    index.add_items(["new"], np.array([[0, 0, 0]]), categories=[["a"]])
+    assert held.item_ids == [f"item-{row}" for row in range(40)] and held.categories == []
+    assert "item-3" not in index.item_ids and "new" in index.item_ids
+
+
+@pytest.fixture
+def often_switching():
+    """Threads change places as often as they can."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def in_threads(*tasks):
+    """Run all tasks at once; the first error of any is raised."""
+    errors = []
+
+    def run(task):
+        try:
+            task()
+        except BaseException as error:  # noqa: BLE001 - handed on
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(task,)) for task in tasks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def test_a_search_sees_the_catalogue_before_or_after_an_update(often_switching):
+    """An item moves from one SID to another and back: searches find it once, wherever it is, and never half of it."""
+    codes = random_codes(40, WIDTHS)
+    model = tiny_model(WIDTHS, codes)
+    prompts = random_prompts(1)
+    index, done = model.sid_index, threading.Event()
+    index.add_items(["pair-0", "pair-1"], np.array([[0, 0, 0], [7, 3, 3]]))
+    expected = {*(f"item-{row}" for row in range(40)), "pair-0", "pair-1"}
+
+    def update():
+        try:
+            for turn in range(60):
+                index.remove_items(["pair-0", "pair-1"])
+                place = [[turn % 8, 0, 0], [7 - turn % 8, 3, 3]]
+                index.add_items(["pair-0", "pair-1"], np.array(place))
+        finally:
+            done.set()
+
+    def search():
+        while not done.is_set():
+            (hits,) = model.search(*prompts, 60, top_k=100)
+            items = [hit.item_id for hit in hits]
+            assert len(items) == len(set(items)) and set(items) in (expected, expected - {"pair-0", "pair-1"})
+
+    in_threads(update, search, search)
+    assert set(index.item_ids) == expected
+
+
+def test_searches_of_one_trie_do_not_disturb_each_other(often_switching):
+    """Moving a trie to where it is already is no change, so it may happen during another thread's walk."""
+    codes = random_codes(40, WIDTHS)
+    trie = SidTrie(codes, WIDTHS)
+    expected = trie.walk(torch.from_numpy(codes)).tolist()
+
+    def walk():
+        for _ in range(300):
+            assert trie.to("cpu").walk(torch.from_numpy(codes)).tolist() == expected
+
+    in_threads(walk, walk, walk)
+
+
+def test_no_update_is_lost_while_another_thread_saves(often_switching, tmp_path):
+    index = tiny_index(random_codes(40, WIDTHS), WIDTHS)
+    done = threading.Event()
+
+    def update():
+        try:
+            for turn in range(150):
+                index.add_items([f"new-{turn}"], np.array([[turn % 8, 0, 0]]))
+        finally:
+            done.set()
+
+    def save():
+        while not done.is_set():
+            index.save(tmp_path / SID_INDEX_NAME)
+
+    in_threads(update, save)
+    assert set(index.item_ids) >= {f"new-{turn}" for turn in range(150)}
+    index.save(tmp_path / SID_INDEX_NAME)
+    assert set(SidIndex.load(tmp_path / SID_INDEX_NAME).item_ids) == set(index.item_ids)
+
+
+# Files
+
+
+@settings(max_examples=30)
+@given(any_catalogues, st.data())
+def test_an_index_survives_its_file(tmp_path_factory, catalogue, data):
+    codes, widths = catalogue
+    text = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+    ids = data.draw(st.lists(text, min_size=len(codes), max_size=len(codes), unique=True))
+    paths = [data.draw(st.sampled_from(PATHS)) for _ in ids]
+    index = tiny_index(codes, widths, ids, np.arange(len(codes)), digest="däg", categories=paths)
+    path = tmp_path_factory.mktemp("index") / "sid_index.safetensors"
+    index.save(path)
+    loaded = SidIndex.load(path)
+    assert loaded.item_ids == ids and loaded.widths == widths and loaded.digest == "däg"
+    assert loaded.categories == index.categories and loaded._paths._paths == index._paths._paths
+    assert np.array_equal(loaded.codes, codes) and np.array_equal(loaded.popularity, index.popularity)
+    assert [loaded.sid_of(item_id) for item_id in ids] == [tuple(row) for row in codes.tolist()]
+    assert hits_of(loaded, distinct(codes)) == hits_of(index, distinct(codes))
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_a_loaded_index_lies_in_its_file_even_when_that_is_gone(tmp_path):
+    widths = (64, 64, 32)
+    codes = random_codes(60_000, widths)
+    path = tmp_path / SID_INDEX_NAME
+    tiny_index(codes, widths).save(path)
+    loaded = SidIndex.load(path)
+    large = {name: table for name, table in loaded._tensors().items() if table.nbytes > 10_000}
+    assert {"codes", "bucket_rows", "ids.data", "ids.hashes", "trie.codes.2"} <= set(large)
+    assert all(lies_in(table, path) for table in large.values())
+    other = tiny_index(codes[:100], widths)
+    other.save(path)  # another file of that name; the old one lives on where it is mapped
+    assert len(SidIndex.load(path)) == 100
+    path.unlink()
+    rows = np.random.default_rng(0).integers(0, 60_000, 500)
+    ids = [f"item-{row}" for row in rows.tolist()]
+    assert np.array_equal(loaded.codes_of(ids), codes[rows]) and loaded.item_ids[-1] == "item-59999"
+    assert set(ids[:5]) <= set(hits_of(loaded, list(map(tuple, codes[rows[:5]].tolist()))))
+    loaded.add_items(["new"], codes[:1])
+    loaded.save(tmp_path / "again.safetensors")
+    assert len(SidIndex.load(tmp_path / "again.safetensors")) == 60_001
+
+
+@pytest.mark.parametrize("name", [SID_INDEX_NAME, SID_UPDATES_NAME])
+def test_a_damaged_or_foreign_file_is_named(tmp_path, name):
+    index = tiny_index([[0, 1], [2, 3]], (3, 4))
+    index.save(tmp_path / SID_INDEX_NAME)
+    index.add_items(["new"], np.array([[1, 1]]))
+    index.save_updates(tmp_path / SID_INDEX_NAME)
+    whole = (tmp_path / name).read_bytes()
+    for size in (0, 5, 20, len(whole) // 2, len(whole) - 1):
+        (tmp_path / name).write_bytes(whole[:size])
+        with pytest.raises(ValueError, match=f"{name}.*damaged"):
+            SidIndex.load(tmp_path / SID_INDEX_NAME)
+    save_file({"codes": np.zeros((1, 2), dtype=np.int32)}, tmp_path / name)
+    with pytest.raises(ValueError, match=f"{name} has format None"):
+        SidIndex.load(tmp_path / SID_INDEX_NAME)
+    with pytest.raises(FileNotFoundError, match="onesearch sids build"):
+        SidIndex.load(tmp_path / "none.safetensors")
+
+
+def test_updates_of_another_index_are_refused(tmp_path):
+    paths = [tmp_path / name / SID_INDEX_NAME for name in ("one", "other")]
+    for path, last in zip(paths, (2, 3)):
+        path.parent.mkdir()
+        index = tiny_index([[0, 1], [2, last]], (3, 4))
+        index.save(path)
+        index.add_items(["new"], np.array([[1, 1]]))
+        index.save_updates(path)
+    foreign = paths[1].with_name(SID_UPDATES_NAME)
+    foreign.write_bytes(paths[0].with_name(SID_UPDATES_NAME).read_bytes())
+    with pytest.raises(ValueError, match="other/sid_index_updates.safetensors belongs to another item index"):
+        SidIndex.load(paths[1])
+    with pytest.raises(ValueError, match="not the index that these updates belong to"):
+        index.save_updates(paths[0])
+    with pytest.raises(ValueError, match="not the index that these updates belong to"):
+        tiny_index([[0, 1], [2, 3]], (3, 4)).save_updates(tmp_path / "none.safetensors")
+
+
+def test_of_two_writers_the_second_is_told(tmp_path):
+    path = tmp_path / SID_INDEX_NAME
+    tiny_index([[0, 1], [2, 3]], (3, 4)).save(path)
+    one, other, third = SidIndex.load(path), SidIndex.load(path), SidIndex.load(path)
+    one.add_items(["one"], np.array([[1, 1]]))
+    one.save_updates(path)
+    one.save_updates(path)  # its own are no surprise
+    other.add_items(["other"], np.array([[1, 1]]))
+    with pytest.raises(ValueError, match="written by another process meanwhile"):
+        other.save_updates(path)
+    again = SidIndex.load(path)  # what the message asks for
+    again.add_items(["other"], np.array([[1, 1]]))
+    again.save_updates(path)
+    assert SidIndex.load(path).item_ids == ["item-0", "item-1", "one", "other"]
+    with pytest.raises(ValueError, match="written by another process meanwhile"):
+        one.save_updates(path)
+    again.save(path)
+    third.add_items(["third"], np.array([[1, 1]]))
+    with pytest.raises(ValueError, match="not the index that these updates belong to"):
+        third.save_updates(path)
+    assert SidIndex.load(path).item_ids == ["item-0", "item-1", "one", "other"]
+
+
+def test_updates_that_were_merged_already_are_passed_over_time_and_again(tmp_path):
+    """A process that dies after writing the merged index leaves the updates that are in it."""
+    path = tmp_path / SID_INDEX_NAME
+    index = tiny_index([[0, 1], [2, 3]], (3, 4))
+    index.save(path)
+    index.add_items(["new-0"], np.array([[1, 1]]))
+    index.save_updates(path)
+    left_over = path.with_name(SID_UPDATES_NAME).read_bytes()
+    for turn in range(3):
+        index.save(path)
+        path.with_name(SID_UPDATES_NAME).write_bytes(left_over)  # as if it had died before it deleted them
+        index = SidIndex.load(path)
+        assert index.item_ids == ["item-0", "item-1", *(f"new-{number}" for number in range(turn + 1))]
+        index.add_items([f"new-{turn + 1}"], np.array([[1, 1]]))
+    index.save_updates(path)
+    assert SidIndex.load(path).item_ids == index.item_ids
+
+
+KILLED = """
+import os, random, signal, sys, time
+import numpy as np
+from pathlib import Path
+from onesearch.modeling_onesearch.index_onesearch import SidIndex
+
+path, kills = Path(sys.argv[1]), int(sys.argv[2])
+old = [f"item-{row}" for row in range(2000)]
+codes = np.stack(np.unravel_index(np.arange(2000), (16, 16, 16)), axis=1)
+SidIndex(old, codes, np.zeros(2000), (16, 16, 16), "digest").save(path)
+
+def after(count):
+    "Items after so many updates: two are added one by one, then the first of both goes."
+    gone = {2 * (turn // 3) for turn in range(count) if turn % 3 == 2}
+    added = [2 * (turn // 3) + turn % 3 for turn in range(count) if turn % 3 < 2]
+    return [*old, *(f"new-{number}" for number in added if number not in gone)]
+
+def update(index, turn):
+    number = 2 * (turn // 3)
+    if turn % 3 == 2:
+        index.remove_items([f"new-{number}"])
+    else:
+        index.add_items([f"new-{number + turn % 3}"], np.array([[turn % 16, 1, 2]]), categories=[["new", f"kind-{turn % 5}"]])
+
+random.seed(0)
+done = 0
+for _ in range(kills):
+    reader, writer = os.pipe()
+    if (child := os.fork()) == 0:
+        index = SidIndex.load(path)
+        for turn in range(done, done + 10_000):
+            update(index, turn)
+            if turn % 4 == 3:
+                index.save(path)
+            else:
+                index.save_updates(path)
+            os.write(writer, b".")
+    os.close(writer)
+    written = sum(len(os.read(reader, 1)) for _ in range(random.randint(1, 8)))
+    time.sleep(random.uniform(0, 0.01))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    acknowledged = done + written + len(os.read(reader, 1 << 16))
+    os.close(reader)
+    index = SidIndex.load(path)  # raises if the files are damaged or do not fit together
+    found = index.item_ids
+    for count in (acknowledged, acknowledged + 1):
+        if sorted(found) == sorted(after(count)):
+            break
+    else:
+        raise AssertionError(f"{len(found)} items after {acknowledged} updates that were reported as written")
+    done = count
+print(done)
+"""
+
+
+def test_a_killed_process_leaves_an_index_with_every_update_it_had_written(tmp_path):
+    command = [sys.executable, "-I", "-c", KILLED, str(tmp_path / SID_INDEX_NAME), "25"]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    assert {entry.name for entry in tmp_path.iterdir() if not entry.name.startswith(".")} <= {SID_INDEX_NAME, SID_UPDATES_NAME}
+
+
+def test_a_model_takes_its_updates_along(tmp_path):
+    model = tiny_model(WIDTHS, random_codes(40, WIDTHS))
+    model.save_pretrained(tmp_path)
+    model.sid_index.add_items(["new"], np.array([[7, 3, 3]]))
+    model.sid_index.remove_items(["item-0"])
+    model.sid_index.save_updates(tmp_path / SID_INDEX_NAME)
+    assert json.loads((tmp_path / "config.json").read_text())["sid_widths"] == list(WIDTHS)
+    loaded = type(model).from_pretrained(tmp_path).eval()
+    prompts = random_prompts(3)
+    assert loaded.search(*prompts, 60, top_k=60) == model.search(*prompts, 60, top_k=60)
+    assert loaded.sid_index.item_ids == [f"item-{row}" for row in range(1, 40)] + ["new"]
+    loaded.save_pretrained(tmp_path / "merged")
+    assert not (tmp_path / "merged" / SID_UPDATES_NAME).exists()
+    merged = type(model).from_pretrained(tmp_path / "merged").eval()
+    assert merged.search(*prompts, 60, top_k=60) == model.search(*prompts, 60, top_k=60)

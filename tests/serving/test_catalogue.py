@@ -1,0 +1,69 @@
+"""Updates of a checkpoint's catalogue, as the command line makes them."""
+
+from __future__ import annotations
+
+import re
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from onesearch import Searcher, SidIndex
+from onesearch.cli import main
+from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME, SID_UPDATES_NAME
+
+
+def write_table(path, **columns):
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def test_added_items_are_found_and_removed_ones_are_not(checkpoint, tmp_path, capsys):
+    before = Searcher.from_pretrained(checkpoint).search("red shoe", top_k=5)
+    best = before[0]
+    table = write_table(
+        tmp_path / "new.parquet",
+        item_id=["new-1", "new-2"],
+        codes=[list(best.sid), [1, 2, 3, 0, 1]],
+        popularity=[1e9, 0.0],
+        categories=[["Novelties"], None],
+    )
+    index = (checkpoint / SID_INDEX_NAME).read_bytes()
+    assert main(["items", "add", str(checkpoint), str(table)]) == 0
+    assert "452 items" in capsys.readouterr().out
+    assert main(["items", "remove", str(checkpoint), best.item_id]) == 0
+    assert (checkpoint / SID_INDEX_NAME).read_bytes() == index  # the large file is not touched
+    searcher = Searcher.from_pretrained(checkpoint)
+    after = searcher.search("red shoe", top_k=5)
+    assert after[0].item_id == "new-1" and after[0].sid == best.sid and after[0].score == pytest.approx(best.score, abs=1e-5)
+    assert best.item_id not in {hit.item_id for hit in searcher.search("red shoe", top_k=1000, num_beams=1000)}
+    assert [hit.item_id for hit in searcher.search("red shoe", categories=["Novelties"])] == ["new-1"]
+    searcher.model.save_pretrained(tmp_path / "copy")  # merges
+    assert not (tmp_path / "copy" / SID_UPDATES_NAME).exists()
+    merged = SidIndex.load(tmp_path / "copy" / SID_INDEX_NAME)
+    assert merged.item_ids == searcher.model.sid_index.item_ids and len(merged) == 451
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"item_id": ["x"]}, "'codes'.* missing"),
+        ({"item_id": ["x", "y"], "codes": [[0, 0, 0, 0, 0], [0, 0]]}, "row 1 .*5 codes"),
+        ({"item_id": ["x"], "codes": [[0, 0, 0, 0, 99]]}, "code 99 at level 4"),
+        ({"item_id": ["item-0000000"], "codes": [[0, 0, 0, 0, 0]]}, "'item-0000000' is in the catalogue already"),
+        ({"item_id": [7], "codes": [[0, 0, 0, 0, 0]]}, "item ids must be text"),
+    ],
+)
+def test_a_table_that_does_not_fit_changes_nothing(checkpoint, tmp_path, capsys, columns, message):
+    before = sorted(path.name for path in checkpoint.iterdir())
+    table = write_table(tmp_path / "new.parquet", **columns)
+    assert main(["items", "add", str(checkpoint), str(table)]) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error), error
+    assert sorted(path.name for path in checkpoint.iterdir()) == before
+
+
+def test_removing_what_is_not_there_is_refused(checkpoint, capsys):
+    assert main(["items", "remove", str(checkpoint), "nowhere"]) == 2
+    assert "'nowhere' is not in the catalogue of 450 items" in capsys.readouterr().err
+    assert not (checkpoint / SID_UPDATES_NAME).exists()

@@ -1,0 +1,57 @@
+"""A user as two Semantic-ID-like signatures made from behaviour (OneSearch, arXiv 2509.03236, "User ID as SIDs").
+
+A signature is a weighted mean of code numbers. Codes are categories, so it is a hash of what the user did lately rather than a place among
+items; it gets tokens of its own and is never looked up in the catalogue.
+Travels to the Hub with the tokenizer: imports nothing of this package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def recency_weights(count: int) -> np.ndarray:
+    """(count,) weights λ_i = e^√i / Σ e^√t for i = 1 … count; the last item, the most recent, weighs most."""
+    powers = np.exp(np.sqrt(np.arange(1, count + 1, dtype=np.float64)))
+    return powers / powers.sum()
+
+
+def user_signatures(histories: Sequence[np.ndarray], widths: Sequence[int]) -> np.ndarray:
+    """Signatures of users: per level ⌈Σ λ_i · code_i⌉, clipped to the level.
+
+    Args:
+        histories: per user the codes (items, levels) of a sequence, oldest first; may be empty.
+        widths: codes of each level.
+
+    Returns:
+        (users, levels) int64, -1 throughout for a user without items.
+
+    Raises:
+        ValueError: a history of another number of levels, or a code outside its level.
+    """
+    widths = np.asarray(widths, dtype=np.int64)
+    signatures = np.full((len(histories), len(widths)), -1, dtype=np.int64)
+    lengths = np.array([len(history) for history in histories], dtype=np.int64)
+    filled = np.flatnonzero(lengths)
+    if not len(filled):
+        return signatures
+    codes = np.concatenate([np.asarray(histories[user]) for user in filled])
+    if codes.ndim != 2 or codes.shape[1] != len(widths):
+        raise ValueError(f"histories hold codes of shape {codes.shape[1:]} per item, expected {len(widths)} levels")
+    if (codes < 0).any() or (codes >= widths).any():
+        row, level = np.argwhere((codes < 0) | (codes >= widths))[0].tolist()
+        raise ValueError(f"code {codes[row, level]} at level {level} is outside 0..{widths[level] - 1}")
+    ends = np.cumsum(lengths[filled])
+    starts = ends - lengths[filled]
+    place = np.arange(1, len(codes) + 1) - np.repeat(starts, lengths[filled])  # 1 for the oldest
+    powers = np.exp(np.sqrt(place, dtype=np.float64))
+    totals = np.add.reduceat(powers, starts)
+    means = np.add.reduceat(codes * powers[:, None], starts, axis=0) / totals[:, None]
+    # Equal codes have their own number as mean; the rounding error of the sum must not lift it to the next.
+    signatures[filled] = np.minimum(np.ceil(means - 1e-9).astype(np.int64), widths - 1)
+    return signatures
+
+
+__all__ = ["recency_weights", "user_signatures"]
