@@ -215,6 +215,10 @@ class SidIndex:
             raise KeyError(f"item {missing!r} is not in the catalogue of {len(self):,} items")
         return rows
 
+    def contains(self, item_ids: Sequence[str]) -> np.ndarray:
+        """(items,) whether each item is in the catalogue."""
+        return self._find(item_ids) >= 0
+
     def items_of(
         self, leaves: Iterable[int], limit: int = MAX_ITEMS_PER_SID, mask: np.ndarray | None = None
     ) -> list[list[str]]:

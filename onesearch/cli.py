@@ -247,13 +247,14 @@ def _add_sids(commands: Any) -> None:
     )
     build.add_argument("--opq", type=_opq, help="sub-codes x codes each, for instance 2x64; 0x0 for none")
     build.add_argument("--no-keywords", action="store_true", help="leave core keywords out of the embeddings")
+    build.add_argument("--dictionary", help="a file of further keywords (json or parquet: type, text, page_views)")
     build.add_argument("--seed", type=int, default=0)
     build.add_argument(
         "--rebuild", action="store_true", help="embed again, as after `align`; under torchrun processes share this"
     )
     _add_align(actions)
     _add_inspect(actions)
-    append = _command(actions, "append", _append_items, "encode new items with the frozen codebooks; published SIDs stay")
+    append = _command(actions, "append", _append_items, "encode new items with the frozen codebooks and make them searchable")
     append.add_argument("--run", type=Path, required=True, help="folder of the run")
     append.add_argument("items", type=Path, help="new items as parquet, in the columns of the items table")
     append.add_argument(
@@ -309,7 +310,8 @@ def _build_sids(options: argparse.Namespace) -> None:
         embed_market(run, encoder, accelerator=accelerator)
     if int(os.environ.get("RANK", "0")) > 0:  # torchrun: the rest is one process's work
         return
-    make_sids(Recipe(run.root.name, encoder=encoder, codes=codes, keywords=not options.no_keywords), run)
+    keywords = {"keywords": not options.no_keywords, "dictionary": options.dictionary}
+    make_sids(Recipe(run.root.name, encoder=encoder, codes=codes, **keywords), run)
     _print_values(read_json(run.sids / "diagnostics.json"))
 
 
@@ -377,7 +379,7 @@ def _catalogue(options: argparse.Namespace) -> Any:
 
     if options.run is not None:
         return Catalogue.of_run(RunFolder(options.run))
-    from onesearch.modeling_onesearch.generation_onesearch import SID_INDEX_NAME, SidIndex
+    from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME, SidIndex
     from onesearch.tokenization_sid.code_files import load_codes
 
     checkpoint = _checkpoint(options.checkpoint)
@@ -393,9 +395,9 @@ def _catalogue(options: argparse.Namespace) -> Any:
 
 
 def _append_items(options: argparse.Namespace) -> None:
-    from onesearch.tokenization_sid.updates import append_items, read_items
+    from onesearch.road import append_to_run
 
-    _print_values(append_items(RunFolder(options.run), read_items(options.items), options.known).to_dict())
+    _print_values(append_to_run(RunFolder(options.run), options.items, options.known).to_dict())
 
 
 def _add_train(commands: Any) -> None:

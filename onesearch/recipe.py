@@ -61,6 +61,7 @@ class Recipe:
             None leaves the encoder as `encoder` says.
         codes: sizes of the SIDs; None takes `suggest_widths` for the catalogue.
         keywords: fuse core keywords into the embeddings.
+        dictionary: a file of further keywords; see `onesearch.tokenization_sid.keyword_files.read_dictionary`.
         fit_on: what trains the codebooks, ``items`` or ``both`` (items and queries); see `build_sids`.
         processes: processes that train together (started by torchrun). On a processor one per core beats one with many threads:
             small matrices do not share well.
@@ -72,6 +73,7 @@ class Recipe:
     alignment: AlignmentConfig | None = None
     codes: RQOPQConfig | None = None
     keywords: bool = True
+    dictionary: str | None = None
     fit_on: str = "items"
     processes: int = 1
     training: TrainingPlan = field(default_factory=TrainingPlan)

@@ -11,6 +11,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from onesearch.data.market import Market
 from onesearch.data.requests import build_requests
@@ -21,6 +24,9 @@ from onesearch.files import RunFolder
 from onesearch.recipe import EvaluationPlan, MarketPlan, Recipe, load_recipe, save_recipe
 from onesearch.serving.searcher import Searcher
 from onesearch.tokenization_sid.embeddings import ALIGNMENT_NAME
+
+if TYPE_CHECKING:
+    from onesearch.tokenization_sid.updates import AppendReport
 
 logger = logging.getLogger(__name__)
 
@@ -97,10 +103,39 @@ def make_sids(recipe: Recipe, run: RunFolder) -> None:
     from onesearch.tokenization_sid.sids import build_sids
 
     items = Market.load(run.market).items
-    built = build_sids(run, recipe.codes or suggest_widths(len(items)), recipe.keywords, recipe.fit_on)
-    categories = [names or () for names in items.data.column("categories").to_pylist()]
-    index = SidIndex(built.item_ids, built.codes, built.popularity, built.widths, built.digest, categories)
+    built = build_sids(
+        run, recipe.codes or suggest_widths(len(items)), recipe.keywords, recipe.fit_on, dictionary=recipe.dictionary
+    )
+    index = SidIndex(built.item_ids, built.codes, built.popularity, built.widths, built.digest, built.categories)
     index.save(run.sids / SID_INDEX_NAME)
+
+
+def append_to_run(run: RunFolder, table: Path, known: str = "raise") -> AppendReport:
+    """Encode new items with what the run has frozen and make them searchable, in ``sids/`` and in ``checkpoint/`` if there is one.
+
+    Args:
+        table: parquet file with the columns of the items table; known: see `onesearch.tokenization_sid.updates.append_items`.
+
+    Raises:
+        ValueError: the table does not fit, or an index belongs to other codebooks than the run.
+    """
+    from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME, SidIndex
+    from onesearch.tokenization_sid.updates import append_items, appended_codes, read_items
+
+    report = append_items(run, read_items(table), known)
+    added = appended_codes(run)
+    for path in (run.sids / SID_INDEX_NAME, run.checkpoint / SID_INDEX_NAME):
+        if not path.is_file():
+            continue
+        index = SidIndex.load(path)
+        if index.digest != added.digest:
+            raise ValueError(f"{path} belongs to other codebooks than {run.sids}; train again, or copy the checkpoint again")
+        new = np.flatnonzero(~index.contains(added.item_ids))  # all of them, unless an earlier append died between the two
+        if len(new):
+            ids, paths = ([column[row] for row in new] for column in (added.item_ids, added.categories))
+            index.add_items(ids, added.codes[new], added.popularity[new], [names or () for names in paths])
+            index.save_updates(path)
+    return report
 
 
 def evaluate_run(run: RunFolder, plan: EvaluationPlan, progress: bool = True, baselines: bool = True) -> Report:

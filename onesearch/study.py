@@ -34,10 +34,10 @@ from onesearch.recipe import Recipe, build, load_recipe
 
 logger = logging.getLogger(__name__)
 
-SEEDED = ("encoder.seed", "codes.seed", "training.arguments.seed")
+SEEDED = ("encoder.seed", "alignment.seed", "codes.seed", "training.arguments.seed")
 """Fields that a seed of the study sets. The market keeps its own: all cells are measured on the same requests."""
 
-SHARED = {"market": ("market",), "embeddings": ("market", "encoder")}
+SHARED = {"market": ("market",), "embeddings": ("market", "encoder", "alignment")}
 """Parts of a run that cells share, and the fields of the recipe that they depend on."""
 
 
@@ -48,6 +48,7 @@ class Study:
     Args:
         name: of the study.
         base: recipe that every variant changes.
+        common: {dotted key of the recipe: value} of all variants.
         variants: name → {dotted key of the recipe: value}.
         seeds: of encoder, codes and training.
         reference: variant that the others are compared with, pair by pair; default the first.
@@ -57,11 +58,12 @@ class Study:
 
     name: str
     base: str = "default"
+    common: dict[str, Any] = field(default_factory=dict)
     variants: dict[str, dict[str, Any]] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0, 1, 2)
     reference: str | None = None
     metrics: tuple[str, ...] = ("HR@10", "MRR@10")
-    diagnostics: tuple[str, ...] = ("icr_items", "largest_bucket")
+    diagnostics: tuple[str, ...] = ("items.icr_items", "items.largest_bucket")
 
     def __post_init__(self):
         object.__setattr__(self, "seeds", tuple(self.seeds))
@@ -98,10 +100,12 @@ def recipe_of(study: Study, variant: str, seed: int, source: str | None = None) 
     if source is not None:
         base = replace(base, market=replace(base.market, source=source))
     values = asdict(base)
-    for key in SEEDED:
-        _set(values, key, seed, variant)
-    for key, value in study.variants[variant].items():
+    changes = {**study.common, **study.variants[variant]}
+    for key, value in changes.items():
         _set(values, key, value, variant)
+    for key in SEEDED:
+        if key not in changes:
+            _set(values, key, seed, variant)
     values["name"] = f"{study.name}-{folder_name(variant)}-{seed}"
     return build(Recipe, values, f"variant {variant!r}")
 

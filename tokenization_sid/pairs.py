@@ -65,9 +65,7 @@ class MiningConfig:
         if self.swing_alpha < 0:
             raise ValueError(f"mining.swing_alpha={self.swing_alpha} must be at least 0")
         if self.min_cosine is not None and not -1 <= self.min_cosine <= 1:
-            raise ValueError(
-                f"mining.min_cosine={self.min_cosine} is no cosine; allowed are -1 to 1; -1 keeps every pair"
-            )
+            raise ValueError(f"mining.min_cosine={self.min_cosine} is no cosine; allowed are -1 to 1; -1 keeps every pair")
 
 
 def mine_pairs(
