@@ -104,7 +104,11 @@ def embed_texts(
 
 @contextmanager
 def blank_rows(encoder: SentenceTransformer) -> Iterator[None]:
-    """Training inside the block leaves padding and unknown words of a static encoder the zero vector, if they have it now."""
+    """Training inside the block leaves padding and unknown words of a static encoder the zero vector, if they have it now.
+
+    A text that has the zero vector gets no gradient meanwhile: that of normalising it is of the order of 10²³, and clipping the norm of all
+    gradients would leave nothing of the others.
+    """
     import torch
     from sentence_transformers.models import StaticEmbedding
 
@@ -114,9 +118,18 @@ def blank_rows(encoder: SentenceTransformer) -> Iterator[None]:
     weight = encoder[0].embedding.weight
     rows = [row for token in SPECIAL_TOKENS if (row := encoder.tokenizer.token_to_id(token)) is not None]
     blank = [row for row in rows if not weight[row].any()]
+    hook = encoder[0].register_forward_hook(_drop_gradient_of_zeros)
     yield
+    hook.remove()
     with torch.no_grad():
         weight[blank] = 0
+
+
+def _drop_gradient_of_zeros(module, inputs, output) -> None:  # noqa: ANN001 - torch's hook
+    vectors = output["sentence_embedding"]
+    if vectors.requires_grad:
+        zero = ~vectors.detach().any(dim=1, keepdim=True)
+        vectors.register_hook(lambda gradient: gradient.masked_fill(zero, 0))
 
 
 def _clear_special_rows(encoder: SentenceTransformer) -> None:
