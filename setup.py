@@ -24,7 +24,11 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["onesearch", "onesearch.*"]) + [f"onesearch.{package}" for package in rooms],
     package_dir={"onesearch": "onesearch", **{f"onesearch.{package}": package.replace(".", "/") for package in rooms}},
-    package_data={"onesearch": ["py.typed"], "onesearch.trainers": ["recipes/*.yaml", "recipes/studies/*.yaml"], "onesearch.model_cards": ["*.md"]},
+    package_data={
+        "onesearch": ["py.typed"],
+        "onesearch.trainers": ["recipes/*.yaml", "recipes/studies/*.yaml"],
+        "onesearch.model_cards": ["*.md"],
+    },
     install_requires=[
         "torch>=2.6",
         "transformers>=5.23,<6",

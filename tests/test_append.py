@@ -35,14 +35,20 @@ def test_appended_items_are_found_by_the_next_search(run, market, table, capsys)
     hits = searcher.search(market.items["title"][3], top_k=1000, num_beams=1000, items_per_sid=100)
     assert {"new-3", old[0]} <= {hit.item_id for hit in hits if hit.sid == sid}
     leaf = market.items["categories"][3][-1]
-    assert "new-3" in {hit.item_id for hit in searcher.search("x", top_k=1000, num_beams=1000, categories=[leaf], items_per_sid=100)}
+    assert "new-3" in {
+        hit.item_id for hit in searcher.search("x", top_k=1000, num_beams=1000, categories=[leaf], items_per_sid=100)
+    }
 
 
 def test_an_append_that_died_half_way_is_finished_by_the_next(run, table):
     append_to_run(run, table)
     (run.checkpoint / SID_UPDATES_NAME).unlink()
     append_to_run(run, table, known="skip")
-    assert SidIndex.load(run.checkpoint / SID_INDEX_NAME).contains(["new-3", "new-7", "nowhere"]).tolist() == [True, True, False]
+    assert SidIndex.load(run.checkpoint / SID_INDEX_NAME).contains(["new-3", "new-7", "nowhere"]).tolist() == [
+        True,
+        True,
+        False,
+    ]
 
 
 def test_an_index_of_other_codebooks_is_refused(run, table):

@@ -110,7 +110,7 @@ def test_the_cosine_filter_counts_and_warns(market, caplog):
         assert some.counts[kind] == {"mined": len(rows), "kept": int(kept.sum())} and 0 < kept.sum() < len(rows)
         np.testing.assert_array_equal(some.rows[kind], rows[kept])
         np.testing.assert_array_equal(some.positives[kind], rows)
-    assert not caplog.records
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]  # others may have asked for more
     counts(1.0)
     assert any("lower mining.min_cosine" in record.getMessage() for record in caplog.records)
 

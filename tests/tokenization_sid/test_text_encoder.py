@@ -118,3 +118,21 @@ def test_an_encoder_folder_is_used_as_it_is(run, market):
     np.testing.assert_allclose(
         embed_texts(build_text_encoder(market, config), texts), embed_texts(load_encoder(run), texts), atol=1e-6
     )
+
+
+def test_a_text_without_a_known_word_does_not_drown_the_others():
+    """Normalising the zero vector has a gradient of 10²³ and more; clipped with it, training would leave every weight as it is."""
+    import torch
+
+    from onesearch.tokenization_sid.text_encoder import blank_rows, static_encoder
+
+    encoder = static_encoder(["red shoe", "blue coat", "red coat"] * 5, TextEncoderConfig(dimension=2, vocab_size=300))
+    weight = encoder[0].embedding.weight
+    largest = []
+    with blank_rows(encoder):
+        tokens = encoder.preprocess(["red shoe", "\u2603 \u2603", "blue coat"])
+        vectors = encoder(tokens)["sentence_embedding"]
+        (vectors @ torch.ones(2)).sum().backward()
+        largest.append(float(weight.grad.abs().max()))
+    assert 0 < largest[0] < 1e6
+    assert not vectors[1].any()
