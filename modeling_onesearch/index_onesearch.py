@@ -260,9 +260,9 @@ class SidIndex:
                 if len(found) >= top_k:
                     break
                 parts = None if level_scores is None else tuple(level_scores[query, beam].tolist())
-                for row in self._rows_in(int(leaves[query, beam]), items_per_sid, mask):
-                    sid = tuple(self._codes_at(np.array([row]))[0].tolist())
-                    found.append(Hit(self._id_of(row), sid, scores[query][beam], parts))
+                rows = self._rows_in(int(leaves[query, beam]), items_per_sid, mask)
+                sid = tuple(self._codes_at(np.array(rows[:1], dtype=np.int64)).ravel().tolist())  # that of all of them
+                found += [Hit(self._id_of(row), sid, scores[query][beam], parts) for row in rows]
             results.append(found[:top_k])
         return results
 

@@ -26,7 +26,7 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3ForCausalLM, Qwen3Mode
 
 from .configuration_onesearch import OneSearchConfig, OneSearchQwen3Config
 from .decoding_onesearch import BartBeamDecoder, Qwen3BeamDecoder
-from .search_onesearch import IGNORED, SidModelMixin, sid_generation
+from .search_onesearch import IGNORED, SidModelMixin
 
 
 class OneSearchPreTrainedModel(BartPreTrainedModel):
@@ -61,10 +61,7 @@ class OneSearchForConditionalGeneration(SidModelMixin, OneSearchPreTrainedModel,
         super().__init__(config)
         self.model = OneSearchModel(config)
         self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
-        config.auto_map = {**(getattr(config, "auto_map", None) or {}), "AutoModel": "modeling_onesearch.OneSearchModel"}
-        self.post_init()
-        self.generation_config.update(**sid_generation(config.sid_levels))
-        self.generation_config._from_model_config = False  # or the settings above would be dropped when loading
+        self._finish(OneSearchModel)
 
     @classmethod
     def from_bart(
@@ -193,12 +190,11 @@ class OneSearchForCausalLM(SidModelMixin, OneSearchQwen3PreTrainedModel, Qwen3Fo
     ```"""
 
     def __init__(self, config: OneSearchQwen3Config):
-        super().__init__(config)
+        super(Qwen3ForCausalLM, self).__init__(config)  # its own would make a second backbone
         self.model = OneSearchQwen3Model(config)
-        config.auto_map = {**(getattr(config, "auto_map", None) or {}), "AutoModel": "modeling_onesearch.OneSearchQwen3Model"}
-        self.post_init()
-        self.generation_config.update(**sid_generation(config.sid_levels))
-        self.generation_config._from_model_config = False  # or the settings above would be dropped when loading
+        self.vocab_size = config.vocab_size
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self._finish(OneSearchQwen3Model)
 
     @classmethod
     def from_qwen3(

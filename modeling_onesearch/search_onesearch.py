@@ -39,6 +39,14 @@ class SidModelMixin:
     def _beam_decoder(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> BeamDecoder:
         raise NotImplementedError
 
+    def _finish(self, backbone: type) -> None:
+        """The end of a model's `__init__`: weights, where `AutoModel` finds the backbone, and how `generate` emits one SID."""
+        config = self.config
+        config.auto_map = {**(getattr(config, "auto_map", None) or {}), "AutoModel": f"modeling_onesearch.{backbone.__name__}"}
+        self.post_init()
+        self.generation_config.update(**_sid_generation(config.sid_levels))
+        self.generation_config._from_model_config = False  # or the settings above would be dropped when loading
+
     # Loading and saving
 
     @classmethod
@@ -249,7 +257,7 @@ def _checked_mask(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) 
     return attention_mask
 
 
-def sid_generation(levels: int) -> dict[str, object]:
+def _sid_generation(levels: int) -> dict[str, object]:
     """Settings under which `generate` with `logits_processor` finds what `search` finds: one SID, renormalised over the trie."""
     fixed = {
         "max_new_tokens": levels or None,
@@ -274,4 +282,4 @@ def _by_filter(
     return list(groups.values())
 
 
-__all__ = ["IGNORED", "SidModelMixin", "sid_generation"]
+__all__ = ["IGNORED", "SidModelMixin"]

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from onesearch.files import RunFolder, atomic_file
+
+from .quantizers.base import read_tensors
 
 FORMAT = "onesearch-codes/1"
 
@@ -55,15 +56,7 @@ class StoredCodes:
     def load(cls, path: str | Path, digest: str | None = None) -> StoredCodes:
         """Read a file; a missing, damaged or foreign one raises with its path, and so does one of other codebooks than `digest`."""
         path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} does not exist; make it with `onesearch sids build`")
-        try:
-            with safe_open(path, framework="np") as file:
-                metadata, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}
-        except SafetensorError as error:
-            raise ValueError(f"{path} is damaged ({error}); build the SIDs again or copy the file again") from error
-        if metadata.get("format") != FORMAT:
-            raise ValueError(f"{path} has format {metadata.get('format')!r}, expected {FORMAT!r}")
+        metadata, tensors = read_tensors(path, FORMAT)
         if digest is not None and metadata["digest"] != digest:
             raise ValueError(
                 f"{path} belongs to codebooks {metadata['digest'][:12]}…, not {digest[:12]}…; build the SIDs again"

@@ -129,6 +129,11 @@ class Quantizer(ABC):
 def read_codebooks(folder: str | Path) -> tuple[Path, dict[str, str], dict[str, np.ndarray]]:
     """Path, metadata and tensors of the codebooks in `folder`."""
     path = Path(folder) / CODEBOOKS_NAME
+    return path, *read_tensors(path, FORMAT)
+
+
+def read_tensors(path: Path, expected: str) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """Metadata and tensors of a file that `sids build` makes; a missing, damaged or foreign one raises with its path."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; make it with `onesearch sids build`")
     try:
@@ -136,6 +141,6 @@ def read_codebooks(folder: str | Path) -> tuple[Path, dict[str, str], dict[str, 
             metadata, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged ({error}); build the SIDs again or copy the file again") from error
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"{path} has format {metadata.get('format')!r}, expected {FORMAT!r}; build the SIDs again")
-    return path, metadata, tensors
+    if metadata.get("format") != expected:
+        raise ValueError(f"{path} has format {metadata.get('format')!r}, expected {expected!r}; build the SIDs again")
+    return metadata, tensors
