@@ -42,6 +42,7 @@ setup(
         "scikit-learn>=1.5,<2",
         "scipy>=1.14,<2",
         "threadpoolctl>=3.5,<4",
+        "filelock>=3.16,<5",
         "numpy>=2",
         "pyarrow>=21",
         "PyYAML>=6",

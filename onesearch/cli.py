@@ -246,11 +246,16 @@ def _add_sids(commands: Any) -> None:
         "--levels", type=_widths, help="codes per residual level, for instance 256,128,64 (default: by catalogue size)"
     )
     build.add_argument("--opq", type=_opq, help="sub-codes x codes each, for instance 2x64; 0x0 for none")
+    build.add_argument(
+        "--quantizer", default="rq-opq", help="what makes the codes (default: %(default)s); see docs/semantic_ids.md"
+    )
     build.add_argument("--no-keywords", action="store_true", help="leave core keywords out of the embeddings")
     build.add_argument("--dictionary", help="a file of further keywords (json or parquet: type, text, page_views)")
     build.add_argument("--seed", type=int, default=0)
     build.add_argument(
-        "--rebuild", action="store_true", help="embed again, as after `align`; under torchrun processes share this"
+        "--rebuild",
+        action="store_true",
+        help="embed again, as after `align`; under torchrun processes share this and the encoding",
     )
     _add_align(actions)
     _add_inspect(actions)
@@ -289,30 +294,53 @@ def _add_inspect(actions: Any) -> None:
 
 
 def _build_sids(options: argparse.Namespace) -> None:
-    from accelerate import Accelerator
-
     from onesearch.data.market import Market
     from onesearch.recipe import Recipe
     from onesearch.road import make_sids
     from onesearch.tokenization_sid.embeddings import aligned_from, embed_market
-    from onesearch.tokenization_sid.quantizers.rq_opq import RQOPQConfig, suggest_widths
     from onesearch.tokenization_sid.text_encoder import TextEncoderConfig
 
     run = RunFolder(options.run)
     market = Market.load(run.require("market", "onesearch data"))
-    suggested = suggest_widths(len(market.items))
-    codes = RQOPQConfig(options.levels or suggested.levels, options.opq or suggested.opq, seed=options.seed)
+    codes = _codes(options, len(market.items))
     encoder = TextEncoderConfig(model=options.encoder, seed=options.seed)
     if options.encoder is None:
         encoder = aligned_from(run) or encoder
+    accelerator = _accelerator()
     if options.rebuild or options.encoder or not (run.embeddings / "embeddings.json").exists():
-        accelerator = Accelerator() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else None
         embed_market(run, encoder, accelerator=accelerator)
-    if int(os.environ.get("RANK", "0")) > 0:  # torchrun: the rest is one process's work
-        return
     keywords = {"keywords": not options.no_keywords, "dictionary": options.dictionary}
-    make_sids(Recipe(run.root.name, encoder=encoder, codes=codes, **keywords), run)
-    _print_values(read_json(run.sids / "diagnostics.json"))
+    make_sids(Recipe(run.root.name, encoder=encoder, codes=codes, **keywords), run, accelerator)
+    if accelerator is None or accelerator.is_main_process:
+        _print_values(read_json(run.sids / "diagnostics.json"))
+
+
+def _codes(options: argparse.Namespace, items: int) -> Any:
+    """Config of the quantizer that the flags name; what they leave open is as `suggest_widths` has it."""
+    from dataclasses import fields
+
+    from onesearch.tokenization_sid.quantizers.loading import QUANTIZERS
+    from onesearch.tokenization_sid.quantizers.rq_opq import suggest_widths
+
+    suggested, kind = suggest_widths(items), options.quantizer
+    if kind not in QUANTIZERS:
+        raise ValueError(f"--quantizer {kind} is unknown; allowed are {', '.join(QUANTIZERS)}")
+    config = QUANTIZERS[kind].config_class
+    if options.opq and "opq" not in {part.name for part in fields(config)}:
+        raise ValueError(f"--opq: {kind} has no product codes; leave the flag out")
+    opq = options.opq or (suggested.opq if kind == suggested.quantizer else None)
+    return config(options.levels or suggested.levels, seed=options.seed, **_given(opq=opq))
+
+
+def _accelerator() -> Any:
+    """The processes of torchrun, None if there is one alone. They wait for each other as long as codebooks may take to train."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return None
+    from datetime import timedelta
+
+    from accelerate import Accelerator, InitProcessGroupKwargs
+
+    return Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=1))])
 
 
 def _align(options: argparse.Namespace) -> None:

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+LOCK_TIMEOUT = 600.0
+"""Seconds that `locked` waits; ours."""
+
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
@@ -47,6 +50,36 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def locked(path: str | Path, doing: str, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
+    """Let one process (or thread) at a time into the block; others wait. A process that dies leaves no lock behind.
+
+    Blocks of one thread with the same path may lie in each other.
+
+    Args:
+        path: of the lock file, which is empty and means nothing by itself.
+        doing: what is done inside, for the message.
+        timeout: seconds to wait.
+
+    Raises:
+        TimeoutError: somebody else was inside all the time.
+    """
+    from filelock import FileLock, Timeout
+
+    path = Path(path)
+    lock = FileLock(path.resolve(), is_singleton=True)
+    try:
+        lock.acquire(timeout=timeout)
+    except Timeout as error:
+        raise TimeoutError(
+            f"{doing}: another process has been at it for {timeout:.0f} seconds ({path} is locked); try again when it is done"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -107,6 +140,11 @@ class RunFolder:
     def evaluation(self) -> Path:
         """Metrics and TREC run files."""
         return self.root / "evaluation"
+
+    @property
+    def append_lock(self) -> Path:
+        """Locked (see `locked`) while items are appended."""
+        return self.root / ".append.lock"
 
     def require(self, part: str, made_by: str) -> Path:
         """Path of `part` (a property's name), or FileNotFoundError that says which command makes it."""

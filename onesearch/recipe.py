@@ -12,7 +12,8 @@ import yaml
 
 from onesearch.files import atomic_file
 from onesearch.tokenization_sid.alignment import AlignmentConfig
-from onesearch.tokenization_sid.quantizers.rq_opq import RQOPQConfig
+from onesearch.tokenization_sid.quantizers.base import QuantizerConfig
+from onesearch.tokenization_sid.quantizers.loading import QUANTIZERS
 from onesearch.tokenization_sid.text_encoder import TextEncoderConfig
 from onesearch.trainers.train import TrainingPlan
 
@@ -59,7 +60,9 @@ class Recipe:
         name: of the run.
         alignment: of the encoder with the training sessions, before anything is embedded (see `onesearch.tokenization_sid.alignment`);
             None leaves the encoder as `encoder` says.
-        codes: sizes of the SIDs; None takes `suggest_widths` for the catalogue.
+        codes: quantizer and sizes of the SIDs; None takes `suggest_widths` for the catalogue. In YAML the key ``quantizer`` (rq-opq if it
+            is left out) says which config the other keys belong to: rq-opq `RQOPQConfig`, rq-k-means `RQKMeansConfig`, prq-k-means
+            `PRQConfig`, rq-vae `RQVAEConfig`, sim-vq `SimVQConfig`.
         keywords: fuse core keywords into the embeddings.
         dictionary: a file of further keywords; see `onesearch.tokenization_sid.keyword_files.read_dictionary`.
         fit_on: what trains the codebooks, ``items`` or ``both`` (items and queries); see `build_sids`.
@@ -71,7 +74,7 @@ class Recipe:
     market: MarketPlan = field(default_factory=MarketPlan)
     encoder: TextEncoderConfig = field(default_factory=TextEncoderConfig)
     alignment: AlignmentConfig | None = None
-    codes: RQOPQConfig | None = None
+    codes: QuantizerConfig | None = None
     keywords: bool = True
     dictionary: str | None = None
     fit_on: str = "items"
@@ -110,27 +113,47 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
 def save_recipe(recipe: Recipe, path: Path) -> None:
     """Write a recipe as YAML that `load_recipe` reads back to an equal one."""
     with atomic_file(path) as temporary:
-        temporary.write_text(yaml.safe_dump(_plain(asdict(recipe)), sort_keys=False, allow_unicode=True), encoding="utf-8")
+        temporary.write_text(yaml.safe_dump(recipe_values(recipe), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def recipe_values(recipe: Recipe) -> dict[str, Any]:
+    """Nested plain values from which `build` makes an equal recipe: mappings, lists, texts and numbers."""
+    values = asdict(recipe)
+    if recipe.codes is not None:
+        values["codes"] = {"quantizer": recipe.codes.quantizer, **values["codes"]}
+    return _plain(values)
 
 
 def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     """Dataclass from nested mappings; ValueError names an unknown key, the allowed ones and where it stands."""
     if not isinstance(values, Mapping):
         raise ValueError(f"{where} must be a mapping, got {values!r}")
-    hints = get_type_hints(cls)
-    unknown = set(values) - set(hints)
+    hints, names = get_type_hints(cls), [part.name for part in fields(cls)]
+    unknown = sorted(map(str, set(values) - set(names)))
     if unknown:
-        raise ValueError(
-            f"{where}: unknown key {sorted(unknown)[0]!r}; allowed are {', '.join(part.name for part in fields(cls))}"
-        )
+        raise ValueError(f"{where}: unknown key {unknown[0]!r}; allowed are {', '.join(names)}")
     arguments = {}
     for key, value in values.items():
+        if hints[key] == QuantizerConfig | None and value is not None:
+            arguments[key] = _build_codes(value, f"{where}.{key}")
+            continue
         nested = next((kind for kind in (hints[key], *getattr(hints[key], "__args__", ())) if is_dataclass(kind)), None)
         arguments[key] = build(nested, value, f"{where}.{key}") if nested is not None and value is not None else value
     try:
         return cls(**arguments)
     except TypeError as error:
         raise ValueError(f"{where}: {error}") from error
+
+
+def _build_codes(values: Any, where: str) -> QuantizerConfig:
+    """The config of the quantizer that the key ``quantizer`` names."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{where} must be a mapping, got {values!r}")
+    kind = values.get("quantizer", "rq-opq")
+    if not isinstance(kind, str) or kind not in QUANTIZERS:
+        raise ValueError(f"{where}.quantizer: {kind!r} is unknown; allowed are {', '.join(QUANTIZERS)}")
+    sizes = {key: value for key, value in values.items() if key != "quantizer"}
+    return build(QUANTIZERS[kind].config_class, sizes, f"{where} ({kind})")
 
 
 def _shipped() -> Any:

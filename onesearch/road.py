@@ -20,12 +20,14 @@ from onesearch.data.requests import build_requests
 from onesearch.evaluation.evaluator import evaluate, evaluate_relevance, sample_requests
 from onesearch.evaluation.reports import Report
 from onesearch.evaluation.retrievers import Retriever
-from onesearch.files import RunFolder
+from onesearch.files import RunFolder, locked
 from onesearch.recipe import EvaluationPlan, MarketPlan, Recipe, load_recipe, save_recipe
 from onesearch.serving.searcher import Searcher
 from onesearch.tokenization_sid.embeddings import ALIGNMENT_NAME
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from onesearch.tokenization_sid.updates import AppendReport
 
 logger = logging.getLogger(__name__)
@@ -96,16 +98,23 @@ def make_market(plan: MarketPlan, folder: Path) -> Market:
     return market
 
 
-def make_sids(recipe: Recipe, run: RunFolder) -> None:
-    """Build codebooks and the item index of a run."""
+def make_sids(recipe: Recipe, run: RunFolder, accelerator: Accelerator | None = None) -> None:
+    """Build codebooks and the item index of a run; processes of `accelerator` share the encoding, and the main one writes."""
     from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME, SidIndex
     from onesearch.tokenization_sid.quantizers.rq_opq import suggest_widths
     from onesearch.tokenization_sid.sids import build_sids
 
     items = Market.load(run.market).items
     built = build_sids(
-        run, recipe.codes or suggest_widths(len(items)), recipe.keywords, recipe.fit_on, dictionary=recipe.dictionary
+        run,
+        recipe.codes or suggest_widths(len(items)),
+        recipe.keywords,
+        recipe.fit_on,
+        dictionary=recipe.dictionary,
+        accelerator=accelerator,
     )
+    if built is None:
+        return
     index = SidIndex(built.item_ids, built.codes, built.popularity, built.widths, built.digest, built.categories)
     index.save(run.sids / SID_INDEX_NAME)
 
@@ -113,16 +122,30 @@ def make_sids(recipe: Recipe, run: RunFolder) -> None:
 def append_to_run(run: RunFolder, table: Path, known: str = "raise") -> AppendReport:
     """Encode new items with what the run has frozen and make them searchable, in ``sids/`` and in ``checkpoint/`` if there is one.
 
+    Of several processes that append to one run, one at a time does; the others wait for it.
+
     Args:
         table: parquet file with the columns of the items table; known: see `onesearch.tokenization_sid.updates.append_items`.
 
     Raises:
         ValueError: the table does not fit, or an index belongs to other codebooks than the run.
+        TimeoutError: another process has been appending for `onesearch.files.LOCK_TIMEOUT` seconds.
     """
-    from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME, SidIndex
-    from onesearch.tokenization_sid.updates import append_items, appended_codes, read_items
+    from onesearch.tokenization_sid.updates import append_items, read_items
 
-    report = append_items(run, read_items(table), known)
+    items = read_items(table)
+    run.require("sids", "onesearch sids build")
+    with locked(run.append_lock, f"appending to {run.root}"):
+        report = append_items(run, items, known)
+        _index_appended(run)
+    return report
+
+
+def _index_appended(run: RunFolder) -> None:
+    """Bring the item indexes of a run up to what was appended to it."""
+    from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME, SidIndex
+    from onesearch.tokenization_sid.updates import appended_codes
+
     added = appended_codes(run)
     for path in (run.sids / SID_INDEX_NAME, run.checkpoint / SID_INDEX_NAME):
         if not path.is_file():
@@ -135,7 +158,6 @@ def append_to_run(run: RunFolder, table: Path, known: str = "raise") -> AppendRe
             ids, paths = ([column[row] for row in new] for column in (added.item_ids, added.categories))
             index.add_items(ids, added.codes[new], added.popularity[new], [names or () for names in paths])
             index.save_updates(path)
-    return report
 
 
 def evaluate_run(run: RunFolder, plan: EvaluationPlan, progress: bool = True, baselines: bool = True) -> Report:

@@ -30,7 +30,7 @@ import yaml
 
 from onesearch.evaluation.reports import Report
 from onesearch.files import RunFolder, read_json, write_json
-from onesearch.recipe import Recipe, build, load_recipe
+from onesearch.recipe import Recipe, build, load_recipe, recipe_values
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ def recipe_of(study: Study, variant: str, seed: int, source: str | None = None) 
     base = load_recipe(study.base)
     if source is not None:
         base = replace(base, market=replace(base.market, source=source))
-    values = asdict(base)
+    values = recipe_values(base)
     changes = {**study.common, **study.variants[variant]}
     for key, value in changes.items():
         _set(values, key, value, variant)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
+
 import pyarrow.parquet as pq
 import pytest
 
@@ -9,6 +13,7 @@ from onesearch import Searcher, SidIndex
 from onesearch.cli import main
 from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME, SID_UPDATES_NAME
 from onesearch.road import append_to_run
+from onesearch.tokenization_sid.updates import appended_codes
 
 
 @pytest.fixture
@@ -56,3 +61,60 @@ def test_an_index_of_other_codebooks_is_refused(run, table):
     SidIndex(index.item_ids, index.codes, index.popularity, index.widths, "other").save(run.checkpoint / SID_INDEX_NAME)
     with pytest.raises(ValueError, match="other codebooks"):
         append_to_run(run, table)
+
+
+APPEND = """
+import sys
+from pathlib import Path
+from onesearch.files import RunFolder
+from onesearch.road import append_to_run
+print("ready", flush=True)
+sys.stdin.readline()
+append_to_run(RunFolder(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def test_two_processes_that_append_at_once_lose_nothing(run, market, tmp_path):
+    before, processes = SidIndex.load(run.checkpoint / SID_INDEX_NAME), []
+    for name in ("one", "two", "three"):
+        rows = market.items.with_format("arrow")[[3, 7]]
+        pq.write_table(rows.set_column(0, "item_id", [[f"{name}-3", f"{name}-7"]]), tmp_path / f"{name}.parquet")
+        command = [sys.executable, "-c", APPEND, str(run.root), str(tmp_path / f"{name}.parquet")]
+        processes.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    assert [process.wait(timeout=300) for process in processes] == [0, 0, 0]
+    new = [f"{name}-{row}" for name in ("one", "two", "three") for row in (3, 7)]
+    assert sorted(appended_codes(run).item_ids) == sorted(new)
+    assert len(list((run.sids / "appended").glob("*.parquet"))) == 3
+    for folder in (run.sids, run.checkpoint):
+        index = SidIndex.load(folder / SID_INDEX_NAME)
+        assert len(index) == len(before) + 6 and index.contains(new).all()
+
+
+def test_who_waits_too_long_is_told(run, table, monkeypatch):
+    from onesearch import files
+
+    monkeypatch.setattr(files.locked.__wrapped__, "__defaults__", (0.05,))
+    taken, done = threading.Event(), threading.Event()
+
+    def hold():
+        with files.locked(run.append_lock, "holding"):
+            taken.set()
+            done.wait(60)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    taken.wait(60)
+    before = sorted(run.root.rglob("*"))
+    try:
+        with pytest.raises(TimeoutError, match="appending to .*another process has been at it.*locked"):
+            append_to_run(run, table)
+    finally:
+        done.set()
+        other.join()
+    assert sorted(run.root.rglob("*")) == before
+    append_to_run(run, table)

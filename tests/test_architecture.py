@@ -206,6 +206,15 @@ def test_recipes_are_short_and_load_strictly(name, tmp_path):
         ({"name": "x", "market": ["simulate"]}, "recipe.market must be a mapping"),
         ({"market": {}}, "recipe: .*name"),
         ({"name": "x", "codes": {"levels": [4, 0]}}, r"levels=\(4, 0\)"),
+        (
+            {"name": "x", "codes": {"quantizer": "vq"}},
+            "recipe.codes.quantizer: 'vq' is unknown; allowed are rq-opq, rq-k-means",
+        ),
+        ({"name": "x", "codes": {"quantizer": ["rq-opq"]}}, "recipe.codes.quantizer: .* is unknown"),
+        ({"name": "x", "codes": {"top_k": 3}}, r"recipe.codes \(rq-opq\): unknown key 'top_k'; allowed are levels, opq"),
+        ({"name": "x", "codes": {"quantizer": "sim-vq", "opq": [2, 4]}}, r"recipe.codes \(sim-vq\): unknown key 'opq'"),
+        ({"name": "x", "codes": {"quantizer": "rq-vae", "levels": 5}}, r"recipe.codes \(rq-vae\): 'int' object"),
+        ({"name": "x", "codes": ["rq-opq"]}, "recipe.codes must be a mapping"),
     ],
 )
 def test_a_recipe_that_does_not_fit_says_where(values, words):
@@ -220,6 +229,28 @@ def test_a_recipe_survives_its_file(recipe, tmp_path):
 
     save_recipe(recipe, tmp_path / "recipe.yaml")
     assert load_recipe(tmp_path / "recipe.yaml") == recipe
+
+
+@pytest.mark.parametrize(
+    ("codes", "kind"),
+    [
+        ({"levels": [4, 2]}, "rq-opq"),  # as before there was a choice
+        ({"quantizer": "rq-opq", "levels": [4, 2], "opq": [1, 2]}, "rq-opq"),
+        ({"quantizer": "rq-k-means", "levels": [4, 2]}, "rq-k-means"),
+        ({"quantizer": "prq-k-means", "top_k": 2}, "prq-k-means"),
+        ({"quantizer": "rq-vae", "hidden": [8], "steps": 3}, "rq-vae"),
+        ({"quantizer": "sim-vq", "hidden": []}, "sim-vq"),
+    ],
+)
+def test_a_recipe_chooses_its_quantizer(codes, kind, tmp_path):
+    from onesearch.recipe import Recipe, save_recipe
+    from onesearch.tokenization_sid.quantizers.loading import QUANTIZERS
+
+    recipe = build(Recipe, {"name": "x", "codes": codes}, "recipe")
+    assert type(recipe.codes) is QUANTIZERS[kind].config_class and recipe.codes.quantizer == kind
+    save_recipe(recipe, tmp_path / "recipe.yaml")
+    again = load_recipe(tmp_path / "recipe.yaml")
+    assert again == recipe and type(again.codes) is type(recipe.codes)
 
 
 def test_an_unknown_recipe_lists_the_known_ones():

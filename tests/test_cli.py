@@ -320,3 +320,14 @@ def test_unusable_recipes_are_refused(tmp_path, capsys):
     (tmp_path / "broken.yaml").write_text("name: [x\n")
     assert "not valid YAML" in refused(capsys, "run", "--recipe", tmp_path / "broken.yaml", "--run", tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_quantizer_is_a_flag(run, capsys):
+    from onesearch.tokenization_sid.quantizers.loading import load_quantizer
+
+    build = ["sids", "build", str(run.root), "--levels", "8,4"]
+    assert cli.main([*build, "--quantizer", "rq-k-means"]) == 0
+    capsys.readouterr()
+    assert load_quantizer(run.sids).kind == "rq-k-means" and load_quantizer(run.sids).config.widths == (8, 4)
+    assert "--quantizer vq is unknown; allowed are rq-opq" in refused(capsys, *build, "--quantizer", "vq")
+    assert "--opq: sim-vq has no product codes" in refused(capsys, *build, "--quantizer", "sim-vq", "--opq", "1x4")

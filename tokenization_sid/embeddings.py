@@ -18,6 +18,8 @@ from onesearch.data.market import Market
 from onesearch.data.text import item_texts
 from onesearch.files import RunFolder, atomic_folder, read_json, write_json
 
+from .quantizers.rows import ShardedRows
+from .shared_rows import make_rows
 from .text_encoder import TextEncoderConfig, build_text_encoder, embed_texts
 
 if TYPE_CHECKING:
@@ -81,18 +83,25 @@ def distinct_queries(market: Market) -> list[str]:
 
 def load_embeddings(run: RunFolder, kind: str) -> np.ndarray:
     """All rows of ``items`` or ``queries``, (rows, dimension) float32."""
-    if kind not in KINDS:
-        raise ValueError(f"kind {kind!r} is unknown; allowed are {', '.join(KINDS)}")
-    run.require("embeddings", "onesearch sids build")
-    return np.concatenate(list(_shards(run.embeddings, kind)))
+    return np.concatenate(list(_shards(_shard_paths(run, kind))))
+
+
+def embedding_rows(run: RunFolder, kind: str) -> ShardedRows:
+    """The rows of `load_embeddings`, read from disk as they are asked for."""
+    return ShardedRows(_shard_paths(run, kind))
+
+
+def encoder_name(run: RunFolder) -> str:
+    """Folder or published name of the encoder that made the run's embeddings."""
+    name = read_json(run.require("embeddings", "onesearch sids build") / "embeddings.json")["encoder"]["model"]
+    return str(run.encoder) if run.encoder.is_dir() else name
 
 
 def load_encoder(run: RunFolder) -> SentenceTransformer:
     """The encoder that made the run's embeddings."""
     from sentence_transformers import SentenceTransformer
 
-    name = read_json(run.require("embeddings", "onesearch sids build") / "embeddings.json")["encoder"]["model"]
-    return SentenceTransformer(str(run.encoder) if run.encoder.is_dir() else name, device="cpu")
+    return SentenceTransformer(encoder_name(run), device="cpu")
 
 
 def _encoder_of(
@@ -129,28 +138,23 @@ def _keep_encoder(run: RunFolder, encoder: SentenceTransformer, config: TextEnco
 
 
 def _embed_shard(encoder: SentenceTransformer, texts: list[str], progress: bool, accelerator: Accelerator | None) -> np.ndarray:
-    """(texts, dimension) float32. Processes take the blocks in turn and every one gets all rows."""
-    blocks = [texts[start : start + ROWS_PER_BLOCK] for start in range(0, len(texts), ROWS_PER_BLOCK)]
-    processes, own = (1, 0) if accelerator is None else (accelerator.num_processes, accelerator.process_index)
-    found = [embed_texts(encoder, block, progress=progress) for block in blocks[own::processes]]
-    rows = np.concatenate([embed_texts(encoder, []), *found])
-    if processes == 1:
-        return rows
-    import torch
-
-    sizes = [[len(block) for block in blocks[process::processes]] for process in range(processes)]
-    padded = np.zeros((max(map(sum, sizes)), rows.shape[1]), dtype=np.float32)
-    padded[: len(rows)] = rows
-    gathered = accelerator.gather(torch.from_numpy(padded).to(accelerator.device)).cpu().numpy()
-    parts = gathered.reshape(processes, *padded.shape)
-    cut = [np.split(part, np.cumsum(size))[:-1] for part, size in zip(parts, sizes)]
-    return np.concatenate([rows[:0], *(cut[block % processes][block // processes] for block in range(len(blocks)))])
+    """(texts, dimension) float32, in every process."""
+    return make_rows(
+        len(texts), ROWS_PER_BLOCK, lambda block: embed_texts(encoder, texts[block], progress=progress), accelerator
+    )
 
 
-def _shards(folder: Path, kind: str) -> Iterator[np.ndarray]:
+def _shard_paths(run: RunFolder, kind: str) -> list[Path]:
+    if kind not in KINDS:
+        raise ValueError(f"kind {kind!r} is unknown; allowed are {', '.join(KINDS)}")
+    folder = run.require("embeddings", "onesearch sids build")
     paths = sorted(folder.glob(f"{kind}-*.safetensors"))
     if not paths:
         raise FileNotFoundError(f"{folder} holds no {kind}-*.safetensors; make them again with `onesearch sids build`")
+    return paths
+
+
+def _shards(paths: list[Path]) -> Iterator[np.ndarray]:
     for path in paths:
         try:
             yield load_file(path)["embeddings"]

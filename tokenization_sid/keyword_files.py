@@ -22,6 +22,7 @@ from onesearch.data.market import ATTRIBUTE_TYPES
 from onesearch.files import atomic_file, read_json
 
 from .keywords import CoreKeywords, Keyword, normalise
+from .parquet_files import read_given_table, read_own_table
 
 KEYWORDS_NAME = "keywords.parquet"
 FORMAT = "onesearch-keywords/1"
@@ -52,18 +53,7 @@ def load_keywords(path: str | Path, digest: str) -> CoreKeywords:
     Raises:
         FileNotFoundError, ValueError: the file is missing, damaged, of another kind or of other codebooks.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; make it with `onesearch sids build`")
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path} is damaged ({error}); build the SIDs again or copy the file again") from error
-    metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"{path} has format {metadata.get('format')!r}, expected {FORMAT!r}")
-    if metadata["digest"] != digest:
-        raise ValueError(f"{path} belongs to codebooks {metadata['digest'][:12]}…, not {digest[:12]}…; build the SIDs again")
+    table = read_own_table(path, FORMAT, digest, "copy it again, or make it with `onesearch sids build`")
     rows = zip(*(table.column(name).to_pylist() for name in ("text", "type", "page_views")))
     vectors = table.column("embedding").combine_chunks()
     dimension = vectors.type.list_size
@@ -95,7 +85,7 @@ def read_dictionary(path: str | Path) -> list[Keyword]:
         raise ValueError(f"{path}: a keyword dictionary ends in .json or .parquet")
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; pass a dictionary with the columns {', '.join(DICTIONARY_COLUMNS)}")
-    rows = read_json(path) if path.suffix == ".json" else _parquet_rows(path)
+    rows = read_json(path) if path.suffix == ".json" else read_given_table(path).to_pylist()
     if not isinstance(rows, list):
         raise ValueError(
             f"{path} holds a {type(rows).__name__}, expected a list of objects with {', '.join(DICTIONARY_COLUMNS)}"
@@ -114,13 +104,6 @@ def read_dictionary(path: str | Path) -> list[Keyword]:
             )
         found.append(keyword)
     return found
-
-
-def _parquet_rows(path: Path) -> list[dict[str, Any]]:
-    try:
-        return pq.read_table(path).to_pylist()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path} is no readable parquet file ({error}); write it again") from error
 
 
 def _dictionary_keyword(row: Any) -> Keyword:

@@ -255,6 +255,7 @@ def _train(encoder: SentenceTransformer, market: Market, requests: Sequence[Requ
         logging_steps=max(1, math.ceil(len(anchors) / batch_size)),
         use_cpu=True,
     )
+    encoder.model_card_data.generate_widget_examples = False  # no card is written
     trainer = SentenceTransformerTrainer(
         model=encoder,
         args=arguments,

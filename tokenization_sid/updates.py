@@ -19,10 +19,11 @@ import pyarrow.parquet as pq
 
 from onesearch.data.market import Market, as_dataset, conform
 from onesearch.data.text import item_texts
-from onesearch.files import RunFolder, atomic_file, read_json
+from onesearch.files import RunFolder, atomic_file, locked, read_json
 
 from .code_files import load_codes
 from .drift import Collisions, Drift, DriftConfig, count_collisions, measure_drift
+from .parquet_files import read_given_table, read_own_table
 from .sid_encoder import SidEncoder, centroid_distances
 from .sids import ItemCodes
 
@@ -71,11 +72,7 @@ def read_items(path: str | Path) -> pa.Table:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; new items come as a parquet file with the columns of the items table")
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path} is no readable parquet file ({error}); write it again") from error
-    table = conform("items", table, origin=str(path)).combine_chunks()
+    table = conform("items", read_given_table(path), origin=str(path)).combine_chunks()
     for name in ("item_id", "title"):
         blank = np.asarray(pc.equal(pc.fill_null(pc.utf8_trim_whitespace(table.column(name)), ""), ""))
         if blank.any():
@@ -110,8 +107,17 @@ def append_items(run: RunFolder, items: pa.Table, known: str = "raise", config: 
     Args:
         items: items table, as `read_items` gives it; known: as in `encode_items`.
         config: thresholds of the drift warnings.
+
+    Raises:
+        ValueError: as `encode_items`.
+        TimeoutError: another process has been appending to the run for `onesearch.files.LOCK_TIMEOUT` seconds.
     """
-    config = config or DriftConfig()
+    run.require("sids", "onesearch sids build")
+    with locked(run.append_lock, f"appending to {run.root}"):
+        return _append(run, items, known, config or DriftConfig())
+
+
+def _append(run: RunFolder, items: pa.Table, known: str, config: DriftConfig) -> AppendReport:
     encoder = SidEncoder.load(run)
     _refuse_changed(run, encoder)
     stored, before = load_codes(run, "items"), load_appended(run)
@@ -141,7 +147,9 @@ def load_appended(run: RunFolder) -> Appended:
     """What was appended to a run; nothing if nothing was. A file of other codebooks than the run's raises."""
     stored = load_codes(run, "items")
     levels = len(stored.widths)
-    tables = [_load(path, stored.digest) for path in sorted((run.sids / FOLDER).glob("[0-9]*.parquet"))]
+    remedy = "copy it again, or remove it and append its items again"
+    paths = sorted((run.sids / FOLDER).glob("[0-9]*.parquet"))
+    tables = [read_own_table(path, FORMAT, stored.digest, remedy) for path in paths]
     table = pa.concat_tables(tables) if tables else _schema(levels).empty_table()
     codes = table.column("codes").combine_chunks().flatten()
     return Appended(table.drop_columns("codes").combine_chunks(), np.asarray(codes, dtype=np.int32).reshape(-1, levels))
@@ -209,21 +217,6 @@ def _save(path: Path, items: pa.Table, coded: ItemCodes) -> None:
     table = pa.table(columns, schema=_schema(levels)).replace_schema_metadata(metadata)
     with atomic_file(path) as temporary:
         pq.write_table(table, temporary)
-
-
-def _load(path: Path, digest: str) -> pa.Table:
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path} is damaged ({error}); copy it again, or remove it and append its items again") from error
-    metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"{path} has format {metadata.get('format')!r}, expected {FORMAT!r}")
-    if metadata["digest"] != digest:
-        raise ValueError(
-            f"{path} belongs to codebooks {metadata['digest'][:12]}…, the run has {digest[:12]}…; remove it and append its items again"
-        )
-    return table.replace_schema_metadata(None)
 
 
 __all__ = ["AppendReport", "Appended", "append_items", "appended_codes", "encode_items", "load_appended", "read_items"]

@@ -32,13 +32,13 @@ def test_a_run_without_keywords_has_a_file_without_rows(tmp_path):
 
 def test_missing_damaged_and_foreign_files_are_named(tmp_path):
     path = tmp_path / "k.parquet"
-    with pytest.raises(FileNotFoundError, match="k.parquet.*sids build"):
+    with pytest.raises(FileNotFoundError, match="k.parquet does not exist.*sids build"):
         load_keywords(path, "digest")
     path.write_bytes(b"PAR1")
     with pytest.raises(ValueError, match="k.parquet is damaged"):
         load_keywords(path, "digest")
     pq.write_table(pa.table({"text": ["red"]}), path)
-    with pytest.raises(ValueError, match="k.parquet has format None"):
+    with pytest.raises(ValueError, match="k.parquet has format None.*copy it again"):
         load_keywords(path, "digest")
     save_keywords(path, CoreKeywords([], np.zeros((0, 3), dtype=np.float32)), "another")
     with pytest.raises(ValueError, match="belongs to codebooks another"):

@@ -12,15 +12,16 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from threadpoolctl import threadpool_limits
 
-from onesearch.tokenization_sid.quantizers.learned import RQVAE, LearnedConfig, SimVQ
-from onesearch.tokenization_sid.quantizers.loading import QUANTIZERS, load_quantizer
+from onesearch.tokenization_sid.quantizers.learned import RQVAE, LearnedConfig, RQVAEConfig, SimVQ, SimVQConfig
+from onesearch.tokenization_sid.quantizers.loading import QUANTIZERS, fit_quantizer, load_quantizer
 from onesearch.tokenization_sid.quantizers.rq_opq import CODEBOOKS_NAME, RQOPQ, RQOPQConfig
 from onesearch.tokenization_sid.quantizers.variants import PRQ, PRQConfig, RQKMeans, RQKMeansConfig
 
 needs_library = pytest.mark.skipif(
     importlib.util.find_spec("vector_quantize_pytorch") is None, reason="vector-quantize-pytorch is not installed"
 )
-LEARNED = LearnedConfig(levels=(16, 8), hidden=(24,), latent=8, steps=100, batch_size=128, learning_rate=5e-3)
+SIZES = {"levels": (16, 8), "hidden": (24,), "latent": 8, "steps": 100, "batch_size": 128, "learning_rate": 5e-3}
+LEARNED, SIM = RQVAEConfig(**SIZES), SimVQConfig(**SIZES)
 CASES = {
     "rq-opq": (RQOPQ, RQOPQConfig(levels=(16, 8), opq=(2, 8))),
     "rq-k-means": (RQKMeans, RQKMeansConfig(levels=(16, 8))),
@@ -28,8 +29,8 @@ CASES = {
     "prq-opq": (PRQ, PRQConfig(levels=(16, 8), opq=(2, 8), balanced=True)),
     "rq-vae": (RQVAE, LEARNED),
     "residual vq": (RQVAE, replace(LEARNED, hidden=(), levels=(16, 4))),
-    "sim-vq": (SimVQ, LEARNED),
-    "sim-vq without layers": (SimVQ, replace(LEARNED, hidden=())),
+    "sim-vq": (SimVQ, SIM),
+    "sim-vq without layers": (SimVQ, replace(SIM, hidden=())),
 }
 every = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=needs_library) if case[0] in (RQVAE, SimVQ) else name for name, case in CASES.items()]
@@ -66,6 +67,23 @@ def test_codes_fit_the_widths_and_reconstruct(name, vectors, fitted):
     assert decoded.dtype == np.float32 and quantizer.dimension == 16
     share = 0.8 if isinstance(quantizer, RQVAE | SimVQ) else 0.4  # a hundred steps are few
     assert ((vectors - decoded) ** 2).sum(axis=1).mean() < share * vectors.var(axis=0).sum()
+
+
+@every
+def test_a_config_says_which_quantizer_it_is_for(name, vectors, fitted):
+    quantizer, config = CASES[name]
+    assert config.quantizer == quantizer.kind
+    if quantizer in (RQOPQ, RQKMeans):  # the others are the same call
+        again = fit_quantizer(vectors, config)
+        assert type(again) is quantizer and again.digest == fitted(name).digest
+
+
+@every
+def test_every_level_has_a_table_of_centroids(name, vectors, fitted):
+    quantizer = fitted(name)
+    size = 8 if getattr(quantizer.config, "hidden", ()) else 16
+    assert [table.shape for table in quantizer.level_centroids] == [(width, size) for width in quantizer.config.levels]
+    assert all(table.dtype == np.float32 for table in quantizer.level_centroids)
 
 
 @every
@@ -121,6 +139,8 @@ def test_vectors_that_do_not_fit_are_refused(name, vectors, fitted):
 
 def test_every_kind_is_loadable():
     assert set(QUANTIZERS) == {quantizer.kind for quantizer, _ in CASES.values()}
+    for kind, quantizer in QUANTIZERS.items():
+        assert quantizer.kind == kind == quantizer.config_class.quantizer
 
 
 def test_an_unknown_kind_is_named(fitted, tmp_path):
@@ -136,8 +156,8 @@ def test_plain_residual_k_means_adds_its_centroids(vectors, fitted):
     quantizer = fitted("rq-k-means")
     codes = quantizer.encode(vectors)
     for level in range(2):
-        before = quantizer.codebooks[0][codes[:, 0]] if level else 0
-        distances = ((vectors - before)[:, None] - quantizer.codebooks[level]) ** 2
+        before = quantizer.level_centroids[0][codes[:, 0]] if level else 0
+        distances = ((vectors - before)[:, None] - quantizer.level_centroids[level]) ** 2
         assert np.array_equal(distances.sum(axis=2).argmin(axis=1), codes[:, level])
 
 
@@ -151,7 +171,7 @@ def test_projection_residuals_by_hand(vectors, fitted):
     codes, mean = quantizer.encode(vectors), unit(unit(vectors).mean(axis=0))
     np.testing.assert_allclose(quantizer.tensors["mean_direction"], mean, atol=1e-5)
     residual = unit(vectors - (vectors @ mean)[:, None] * mean)
-    for level, book in enumerate(quantizer.codebooks):
+    for level, book in enumerate(quantizer.level_centroids):
         np.testing.assert_allclose(np.linalg.norm(book, axis=1), 1, atol=1e-5)
         cosines = residual @ book.T
         np.testing.assert_allclose(cosines[np.arange(600), codes[:, level]], cosines.max(axis=1), atol=1e-5)
@@ -186,9 +206,9 @@ def test_without_the_library_the_extra_is_named(vectors, monkeypatch):
         RQVAE.fit(vectors, LEARNED)
 
 
-@pytest.mark.parametrize("changes", [{"levels": ()}, {"levels": (0,)}, {"hidden": (0,)}, {"steps": 0}])
+@pytest.mark.parametrize("changes", [{"levels": ()}, {"levels": (0,)}, {"hidden": (0,)}, {"steps": 0}, {"commitment": -1}])
 def test_impossible_sizes_are_refused(changes):
-    with pytest.raises(ValueError, match="levels="):
+    with pytest.raises(ValueError, match="levels=|commitment=-1"):
         LearnedConfig(**changes)
 
 

@@ -64,7 +64,7 @@ def test_each_code_is_the_nearest_one(vectors, normalise):
     def scaled(residual):
         return residual / np.linalg.norm(residual, axis=1, keepdims=True) if normalise else residual
 
-    for level, book in enumerate(quantizer.codebooks):
+    for level, book in enumerate(quantizer.level_centroids):
         residual = scaled(residual)
         costs = ((residual[:, None] - book) ** 2).sum(axis=2) + (quantizer.prices if level == 2 else 0)
         np.testing.assert_allclose(costs[rows, codes[:, level]], costs.min(axis=1), atol=1e-5)
@@ -107,7 +107,7 @@ def test_the_digest_is_that_of_the_codebooks(vectors, quantizer):
     assert len({quantizer.digest, other_seed.digest, fewer.digest}) == 3
     touched = RQOPQ(CONFIG, {name: tensor.copy() for name, tensor in quantizer.tensors.items()})
     assert touched.digest == quantizer.digest
-    touched.codebooks[1][0, 0] += 1e-6
+    touched.level_centroids[1][0, 0] += 1e-6
     assert touched.digest != quantizer.digest
 
 
@@ -121,7 +121,7 @@ def test_the_last_level_keeps_its_bound_and_no_other_level_is_touched(normalise)
     quantizer = RQOPQ.fit(vectors, replace(CONFIG, normalise_residuals=normalise))
     loads = np.bincount(quantizer.encode(vectors)[:, 2], minlength=8)
     assert loads.max() <= 393 and np.array_equal(loads, quantizer.loads)  # ⌈3000 / 8⌉ · 1.05
-    assert all(np.array_equal(one, two) for one, two in zip(free.codebooks[:2], quantizer.codebooks[:2]))
+    assert all(np.array_equal(one, two) for one, two in zip(free.level_centroids[:2], quantizer.level_centroids[:2]))
     assert error(vectors, quantizer) < 1.03 * error(vectors, free)
 
 

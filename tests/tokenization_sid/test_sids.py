@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from onesearch import RQOPQ, SidIndex
-from onesearch.data.market import Market
+from onesearch.data.market import Market, table_from_rows
 from onesearch.data.requests import build_requests
 from onesearch.files import RunFolder, read_json
 from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME
+from onesearch.road import make_sids
 from onesearch.tokenization_sid.code_files import load_codes
 from onesearch.tokenization_sid.embeddings import distinct_queries, load_embeddings
+from onesearch.tokenization_sid.inspection import Catalogue, inspect
 from onesearch.tokenization_sid.keyword_files import KEYWORDS_NAME, load_keywords
+from onesearch.tokenization_sid.quantizers.learned import RQVAEConfig, SimVQConfig
+from onesearch.tokenization_sid.quantizers.variants import PRQConfig, RQKMeansConfig
+from onesearch.tokenization_sid.sid_encoder import SidEncoder
 from onesearch.tokenization_sid.sids import build_sids, held_out_agreement, item_popularity
+from onesearch.tokenization_sid.updates import append_items
 
 
 def test_the_stage_left_codebooks_index_and_diagnostics_that_agree(shared_run, market):
@@ -107,6 +118,32 @@ def test_without_matplotlib_the_stage_goes_on_and_says_so(run, recipe, monkeypat
     assert read_json(run.sids / "diagnostics.json")["page"] == [] and not (run.sids / "diagnostics.svg").exists()
 
 
+CONFIGS = {
+    "rq-k-means": RQKMeansConfig(levels=(8, 4), iterations=3),
+    "prq-k-means": PRQConfig(levels=(8, 4), opq=(1, 4), iterations=2, balanced=True),
+    "rq-vae": RQVAEConfig(levels=(8, 4), hidden=(), steps=5),
+    "sim-vq": SimVQConfig(levels=(8, 4), hidden=(12,), latent=6, steps=5),
+}
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_every_quantizer_goes_the_whole_way(kind, run, market, recipe):
+    """Build, index, report, encode queries, inspect and append."""
+    if kind in ("rq-vae", "sim-vq"):
+        pytest.importorskip("vector_quantize_pytorch")
+    make_sids(replace(recipe, codes=CONFIGS[kind]), run)
+    report, index = read_json(run.sids / "diagnostics.json"), SidIndex.load(run.sids / SID_INDEX_NAME)
+    assert tuple(report["widths"]) == index.widths == CONFIGS[kind].widths and report["digest"] == index.digest
+    encoder = SidEncoder.load(run)
+    assert encoder.quantizer.kind == kind
+    queries = distinct_queries(market)[:5]
+    np.testing.assert_array_equal(encoder.encode(queries)[0], load_codes(run, "queries").codes[:5])
+    found = inspect(Catalogue.of_run(run), market.items["item_id"][3])
+    assert found.codes == tuple(load_codes(run, "items").codes[3].tolist())
+    new = table_from_rows("items", [{**market.items[3], "item_id": "new"}])
+    assert append_items(run, new).collisions.with_published == 1
+
+
 def test_popularity_counts_the_training_split_alone(market):
     item_ids = list(market.items["item_id"])
     popularity = dict(zip(item_ids, item_popularity(market, item_ids).tolist()))
@@ -116,6 +153,9 @@ def test_popularity_counts_the_training_split_alone(market):
     assert sum(popularity.values()) == pytest.approx(bought + clicked / 100, rel=1e-4)
     seen = {item for request in requests for item in (*request.clicked, *request.purchased)}
     assert {item for item, count in popularity.items() if count} == seen
+    counts = Counter(item for request in requests for item in set(request.purchased))
+    clicks = Counter(item for request in requests for item in set(request.clicked))
+    assert popularity == pytest.approx({item: counts[item] + clicks[item] / 100 for item in item_ids}, rel=1e-6)
 
 
 def test_a_catalogue_of_three_items_without_sessions_gets_sids(tmp_path):
@@ -136,3 +176,24 @@ def test_a_catalogue_of_three_items_without_sessions_gets_sids(tmp_path):
 def test_an_earlier_stage_that_is_missing_is_named(tmp_path, recipe):
     with pytest.raises(FileNotFoundError, match="onesearch data"):
         build_sids(RunFolder(tmp_path), recipe.codes)
+
+
+def test_two_processes_give_the_files_of_one(run, tmp_path):
+    """Under torchrun, through the command line; blocks are small so that both processes have some."""
+    script = tmp_path / "shared.py"
+    script.write_text(
+        "import sys\nfrom onesearch.tokenization_sid import sids\nfrom onesearch.cli import main\n"
+        "sids.ROWS_PER_BLOCK = 7\nraise SystemExit(main(sys.argv[1:]))\n",
+        encoding="utf-8",
+    )
+    flags = ["sids", "build", str(run.root), "--levels", "16,8", "--opq", "1x4"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    found = []
+    for command in ([*launcher, str(script)], [sys.executable, str(script)]):
+        subprocess.run([*command, *flags], check=True, capture_output=True, timeout=600)
+        stored = [load_codes(run, kind) for kind in ("items", "queries")]
+        parts = {name: (run.sids / name).read_bytes() for name in ("keywords.parquet", "diagnostics.json")}
+        found.append(
+            (parts, *(part.codes.tolist() for part in stored), SidIndex.load(run.sids / SID_INDEX_NAME).codes.tolist())
+        )
+    assert found[0] == found[1] and len(found[0][1]) == 450

@@ -7,6 +7,7 @@ import json
 import logging
 from abc import ABC, abstractmethod
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
@@ -16,7 +17,9 @@ from safetensors.numpy import save_file
 
 from onesearch.files import atomic_file
 
+from .k_means import ROWS_PER_BLOCK
 from .rows import CHUNK, Rows, as_rows, chunks
+from .threads import Workers
 
 logger = logging.getLogger(__name__)
 
@@ -25,11 +28,18 @@ FORMAT = "onesearch-codebooks/1"
 
 
 class QuantizerConfig(Protocol):
-    """A frozen dataclass that knows the number of codes per SID position."""
+    """A frozen dataclass that knows its quantizer and the number of codes per SID position."""
+
+    quantizer: ClassVar[str]
+    """`Quantizer.kind` of the class that it is for; the key ``quantizer`` of a recipe."""
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Codes of each residual level."""
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Codes per SID position."""
+        """Codes per SID position: residual levels, then product codes if there are any."""
 
 
 class Quantizer(ABC):
@@ -61,6 +71,15 @@ class Quantizer(ABC):
     def dimension(self) -> int:
         """Size of the vectors."""
 
+    @property
+    def level_centroids(self) -> list[np.ndarray]:
+        """Centroids of each residual level: (width, size) float32, where size is the dimension, or that of the latent if there is one.
+
+        Those of a level lie where its residuals do: about the length of a unit vector wherever residuals are normalised. Product codes
+        that follow the levels are no part of it.
+        """
+        return [self.tensors[f"level_{level}"] for level in range(len(self.config.levels))]
+
     @abstractmethod
     def _encode_chunk(self, vectors: np.ndarray, codes: np.ndarray) -> None:
         """Fill `codes` (n, positions)."""
@@ -79,12 +98,19 @@ class Quantizer(ABC):
         return state.hexdigest()
 
     def encode(self, vectors: Rows, chunk: int = CHUNK) -> np.ndarray:
-        """Codes of `vectors`: (n, dimension) → (n, positions) int32. An `np.memmap` or `ShardedRows` is read `chunk` rows at a time."""
+        """Codes of `vectors`: (n, dimension) → (n, positions) int32, on as many threads as a matrix product would take.
+
+        An `np.memmap` or `ShardedRows` is read `chunk` rows at a time.
+        """
         rows = as_rows(vectors, self.dimension)
         codes = np.empty((len(rows), len(self.config.widths)), dtype=np.int32)
-        for place, block in chunks(rows, chunk):
-            self._encode_chunk(block, codes[place])
+        with Workers(ROWS_PER_BLOCK) as workers:
+            for place, block in chunks(rows, chunk):
+                workers.run(len(block), partial(self._fill, block, codes[place]))
         return codes
+
+    def _fill(self, vectors: np.ndarray, codes: np.ndarray, rows: slice) -> None:
+        self._encode_chunk(vectors[rows], codes[rows])
 
     def decode(self, codes: np.ndarray, chunk: int = CHUNK) -> np.ndarray:
         """Vectors that the codes stand for: (n, positions) → (n, dimension) float32."""

@@ -7,16 +7,18 @@ of a vector is therefore the same in every batch, on every machine.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
+import threading
 
 import numpy as np
 from scipy.sparse import csr_matrix
-from threadpoolctl import ThreadpoolController
+
+from .threads import Workers, one_thread
 
 SCORES_PER_BLOCK = 1 << 21
 """Size of a block of scores: 8 MB of float32, which stays in the cache."""
+
+ROWS_PER_BLOCK = 2048
+"""Vectors that one thread takes at a time."""
 
 PAIRS_PER_BLOCK = 1 << 14
 
@@ -30,21 +32,79 @@ SWAP_DIMENSIONS = 64
 """Centroids move in so many principal directions at most, which costs a fraction of the whole space; ours."""
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Matrix products and eigenvectors inside are computed on one thread, for results that are the same on every number of them."""
-    with _thread_pools().limit(limits=1):
-        yield
+class Centroids:
+    """Centroids made ready to be compared with many vectors.
+
+    Scores are x·c − ½(‖c‖² + price), one matrix product: the second term is a column of its own.
+
+    Args:
+        centroids: (codes, dimension) float32.
+        prices: (codes,) of a balanced level, float64, in squared distance; None for none.
+    """
+
+    def __init__(self, centroids: np.ndarray, prices: np.ndarray | None = None):
+        width, dimension = centroids.shape
+        squares = (centroids.astype(np.float64) ** 2).sum(axis=1)
+        self.centroids = centroids
+        self.bias = -0.5 * (squares + (0 if prices is None else prices.astype(np.float64)))
+        self.scale = np.float32(np.sqrt(squares.max()) or 1)  # of the extra column: about as long as a vector
+        self.columns = np.empty((dimension + 1, width), dtype=np.float32)
+        self.columns[:-1], self.columns[-1] = centroids.T, self.bias / self.scale
+        self.longest = np.sqrt((squares + (self.bias / self.scale) ** 2).max())
+        self.heaviest = np.abs(self.bias).max()
+
+    def nearest(self, vectors: np.ndarray) -> np.ndarray:
+        """Row of the centroid with the least ‖vector − centroid‖² + price, the first of equals: (n, dimension) float32 → (n,) int32.
+
+        Exact in float64 whatever the number of threads and the rows beside.
+        """
+        width = self.columns.shape[1]
+        codes, rows = np.empty(len(vectors), dtype=np.int32), max(1, SCORES_PER_BLOCK // width)
+        for start in range(0, len(vectors), rows):
+            codes[start : start + rows] = self._nearest(vectors[start : start + rows])
+        return codes
+
+    def _nearest(self, vectors: np.ndarray) -> np.ndarray:
+        width, line = self.columns.shape[1], np.arange(len(vectors))
+        longer, scores = _scratch.blocks(len(vectors), *self.columns.shape)
+        longer[:, :-1], longer[:, -1] = vectors, self.scale
+        np.matmul(longer, self.columns, out=scores)
+        found = scores.argmax(axis=1)
+        if width == 1:
+            return found
+        best = scores[line, found]
+        scores[line, found] = -np.inf
+        lengths = np.sqrt(np.einsum("ij,ij->i", longer, longer))
+        terms = 2 * (np.sqrt(len(self.columns)) + 4) * lengths * self.longest
+        margin = np.finfo(np.float32).eps * (terms + 4 * self.heaviest)
+        close = np.flatnonzero(best - scores.max(axis=1) <= margin)
+        if len(close):
+            scores[close, found[close]] = best[close]
+            wanted = scores[close] >= (best - margin)[close, None]
+            found[close] = _first_best(vectors[close], self.centroids, self.bias, wanted)
+        return found
 
 
-@cache
-def _thread_pools() -> ThreadpoolController:
-    """Looked up once: that takes milliseconds, and numpy's own is loaded by now."""
-    return ThreadpoolController()
+class _Scratch(threading.local):
+    """Memory that a thread uses again for every block: fresh pages would cost as much as the scores that are written to them."""
+
+    def __init__(self):
+        self.rows, self.scores = (np.empty(0, dtype=np.float32) for _ in range(2))
+
+    def blocks(self, count: int, dimension: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """(count, dimension) and (count, width) float32, with anything in them."""
+        if len(self.rows) < count * dimension:
+            self.rows = np.empty(count * dimension, dtype=np.float32)
+        if len(self.scores) < count * width:
+            self.scores = np.empty(max(count * width, SCORES_PER_BLOCK), dtype=np.float32)
+        return self.rows[: count * dimension].reshape(count, -1), self.scores[: count * width].reshape(count, -1)
+
+
+_scratch = _Scratch()
 
 
 def nearest(vectors: np.ndarray, centroids: np.ndarray, prices: np.ndarray | None = None) -> np.ndarray:
-    """Row of the centroid with the least ‖vector − centroid‖² + price, the first of equals.
+    """`Centroids.nearest` once, on as many threads as a matrix product would take.
 
     Args:
         vectors: (n, dimension) float32.
@@ -52,32 +112,15 @@ def nearest(vectors: np.ndarray, centroids: np.ndarray, prices: np.ndarray | Non
         prices: (codes,) of a balanced level, float64, in squared distance; None for none.
 
     Returns:
-        (n,) int32, exact in float64 whatever the number of threads and the rows beside.
+        (n,) int32.
     """
-    width, dimension = centroids.shape
-    exact = centroids.astype(np.float64)
-    bias = -0.5 * ((exact**2).sum(axis=1) + (0 if prices is None else prices.astype(np.float64)))
-    rounded, columns = bias.astype(np.float32), np.ascontiguousarray(centroids.T)
-    longest, heaviest = np.sqrt((exact**2).sum(axis=1).max()), np.abs(bias).max()
-    rows = max(1, SCORES_PER_BLOCK // width)
-    codes, buffer = np.empty(len(vectors), dtype=np.int32), np.empty((min(rows, len(vectors)), width), dtype=np.float32)
-    for start in range(0, len(vectors), rows):
-        block = vectors[start : start + rows]
-        scores, line = buffer[: len(block)], np.arange(len(block))
-        np.matmul(block, columns, out=scores)
-        scores += rounded
-        found = scores.argmax(axis=1)
-        if width > 1:
-            best = scores[line, found]
-            scores[line, found] = -np.inf
-            lengths = np.sqrt(np.einsum("ij,ij->i", block, block))
-            margin = np.finfo(np.float32).eps * (2 * (np.sqrt(dimension) + 4) * lengths * longest + 4 * heaviest)
-            close = np.flatnonzero(best - scores.max(axis=1) <= margin)
-            if len(close):
-                scores[close, found[close]] = best[close]
-                wanted = scores[close] >= (best - margin)[close, None]
-                found[close] = _first_best(block[close], exact, bias, wanted)
-        codes[start : start + rows] = found
+    ready, codes = Centroids(centroids, prices), np.empty(len(vectors), dtype=np.int32)
+
+    def fill(block: slice) -> None:
+        codes[block] = ready.nearest(vectors[block])
+
+    with Workers(ROWS_PER_BLOCK) as workers:
+        workers.run(len(vectors), fill)
     return codes
 
 
@@ -87,7 +130,8 @@ def _first_best(vectors: np.ndarray, centroids: np.ndarray, bias: np.ndarray, wa
     values = np.empty(len(row))
     for start in range(0, len(row), PAIRS_PER_BLOCK):
         part = slice(start, start + PAIRS_PER_BLOCK)
-        values[part] = (vectors[row[part]] * centroids[code[part]]).sum(axis=1) + bias[code[part]]
+        pairs = vectors[row[part]].astype(np.float64) * centroids[code[part]]
+        values[part] = pairs.sum(axis=1) + bias[code[part]]
     order = np.lexsort((code, -values, row))
     return code[order[np.searchsorted(row[order], np.arange(len(vectors)))]]
 

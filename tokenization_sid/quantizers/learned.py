@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
 from .base import Quantizer
-from .k_means import nearest
+from .k_means import Centroids
 from .rows import Rows, as_rows, draw
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LearnedConfig:
-    """Sizes and training of `RQVAE` and `SimVQ`.
+    """Sizes and training that `RQVAEConfig` and `SimVQConfig` share.
 
     Args:
         levels: codes of each residual level.
@@ -53,6 +54,10 @@ class LearnedConfig:
             raise ValueError(
                 f"levels={self.levels}, hidden={self.hidden}: there must be a level, and all sizes must be at least 1"
             )
+        if not self.learning_rate > 0 or not self.commitment >= 0:
+            raise ValueError(
+                f"learning_rate={self.learning_rate}, commitment={self.commitment}: must be more than 0 and at least 0"
+            )
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -60,10 +65,22 @@ class LearnedConfig:
         return self.levels
 
 
+@dataclass(frozen=True)
+class RQVAEConfig(LearnedConfig):
+    """Sizes and training of `RQVAE`; see `LearnedConfig`."""
+
+    quantizer: ClassVar[str] = "rq-vae"
+
+
+@dataclass(frozen=True)
+class SimVQConfig(LearnedConfig):
+    """Sizes and training of `SimVQ`; see `LearnedConfig`."""
+
+    quantizer: ClassVar[str] = "sim-vq"
+
+
 class _Learned(Quantizer):
     """Encoder, residual codebooks over the latent, decoder. Weights are tensors ``encoder_0``, ``encoder_0_bias``, …"""
-
-    config_class = LearnedConfig
 
     @property
     def dimension(self) -> int:
@@ -96,13 +113,16 @@ class _Learned(Quantizer):
 
     def _encode_chunk(self, vectors: np.ndarray, codes: np.ndarray) -> None:
         residual = _perceptron(vectors, self.tensors, "encoder", len(self.config.hidden))
-        for level in range(len(self.config.levels)):
-            book = self.tensors[f"level_{level}"]
-            codes[:, level] = nearest(residual, book)
-            residual = residual - book[codes[:, level]]
+        for level, ready in enumerate(self._ready):
+            codes[:, level] = ready.nearest(residual)
+            residual = residual - ready.centroids[codes[:, level]]
+
+    @cached_property
+    def _ready(self) -> list[Centroids]:
+        return [Centroids(book) for book in self.level_centroids]
 
     def _decode_chunk(self, codes: np.ndarray) -> np.ndarray:
-        latent = sum(self.tensors[f"level_{level}"][codes[:, level]] for level in range(len(self.config.levels)))
+        latent = sum(book[codes[:, level]] for level, book in enumerate(self.level_centroids))
         return _perceptron(latent, self.tensors, "decoder", len(self.config.hidden))
 
 
@@ -110,6 +130,7 @@ class RQVAE(_Learned):
     """Residual VQ of an autoencoder's latent, codebooks moved by exponential averages, unused codes replaced."""
 
     kind = "rq-vae"
+    config_class = RQVAEConfig
 
     @classmethod
     def _layer(cls, width: int, data: torch.Tensor) -> Any:
@@ -126,6 +147,7 @@ class SimVQ(_Learned):
     """
 
     kind = "sim-vq"
+    config_class = SimVQConfig
 
     @classmethod
     def _layer(cls, width: int, data: torch.Tensor) -> Any:

@@ -1,16 +1,22 @@
-"""The quantizer of a folder, whichever it is."""
+"""The quantizer of a config or of a folder, whichever it is."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from .base import Quantizer, read_codebooks
+from .base import Quantizer, QuantizerConfig, read_codebooks
 from .learned import RQVAE, SimVQ
+from .rows import Rows
 from .rq_opq import RQOPQ
 from .variants import PRQ, RQKMeans
 
 QUANTIZERS: dict[str, type[Quantizer]] = {quantizer.kind: quantizer for quantizer in (RQOPQ, RQKMeans, PRQ, RQVAE, SimVQ)}
-"""By the kind that a file names."""
+"""By the kind that a file and a recipe name."""
+
+
+def fit_quantizer(vectors: Rows, config: QuantizerConfig) -> Quantizer:
+    """Train the quantizer that `config` is for on `vectors`, (n, dimension); see its `fit` for what it raises."""
+    return QUANTIZERS[config.quantizer].fit(vectors, config)
 
 
 def load_quantizer(folder: str | Path) -> Quantizer:

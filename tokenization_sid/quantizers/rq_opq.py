@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from functools import cached_property
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from .balance import balanced_k_means, capacity, settle
 from .base import CODEBOOKS_NAME, Quantizer
 from .decoder import AdditiveDecoder
-from .k_means import SWAP_ROUNDS, k_means, nearest, one_thread, shared_out_directions
+from .k_means import SWAP_ROUNDS, Centroids, k_means, nearest, shared_out_directions
 from .rows import CHUNK, Rows, as_rows, chunks, draw
+from .threads import one_thread
 
 __all__ = ["CODEBOOKS_NAME", "RQOPQ", "RQOPQConfig", "suggest_widths"]
 
@@ -39,6 +41,8 @@ class RQOPQConfig:
         slack: of the bound; .05 is ours.
         seed: of the draws and the initial centroids.
     """
+
+    quantizer: ClassVar[str] = "rq-opq"
 
     levels: tuple[int, ...] = (256, 128, 64)
     opq: tuple[int, int] = (2, 64)
@@ -90,9 +94,9 @@ def suggest_widths(items: int) -> RQOPQConfig:
 class RQOPQ(Quantizer):
     """Residual k-means followed by optimised product quantisation.
 
-    `codebooks` are the centroids of the residual levels, (codes, dimension) each. `product_codebooks` are those of the sub-codes, turned
-    back into the space of the vectors: also (codes, dimension), one orthogonal sub-space per sub-code, so any number of sub-codes up to
-    the dimension will do. `prices` and `loads` (codes of the last level,) belong to the balanced level and are None without it.
+    `level_centroids` are the centroids of the residual levels. `product_codebooks` are those of the sub-codes, turned back into the space
+    of the vectors: (codes, dimension), one orthogonal sub-space per sub-code, so any number of sub-codes up to the dimension will do.
+    `prices` and `loads` (codes of the last level,) belong to the balanced level and are None without it.
 
     >>> vectors = np.random.default_rng(0).normal(size=(400, 8)).astype(np.float32)
     >>> quantizer = RQOPQ.fit(vectors, RQOPQConfig(levels=(16, 8), opq=(2, 8)))
@@ -107,7 +111,6 @@ class RQOPQ(Quantizer):
 
     def __init__(self, config: RQOPQConfig, tensors: dict[str, np.ndarray]):
         super().__init__(config, tensors)
-        self.codebooks = [tensors[f"level_{level}"] for level in range(len(config.levels))]
         self.product_codebooks = [tensors[f"product_{part}"] for part in range(config.opq[0])]
         self.prices, self.loads = tensors.get("prices"), tensors.get("loads")
         books = [tensors[f"decoder_{position}"] for position in range(len(config.widths))] if "decoder_0" in tensors else []
@@ -117,7 +120,7 @@ class RQOPQ(Quantizer):
     @property
     def dimension(self) -> int:
         """Size of the vectors."""
-        return self.codebooks[0].shape[1]
+        return self.level_centroids[0].shape[1]
 
     @classmethod
     def fit(cls, vectors: Rows, config: RQOPQConfig) -> Self:
@@ -162,14 +165,21 @@ class RQOPQ(Quantizer):
 
     def _encode_chunk(self, vectors: np.ndarray, codes: np.ndarray) -> None:
         residual = self._start(vectors, self.tensors)
-        last = len(self.codebooks) - 1
-        for level, centroids in enumerate(self.codebooks):
+        levels, products = self._ready
+        for level, ready in enumerate(levels):
             residual, _ = _scaled(residual, self.config)
-            codes[:, level] = nearest(residual, centroids, self.prices if level == last else None)
-            residual = self._left(residual, centroids, codes[:, level])
+            codes[:, level] = ready.nearest(residual)
+            residual = self._left(residual, ready.centroids, codes[:, level])
         residual, _ = _scaled(residual, self.config)
-        for part, centroids in enumerate(self.product_codebooks):
-            codes[:, last + 1 + part] = nearest(residual, centroids)
+        for part, ready in enumerate(products):
+            codes[:, len(levels) + part] = ready.nearest(residual)
+
+    @cached_property
+    def _ready(self) -> tuple[list[Centroids], list[Centroids]]:
+        """Centroids of the residual levels and of the product codes."""
+        books, last = self.level_centroids, len(self.config.levels) - 1
+        levels = [Centroids(book, self.prices if level == last else None) for level, book in enumerate(books)]
+        return levels, [Centroids(book) for book in self.product_codebooks]
 
     def _decode_chunk(self, codes: np.ndarray) -> np.ndarray:
         return self._decoder(codes)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from .balance import balanced_k_means
-from .k_means import k_means, one_thread, weighted_sums
+from .k_means import k_means, weighted_sums
 from .rq_opq import RQOPQ, RQOPQConfig
+from .threads import one_thread
 
 
 @dataclass(frozen=True)
 class RQKMeansConfig(RQOPQConfig):
     """Textbook residual k-means: `RQOPQConfig` without product codes, balance and normalisation, 25 iterations from drawn vectors (the
     authors' script)."""
+
+    quantizer: ClassVar[str] = "rq-k-means"
 
     levels: tuple[int, ...] = (256, 256, 256)
     opq: tuple[int, int] = (0, 0)
@@ -51,6 +54,8 @@ class PRQConfig(RQOPQConfig):
         top_k: centroids that a vector pulls at (the paper: 5 and 2).
         beta: sharpness of the pull, weight e^{β cos} (the paper: 15).
     """
+
+    quantizer: ClassVar[str] = "prq-k-means"
 
     levels: tuple[int, ...] = (256, 128, 64)
     opq: tuple[int, int] = (0, 0)
