@@ -1,8 +1,10 @@
-"""Configurations of OneSearch: BART's or Qwen3's, plus the layout of the Semantic IDs in the vocabulary.
+"""Configurations of OneSearch: BART's or Qwen3's, plus the layout of the Semantic IDs in the vocabulary and the long view.
 
 Annotations are evaluated here (no `from __future__`): `strict` checks no field whose type is a string.
 Travels to the Hub with the weights: imports nothing of this package.
 """
+
+from dataclasses import dataclass
 
 from huggingface_hub.dataclasses import strict
 from transformers import BartConfig, Qwen3Config
@@ -35,8 +37,49 @@ class SidLayout:
             )
 
 
+@dataclass(init=False, repr=False, eq=False)  # fields only: the rest is the parent configuration's
+class BehaviourLayout:
+    """Fields of the implicit long view: `behaviour_tokens` vectors that a resampler makes of long item sequences.
+
+    Args:
+        behaviour_token_id (`int`, *optional*): the vocabulary's placeholder, whose copies in a prompt the vectors replace.
+        behaviour_tokens (`int`): vectors, the paper's N_M (3); 0 for a model without a long view.
+        behaviour_sequences (`int`): sequences per user. Ours is 2 (clicks, purchases); the paper has a third, RSU.
+        behaviour_levels (`int`): levels whose centroids are pooled, the paper's three residual ones; OPQ's carry none.
+        behaviour_dim (`int`): width of the centroids.
+        behaviour_layers (`int`): blocks of the resampler; 2 is ours, the paper does not say.
+    """
+
+    behaviour_token_id: int | None = None
+    behaviour_tokens: int = 0
+    behaviour_sequences: int = 2
+    behaviour_levels: int = 3
+    behaviour_dim: int = 0
+    behaviour_layers: int = 2
+
+    def check_behaviour(self) -> None:
+        """ValueError where the fields do not fit each other or the SIDs."""
+        if self.behaviour_tokens < 0:
+            raise ValueError(f"behaviour_tokens={self.behaviour_tokens}: 0 for a model without a long view, else at least 1")
+        if not self.behaviour_tokens:
+            return
+        for name in ("behaviour_sequences", "behaviour_dim", "behaviour_layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: a long view (behaviour_tokens > 0) needs at least 1")
+        if not 1 <= self.behaviour_levels <= self.sid_levels:
+            raise ValueError(
+                f"behaviour_levels={self.behaviour_levels}: allowed are 1..{self.sid_levels}, the levels of the SIDs"
+            )
+        token, sids = self.behaviour_token_id, range(self.sid_offset, self.sid_offset + sum(self.sid_widths))
+        if token is None or not 0 <= token < self.vocab_size or token in sids or token == self.pad_token_id:
+            raise ValueError(
+                f"behaviour_token_id={token}: a long view needs a placeholder of its own in the vocabulary of {self.vocab_size}, which is "
+                f"neither a SID ({sids.start}..{sids.stop - 1}) nor padding ({self.pad_token_id})"
+            )
+
+
 @strict
-class OneSearchConfig(SidLayout, BartConfig):
+class OneSearchConfig(SidLayout, BehaviourLayout, BartConfig):
     r"""Sizes of an encoder-decoder that emits Semantic IDs (SIDs).
 
     All fields of [`~transformers.BartConfig`] hold; these are added or differ:
@@ -50,6 +93,8 @@ class OneSearchConfig(SidLayout, BartConfig):
             `sid_offset + sum(sid_widths[:l]) + c`.
         sid_digest (`str`, *optional*):
             Digest of the codebooks that the SIDs come from. An item index of another digest is refused.
+        behaviour_token_id, behaviour_tokens, behaviour_sequences, behaviour_levels, behaviour_dim, behaviour_layers:
+            The implicit long view, off by default; see [`BehaviourLayout`].
         forced_eos_token_id:
             `None` here (BART: 2): a SID has a fixed length, nothing is forced after it.
 
@@ -73,13 +118,14 @@ class OneSearchConfig(SidLayout, BartConfig):
 
     def __post_init__(self, **kwargs):
         self._check_sids()
+        self.check_behaviour()
         super().__post_init__(**kwargs)
 
 
 @strict
-class OneSearchQwen3Config(SidLayout, Qwen3Config):
+class OneSearchQwen3Config(SidLayout, BehaviourLayout, Qwen3Config):
     r"""Sizes of a decoder-only model that emits Semantic IDs. All fields of [`~transformers.Qwen3Config`] hold; `sid_widths`,
-    `sid_offset` and `sid_digest` are those of [`OneSearchConfig`].
+    `sid_offset`, `sid_digest` and those of [`BehaviourLayout`] are [`OneSearchConfig`]'s.
 
     Example:
 
@@ -99,7 +145,8 @@ class OneSearchQwen3Config(SidLayout, Qwen3Config):
 
     def __post_init__(self, **kwargs):
         self._check_sids()
+        self.check_behaviour()
         super().__post_init__(**kwargs)
 
 
-__all__ = ["OneSearchConfig", "OneSearchQwen3Config", "SidLayout"]
+__all__ = ["BehaviourLayout", "OneSearchConfig", "OneSearchQwen3Config", "SidLayout"]

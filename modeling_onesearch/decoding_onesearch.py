@@ -56,15 +56,24 @@ class BartBeamDecoder:
     """BART's decoder for beams; the encoder runs once per query, and so do the keys and values of the cross-attention.
 
     Args:
-        backbone: a `BartModel`, adapters included.
+        backbone: a `OneSearchModel`, adapters included.
         input_ids: (queries, length); attention_mask: (queries, length), 0 where padded.
         start_token: first input of the decoder.
+        behaviour_codes: (queries, sequences, items, levels) of the long view, or None.
     """
 
-    def __init__(self, backbone: nn.Module, input_ids: torch.Tensor, attention_mask: torch.Tensor, start_token: int):
+    def __init__(
+        self,
+        backbone: nn.Module,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        start_token: int,
+        behaviour_codes: torch.Tensor | None = None,
+    ):
         self.decoder = backbone.decoder
         self.start_token = start_token
-        memory = backbone.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        prompt = {"input_ids": input_ids, "attention_mask": attention_mask, "behaviour_codes": behaviour_codes}
+        memory = backbone.encoder(**prompt).last_hidden_state
         self.mask = None if bool(attention_mask.all()) else attention_mask.bool()[:, None, None, :]  # (queries, 1, 1, length)
         self.shared = []  # per layer keys and values of the prompt, (queries, heads, length, head size)
         for layer in self.decoder.layers:
@@ -121,19 +130,27 @@ class Qwen3BeamDecoder:
     """Qwen3 for beams: the prompt runs once per query, and all beams of a query read the same keys and values of it.
 
     Args:
-        backbone: a `Qwen3Model`, adapters included.
+        backbone: a `OneSearchQwen3Model`, adapters included.
         input_ids: (queries, length), padded on either side; attention_mask: (queries, length), 0 where padded.
+        behaviour_codes: (queries, sequences, items, levels) of the long view, or None.
 
     Raises:
         ValueError: a layer attends within a sliding window.
     """
 
-    def __init__(self, backbone: nn.Module, input_ids: torch.Tensor, attention_mask: torch.Tensor):
+    def __init__(
+        self,
+        backbone: nn.Module,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        behaviour_codes: torch.Tensor | None = None,
+    ):
         if backbone.has_sliding_layers:
             raise ValueError("search needs full attention; this configuration has sliding-window layers (use_sliding_window)")
         self.backbone = backbone
         positions = (attention_mask.cumsum(1) - 1).clamp(min=0)
-        outputs = backbone(input_ids=input_ids, attention_mask=attention_mask, position_ids=positions, use_cache=True)
+        prompt = {"input_ids": input_ids, "attention_mask": attention_mask, "behaviour_codes": behaviour_codes}
+        outputs = backbone(**prompt, position_ids=positions, use_cache=True)
         self.shared = [(layer.keys, layer.values) for layer in outputs.past_key_values.layers]
         self.mask = attention_mask.bool()[:, None, None, :]  # (queries, 1, 1, length)
         last = attention_mask.shape[1] - 1 - attention_mask.flip(1).argmax(1)  # place of each prompt's last token

@@ -4,6 +4,7 @@ What differs from `BartForConditionalGeneration`:
 * a plain tied `lm_head` without logits bias;
 * the softmax of a SID token runs over its level's slice of the vocabulary, in the loss and in `search`;
 * the loss divides by `num_items_in_batch`, so gradient accumulation and data parallelism give the loss of one large batch;
+* the implicit long view: vectors made of long item sequences stand among the prompt's embeddings (`behaviour_codes`);
 * `search` and the item index (`sid_index.safetensors`), saved and loaded beside the weights.
 
 Parameter names are BART's, so any BART checkpoint initialises the model (`from_bart`).
@@ -12,19 +13,35 @@ Travels to the Hub with the weights: imports nothing of this package.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
+from dataclasses import fields
 
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, GenerationMixin
 from transformers.cache_utils import Cache, EncoderDecoderCache
-from transformers.modeling_outputs import BaseModelOutput, CausalLMOutputWithPast, Seq2SeqLMOutput
+from transformers.modeling_outputs import (
+    BaseModelOutput,
+    BaseModelOutputWithPast,
+    CausalLMOutputWithPast,
+    Seq2SeqLMOutput,
+    Seq2SeqModelOutput,
+)
 from transformers.modeling_utils import PreTrainedModel
-from transformers.models.bart.modeling_bart import BartModel, BartPreTrainedModel, shift_tokens_right
+from transformers.models.bart.modeling_bart import (
+    BartDecoder,
+    BartEncoder,
+    BartModel,
+    BartPreTrainedModel,
+    BartScaledWordEmbedding,
+    shift_tokens_right,
+)
 from transformers.models.qwen3.modeling_qwen3 import Qwen3ForCausalLM, Qwen3Model, Qwen3PreTrainedModel
 
-from .configuration_onesearch import OneSearchConfig, OneSearchQwen3Config
+from .behaviour_onesearch import BehaviourMixin
+from .configuration_onesearch import BehaviourLayout, OneSearchConfig, OneSearchQwen3Config
 from .decoding_onesearch import BartBeamDecoder, Qwen3BeamDecoder
 from .search_onesearch import IGNORED, SidModelMixin
 
@@ -36,8 +53,74 @@ class OneSearchPreTrainedModel(BartPreTrainedModel):
     config_class = OneSearchConfig
 
 
+class OneSearchEncoder(BehaviourMixin, OneSearchPreTrainedModel, BartEncoder):
+    """BART's encoder, which puts the long view's vectors in the places of its placeholders."""
+
+    def __init__(self, config: OneSearchConfig):
+        super().__init__(config)
+        scale = config.init_std * self.embed_tokens.embed_scale
+        self._add_behaviour(config.d_model, config.encoder_attention_heads, config.dropout, scale)
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        behaviour_codes: torch.LongTensor | None = None,
+        **kwargs,
+    ) -> BaseModelOutput:
+        """See [`~transformers.BartModel`]'s encoder; `behaviour_codes` as in [`OneSearchForConditionalGeneration`]."""
+        inputs = self._placed(input_ids, inputs_embeds, behaviour_codes)
+        return super().forward(attention_mask=attention_mask, **inputs, **kwargs)
+
+
 class OneSearchModel(OneSearchPreTrainedModel, BartModel):
-    """The backbone: encoder and decoder over one shared embedding. Inputs and outputs are [`~transformers.BartModel`]'s."""
+    """The backbone: encoder and decoder over one shared embedding. Inputs and outputs are [`~transformers.BartModel`]'s, and
+    `behaviour_codes`."""
+
+    def __init__(self, config: OneSearchConfig):
+        super(BartModel, self).__init__(config)  # its own would make a second encoder
+        scale = math.sqrt(config.d_model) if config.scale_embedding else 1.0
+        self.shared = BartScaledWordEmbedding(config.vocab_size, config.d_model, config.pad_token_id, embed_scale=scale)
+        self.encoder = OneSearchEncoder(config)
+        self.decoder = BartDecoder(config)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        decoder_input_ids: torch.LongTensor | None = None,
+        decoder_attention_mask: torch.LongTensor | None = None,
+        encoder_outputs: BaseModelOutput | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        decoder_inputs_embeds: torch.FloatTensor | None = None,
+        use_cache: bool | None = None,
+        behaviour_codes: torch.LongTensor | None = None,
+        **kwargs,
+    ) -> Seq2SeqModelOutput:
+        """See [`~transformers.BartModel`]; `behaviour_codes` as in [`OneSearchForConditionalGeneration`]."""
+        if behaviour_codes is not None and encoder_outputs is None:  # the parent would hand them to the decoder, too
+            encoder_outputs = self.encoder(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                inputs_embeds=inputs_embeds,
+                behaviour_codes=behaviour_codes,
+                **{**kwargs, "return_dict": True},
+            )
+        return super().forward(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            decoder_input_ids=decoder_input_ids,
+            decoder_attention_mask=decoder_attention_mask,
+            encoder_outputs=encoder_outputs,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            decoder_inputs_embeds=decoder_inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
 
 
 class OneSearchForConditionalGeneration(SidModelMixin, OneSearchPreTrainedModel, GenerationMixin):
@@ -79,21 +162,24 @@ class OneSearchForConditionalGeneration(SidModelMixin, OneSearchPreTrainedModel,
             checkpoint: a folder or Hub id that [`~transformers.BartForConditionalGeneration`] loads.
             vocab_size: `len(tokenizer)` of the extended tokenizer; new rows are drawn around the mean of the old ones.
             sid_widths, sid_offset, sid_digest: see [`OneSearchConfig`].
-            kwargs: passed to BART's `from_pretrained`.
+            kwargs: fields of [`BehaviourLayout`] for a long view, which starts with random weights and needs
+                `set_behaviour_centroids`; all others are passed to BART's `from_pretrained`.
 
         Raises:
             ValueError: the checkpoint has a logits bias that is not zero, which a plain tied head cannot hold, or more rows than
                 `vocab_size`.
         """
+        layout = _behaviour_fields(kwargs)
         bart = AutoModelForSeq2SeqLM.from_pretrained(checkpoint, **kwargs)
         _check_origin(bart, "bart", checkpoint, vocab_size, sid_offset)
         if bart.final_logits_bias.count_nonzero():
             raise ValueError(f"{checkpoint} has a non-zero final_logits_bias, which OneSearch's tied head does not hold")
         bart.resize_token_embeddings(vocab_size)
-        known = {**_settings(bart), "forced_eos_token_id": None}
+        known = {**_settings(bart), **layout, "forced_eos_token_id": None}
         config = OneSearchConfig(**known, sid_widths=list(sid_widths), sid_offset=sid_offset, sid_digest=sid_digest)
         model = cls(config)
-        model.model.load_state_dict(bart.model.state_dict())
+        _take_over(model.model, bart.model)
+        model._prompt_reader().match_behaviour_scale()
         return model.to(bart.dtype)
 
     # Training
@@ -111,6 +197,7 @@ class OneSearchForConditionalGeneration(SidModelMixin, OneSearchPreTrainedModel,
         labels: torch.LongTensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
         use_cache: bool | None = None,
+        behaviour_codes: torch.LongTensor | None = None,
         **kwargs,
     ) -> Seq2SeqLMOutput:
         """Run encoder and decoder, as [`~transformers.BartForConditionalGeneration`] does.
@@ -120,6 +207,12 @@ class OneSearchForConditionalGeneration(SidModelMixin, OneSearchPreTrainedModel,
                 vocabulary.
             num_items_in_batch: targets in the whole optimiser step, over all processes; the loss is the sum of the negative
                 log-likelihoods over this number. Default: the targets of this call.
+            behaviour_codes: (batch, `behaviour_sequences`, items, `behaviour_levels`) codes, counted from 0 within each level, of the items
+                in each long sequence, -1 throughout where there is no item. A prompt with `behaviour_tokens` copies of
+                `behaviour_token_id` gets their vectors there; without the argument, those of a user of whom nothing is known.
+
+        Raises:
+            ValueError: `behaviour_codes` do not fit the model or the prompts, or a prompt has another number of placeholders.
 
         Returns:
             `logits` (batch, length, vocabulary) are left out while training with labels: nothing needs them, and they are the largest
@@ -139,6 +232,7 @@ class OneSearchForConditionalGeneration(SidModelMixin, OneSearchPreTrainedModel,
             inputs_embeds=inputs_embeds,
             decoder_inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,
+            behaviour_codes=behaviour_codes,
             **{**kwargs, "return_dict": True},
         )
         loss = None
@@ -161,8 +255,13 @@ class OneSearchForConditionalGeneration(SidModelMixin, OneSearchPreTrainedModel,
         """Labels shifted right behind the decoder's start token, as BART does."""
         return shift_tokens_right(labels, self.config.pad_token_id, self.config.decoder_start_token_id)
 
-    def _beam_decoder(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> BartBeamDecoder:
-        return BartBeamDecoder(self.model, input_ids, attention_mask, self.config.decoder_start_token_id)
+    def _beam_decoder(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, behaviour_codes: torch.Tensor | None = None
+    ) -> BartBeamDecoder:
+        return BartBeamDecoder(self.model, input_ids, attention_mask, self.config.decoder_start_token_id, behaviour_codes)
+
+    def _prompt_reader(self) -> BehaviourMixin:
+        return self.model.encoder
 
 
 class OneSearchQwen3PreTrainedModel(Qwen3PreTrainedModel):
@@ -172,8 +271,35 @@ class OneSearchQwen3PreTrainedModel(Qwen3PreTrainedModel):
     config_class = OneSearchQwen3Config
 
 
-class OneSearchQwen3Model(OneSearchQwen3PreTrainedModel, Qwen3Model):
-    """The decoder-only backbone. Inputs and outputs are [`~transformers.Qwen3Model`]'s."""
+class OneSearchQwen3Model(BehaviourMixin, OneSearchQwen3PreTrainedModel, Qwen3Model):
+    """The decoder-only backbone. Inputs and outputs are [`~transformers.Qwen3Model`]'s, and `behaviour_codes`."""
+
+    def __init__(self, config: OneSearchQwen3Config):
+        super().__init__(config)
+        self._add_behaviour(config.hidden_size, config.num_attention_heads, 0.0, config.initializer_range)
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        use_cache: bool | None = None,
+        behaviour_codes: torch.LongTensor | None = None,
+        **kwargs,
+    ) -> BaseModelOutputWithPast:
+        """See [`~transformers.Qwen3Model`]; `behaviour_codes` as in [`OneSearchForConditionalGeneration`]."""
+        is_start = past_key_values is None or not past_key_values.get_seq_length()
+        inputs = self._placed(input_ids, inputs_embeds, behaviour_codes, is_start)
+        return super().forward(
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+            **inputs,
+            **kwargs,
+        )
 
 
 class OneSearchForCausalLM(SidModelMixin, OneSearchQwen3PreTrainedModel, Qwen3ForCausalLM):
@@ -213,19 +339,21 @@ class OneSearchForCausalLM(SidModelMixin, OneSearchQwen3PreTrainedModel, Qwen3Fo
             vocab_size: `len(tokenizer)` of the extended tokenizer, or the checkpoint's own if that is larger (Qwen3 pads its
                 vocabulary); new rows are drawn around the mean of the old ones.
             sid_widths, sid_offset, sid_digest: see [`OneSearchQwen3Config`].
-            kwargs: passed to Qwen3's `from_pretrained`.
+            kwargs: fields of [`BehaviourLayout`] for a long view, which starts with random weights and needs
+                `set_behaviour_centroids`; all others are passed to Qwen3's `from_pretrained`.
 
         Raises:
             ValueError: no Qwen3 checkpoint, or the SIDs do not fit into `vocab_size`.
         """
+        layout = _behaviour_fields(kwargs)
         qwen = AutoModelForCausalLM.from_pretrained(checkpoint, **kwargs)
         _check_origin(qwen, "qwen3", checkpoint, vocab_size, vocab_size)
         qwen.resize_token_embeddings(vocab_size)
-        config = OneSearchQwen3Config(
-            **_settings(qwen), sid_widths=list(sid_widths), sid_offset=sid_offset, sid_digest=sid_digest
-        )
+        known = {**_settings(qwen), **layout}
+        config = OneSearchQwen3Config(**known, sid_widths=list(sid_widths), sid_offset=sid_offset, sid_digest=sid_digest)
         model = cls(config)
-        model.load_state_dict(qwen.state_dict())
+        _take_over(model, qwen)
+        model._prompt_reader().match_behaviour_scale()
         return model.to(qwen.dtype)
 
     def forward(
@@ -239,6 +367,7 @@ class OneSearchForCausalLM(SidModelMixin, OneSearchQwen3PreTrainedModel, Qwen3Fo
         num_items_in_batch: torch.Tensor | int | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
+        behaviour_codes: torch.LongTensor | None = None,
         **kwargs,
     ) -> CausalLMOutputWithPast:
         """Run the backbone, as [`~transformers.Qwen3ForCausalLM`] does.
@@ -246,7 +375,7 @@ class OneSearchForCausalLM(SidModelMixin, OneSearchQwen3PreTrainedModel, Qwen3Fo
         Args:
             labels: (batch, length), the inputs themselves with -100 where nothing is predicted; each is predicted from the position
                 before it. SID targets are scored over their level's slice, others over the whole vocabulary.
-            num_items_in_batch: targets in the whole optimiser step; see [`OneSearchForConditionalGeneration`].
+            num_items_in_batch, behaviour_codes: see [`OneSearchForConditionalGeneration`].
 
         Returns:
             `logits` are left out while training with labels.
@@ -258,6 +387,7 @@ class OneSearchForCausalLM(SidModelMixin, OneSearchQwen3PreTrainedModel, Qwen3Fo
             past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             use_cache=False if labels is not None else use_cache,
+            behaviour_codes=behaviour_codes,
             **{**kwargs, "return_dict": True},
         )
         hidden = outputs.last_hidden_state
@@ -273,8 +403,13 @@ class OneSearchForCausalLM(SidModelMixin, OneSearchQwen3PreTrainedModel, Qwen3Fo
             attentions=outputs.attentions,
         )
 
-    def _beam_decoder(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Qwen3BeamDecoder:
-        return Qwen3BeamDecoder(self.model, input_ids, attention_mask)
+    def _beam_decoder(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, behaviour_codes: torch.Tensor | None = None
+    ) -> Qwen3BeamDecoder:
+        return Qwen3BeamDecoder(self.model, input_ids, attention_mask, behaviour_codes)
+
+    def _prompt_reader(self) -> BehaviourMixin:
+        return self.model
 
 
 def _check_origin(
@@ -297,6 +432,17 @@ def _settings(model: PreTrainedModel) -> dict[str, object]:
     return {key: value for key, value in model.config.to_dict().items() if key not in ("model_type", "architectures")}
 
 
+def _behaviour_fields(kwargs: dict[str, object]) -> dict[str, object]:
+    """Takes the fields of the long view out of `kwargs`."""
+    return {field.name: kwargs.pop(field.name) for field in fields(BehaviourLayout) if field.name in kwargs}
+
+
+def _take_over(model: PreTrainedModel, origin: PreTrainedModel) -> None:
+    """Load the weights of a plain backbone; a long view, which it does not have, keeps its own."""
+    own = {name: tensor for name, tensor in model.state_dict().items() if "behaviour" in name}
+    model.load_state_dict({**own, **origin.state_dict()})
+
+
 OneSearchConfig.register_for_auto_class()
 OneSearchModel.register_for_auto_class("AutoModel")
 OneSearchForConditionalGeneration.register_for_auto_class("AutoModelForSeq2SeqLM")
@@ -306,6 +452,7 @@ OneSearchForCausalLM.register_for_auto_class("AutoModelForCausalLM")
 
 __all__ = [
     "IGNORED",
+    "OneSearchEncoder",
     "OneSearchForCausalLM",
     "OneSearchForConditionalGeneration",
     "OneSearchModel",

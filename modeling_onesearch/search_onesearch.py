@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers.utils import cached_file
 
+from .behaviour_onesearch import BehaviourMixin
 from .decoding_onesearch import BeamDecoder
 from .generation_onesearch import Beams, StepFunction, TrieLogitsProcessor, beam_search
 from .index_onesearch import MAX_ITEMS_PER_SID, SID_INDEX_NAME, SID_UPDATES_NAME, Hit, ItemFilter, SidIndex
@@ -31,12 +33,18 @@ ROWS_AT_ONCE = 128
 class SidModelMixin:
     """Catalogue, SID scores and search of a language model with a plain `lm_head` and the SID layout in its configuration.
 
-    Stands before the model's class among the parents. A subclass says how its backbone runs for beams (`_beam_decoder`).
+    Stands before the model's class among the parents. A subclass says how its backbone runs for beams (`_beam_decoder`) and which of its
+    modules embeds the prompt (`_prompt_reader`).
     """
 
     sid_index: SidIndex | None = None
 
-    def _beam_decoder(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> BeamDecoder:
+    def _beam_decoder(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, behaviour_codes: torch.Tensor | None = None
+    ) -> BeamDecoder:
+        raise NotImplementedError
+
+    def _prompt_reader(self) -> BehaviourMixin:
         raise NotImplementedError
 
     def _finish(self, backbone: type) -> None:
@@ -83,6 +91,20 @@ class SidModelMixin:
                 "SIDs of one mean nothing to the other. Encode this catalogue with the model's codebooks, or train on these"
             )
         self.sid_index = index
+
+    def set_behaviour_centroids(self, tables: Sequence[np.ndarray | torch.Tensor]) -> None:
+        """Fill the long view's frozen codebooks, which then belong to the checkpoint.
+
+        Args:
+            tables: (sid_widths[level], behaviour_dim) centroids of each of the first `behaviour_levels` levels; for residual levels
+                those of the residuals, as the codebooks hold them.
+
+        Raises:
+            ValueError: the model has no long view, or the shapes are not its own.
+        """
+        if self._prompt_reader().behaviour is None:
+            raise ValueError("the model has no long view: its configuration has behaviour_tokens=0")
+        self._prompt_reader().behaviour_pooling.set_centroids(tables)
 
     # Scores
 
@@ -157,6 +179,7 @@ class SidModelMixin:
         keep: ItemFilter | Sequence[ItemFilter | None] | None = None,
         normalize: str = "children",
         explain: bool = False,
+        behaviour_codes: torch.LongTensor | None = None,
     ) -> list[list[Hit]]:
         """Find items by beam search over the catalogue's SIDs.
 
@@ -172,6 +195,8 @@ class SidModelMixin:
                 `renormalize_logits=True`), the codes of the `level` (as in training), or the whole `vocabulary` (as `generate` without
                 it; slower).
             explain: put the log-probability of each code into the hits.
+            behaviour_codes: (queries, sequences, items, levels) codes of the users' long sequences, -1 where there is no item, for prompts
+                with placeholders; see `forward`.
 
         Returns:
             One list of [`Hit`] per query, best first, without duplicates; fewer than `top_k` where the beams hold fewer items.
@@ -179,10 +204,13 @@ class SidModelMixin:
         if top_k < 1 or items_per_sid < 1:
             raise ValueError(f"top_k={top_k}, items_per_sid={items_per_sid}: both must be at least 1")
         attention_mask = _checked_mask(input_ids, attention_mask)
+        if behaviour_codes is not None and len(behaviour_codes) != len(input_ids):
+            raise ValueError(f"behaviour_codes of {len(behaviour_codes)} rows for {len(input_ids)} prompts")
         index = self._require_index().snapshot()
         hits: list[list[Hit]] = [[] for _ in range(len(input_ids))]
         for rows, own in _by_filter(keep, len(input_ids)):
-            beams = self._beams(index, input_ids[rows], attention_mask[rows], num_beams, own, normalize)
+            codes = None if behaviour_codes is None else behaviour_codes[rows]
+            beams = self._beams(index, input_ids[rows], attention_mask[rows], num_beams, own, normalize, codes)
             parts = beams.level_scores if explain else None
             found = index.hits(beams.leaves, beams.scores, top_k, items_per_sid, own, parts)
             for row, one in zip(rows, found):
@@ -197,6 +225,7 @@ class SidModelMixin:
         num_beams: int = 50,
         keep: ItemFilter | None = None,
         normalize: str = "children",
+        behaviour_codes: torch.LongTensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The SIDs behind `search`.
 
@@ -204,7 +233,8 @@ class SidModelMixin:
             codes (queries, beams, levels), -1 throughout where there is no SID, and scores (queries, beams), -inf there; best first.
         """
         index = self._require_index().snapshot()
-        beams = self._beams(index, input_ids, _checked_mask(input_ids, attention_mask), num_beams, keep, normalize)
+        attention_mask = _checked_mask(input_ids, attention_mask)
+        beams = self._beams(index, input_ids, attention_mask, num_beams, keep, normalize, behaviour_codes)
         return index.trie.sids_of(beams.leaves.flatten()).view(*beams.leaves.shape, -1), beams.scores
 
     def _beams(
@@ -215,13 +245,14 @@ class SidModelMixin:
         num_beams: int,
         keep: ItemFilter | None,
         normalize: str,
+        behaviour_codes: torch.Tensor | None,
     ) -> Beams:
         if num_beams < 1:
             raise ValueError(f"num_beams={num_beams} must be at least 1")
         if normalize not in NORMALISATIONS:
             raise ValueError(f"normalize={normalize!r}: allowed are {', '.join(map(repr, NORMALISATIONS))}")
         trie = (index.trie if keep is None else index.checked(keep).trie).to(input_ids.device)
-        step = self._beam_step(self._beam_decoder(input_ids, attention_mask), normalize)
+        step = self._beam_step(self._beam_decoder(input_ids, attention_mask, behaviour_codes), normalize)
         return beam_search(step, trie, len(input_ids), num_beams, settle=normalize == "children")
 
     def _beam_step(self, decoder: BeamDecoder, normalize: str) -> StepFunction:

@@ -35,11 +35,12 @@ def tiny_config(widths=(8, 4, 4), digest="digest", **changes):
 
 
 def tiny_model(widths=(8, 4, 4), codes=None, seed=0, digest="digest", **changes):
-    """A model in eval mode; with `codes` its item index is set."""
+    """A model in eval mode; with `codes` its item index is set, with a long view its centroids."""
     from onesearch import OneSearchForConditionalGeneration
 
     torch.manual_seed(seed)
     model = OneSearchForConditionalGeneration(tiny_config(widths, digest, **changes)).eval()
+    _fill_long_view(model)
     if codes is not None:
         model.set_sid_index(tiny_index(codes, widths, digest=digest))
     return model
@@ -68,9 +69,16 @@ def tiny_causal_model(widths=(8, 4, 4), codes=None, seed=0, digest="digest", **c
     sizes = {**QWEN3_SIZES, "vocab_size": TEXT_TOKENS + sum(widths), "tie_word_embeddings": True, **changes}
     config = OneSearchQwen3Config(**sizes, sid_widths=list(widths), sid_offset=TEXT_TOKENS, sid_digest=digest)
     model = OneSearchForCausalLM(config).eval()
+    _fill_long_view(model)
     if codes is not None:
         model.set_sid_index(tiny_index(codes, widths, digest=digest))
     return model
+
+
+def _fill_long_view(model):
+    config = model.config
+    if config.behaviour_tokens:
+        model.set_behaviour_centroids(behaviour_tables(config.sid_widths[: config.behaviour_levels], config.behaviour_dim))
 
 
 def tiny_index(codes, widths, item_ids=None, popularity=None, digest="digest", categories=None):
@@ -98,6 +106,36 @@ def random_prompts(rows, longest=9, seed=0, padding_side="right"):
         input_ids[row, slice(length) if padding_side == "right" else slice(longest - length, longest)] = prompt
     input_ids = torch.from_numpy(input_ids)
     return input_ids, (input_ids != 1).long()
+
+
+LONG_VIEW = {"behaviour_tokens": 3, "behaviour_token_id": 3, "behaviour_dim": 6}
+"""Fields of a tiny long view; `random_prompts` never draws its placeholder."""
+
+
+def behaviour_tables(widths, dim=6, seed=0):
+    """(width, dim) centroids of each level."""
+    random = np.random.default_rng(seed)
+    return [random.normal(0, 0.5**level, (width, dim)).astype(np.float32) for level, width in enumerate(widths)]
+
+
+def random_behaviour(rows, widths, sequences=2, items=9, seed=0):
+    """`behaviour_codes` with holes: (rows, sequences, items, levels); every other row lacks its last sequence."""
+    random = np.random.default_rng(seed)
+    codes = np.stack([random.integers(0, width, (rows, sequences, items)) for width in widths], axis=-1)
+    codes[random.random((rows, sequences, items)) < 0.3] = -1
+    codes[::2, -1] = -1
+    return torch.from_numpy(codes)
+
+
+def with_places(input_ids, attention_mask, token=3, tokens=3):
+    """The prompts with the long view's placeholders behind their first token."""
+    rows = []
+    for ids, mask in zip(input_ids.tolist(), attention_mask.tolist()):
+        first = mask.index(1) + 1
+        rows.append(ids[:first] + [token] * tokens + ids[first:])
+    return torch.tensor(rows), torch.cat([attention_mask.new_ones(len(rows), tokens), attention_mask], dim=1).sort(
+        dim=1, descending=bool(attention_mask[:, 0].all())
+    ).values
 
 
 def save_tiny_bart(folder: Path, bias: float = 0.0, texts=("red running shoe", "blue rain coat")):

@@ -6,7 +6,7 @@ import pytest
 from huggingface_hub.errors import StrictDataclassFieldValidationError
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import tiny_config
+from tiny import LONG_VIEW, TEXT_TOKENS, tiny_causal_model, tiny_config
 
 from onesearch import OneSearchConfig
 
@@ -37,6 +37,40 @@ def test_a_layout_that_does_not_fit_is_refused(changes, words):
 def test_a_wrong_type_is_refused():
     with pytest.raises(StrictDataclassFieldValidationError, match="sid_digest"):
         OneSearchConfig(vocab_size=99, sid_widths=[4], sid_offset=4, sid_digest=7)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"behaviour_tokens": -1}, ["behaviour_tokens=-1", "0 for a model without"]),
+        ({"behaviour_dim": 0}, ["behaviour_dim=0", "at least 1"]),
+        ({"behaviour_layers": 0}, ["behaviour_layers=0"]),
+        ({"behaviour_sequences": 0}, ["behaviour_sequences=0"]),
+        ({"behaviour_levels": 4}, ["behaviour_levels=4", "1..3"]),
+        ({"behaviour_token_id": None}, ["behaviour_token_id=None", "placeholder"]),
+        ({"behaviour_token_id": 56}, ["behaviour_token_id=56", "vocabulary of 56"]),
+        ({"behaviour_token_id": TEXT_TOKENS}, ["behaviour_token_id=40", "40..55"]),
+        ({"behaviour_token_id": 1}, ["behaviour_token_id=1", "padding"]),
+    ],
+)
+def test_a_long_view_that_does_not_fit_is_refused(changes, words):
+    fields = {**LONG_VIEW, **changes}
+    for make in (tiny_config, tiny_causal_model):
+        with pytest.raises(ValueError) as error:
+            make(**fields)
+        assert all(word in str(error.value) for word in words)
+
+
+def test_without_a_long_view_its_fields_are_not_looked_at(tmp_path):
+    config = tiny_config(**{**LONG_VIEW, "behaviour_tokens": 0, "behaviour_dim": 0})
+    assert config.behaviour_tokens == 0 == tiny_config().behaviour_tokens
+    with pytest.raises(StrictDataclassFieldValidationError, match="behaviour_tokens"):
+        tiny_config(behaviour_tokens="3")
+    config = tiny_config(**LONG_VIEW, behaviour_sequences=3)
+    config.save_pretrained(tmp_path)
+    loaded = OneSearchConfig.from_pretrained(tmp_path)
+    assert {name: getattr(loaded, name) for name in LONG_VIEW} == LONG_VIEW and loaded.behaviour_sequences == 3
+    assert repr(loaded).startswith("OneSearchConfig {")
 
 
 def test_save_then_load_gives_the_same_configuration(tmp_path):
