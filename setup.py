@@ -26,7 +26,7 @@ setup(
     package_dir={"onesearch": "onesearch", **{f"onesearch.{package}": package.replace(".", "/") for package in rooms}},
     package_data={
         "onesearch": ["py.typed"],
-        "onesearch.trainers": ["recipes/*.yaml", "recipes/studies/*.yaml"],
+        "onesearch.trainers": ["recipes/*.yaml", "recipes/studies/*.yaml", "recipes/accelerate/*.yaml"],
         "onesearch.model_cards": ["*.md"],
     },
     install_requires=[

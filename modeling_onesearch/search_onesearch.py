@@ -66,14 +66,36 @@ class SidModelMixin:
         """
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
+        if model.sid_index is None:  # an adapter has brought its own already
+            model.load_sid_index(pretrained_model_name_or_path, **kwargs)
+        return loaded
+
+    def load_adapter(self, peft_model_id: str | None = None, *args, **kwargs):  # noqa: ANN201 - parent's
+        """As in transformers; also takes over the item index that lies beside the adapter, if there is one."""
+        found = super().load_adapter(peft_model_id, *args, **kwargs)
+        if peft_model_id is not None:
+            self.load_sid_index(peft_model_id, **{**kwargs, **(kwargs.get("adapter_kwargs") or {})})
+        return found
+
+    def load_sid_index(self, folder_or_repo: str | os.PathLike, **kwargs) -> bool:
+        """Attach the item index in a folder or Hub repository, with its updates; False if there is none.
+
+        `peft.PeftModel.from_pretrained(base, adapter)` leaves `base` with its own index: `load_sid_index(adapter)` gives it the adapter's.
+
+        Args:
+            kwargs: of these `cache_dir`, `force_download`, `local_files_only`, `token`, `revision` and `subfolder` are used.
+
+        Raises:
+            ValueError: the index belongs to other codebooks than the weights, or is damaged.
+        """
         hub = {name: kwargs[name] for name in HUB_ARGUMENTS if kwargs.get(name) is not None}
         paths = [
-            cached_file(pretrained_model_name_or_path, name, _raise_exceptions_for_missing_entries=False, **hub)
+            cached_file(folder_or_repo, name, _raise_exceptions_for_missing_entries=False, **hub)
             for name in (SID_UPDATES_NAME, SID_INDEX_NAME)  # the index looks for its updates beside it
         ]
         if paths[1] is not None:
-            model.set_sid_index(SidIndex.load(paths[1]))
-        return loaded
+            self.set_sid_index(SidIndex.load(paths[1]))
+        return paths[1] is not None
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args, **kwargs) -> None:
         """As in transformers; also writes the item index, if one is set."""
@@ -120,41 +142,84 @@ class SidModelMixin:
             log-probabilities with gradient, entropies and whether the target is the most likely token, each (batch, length); zero
             where ignored.
         """
-        scores = hidden_states.new_zeros(3, *targets.shape, dtype=torch.float32)
-        is_text = targets != IGNORED
-        slices = [self.config.sid_slice(level) for level in range(self.config.sid_levels)]
-        for start, stop in slices:
-            is_text = is_text & ~((targets >= start) & (targets < stop))
-        groups = [((targets >= start) & (targets < stop), start, stop) for start, stop in slices]
-        groups.append((is_text, 0, self.config.vocab_size))
-        for mask, start, stop in groups:
-            if mask.any():
-                logits = self.project(hidden_states[mask], start, stop).float()
-                target = targets[mask] - start
-                log_probs = logits.log_softmax(-1)
-                with torch.no_grad():
-                    entropy = -(log_probs.exp() * log_probs).sum(-1)
-                    is_top = (logits.argmax(-1) == target).float()
-                chosen = log_probs.gather(-1, target[:, None])[:, 0]
-                scores = scores.masked_scatter(mask.expand_as(scores), torch.stack([chosen, entropy, is_top]))
-        # A batch without any target still reaches every parameter of the head, which data parallelism waits for.
-        log_probs = scores[0] + 0.0 * hidden_states.float().sum()
-        return log_probs, scores[1].detach(), scores[2].detach()
+        places, columns = [], []
+        for rows, logits, target in self.target_logits(hidden_states, targets):
+            log_probs = logits.log_softmax(-1)
+            with torch.no_grad():
+                entropy = -torch.linalg.vecdot(log_probs.exp(), log_probs)
+                is_top = (logits.argmax(-1) == target).float()
+            places.append(rows)
+            columns.append((log_probs.gather(-1, target[:, None])[:, 0], entropy, is_top))
+        log_probs, entropy, is_top = (
+            self._spread(hidden_states, targets, places, [row[k] for row in columns]) for k in range(3)
+        )
+        return log_probs, entropy.detach(), is_top.detach()
+
+    def target_logits(
+        self, hidden_states: torch.Tensor, targets: torch.Tensor
+    ) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """Logits of each target's own softmax, gathered per softmax: the levels that occur, after the vocabulary if a target is text.
+
+        Args:
+            hidden_states: (..., d_model); targets: (...) vocabulary ids or -100.
+
+        Returns:
+            Per softmax: rows (n,) in `targets.flatten()`, ascending; logits (n, width) in float32; and the targets' places in the softmax
+            (n,). Empty without any target. Equal targets give equal rows, so two calls can be compared entry by entry.
+        """
+        widths, flat = list(self.config.sid_widths), targets.flatten()
+        starts = [self.config.sid_offset + sum(widths[:level]) for level in range(len(widths) + 1)]
+        group = torch.bucketize(flat, torch.tensor(starts, device=flat.device), right=True)
+        group = group % len(starts)  # 0: text, below or above the SIDs; from 1: levels
+        counts = group.masked_fill_(flat == IGNORED, len(starts)).bincount(minlength=len(starts) + 1).tolist()[:-1]
+        order = group.argsort(stable=True)[: sum(counts)]
+        hidden = hidden_states.flatten(0, -2).index_select(0, order).split(counts)
+        # One cut for all levels: its gradient is written into the vocabulary's once, not once per level.
+        heads = self._head_rows(starts[0], starts[-1]) if any(counts[1:]) else None
+        heads = [None] * len(starts) if heads is None else [None, *heads.split(widths)]
+        ranges = [(0, self.config.vocab_size), *zip(starts, starts[1:])]
+        found = []
+        for rows, part, head, (start, stop) in zip(order.split(counts), hidden, heads, ranges):
+            if len(rows):
+                logits = self.project(part, start, stop) if head is None else F.linear(part, head)
+                found.append((rows, logits.float(), flat[rows] - start))
+        return found
+
+    def _spread(
+        self, hidden_states: torch.Tensor, targets: torch.Tensor, places: list[torch.Tensor], values: list[torch.Tensor]
+    ) -> torch.Tensor:
+        """What belongs to the targets, in the shape of `targets`; zero elsewhere."""
+        scores = torch.zeros(targets.numel(), dtype=torch.float32, device=targets.device)
+        if places:
+            return scores.index_copy(0, torch.cat(places), torch.cat(values)).view(targets.shape)
+        # A batch without any target still reaches the head and all before it, which data parallelism waits for.
+        return (scores + 0.0 * self.project(hidden_states.flatten(0, -2)[:1], 0, 1).float().sum()).view(targets.shape)
 
     def sid_loss(
         self, hidden_states: torch.Tensor, targets: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
     ) -> torch.Tensor:
         """Summed negative log-likelihood of `targets` over `num_items_in_batch`, or over their number in this call; see
         `score_targets`."""
-        log_probs, _, _ = self.score_targets(hidden_states, targets)
+        parts = self.target_logits(hidden_states, targets)
+        places, columns = [rows for rows, _, _ in parts], [F.cross_entropy(*part[1:], reduction="none") for part in parts]
         count = (targets != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
-        return -log_probs.sum() / torch.as_tensor(count, device=log_probs.device).clamp(min=1)
+        total = self._spread(hidden_states, targets, places, columns).sum()
+        return total / torch.as_tensor(count, device=total.device).clamp(min=1)
 
     def project(self, hidden_states: torch.Tensor, start: int, stop: int) -> torch.Tensor:
         """Logits of the vocabulary slice [start, stop): (..., d_model) → (..., stop - start)."""
-        if type(self.lm_head) is nn.Linear:
-            return F.linear(hidden_states, self.lm_head.weight[start:stop])
+        rows = self._head_rows(start, stop)
+        if rows is not None:
+            return F.linear(hidden_states, rows)
         return self.lm_head(hidden_states)[..., start:stop]  # an adapter wraps the head: go through it
+
+    def _head_rows(self, start: int, stop: int) -> torch.Tensor | None:
+        """Rows [start, stop) of the head; None where they cannot be had without the others."""
+        if type(self.lm_head) is nn.Linear:
+            return self.lm_head.weight[start:stop]
+        if type(self.lm_head).__name__ == "TrainableTokensWrapper":
+            return _trained_rows(self.lm_head, start, stop)
+        return None
 
     # Search
 
@@ -275,6 +340,21 @@ class SidModelMixin:
         if self.sid_index is None:
             raise ValueError(f"the model has no item index: put {SID_INDEX_NAME} beside its weights or call set_sid_index")
         return self.sid_index
+
+
+def _trained_rows(head: nn.Module, start: int, stop: int) -> torch.Tensor | None:
+    """Rows [start, stop) of a head whose new rows are trained by PEFT: what its `get_merged_weights` copies the whole vocabulary for.
+
+    None while the adapter is merged, switched off or one of several.
+    """
+    adapter, active = head.token_adapter, head.active_adapters
+    if head.disable_adapters or adapter.disable_adapters or adapter.merged or len(active) != 1:
+        return None
+    rows = adapter.base_layer.weight[start:stop]
+    trained = torch.tensor(adapter.token_indices[active[0]], device=rows.device)
+    (inside,) = torch.where((trained >= start) & (trained < stop))
+    delta = adapter.trainable_tokens_delta[active[0]][inside].to(rows)
+    return rows.index_copy(0, trained[inside] - start, delta)
 
 
 def _checked_mask(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:

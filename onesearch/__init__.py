@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 _MODULE_OF = {
     "Hit": "onesearch.modeling_onesearch.index_onesearch",
     "ItemFilter": "onesearch.modeling_onesearch.index_onesearch",
+    "LoraPlan": "onesearch.trainers.lora",
     "Market": "onesearch.data.market",
     "OneSearchConfig": "onesearch.modeling_onesearch.configuration_onesearch",
     "OneSearchForConditionalGeneration": "onesearch.modeling_onesearch.modeling_onesearch",
@@ -28,6 +29,8 @@ _MODULE_OF = {
     "Request": "onesearch.data.requests",
     "RunFolder": "onesearch.files",
     "Searcher": "onesearch.serving.searcher",
+    "SidDistillationConfig": "onesearch.trainers.self_distillation",
+    "SidDistillationTrainer": "onesearch.trainers.self_distillation",
     "SidIndex": "onesearch.modeling_onesearch.index_onesearch",
     "SidSFTConfig": "onesearch.trainers.sft_config",
     "SidSFTTrainer": "onesearch.trainers.sft_trainer",
@@ -54,6 +57,8 @@ if TYPE_CHECKING:
     from .serving.searcher import Searcher
     from .tokenization_sid.quantizers.rq_opq import RQOPQ, RQOPQConfig
     from .tokenization_sid.tokenization_sid import SidTokenizer
+    from .trainers.lora import LoraPlan
+    from .trainers.self_distillation import SidDistillationConfig, SidDistillationTrainer
     from .trainers.sft_config import SidSFTConfig
     from .trainers.sft_trainer import SidSFTTrainer
 

@@ -10,7 +10,7 @@ from trl import SFTConfig
 
 @dataclass
 class SidSFTConfig(SFTConfig):
-    r"""TRL's [`~trl.SFTConfig`] with defaults that fit encoder-decoders from scratch.
+    r"""TRL's [`~trl.SFTConfig`] with defaults that fit small models from scratch.
 
     These defaults differ from TRL's; no paper gives them unless said:
 
@@ -31,6 +31,8 @@ class SidSFTConfig(SFTConfig):
             Every parameter takes part in every step; looking for others costs a pass over the graph.
         average_tokens_across_devices:
             Stays on: the loss of several processes is that of one with their joint batch.
+        torch_compile:
+            Stays off. On, the backbone runs compiled and breaks off before the head, whose shapes change with the targets.
     """
 
     _VALID_DICT_FIELDS = SFTConfig._VALID_DICT_FIELDS
@@ -50,5 +52,7 @@ class SidSFTConfig(SFTConfig):
         if self.bf16 is None:
             self.bf16 = not self.use_cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         if self.packing or self.padding_free:
-            raise ValueError("packing and padding_free are for decoders only; set both to False for an encoder-decoder")
+            raise ValueError(
+                "packing and padding_free are not supported: every example is a prompt with one target; set both to False"
+            )
         super().__post_init__()

@@ -1,51 +1,70 @@
-"""Supervised fine-tuning of encoder-decoders that emit Semantic IDs, on TRL's trainer.
+"""Supervised fine-tuning of models that emit Semantic IDs, encoder-decoder or decoder-only, on TRL's trainer.
 
 TRL supports causal models only; an encoder-decoder trains there without an error and learns nothing. Three things are replaced: how rows
 become `input_ids` and `labels`, how they are batched, and the head, which scores each target over its own softmax. Loss, metrics,
-accumulation, distribution, checkpoints and logging stay TRL's and transformers'.
+accumulation, distribution, checkpoints and logging stay TRL's and transformers', but for two repairs: rows that a last batch repeats to
+give every process its share do not count, and a checkpoint that a kill left half-written is passed over.
 """
 
 from __future__ import annotations
 
-import functools
-import types
+import os
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 from datasets import Dataset, IterableDataset
-from torch.utils.data import Sampler
+from torch.utils.data import Sampler, SequentialSampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from transformers.trainer_pt_utils import get_length_grouped_indices
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput, has_length
 from trl import SFTTrainer
-from trl.trainer.utils import FusedCausalLMOutput
 
 from onesearch.modeling_onesearch.modeling_onesearch import IGNORED
 
-from .collators import Seq2SeqCollator
+from .checkpoints import is_complete, last_complete_checkpoint, unfinish
+from .collators import Behaviour, CausalCollator, Seq2SeqCollator
+from .lora import base_of, check_adapters, save_index_beside
+from .rows import ArrowRows, lengths_of
 from .sft_config import SidSFTConfig
+from .sid_head import install_sid_head
 from .trl_contract import check_trl
 
 RetrievalMetrics = Callable[[PreTrainedModel], dict[str, float]]
 
+COLUMNS = ("input_ids", "labels", "length", "behaviour")
+"""Columns that reach the collator."""
+
+TARGETS = ("labels", "shift_labels", "teacher_shift_labels")
+"""Parts of a batch that say what is scored."""
+
 
 class SidSFTTrainer(SFTTrainer):
-    """TRL's [`~trl.SFTTrainer`] for [`OneSearchForConditionalGeneration`].
+    """TRL's [`~trl.SFTTrainer`] for [`OneSearchForConditionalGeneration`] and [`OneSearchForCausalLM`].
 
     Args:
-        model: the model itself; a path would be opened as a causal model by TRL.
+        model: the model itself, or a `PeftModel` of it; a path would be opened as another class by TRL.
         args: settings.
-        train_dataset, eval_dataset: columns `input_ids` and `labels`, or `prompt` and `completion` texts.
+        train_dataset, eval_dataset: columns `input_ids` and `labels` (and optionally `length`, `behaviour`), or `prompt` and `completion`
+            texts. Read as numpy arrays.
         processing_class: the model's tokenizer.
         retrieval_metrics: called with the model at every evaluation; what it returns (for instance HR@10 from the evaluator) is logged
             under `eval_` and can select the best checkpoint.
+        behaviour: makes the batch's `behaviour_codes` of the examples; see `onesearch.trainers.collators`.
+        peft_config: a PEFT configuration, for instance `lora_config(LoraPlan(), model)`.
         kwargs: as in TRL.
+
+    Raises:
+        TypeError: `model` is a name.
+        ValueError: an adapter would copy tied weights, FSDP is asked for where there is none, or retrieval metrics are
+            wanted under FSDP, which leaves no process a whole model.
     """
 
     _tag_names = ["onesearch", "sft"]
     _name = "OneSearch SFT"
+    _columns = COLUMNS
 
     def __init__(
         self,
@@ -55,31 +74,54 @@ class SidSFTTrainer(SFTTrainer):
         eval_dataset: Dataset | IterableDataset | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         retrieval_metrics: RetrievalMetrics | None = None,
+        behaviour: Behaviour | None = None,
+        peft_config: Any = None,
         **kwargs: Any,
     ):
         check_trl()
         if isinstance(model, str):
             raise TypeError(f"pass a loaded model, not the name {model!r}: TRL would open it as a causal model")
-        base = model.get_base_model() if hasattr(model, "get_base_model") else model
-        config = base.config
-        kwargs.setdefault("data_collator", Seq2SeqCollator(config.pad_token_id, config.decoder_start_token_id))
+        check_adapters(model, peft_config)
+        base = base_of(model)
+        kwargs.setdefault("data_collator", self._collator(base, behaviour))
         super().__init__(
             model=model,
             args=args,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             processing_class=processing_class,
+            peft_config=peft_config,
             **kwargs,
         )
+        asked = args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+        if asked and self.accelerator.num_processes > 1 and not self.is_fsdp_enabled:
+            raise ValueError(
+                "FSDP was asked for, but Accelerate shards on accelerators only and would run DDP here: leave fsdp out"
+            )
+        if retrieval_metrics is not None and self.is_fsdp_enabled:
+            raise ValueError(
+                "retrieval_metrics need a whole model, FSDP gives each process a part: evaluate the checkpoints instead"
+            )
         self.retrieval_metrics = retrieval_metrics
+        self._scored: list[tuple[float, int]] = []
         self.add_callback(_KeepEndOfGeneration(base))
-        unwrapped = self.accelerator.unwrap_model(self.model)
-        install_sid_head(unwrapped.get_base_model() if hasattr(unwrapped, "get_base_model") else unwrapped)
+        self._install_head(base)
+
+    # Data
+
+    def _collator(self, model: PreTrainedModel, behaviour: Behaviour | None) -> Seq2SeqCollator | CausalCollator:
+        config = model.config
+        if config.is_encoder_decoder:
+            return Seq2SeqCollator(config.pad_token_id, config.decoder_start_token_id, behaviour)
+        return CausalCollator(config.pad_token_id, behaviour)
+
+    def _install_head(self, model: PreTrainedModel) -> None:
+        install_sid_head(model)
 
     def _prepare_dataset(self, dataset, processing_class, args, packing, formatting_func, dataset_name):  # noqa: ANN202 - parent's
         columns = dataset.column_names or list(next(iter(dataset)))
         if {"input_ids", "labels"} <= set(columns):
-            return dataset
+            return dataset.with_format("numpy")
         if not {"prompt", "completion"} <= set(columns):
             raise ValueError(
                 f"the {dataset_name} dataset has columns {columns}; give input_ids and labels, or prompt and completion"
@@ -90,24 +132,73 @@ class SidSFTTrainer(SFTTrainer):
             completions = processing_class(batch["completion"], add_special_tokens=False).input_ids
             return {"input_ids": prompts, "labels": completions, "length": [len(prompt) for prompt in prompts]}
 
-        return dataset.map(tokenize, batched=True, remove_columns=columns)
+        return dataset.map(tokenize, batched=True, remove_columns=columns).with_format("numpy")
 
     def _set_signature_columns_if_needed(self) -> None:
-        self._signature_columns = ["input_ids", "labels", "length"]
+        self._signature_columns = list(self._columns)
+
+    def _remove_unused_columns(self, dataset: Dataset, description: str | None = None) -> ArrowRows:
+        return ArrowRows(super()._remove_unused_columns(dataset, description))
 
     def _get_train_sampler(self, train_dataset=None):  # noqa: ANN202 - parent's
-        dataset = self.train_dataset if train_dataset is None else train_dataset
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        dataset = rows.dataset if isinstance(rows, ArrowRows) else rows
         if self.args.train_sampling_strategy != "group_by_length" or not isinstance(dataset, Dataset):
             return super()._get_train_sampler(train_dataset)
         # The parent hands its sampler a lazy column, which decodes a whole row for each length it looks at.
-        lengths = dataset.with_format("arrow")[:]["length"].to_pylist()
-        return LengthSampler(lengths, self.args.train_batch_size * self.args.gradient_accumulation_steps, self.args.seed)
+        known = "length" in dataset.column_names
+        lengths = dataset.with_format("numpy", ["length"])[:]["length"] if known else lengths_of(dataset, "input_ids")
+        step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return LengthSampler(lengths, step, self.args.seed)
+
+    def _get_eval_sampler(self, eval_dataset):  # noqa: ANN001, ANN202 - parent's
+        return SequentialSampler(eval_dataset)
+
+    # Rows that repeat
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):  # noqa: ANN201 - parent's
+        """As in transformers; the rows that fill up the last batch of an epoch do not count."""
+        batches, count = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if batches and self._hide_repeated_rows(batches[-1], self.train_dataset, self.args.dataloader_drop_last):
+            count = self._get_num_items_in_batch(batches, device)
+        return batches, count
+
+    def _hide_repeated_rows(self, batch: dict[str, torch.Tensor], dataset: Any, drop_last: bool) -> bool:
+        """Whether this is a last batch that repeats rows to give every process its share; their targets are ignored then."""
+        processes = self.accelerator.num_processes
+        even = processes > 1 and self.accelerator.even_batches and not drop_last and has_length(dataset)
+        if not even or not self.accelerator.gradient_state.end_of_dataloader:
+            return False
+        rows = len(batch["labels"])
+        remainder = len(dataset) % (rows * processes)
+        own = min(max(remainder - rows * self.accelerator.process_index, 0), rows)
+        for name in TARGETS:
+            if remainder and name in batch:
+                batch[name][own:] = IGNORED
+        return bool(remainder)
+
+    # Evaluation
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):  # noqa: ANN201 - parent's
+        """As in TRL; also notes what the loss of the whole set is made of."""
+        self._hide_repeated_rows(inputs, self.callback_handler.eval_dataloader.dataset, self.args.dataloader_drop_last)
+        targets = inputs["shift_labels"] if "shift_labels" in inputs else inputs["labels"]
+        count = int((targets != IGNORED).sum())
+        step = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        self._scored.append((float(step[0]) * count, count))
+        return step
 
     def evaluation_loop(
         self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"
     ) -> EvalLoopOutput:
-        """The loss as in transformers, and the retrieval metrics, from the main process to all."""
+        """As in transformers, and the retrieval metrics, from the main process to all.
+
+        The loss is the mean over all targets of the set: batches and processes do not show in it, and no row counts twice.
+        """
+        self._scored.clear()
         output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        losses, counts = zip(*gather_object(self._scored or [(0.0, 0)]))
+        output.metrics[f"{metric_key_prefix}_loss"] = sum(losses) / max(sum(counts), 1)
         if self.retrieval_metrics is not None:
             found = [self._retrieval(metric_key_prefix) if self.accelerator.is_main_process else None]
             output.metrics.update(broadcast_object_list(found)[0])
@@ -121,6 +212,40 @@ class SidSFTTrainer(SFTTrainer):
         metrics = {f"{prefix}_{name}": value for name, value in self.retrieval_metrics(model).items()}
         model.train(was_training)
         return metrics
+
+    # Checkpoints
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """As in transformers.
+
+        Args:
+            resume_from_checkpoint: a checkpoint, or True for the last whole one in `output_dir`; without any the training starts anew.
+
+        Raises:
+            ValueError: the named checkpoint is half-written.
+        """
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir)
+        elif resume_from_checkpoint and os.path.isdir(resume_from_checkpoint) and not is_complete(Path(resume_from_checkpoint)):
+            raise ValueError(
+                f"{resume_from_checkpoint} is half-written; pass resume_from_checkpoint=True to go on from the last whole checkpoint"
+            )
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def _save_checkpoint(self, model, trial) -> None:  # noqa: ANN001 - parent's
+        folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        if self.is_world_process_zero():
+            unfinish(folder)
+        super()._save_checkpoint(model, trial)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()  # the trainer's state, written next by the main process, says that all is there
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.args.should_save:
+            save_index_beside(self.model, self.args.output_dir if output_dir is None else output_dir)
 
 
 class _KeepEndOfGeneration(TrainerCallback):
@@ -141,7 +266,7 @@ class LengthSampler(Sampler[int]):
     The order depends on the seed and the epoch alone: every process draws the same, and a resumed run goes on as the stopped one would.
 
     Args:
-        lengths: of all examples; batch_size: examples per optimiser step and process; seed: of the shuffling.
+        lengths: of all examples; batch_size: examples per optimiser step, over all processes; seed: of the shuffling.
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int):
@@ -160,28 +285,3 @@ class LengthSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
         return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
-
-
-def install_sid_head(model: PreTrainedModel) -> None:
-    """Replace the head that TRL patched into `model.forward` by one that scores each target over its own softmax.
-
-    TRL's multiplies by the whole vocabulary and reads `lm_head.weight` past any adapter. `forward` without `fused_lm_head` is the
-    model's own.
-    """
-    original = type(model).forward
-
-    @functools.wraps(original)
-    def forward(self, *args, fused_lm_head=False, labels=None, shift_labels=None, num_items_in_batch=None, **kwargs):
-        if not fused_lm_head:
-            return original(self, *args, labels=labels, num_items_in_batch=num_items_in_batch, **kwargs)
-        kwargs["use_cache"] = False
-        hidden_states = self.model(*args, **kwargs).last_hidden_state
-        targets = labels if shift_labels is None else shift_labels
-        log_probs, entropy, is_top1 = self.score_targets(hidden_states, targets)
-        label_mask = targets != IGNORED
-        count = label_mask.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
-        return FusedCausalLMOutput(
-            loss=-log_probs.sum() / count, log_probs=log_probs, entropy=entropy, is_top1=is_top1, label_mask=label_mask
-        )
-
-    model.forward = types.MethodType(forward, model)

@@ -12,6 +12,14 @@ HOOKS = {
     "_prepare_dataset": ["self", "dataset", "processing_class", "args", "packing", "formatting_func", "dataset_name"],
     "_set_signature_columns_if_needed": ["self"],
     "compute_loss": ["self", "model", "inputs", "return_outputs", "num_items_in_batch"],
+    "_remove_unused_columns": ["self", "dataset", "description"],
+    "_get_train_sampler": ["self", "train_dataset"],
+    "_get_eval_sampler": ["self", "eval_dataset"],
+    "prediction_step": ["self", "model", "inputs", "prediction_loss_only", "ignore_keys"],
+    "get_batch_samples": ["self", "epoch_iterator", "num_batches", "device"],
+    "_save_checkpoint": ["self", "model", "trial"],
+    "_save_rng_state": ["self", "output_dir"],
+    "_save": ["self", "output_dir", "state_dict"],
     "evaluation_loop": ["self", "dataloader", "description", "prediction_loss_only", "ignore_keys", "metric_key_prefix"],
 }
 """Methods of SFTTrainer that are overridden or called, with their parameters."""
