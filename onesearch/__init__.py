@@ -14,6 +14,7 @@ from .registration import register_auto_classes
 __version__ = "0.1.0"
 
 _MODULE_OF = {
+    "Behaviour": "onesearch.data.requests",
     "Hit": "onesearch.modeling_onesearch.index_onesearch",
     "ItemFilter": "onesearch.modeling_onesearch.index_onesearch",
     "LoraPlan": "onesearch.trainers.lora",
@@ -24,6 +25,7 @@ _MODULE_OF = {
     "OneSearchModel": "onesearch.modeling_onesearch.modeling_onesearch",
     "OneSearchQwen3Config": "onesearch.modeling_onesearch.configuration_onesearch",
     "OneSearchQwen3Model": "onesearch.modeling_onesearch.modeling_onesearch",
+    "PromptLayout": "onesearch.tokenization_sid.prompts",
     "RQOPQ": "onesearch.tokenization_sid.quantizers.rq_opq",
     "RQOPQConfig": "onesearch.tokenization_sid.quantizers.rq_opq",
     "Request": "onesearch.data.requests",
@@ -42,7 +44,7 @@ _MODULE_OF = {
 
 if TYPE_CHECKING:
     from .data.market import Market
-    from .data.requests import Request
+    from .data.requests import Behaviour, Request
     from .evaluation.evaluator import evaluate
     from .files import RunFolder
     from .modeling_onesearch.configuration_onesearch import OneSearchConfig, OneSearchQwen3Config
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
         OneSearchQwen3Model,
     )
     from .serving.searcher import Searcher
+    from .tokenization_sid.prompts import PromptLayout
     from .tokenization_sid.quantizers.rq_opq import RQOPQ, RQOPQConfig
     from .tokenization_sid.tokenization_sid import SidTokenizer
     from .trainers.lora import LoraPlan

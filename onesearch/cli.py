@@ -153,7 +153,7 @@ def _print_example(run: RunFolder) -> None:
     titles = dict(zip(market.items.data.column("item_id").to_pylist(), market.items.data.column("title").to_pylist()))
     print(f'\nsearch: "{request.query}", after {len(request.history)} items, the last: {titles[request.history[-1]]}')
     searcher = Searcher.from_pretrained(run.checkpoint)
-    for rank, hit in enumerate(searcher.search(request.query, request.history, top_k=5), start=1):
+    for rank, hit in enumerate(searcher.search(request.query, request.history, top_k=5, behaviour=request.behaviour), start=1):
         bought = "  ← was bought" if hit.item_id in request.purchased else ""
         print(f"{rank}. {hit.score:6.2f}  {searcher.tokenizer.sid_string(hit.sid)}  {titles[hit.item_id]}{bought}")
 
@@ -478,6 +478,11 @@ def _add_search(commands: Any) -> None:
     parser.add_argument("checkpoint", type=Path, help="checkpoint folder, or a run that has one")
     parser.add_argument("query")
     parser.add_argument("--history", nargs="*", default=[], metavar="ITEM", help="item ids, oldest first")
+    parser.add_argument(
+        "--purchased", nargs="*", default=[], metavar="ITEM", help="those of them (and older ones) that were bought"
+    )
+    parser.add_argument("--queries", nargs="*", default=[], metavar="TEXT", help="earlier queries, oldest first")
+    parser.add_argument("--profile", nargs="*", default=[], metavar="WORD", help="for instance: female 25-34")
     parser.add_argument("--top-k", type=_positive, default=10)
     parser.add_argument("--beams", type=_positive, default=50)
     parser.add_argument("--category", nargs="+", metavar="NAME", help="only items with one of these on their category path")
@@ -487,14 +492,18 @@ def _add_search(commands: Any) -> None:
 
 
 def _search(options: argparse.Namespace) -> None:
+    from onesearch.data.requests import Behaviour
     from onesearch.serving.searcher import Searcher
 
     searcher = Searcher.from_pretrained(_checkpoint(options.checkpoint))
+    history = options.history
+    behaviour = Behaviour(options.queries, history, options.purchased, profile=tuple(options.profile))
     hits = searcher.search(
         options.query,
-        options.history,
+        history,
         options.top_k,
         options.beams,
+        behaviour=behaviour,
         exclude=options.exclude,
         categories=options.category,
         items_per_sid=options.items_per_sid,

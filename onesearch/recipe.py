@@ -138,7 +138,12 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
             arguments[key] = _build_codes(value, f"{where}.{key}")
             continue
         nested = next((kind for kind in (hints[key], *getattr(hints[key], "__args__", ())) if is_dataclass(kind)), None)
-        arguments[key] = build(nested, value, f"{where}.{key}") if nested is not None and value is not None else value
+        if nested is None or value is None:
+            arguments[key] = value
+        elif getattr(hints[key], "__origin__", None) is tuple:
+            arguments[key] = _build_all(nested, value, f"{where}.{key}")
+        else:
+            arguments[key] = build(nested, value, f"{where}.{key}")
     try:
         return cls(**arguments)
     except TypeError as error:
@@ -165,3 +170,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(part) for key, part in value.items()}
     return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def _build_all(cls: type[T], values: Any, where: str) -> tuple[T, ...]:
+    if not isinstance(values, list | tuple):
+        raise ValueError(f"{where} must be a list of mappings, got {values!r}")
+    return tuple(build(cls, value, f"{where}[{place}]") for place, value in enumerate(values))

@@ -6,8 +6,8 @@ base: demo                    # a shipped recipe, or a .yaml file
 seeds: [0, 1, 2]
 reference: no history
 variants:                     # dotted keys of the recipe
-  no history: {training.examples.max_history: 0}
-  short: {training.examples.max_history: 5}
+  no history: {training.prompt.items: 0}
+  short: {training.prompt.items: 5}
 ```
 
 Every cell is an ordinary run in ``RUNS/<variant>/seed-<n>``; parts that do not depend on the varied fields (the market, embeddings) are
@@ -37,7 +37,11 @@ logger = logging.getLogger(__name__)
 SEEDED = ("encoder.seed", "alignment.seed", "codes.seed", "training.arguments.seed")
 """Fields that a seed of the study sets. The market keeps its own: all cells are measured on the same requests."""
 
-SHARED = {"market": ("market",), "embeddings": ("market", "encoder", "alignment")}
+SHARED = {
+    "market": ("market",),
+    "embeddings": ("market", "encoder", "alignment"),
+    "sids": ("market", "encoder", "alignment", "codes", "keywords", "dictionary", "fit_on"),
+}
 """Parts of a run that cells share, and the fields of the recipe that they depend on."""
 
 
@@ -50,6 +54,7 @@ class Study:
         base: recipe that every variant changes.
         common: {dotted key of the recipe: value} of all variants.
         variants: name → {dotted key of the recipe: value}.
+        cumulative: each variant also has the changes of those before it.
         seeds: of encoder, codes and training.
         reference: variant that the others are compared with, pair by pair; default the first.
         metrics: of purchases at item level.
@@ -60,6 +65,7 @@ class Study:
     base: str = "default"
     common: dict[str, Any] = field(default_factory=dict)
     variants: dict[str, dict[str, Any]] = field(default_factory=dict)
+    cumulative: bool = False
     seeds: tuple[int, ...] = (0, 1, 2)
     reference: str | None = None
     metrics: tuple[str, ...] = ("HR@10", "MRR@10")
@@ -100,7 +106,11 @@ def recipe_of(study: Study, variant: str, seed: int, source: str | None = None) 
     if source is not None:
         base = replace(base, market=replace(base.market, source=source))
     values = recipe_values(base)
-    changes = {**study.common, **study.variants[variant]}
+    names = list(study.variants)
+    counted = names[: names.index(variant)] if study.cumulative else []
+    changes = dict(study.common)
+    for name in (*counted, variant):
+        changes |= study.variants[name]
     for key, value in changes.items():
         _set(values, key, value, variant)
     for key in SEEDED:
@@ -149,22 +159,22 @@ def summarise(study: Study, cells: Mapping[str, Sequence[RunFolder]], samples: i
 
     Returns:
         ``{"study": …, "variants": {name: {metric: {"mean", "low", "high", "seeds": [per seed], "lead": {"mean", "low", "high"}},
-        diagnostic: mean}}}``; ``lead`` is the variant minus the reference.
+        "users": {"cold" | "warm": {metric: as above}}, diagnostic: mean}}}``; ``lead`` is the variant minus the reference. Cold users have
+        no history.
     """
     reference = study.reference or next(iter(study.variants))
     values = {variant: [read_json(run.evaluation / VALUES_NAME) for run in runs] for variant, runs in cells.items()}
     found: dict[str, Any] = {}
     for variant, runs in cells.items():
-        row: dict[str, Any] = {}
+        row: dict[str, Any] = {"users": {}}
         for metric in study.metrics:
-            own, base = (
-                np.array([cell[metric] for cell in values[name]]) for name in (variant, reference)
-            )  # (seeds, requests)
-            if own.shape != base.shape:
-                raise ValueError(f"{variant!r} was measured on {own.shape[1]} requests, {reference!r} on {base.shape[1]}")
-            draws = _two_level_draws(own, base, samples)
-            row[metric] = {"mean": own.mean(), **_ends(draws[0]), "seeds": own.mean(axis=1).tolist()}
-            row[metric]["lead"] = {"mean": (own - base).mean(), **_ends(draws[0] - draws[1])}
+            row[metric] = _compared(values[variant], values[reference], metric, (variant, reference), samples)
+        groups = [group for group in ("cold", "warm") if (group == "cold") in values[variant][0]["cold"]]
+        for group in groups:
+            own, base = (_of_users(values[name], group) for name in (variant, reference))
+            row["users"][group] = {
+                metric: _compared(own, base, metric, (variant, reference), samples) for metric in study.metrics
+            }
         reports = [read_json(run.sids / "diagnostics.json") for run in runs]
         for key in study.diagnostics:
             row[key] = float(np.mean([_get(report, key) for report in reports]))
@@ -173,10 +183,37 @@ def summarise(study: Study, cells: Mapping[str, Sequence[RunFolder]], samples: i
     return {"study": lists, "reference": reference, "variants": found}
 
 
+def _compared(
+    own_cells: Sequence[Mapping[str, Any]],
+    base_cells: Sequence[Mapping[str, Any]],
+    metric: str,
+    names: tuple[str, str],
+    samples: int,
+) -> dict[str, Any]:
+    """Mean, interval and lead of one metric; cells are seeds."""
+    own, base = (np.array([cell[metric] for cell in cells]) for cells in (own_cells, base_cells))  # (seeds, requests)
+    if own.shape != base.shape:
+        raise ValueError(f"{names[0]!r} was measured on {own.shape[1]} requests, {names[1]!r} on {base.shape[1]}")
+    draws = _two_level_draws(own, base, samples)
+    lead = {"mean": (own - base).mean(), **_ends(draws[0] - draws[1])}
+    return {"mean": own.mean(), **_ends(draws[0]), "seeds": own.mean(axis=1).tolist(), "lead": lead}
+
+
+def _of_users(cells: Sequence[Mapping[str, Any]], group: str) -> list[dict[str, np.ndarray]]:
+    """The cells' values on requests of cold or of warm users."""
+    found = []
+    for cell in cells:
+        rows = np.array(cell["cold"], dtype=bool) == (group == "cold")
+        found.append({metric: np.asarray(values)[rows] for metric, values in cell.items() if metric != "cold"})
+    return found
+
+
 def to_table(summary: Mapping[str, Any]) -> str:
     """Markdown table of a study."""
     metrics, diagnostics = summary["study"]["metrics"], summary["study"]["diagnostics"]
-    header = ["variant", *(part for metric in metrics for part in (metric, f"{metric} − {summary['reference']}")), *diagnostics]
+    groups = sorted(summary["variants"][summary["reference"]]["users"])
+    header = ["variant", *(part for metric in metrics for part in (metric, f"{metric} − {summary['reference']}"))]
+    header += [f"{metrics[0]}, {group} users" for group in groups] + list(diagnostics)
     rows = [header, ["---"] * len(header)]
     for variant, row in summary["variants"].items():
         cells = [variant]
@@ -186,18 +223,22 @@ def to_table(summary: Mapping[str, Any]) -> str:
             cells.append(
                 "" if variant == summary["reference"] else f"{lead['mean']:+.3f} [{lead['low']:+.3f}, {lead['high']:+.3f}]"
             )
+        of_group = (row["users"][group][metrics[0]] for group in groups)
+        cells += [f"{one['mean']:.3f} [{one['low']:.3f}, {one['high']:.3f}]" for one in of_group]
         rows.append([*cells, *(f"{row[key]:.4g}" for key in diagnostics)])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
 
 
 VALUES_NAME = "study_values.json"
-"""Per request of the evaluation, in a cell's ``evaluation/``: metric → values."""
+"""Per request of the evaluation, in a cell's ``evaluation/``: metric → values, and whether its user was cold."""
 
 
 def _save_values(report: Report, study: Study, run: RunFolder) -> None:
     (name,) = report.values
     purchases = report.values[name]["purchase"]["item"]
-    write_json(run.evaluation / VALUES_NAME, {metric: np.asarray(purchases[metric]).tolist() for metric in study.metrics})
+    cold = [not report.warm[session] for session, items in report.truth["purchase"].items() if items]
+    values = {metric: np.asarray(purchases[metric]).tolist() for metric in study.metrics}
+    write_json(run.evaluation / VALUES_NAME, {**values, "cold": cold})
 
 
 def _two_level_draws(own: np.ndarray, base: np.ndarray, samples: int) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ ROOMS = ("onesearch.data", "onesearch.evaluation", "tokenization_sid", "modeling
 """From the top of the data flow down; a room imports only rooms above it."""
 
 TRAVELLING = [
-    *(ROOT / "tokenization_sid" / name for name in ("tokenization_sid.py", "prompts.py")),
+    *(ROOT / "tokenization_sid" / name for name in ("tokenization_sid.py", "prompts.py", "ragged.py", "user_ids.py")),
     *(ROOT / "modeling_onesearch").glob("*_onesearch.py"),
 ]
 FOREIGN = {"torch", "transformers", "tokenizers", "safetensors", "huggingface_hub", "numpy"}

@@ -32,7 +32,7 @@ def expected(shared_searcher):
     history = index.codes[:HISTORY]
     (ids,) = tokenizer.encode_prompts([QUERY], [history])
     logits = model(input_ids=torch.tensor([ids]), decoder_input_ids=torch.tensor([[2]])).logits[0, 0]
-    hits = shared_searcher.search(QUERY, history=index.item_ids[:HISTORY], num_beams=10)
+    (hits,) = model.search(torch.tensor([ids]), num_beams=10, top_k=10)
     return {"ids": ids, "logits": logits.tolist(), "hits": [[hit.item_id, list(hit.sid), hit.score] for hit in hits]}
 
 
@@ -152,7 +152,7 @@ def test_a_machine_without_the_package_gives_the_same(checkpoint, expected, tmp_
 
 
 def test_the_checkpoint_holds_what_it_needs_and_no_pickle(shared_run):
-    names = {path.name for path in shared_run.checkpoint.rglob("*")}
+    names = {path.name for path in shared_run.checkpoint.rglob("*") if path.is_file()}
     assert {"config.json", "model.safetensors", "sid_index.safetensors", "tokenizer.json", "README.md"} <= names
     code = {
         "behaviour_onesearch.py",
@@ -161,9 +161,10 @@ def test_the_checkpoint_holds_what_it_needs_and_no_pickle(shared_run):
         "generation_onesearch.py",
         "tokenization_sid.py",
         "prompts.py",
+        "ragged.py",
     }
     assert code <= names
-    assert {name.rpartition(".")[2] for name in names} == {"json", "safetensors", "py", "md", "png"}  # the page of the card
+    assert {name.rpartition(".")[2] for name in names} == {"json", "safetensors", "parquet", "py", "md", "png"}
     config = json.loads((shared_run.checkpoint / "config.json").read_text())
     assert {"AutoConfig", "AutoModel", "AutoModelForSeq2SeqLM"} <= set(config["auto_map"])
 

@@ -13,7 +13,7 @@ from onesearch.files import read_json, write_json
 from onesearch.recipe import save_recipe
 from onesearch.study import VALUES_NAME, Study, folder_name, load_study, recipe_of, run_study, summarise, to_table
 
-SHORT = "training.examples.max_history"
+SHORT = "training.prompt.items"
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +38,8 @@ def cell(runs, variant, seed):
 def test_cells_differ_in_what_is_varied_and_in_their_seeds(finished):
     study, _, _ = finished
     recipes = {(variant, seed): recipe_of(study, variant, seed) for variant in study.variants for seed in study.seeds}
-    assert recipes["no history", 1].training.examples.max_history == 0
-    assert recipes["no keywords", 1].training.examples.max_history == 5 and not recipes["no keywords", 2].keywords
+    assert recipes["no history", 1].training.prompt.items == 0
+    assert recipes["no keywords", 1].training.prompt.items == 5 and not recipes["no keywords", 2].keywords
     for (_, seed), recipe in recipes.items():
         assert recipe.encoder.seed == recipe.codes.seed == recipe.training.arguments["seed"] == seed
     assert len({recipe.name for recipe in recipes.values()}) == 4
@@ -84,7 +84,7 @@ def test_a_finished_cell_is_not_run_again(finished, base, tmp_path):
     study, runs, summary = finished
     path = cell(runs, "no keywords", 1).evaluation / VALUES_NAME
     values = read_json(path)
-    write_json(path, {metric: [1.0] * len(found) for metric, found in values.items()})
+    write_json(path, {metric: found if metric == "cold" else [1.0] * len(found) for metric, found in values.items()})
     again = run_study(study, runs, progress=False)
     assert again["variants"]["no keywords"]["HR@10"]["seeds"] == [1.0, summary["variants"]["no keywords"]["HR@10"]["seeds"][1]]
     write_json(path, values)
@@ -98,7 +98,8 @@ def test_intervals_widen_with_the_spread_of_the_seeds(tmp_path):
             run.evaluation.mkdir(parents=True)
             run.sids.mkdir()
             draws = np.random.default_rng(seed).random(400) < rate
-            write_json(run.evaluation / VALUES_NAME, {"HR@10": draws.astype(float).tolist()})
+            cold = (np.arange(400) % 4 == 0).tolist()
+            write_json(run.evaluation / VALUES_NAME, {"HR@10": draws.astype(float).tolist(), "cold": cold})
             write_json(run.sids / "diagnostics.json", {"icr_items": 0.5})
             runs.append(run)
         return runs
@@ -109,6 +110,9 @@ def test_intervals_widen_with_the_spread_of_the_seeds(tmp_path):
     widths = {name: row["HR@10"]["high"] - row["HR@10"]["low"] for name, row in found.items()}
     assert widths["unsteady"] > 2 * widths["steady"] > 0.03
     assert found["unsteady"]["HR@10"]["lead"]["low"] < 0 < found["unsteady"]["HR@10"]["lead"]["high"]
+    for row in found.values():  # three quarters of the requests are of warm users
+        of_group = {group: row["users"][group]["HR@10"]["mean"] for group in ("cold", "warm")}
+        assert 0.25 * of_group["cold"] + 0.75 * of_group["warm"] == pytest.approx(row["HR@10"]["mean"])
 
 
 @pytest.mark.parametrize(
@@ -125,6 +129,14 @@ def test_a_study_that_does_not_fit_is_refused(tmp_path, values, message):
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         load_study(path)
+
+
+def test_variants_can_add_up(base):
+    variants = {"a": {SHORT: 1}, "b": {"keywords": False}, "c": {SHORT: 2}}
+    apart, together = (Study(name="x", base=base, variants=variants, cumulative=flag) for flag in (False, True))
+    assert [recipe_of(together, name, 0).training.prompt.items for name in variants] == [1, 1, 2]
+    assert [recipe_of(together, name, 0).keywords for name in variants] == [True, False, False]
+    assert recipe_of(apart, "b", 0).training.prompt.items == 5
 
 
 def test_an_unknown_field_of_the_recipe_is_named(base):

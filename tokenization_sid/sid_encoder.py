@@ -2,7 +2,7 @@
 
 It comes from a run, or from a folder of its own that nothing of the run is needed for (`SidEncoder.save_pretrained`):
 ``codebooks.safetensors``, ``keywords.parquet``, ``encoder/`` (a sentence-transformers folder) and ``sid_encoder.json`` with ``format``,
-the ``digest`` of the codebooks and the SHA-256 of every other file. Weights are safetensors; nothing in it is pickled.
+the ``digest`` of the codebooks and the SHA-256 of every other file. Weights are safetensors; no file of it runs code when it is read.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ SID_ENCODER_NAME = "sid_encoder.json"
 FORMAT = "onesearch-sid-encoder/1"
 ENCODER_FOLDER = "encoder"
 
-PICKLED = (".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth")
-"""Endings of files that may run code when they are read."""
+HARMLESS = (".safetensors", ".parquet", ".json", ".txt", ".model", ".md")
+"""Endings of files that run no code when they are read; no others are saved."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,8 +97,8 @@ class SidEncoder:
             save_keywords(temporary / KEYWORDS_NAME, self.core, self.quantizer.digest)
             encoder.save(str(temporary / ENCODER_FOLDER), create_model_card=False)
             files = sorted(path for path in temporary.rglob("*") if path.is_file())
-            if pickled := [path.name for path in files if path.suffix in PICKLED]:
-                raise ValueError(f"text encoder {self.name} has {', '.join(pickled)}; save it with safetensors first")
+            if other := [path.name for path in files if path.suffix not in HARMLESS]:
+                raise ValueError(f"text encoder {self.name} has {', '.join(other)}; save it with safetensors first")
             sums = {path.relative_to(temporary).as_posix(): _sha256(path) for path in files}
             write_json(temporary / SID_ENCODER_NAME, {"format": FORMAT, "digest": self.quantizer.digest, "files": sums})
         return folder

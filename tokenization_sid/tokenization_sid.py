@@ -15,7 +15,8 @@ import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from .prompts import PromptTemplate, plain_text, template
+from .prompts import BEHAVIOUR_TOKEN, PLAIN_LAYOUT, PromptFields, PromptLayout, encode, render, template
+from .ragged import Ragged
 
 SPECIAL_TOKENS = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
 """BART's, with BART's ids 0 to 3."""
@@ -23,6 +24,9 @@ SPECIAL_TOKENS = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>",
 
 class SidTokenizer(PreTrainedTokenizerFast):
     """Text tokenizer plus SID tokens `<a_17><b_3>…`, one letter per level. SID tokens are ordinary tokens, not special ones.
+
+    Where prompts hold a user's signatures, the vocabulary also has `<ua_17><ub_3>…` behind the SIDs, so that a signature is never mistaken
+    for an item; where they hold the long view, it has `<behaviour>`.
 
     Example:
 
@@ -41,7 +45,12 @@ class SidTokenizer(PreTrainedTokenizerFast):
 
     @classmethod
     def train(
-        cls, texts: Iterable[str], widths: Sequence[int], vocab_size: int = 8000, digest: str | None = None
+        cls,
+        texts: Iterable[str],
+        widths: Sequence[int],
+        vocab_size: int = 8000,
+        digest: str | None = None,
+        prompt: PromptLayout | None = None,
     ) -> SidTokenizer:
         """Train a byte-level BPE on `texts` (lower-cased, NFKC) and add all SID tokens.
 
@@ -50,6 +59,7 @@ class SidTokenizer(PreTrainedTokenizerFast):
             widths: codes per level.
             vocab_size: text tokens at most, the 256 bytes and 4 special tokens included; ours, no paper gives one.
             digest: digest of the codebooks.
+            prompt: layout of search prompts; default `PLAIN_LAYOUT`, the query and the recent items.
         """
         model = Tokenizer(models.BPE(unk_token=None))
         model.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
@@ -68,20 +78,34 @@ class SidTokenizer(PreTrainedTokenizerFast):
             pair=f"{bos} $A {eos} $B {eos}",
             special_tokens=[(token, model.token_to_id(token)) for token in (bos, eos)],
         )
-        return cls._with_sids(model, SPECIAL_TOKENS, widths, digest)
+        return cls._with_sids(model, SPECIAL_TOKENS, widths, digest, prompt)
 
     @classmethod
-    def extend(cls, tokenizer: PreTrainedTokenizerBase, widths: Sequence[int], digest: str | None = None) -> SidTokenizer:
-        """Add all SID tokens behind the vocabulary of another fast tokenizer, for instance a BART checkpoint's."""
+    def extend(
+        cls,
+        tokenizer: PreTrainedTokenizerBase,
+        widths: Sequence[int],
+        digest: str | None = None,
+        prompt: PromptLayout | None = None,
+    ) -> SidTokenizer:
+        """Add all SID tokens behind the vocabulary of another fast tokenizer, for instance a BART checkpoint's; see `train`.
+
+        A tokenizer without a begin token (Qwen's) begins its prompts with the end token.
+        """
         special = {name: str(getattr(tokenizer, name)) for name in SPECIAL_TOKENS if getattr(tokenizer, name) is not None}
-        missing = [name for name in ("bos_token", "eos_token", "pad_token") if name not in special]
+        if "eos_token" in special:
+            special.setdefault("bos_token", special["eos_token"])
+        missing = [name for name in ("eos_token", "pad_token") if name not in special]
         if missing:
             raise ValueError(f"the tokenizer to extend has no {', '.join(missing)}; set them first")
         copy = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-        return cls._with_sids(copy, special, widths, digest)
+        return cls._with_sids(copy, special, widths, digest, prompt)
 
     @classmethod
-    def _with_sids(cls, model: Tokenizer, special: dict[str, str], widths: Sequence[int], digest: str | None) -> SidTokenizer:
+    def _with_sids(
+        cls, model: Tokenizer, special: dict[str, str], widths: Sequence[int], digest: str | None, prompt: PromptLayout | None
+    ) -> SidTokenizer:
+        prompt = prompt or PLAIN_LAYOUT
         widths = [int(width) for width in widths]
         if not 1 <= len(widths) <= len(string.ascii_lowercase) or min(widths) < 1:
             raise ValueError(f"widths={widths}: 1 to {len(string.ascii_lowercase)} levels of at least one code each")
@@ -89,16 +113,15 @@ class SidTokenizer(PreTrainedTokenizerFast):
         taken = [token for token in tokens if model.token_to_id(token) is not None]
         if taken:
             raise ValueError(f"the vocabulary already holds {taken[0]!r}: extend a tokenizer without SID tokens")
+        if prompt.user:
+            tokens += [user_token(level, code) for level, width in enumerate(widths) for code in range(width)]
+        tokens += [BEHAVIOUR_TOKEN] if prompt.behaviour else []
         offset = model.get_vocab_size(with_added_tokens=True)
         model.add_tokens([AddedToken(token, normalized=False, special=False) for token in tokens])
-        return cls(
-            tokenizer_object=model,
-            **special,
-            sid_widths=widths,
-            sid_offset=offset,
-            sid_digest=digest,
-            prompt_layout=asdict(template("search/1")),
-        )
+        layout = {"sid_widths": widths, "sid_offset": offset, "sid_digest": digest}
+        tokenizer = cls(tokenizer_object=model, **special, **layout, prompt_layout=asdict(PLAIN_LAYOUT))
+        tokenizer.prompt = prompt
+        return tokenizer
 
     @property
     def sid_widths(self) -> tuple[int, ...]:
@@ -116,14 +139,23 @@ class SidTokenizer(PreTrainedTokenizerFast):
         return self.init_kwargs.get("sid_digest")
 
     @property
-    def prompt(self) -> PromptTemplate:
+    def prompt(self) -> PromptLayout:
         """Layout and limits of search prompts; saved with the tokenizer."""
-        return PromptTemplate(**self.init_kwargs["prompt_layout"])
+        return PromptLayout(**self.init_kwargs["prompt_layout"])
 
     @prompt.setter
-    def prompt(self, layout: PromptTemplate) -> None:
+    def prompt(self, layout: PromptLayout) -> None:
         template(layout.name)
+        missing = [name for name, token in (("user", user_token(0, 0)), ("behaviour", BEHAVIOUR_TOKEN)) if getattr(layout, name)
+                   and self.convert_tokens_to_ids(token) in (None, self.unk_token_id)]  # fmt: skip
+        if missing:
+            raise ValueError(f"the vocabulary has no tokens for {' and '.join(missing)}: make the tokenizer with this layout")
         self.init_kwargs["prompt_layout"] = asdict(layout)  # no attribute of this name: transformers would save that instead
+
+    @property
+    def behaviour_token_id(self) -> int | None:
+        """Vocabulary id of the placeholder of the long view; None where prompts have none."""
+        return self.convert_tokens_to_ids(BEHAVIOUR_TOKEN) if self.prompt.behaviour else None
 
     @property
     def level_offsets(self) -> np.ndarray:
@@ -139,6 +171,10 @@ class SidTokenizer(PreTrainedTokenizerFast):
             raise ValueError(f"code {codes[row, level]} at level {level} is outside 0..{self.sid_widths[level] - 1}")
         return codes + self.level_offsets
 
+    def users_to_ids(self, signatures: Sequence[Sequence[int]] | np.ndarray) -> np.ndarray:
+        """Vocabulary ids of user signatures: (n, levels) → (n, levels); they lie behind those of the SIDs, in the same order."""
+        return self.sids_to_ids(signatures) + sum(self.sid_widths)
+
     def ids_to_sids(self, token_ids: Sequence[Sequence[int]] | np.ndarray) -> np.ndarray:
         """Codes of SIDs given as vocabulary ids: (n, levels) → (n, levels); ValueError where an id is of another level."""
         codes = np.asarray(token_ids, dtype=np.int64).reshape(-1, len(self.sid_widths)) - self.level_offsets
@@ -152,48 +188,44 @@ class SidTokenizer(PreTrainedTokenizerFast):
         """Text of one SID, `<a_17><b_3>…`."""
         return "".join(sid_token(level, code) for level, code in enumerate(sid))
 
-    def render_prompt(self, text: str, history: Sequence[Sequence[int]] = (), name: str | None = None) -> str:
+    def user_string(self, signature: Sequence[int]) -> str:
+        """Text of one user signature, `<ua_17><ub_3>…`."""
+        return "".join(user_token(level, code) for level, code in enumerate(signature))
+
+    def render_prompt(self, text: str, history: Sequence[Sequence[int]] = (), name: str | None = None, **views) -> str:
         """A prompt as text; `tokenizer(text).input_ids` are the ids that `encode_prompts` gives, up to the cut of long texts.
 
         Args:
             text: query or item text.
             history: codes of the items in a user's history, oldest first.
             name: prompt template; default the tokenizer's own.
+            views: the further fields of [`PromptFields`], of one prompt: `sids`, `users`, `queries`, `profiles`.
         """
-        layout = template(name) if name else self.prompt
-        recent = list(history)[-layout.max_history :] if layout.max_history else []
-        rendered = plain_text(text, self.all_special_tokens)
-        if recent:
-            rendered += self.eos_token + "".join(self.sid_string(sid) for sid in recent)
-        return rendered
+        views = {field: np.asarray(view)[None] if field in ("sids", "users") else [view] for field, view in views.items()}
+        fields = PromptFields([text], items=self._histories([history]), **views)
+        return render(self, self.prompt, name or self.prompt.name, fields)
 
     def encode_prompts(
-        self, texts: Sequence[str], histories: Sequence[np.ndarray] | None = None, name: str | None = None
+        self, texts: Sequence[str], histories: Sequence[np.ndarray] | None = None, name: str | None = None, **views
     ) -> list[list[int]]:
-        """Token ids of prompts: `<s> text </s>`, and where there is a history its SIDs and another `</s>`.
+        """Token ids of prompts: `<s> text </s>`, and for each further view that is given and not empty its tokens and another `</s>`.
 
         Args:
             texts: one query or item text per prompt; equal texts are tokenised once.
             histories: per prompt the codes (items, levels) of the user's items, oldest first.
             name: prompt template; default the tokenizer's own.
+            views: the further fields of [`PromptFields`]: `sids`, `users`, `queries`, `profiles`.
         """
-        layout = template(name) if name else self.prompt
-        distinct = list(dict.fromkeys(texts))
-        special = self.all_special_tokens
-        plain = [plain_text(text, special) for text in distinct]
-        encoded = self(plain, add_special_tokens=False).input_ids if plain else []
-        bos, eos = [self.bos_token_id], [self.eos_token_id]
-        head = {text: bos + ids[: layout.max_text_tokens] + eos for text, ids in zip(distinct, encoded)}
-        if histories is None or not layout.max_history:
-            return [head[text] for text in texts]
-        recent = [np.asarray(history).reshape(-1, len(self.sid_widths))[-layout.max_history :] for history in histories]
-        ids = self.sids_to_ids(np.concatenate(recent) if recent else [])
-        counts = [len(part) for part in recent]
-        ends = np.cumsum(counts, dtype=np.int64).tolist()
-        prompts = []
-        for text, count, end in zip(texts, counts, ends, strict=True):
-            prompts.append(head[text] + ids[end - count : end].ravel().tolist() + eos if count else head[text])
-        return prompts
+        items = None if histories is None else self._histories(histories)
+        encoded = self.encode_fields(PromptFields(texts, items=items, **views), name)
+        return [encoded[row].tolist() for row in range(len(encoded))]
+
+    def encode_fields(self, fields: PromptFields, name: str | None = None) -> Ragged:
+        """Token ids of many prompts as one array; see `encode_prompts`."""
+        return encode(self, self.prompt, name or self.prompt.name, fields)
+
+    def _histories(self, histories: Sequence[Sequence[Sequence[int]]]) -> Ragged:
+        return Ragged.of(histories, (len(self.sid_widths),))
 
 
 def sid_token(level: int, code: int) -> str:
@@ -201,6 +233,11 @@ def sid_token(level: int, code: int) -> str:
     return f"<{string.ascii_lowercase[level]}_{code}>"
 
 
+def user_token(level: int, code: int) -> str:
+    """Token of one code of a user's signature, for instance `<ub_3>`."""
+    return f"<u{string.ascii_lowercase[level]}_{code}>"
+
+
 SidTokenizer.register_for_auto_class("AutoTokenizer")
 
-__all__ = ["SidTokenizer", "sid_token"]
+__all__ = ["SidTokenizer", "sid_token", "user_token"]

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .ragged import Ragged, spans
+
 
 def recency_weights(count: int) -> np.ndarray:
     """(count,) weights λ_i = e^√i / Σ e^√t for i = 1 … count; the last item, the most recent, weighs most."""
@@ -18,7 +20,7 @@ def recency_weights(count: int) -> np.ndarray:
     return powers / powers.sum()
 
 
-def user_signatures(histories: Sequence[np.ndarray], widths: Sequence[int]) -> np.ndarray:
+def user_signatures(histories: Ragged, widths: Sequence[int]) -> np.ndarray:
     """Signatures of users: per level ⌈Σ λ_i · code_i⌉, clipped to the level.
 
     Args:
@@ -29,24 +31,21 @@ def user_signatures(histories: Sequence[np.ndarray], widths: Sequence[int]) -> n
         (users, levels) int64, -1 throughout for a user without items.
 
     Raises:
-        ValueError: a history of another number of levels, or a code outside its level.
+        ValueError: histories of another number of levels, or a code outside its level.
     """
     widths = np.asarray(widths, dtype=np.int64)
+    codes, lengths = histories.values, histories.lengths
     signatures = np.full((len(histories), len(widths)), -1, dtype=np.int64)
-    lengths = np.array([len(history) for history in histories], dtype=np.int64)
-    filled = np.flatnonzero(lengths)
-    if not len(filled):
-        return signatures
-    codes = np.concatenate([np.asarray(histories[user]) for user in filled])
     if codes.ndim != 2 or codes.shape[1] != len(widths):
         raise ValueError(f"histories hold codes of shape {codes.shape[1:]} per item, expected {len(widths)} levels")
     if (codes < 0).any() or (codes >= widths).any():
         row, level = np.argwhere((codes < 0) | (codes >= widths))[0].tolist()
         raise ValueError(f"code {codes[row, level]} at level {level} is outside 0..{widths[level] - 1}")
-    ends = np.cumsum(lengths[filled])
-    starts = ends - lengths[filled]
-    place = np.arange(1, len(codes) + 1) - np.repeat(starts, lengths[filled])  # 1 for the oldest
-    powers = np.exp(np.sqrt(place, dtype=np.float64))
+    filled = lengths > 0
+    if not filled.any():
+        return signatures
+    starts = histories.offsets[:-1][filled]
+    powers = np.exp(np.sqrt(spans(np.ones(len(histories), dtype=np.int64), lengths), dtype=np.float64))  # place 1 is the oldest
     totals = np.add.reduceat(powers, starts)
     means = np.add.reduceat(codes * powers[:, None], starts, axis=0) / totals[:, None]
     # Equal codes have their own number as mean; the rounding error of the sum must not lift it to the next.

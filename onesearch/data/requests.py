@@ -3,15 +3,39 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
-import pyarrow as pa
+import pyarrow.compute as pc
 
+from .behaviour import SEQUENCES, Past, UserLogs
 from .market import SPLIT_METHODS, Market
 
 SPLITS = ("train", "validation", "test")
+
+PROFILE = ("gender", "age_bucket", "region")
+"""Columns of the users table that make up a profile."""
+
+MAX_BEHAVIOUR = 1000
+"""Most recent events of a long sequence (OneSearch, arXiv 2509.03236: about 10³)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """What a search may know of its user besides the recent items; all sequences oldest first.
+
+    Args:
+        queries: texts asked for before.
+        clicked, purchased, shown: item ids of the long sequences.
+        profile: for instance ``("f", "25-34")``.
+    """
+
+    queries: Sequence[str] = ()
+    clicked: Sequence[str] = ()
+    purchased: Sequence[str] = ()
+    shown: Sequence[str] = ()
+    profile: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +46,17 @@ class Request:
         session_id, user_id: as in the market.
         query: the text asked for.
         history: item ids the user clicked or purchased in earlier sessions, oldest first.
-        clicked, purchased: what followed; never part of `history`.
+        clicked, purchased: what followed; never part of `history` or `behaviour`.
+        behaviour: what else is known of the user at that time.
     """
 
     session_id: str
     user_id: str
     query: str
-    history: tuple[str, ...] = ()
+    history: Sequence[str] = ()
     clicked: tuple[str, ...] = ()
     purchased: tuple[str, ...] = ()
+    behaviour: Behaviour = field(default_factory=Behaviour)
 
 
 def split_sessions(market: Market) -> np.ndarray:
@@ -71,8 +97,8 @@ def split_sessions(market: Market) -> np.ndarray:
     return assigned
 
 
-def build_requests(market: Market, split: str, max_history: int = 20) -> list[Request]:
-    """Requests of one split, in time order, each with the history that precedes it.
+def build_requests(market: Market, split: str, max_history: int = MAX_BEHAVIOUR) -> list[Request]:
+    """Requests of one split, in time order, each with what its user did before.
 
     A session without a query or without any click or purchase is part of later histories but no request of its own. Sessions of
     one user at the same time are in each other's history no more than in their own: which came first is not known.
@@ -80,28 +106,37 @@ def build_requests(market: Market, split: str, max_history: int = 20) -> list[Re
     Args:
         market: sessions must be sorted by time (``onesearch data check`` verifies it).
         split: one of `SPLITS`.
-        max_history: at most so many of the most recent items are kept.
+        max_history: at most so many of the most recent events of the history and of each sequence of `Behaviour` are kept.
     """
+    rows = request_rows(market, split)
+    logs = UserLogs(market)
+    pasts = []
+    for log in (logs.touched, logs.asked, *(logs.of_kind(kind) for kind in SEQUENCES)):
+        names = logs.queries if log is logs.asked else logs.item_ids
+        pasts.append([Past(log, names, *span) for span in zip(*(ends.tolist() for ends in log.last(rows, max_history)))])
+    profile_of = user_profiles(market)
+    sessions = market.sessions.data.column
+    plain = [sessions(name).take(rows).to_pylist() for name in ("session_id", "user_id", "query", "clicked", "purchased")]
+    return [
+        Request(session_id, user, query, history, tuple(clicked), tuple(bought), Behaviour(*past, profile_of.get(user, ())))
+        for session_id, user, query, clicked, bought, history, *past in zip(*plain, *pasts)
+    ]
+
+
+def request_rows(market: Market, split: str) -> np.ndarray:
+    """Rows of the sessions that are requests of one split: those with a query and with a click or purchase."""
     if split not in SPLITS:
         raise ValueError(f"split {split!r} is unknown; allowed are {', '.join(SPLITS)}")
-    wanted = SPLITS.index(split)
-    assigned = split_sessions(market)
-    history: dict[str, list[str]] = defaultdict(list)
-    current: dict[str, tuple[int, list[str]]] = {}
-    requests: list[Request] = []
-    for row, session in enumerate(_plain_rows(market)):
-        session_id, user_id, time, query, clicked, purchased = session
-        past = history[user_id]
-        since, now = current.get(user_id, (time, []))
-        if since < time:
-            past.extend(now)
-            now = []
-        current[user_id] = (time, now)
-        if assigned[row] == wanted and query.strip() and (clicked or purchased):
-            requests.append(Request(session_id, user_id, query, tuple(past[-max_history:]), tuple(clicked), tuple(purchased)))
-        bought = set(purchased)
-        now.extend([item for item in clicked if item not in bought] + list(purchased))
-    return requests
+    column = market.sessions.data.column
+    lengths = [pc.fill_null(pc.list_value_length(column(name)), 0).to_numpy() for name in ("clicked", "purchased")]
+    asked = pc.not_equal(pc.utf8_trim_whitespace(pc.fill_null(column("query"), "")), "").to_numpy()
+    return np.flatnonzero((split_sessions(market) == SPLITS.index(split)) & asked & (sum(lengths) > 0))
+
+
+def user_profiles(market: Market) -> dict[str, tuple[str, ...]]:
+    """What the users table says of each user: gender, age bucket and region, where given."""
+    columns = [market.users.data.column(name).to_pylist() for name in ("user_id", *PROFILE)]
+    return {user: tuple(value for value in values if value) for user, *values in zip(*columns)}
 
 
 def targets_of(request: Request, kind: str) -> tuple[str, ...]:
@@ -109,17 +144,3 @@ def targets_of(request: Request, kind: str) -> tuple[str, ...]:
     if kind not in ("purchase", "click"):
         raise ValueError(f"target kind {kind!r} is unknown; allowed are purchase, click")
     return request.purchased if kind == "purchase" else request.clicked
-
-
-def _plain_rows(market: Market) -> Iterator[tuple]:
-    """Rows of the sessions as plain Python values; far faster than asking the dataset for each."""
-    column = market.sessions.data.column
-    plain = [column(name).to_pylist() for name in ("session_id", "user_id", "time", "query")]
-    return zip(*plain, _lists(column("clicked")), _lists(column("purchased")))
-
-
-def _lists(column: pa.ChunkedArray) -> Iterator[list[str]]:
-    lists = column.combine_chunks()
-    lists = lists.combine_chunks() if isinstance(lists, pa.ChunkedArray) else lists
-    values, ends = lists.flatten().to_pylist(), np.cumsum(lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False))
-    return (values[start:end] for start, end in zip([0, *ends[:-1].tolist()], ends.tolist()))

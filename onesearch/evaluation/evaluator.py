@@ -88,6 +88,7 @@ def evaluate(
         bootstrap={"samples": bootstrap_samples, "seed": seed, "level": 0.95},
         reference=reference,
         truth={kind: {request.session_id: targets_of(request, kind) for request in requests} for kind in targets},
+        warm={request.session_id: bool(request.history) for request in requests},
     )
     for kind, truth in report.truth.items():
         with_target = sum(1 for items in truth.values() if items)

@@ -52,6 +52,7 @@ class Report:
         values: retriever → target kind → level → metric → value per request with such a target; not saved.
         rankings: retriever → session id → ranking; not saved but as run files.
         truth: target kind → session id → target items; not saved but as qrels.
+        warm: session id → whether its user has a history; not saved.
     """
 
     market: str = ""
@@ -67,6 +68,7 @@ class Report:
     values: dict[str, dict[str, dict[str, dict[str, np.ndarray]]]] = field(default_factory=dict, repr=False, compare=False)
     rankings: dict[str, dict[str, Ranking]] = field(default_factory=dict, repr=False, compare=False)
     truth: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict, repr=False, compare=False)
+    warm: dict[str, bool] = field(default_factory=dict, repr=False, compare=False)
 
     def value(self, retriever: str, metric: str, kind: str = "purchase", level: str = "item") -> float:
         """One number, e.g. ``report.value("bm25", "HR@10")``.

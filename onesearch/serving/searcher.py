@@ -9,13 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onesearch.data.requests import Request
+from onesearch.data.default_histories import FILE_NAME as DEFAULTS_NAME
+from onesearch.data.default_histories import DefaultHistories
+from onesearch.data.requests import Behaviour, Request
 from onesearch.evaluation.retrievers import Ranking
+
+from .views import RequestViews
 
 if TYPE_CHECKING:
     from onesearch.modeling_onesearch.index_onesearch import Hit
     from onesearch.modeling_onesearch.modeling_onesearch import OneSearchForConditionalGeneration
+    from onesearch.tokenization_sid.sid_encoder import SidEncoder
     from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
+
+QUERY_ENCODER_NAME = "query_encoder"
+"""Folder of a checkpoint with what makes SIDs of queries."""
 
 
 class Searcher:
@@ -27,9 +35,10 @@ class Searcher:
         num_beams: SIDs kept at each level of the beam search.
         batch_size: requests searched at once.
         name: in reports.
+        query_encoder, defaults: what the tokenizer's prompts need besides: SIDs of queries, histories of users without one.
 
     Raises:
-        ValueError: model, tokenizer and item index do not belong together.
+        ValueError: model, tokenizer and item index do not belong together, or a part that the prompts need is missing.
     """
 
     def __init__(
@@ -39,6 +48,8 @@ class Searcher:
         num_beams: int = 50,
         batch_size: int = 32,
         name: str = "onesearch",
+        query_encoder: SidEncoder | None = None,
+        defaults: DefaultHistories | None = None,
     ):
         if num_beams < 1 or batch_size < 1:
             raise ValueError(f"num_beams={num_beams}, batch_size={batch_size}: both must be at least 1")
@@ -48,6 +59,7 @@ class Searcher:
         self.num_beams = num_beams
         self.batch_size = batch_size
         self.name = name
+        self.views = RequestViews(model.sid_index, tokenizer, query_encoder, defaults)
 
     @classmethod
     def from_pretrained(cls, checkpoint: str | Path, *, num_beams: int = 50, batch_size: int = 32, **kwargs: Any) -> Searcher:
@@ -82,7 +94,8 @@ class Searcher:
                 f"a JSON file in {checkpoint} (tokenizer.json or tokenizer_config.json) is damaged ({error}); "
                 "copy the checkpoint again"
             ) from error
-        return cls(model.eval(), tokenizer, num_beams=num_beams, batch_size=batch_size)
+        parts = _search_parts(checkpoint, tokenizer, kwargs)
+        return cls(model.eval(), tokenizer, num_beams=num_beams, batch_size=batch_size, **parts)
 
     def search(
         self,
@@ -91,6 +104,7 @@ class Searcher:
         top_k: int = 10,
         num_beams: int | None = None,
         *,
+        behaviour: Behaviour | None = None,
         items: Sequence[str] | np.ndarray | None = None,
         exclude: Sequence[str] | None = None,
         categories: Sequence[str] | None = None,
@@ -104,6 +118,7 @@ class Searcher:
             history: ids of items the user clicked or purchased before, oldest first.
             top_k: items to return.
             num_beams: instead of the searcher's own.
+            behaviour: what else is known of the user: recent queries, long sequences, profile. Default: the history as clicks.
             items, exclude, categories: which items may be found; see `SidIndex.filter`.
             items_per_sid: items that one SID expands to at most.
             explain: put the log-probability of each code into the hits.
@@ -118,14 +133,15 @@ class Searcher:
         """
         _check_query(query)
         index = self.model.sid_index
+        history = tuple(_checked_history(history))
+        request = Request("", "", query, history, behaviour=behaviour or Behaviour(clicked=history))
         try:
-            codes = index.codes_of(_checked_history(history))
+            inputs = self._inputs([request])
         except KeyError as error:
             raise KeyError(f"{error.args[0]}; leave it out of the history") from None
         keep = None
         if items is not None or exclude or categories is not None:
             keep = index.filter(items, exclude, categories)
-        inputs = self._inputs([query], [codes])
         beams = self.num_beams if num_beams is None else num_beams
         return self.model.search(
             **inputs, num_beams=beams, top_k=top_k, items_per_sid=items_per_sid, keep=keep, explain=explain
@@ -137,9 +153,7 @@ class Searcher:
         index = self.model.sid_index
         for start in range(0, len(requests), self.batch_size):
             batch = requests[start : start + self.batch_size]
-            histories = [index.codes_of(request.history) for request in batch]
-            inputs = self._inputs([request.query for request in batch], histories)
-            codes, scores = self.model.search_sids(inputs["input_ids"], inputs["attention_mask"], self.num_beams)
+            codes, scores = self.model.search_sids(**self._inputs(batch), num_beams=self.num_beams)
             alive = scores > float("-inf")
             leaves = index.trie.leaf_of(index.trie.walk(codes.flatten(0, 1))).view(scores.shape)
             invalid = alive & (leaves < 0)
@@ -148,10 +162,33 @@ class Searcher:
                 rankings.append(Ranking(*columns, invalid=wrong, beams=beams))
         return rankings
 
-    def _inputs(self, queries: Sequence[str], histories: Sequence[np.ndarray]) -> Mapping[str, Any]:
-        prompts = self.tokenizer.encode_prompts(queries, histories)
+    def _inputs(self, requests: Sequence[Request]) -> Mapping[str, Any]:
+        import torch
+
+        encoded = self.tokenizer.encode_fields(self.views.fields(requests))
+        prompts = [encoded[row].tolist() for row in range(len(encoded))]
         padded = self.tokenizer.pad({"input_ids": prompts}, return_tensors="pt").to(self.model.device)
-        return {name: padded[name] for name in ("input_ids", "attention_mask")}
+        inputs = {name: padded[name] for name in ("input_ids", "attention_mask")}
+        codes = self.views.behaviour_codes(requests, getattr(self.model.config, "behaviour_levels", 0))
+        if codes is not None:
+            inputs["behaviour_codes"] = torch.from_numpy(codes).to(self.model.device)
+        return inputs
+
+
+def _search_parts(checkpoint: str | Path, tokenizer: SidTokenizer, hub: Mapping[str, Any]) -> dict[str, Any]:
+    """Query encoder and default histories of a checkpoint, where its prompts need them."""
+    from transformers.utils import cached_file
+
+    from onesearch.tokenization_sid.sid_encoder import SidEncoder
+
+    files = {name: hub[name] for name in ("cache_dir", "local_files_only", "token", "revision", "subfolder") if name in hub}
+    parts: dict[str, Any] = {}
+    if tokenizer.prompt.needs_query_sids:
+        subfolder = "/".join(part for part in (hub.get("subfolder"), QUERY_ENCODER_NAME) if part)
+        parts["query_encoder"] = SidEncoder.from_pretrained(checkpoint, subfolder, hub.get("revision"))
+    if tokenizer.prompt.default_history:
+        parts["defaults"] = DefaultHistories.load(cached_file(checkpoint, DEFAULTS_NAME, **files))
+    return parts
 
 
 def _checked_history(history: Sequence[str]) -> Sequence[str]:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from markets import SESSIONS, SPLIT, before, market_of, touched
 
 from onesearch.data.market import ATTRIBUTE_TYPES, TABLES, Market, arrow_schema, conform, table_from_rows
 from onesearch.data.requests import SPLITS, build_requests, split_sessions, targets_of
@@ -29,15 +28,6 @@ ITEMS = [
     },
     {"item_id": "b", "title": "裙子"},
 ]
-
-BASE = Market.from_rows(items=ITEMS)
-
-
-def market_of(sessions: list[tuple], split: dict | None = None) -> Market:
-    """Market of (user, time, query, clicked, purchased) tuples."""
-    keys = ("user_id", "time", "query", "clicked", "purchased")
-    rows = [{"session_id": f"s{number}", **dict(zip(keys, session))} for number, session in enumerate(sessions)]
-    return replace(BASE, sessions=Dataset(table_from_rows("sessions", rows)), info={"split": split or {"method": "none"}})
 
 
 def test_save_then_load_gives_the_same_market(tmp_path):
@@ -112,45 +102,33 @@ def test_an_ill_typed_file_does_not_load(tmp_path):
         Market.load(tmp_path / "market")
 
 
-ITEM_IDS = st.lists(st.sampled_from("abcdef"), max_size=3, unique=True)
-SESSIONS = st.lists(
-    st.tuples(st.sampled_from("uvw"), st.integers(0, 12), st.sampled_from(["", " ", "dress", "shoe"]), ITEM_IDS, ITEM_IDS),
-    max_size=30,
-)
-SPLIT = st.sampled_from(
-    [{"method": "none"}, {"method": "leave_last_out"}, {"method": "time"}, {"method": "time", "validation": 0.2, "test": 0.3}]
-)
-
-
 @settings(max_examples=100, deadline=None)
 @given(sessions=SESSIONS, split=SPLIT, max_history=st.integers(1, 25))
 def test_a_history_ends_before_its_session_and_splits_partition(sessions, split, max_history):
-    sessions.sort(key=lambda session: session[1])
     market = market_of(sessions, split)
     requests = {name: build_requests(market, name, max_history) for name in SPLITS}
     ids = [request.session_id for part in requests.values() for request in part]
-    wanted = [f"s{row}" for row, (_, _, query, clicked, bought) in enumerate(sessions) if query.strip() and (clicked or bought)]
+    wanted = [
+        f"s{row}" for row, (_, _, query, clicked, bought, _) in enumerate(sessions) if query.strip() and (clicked or bought)
+    ]
     assert sorted(ids) == sorted(wanted)
     assigned = split_sessions(market)
     for name, part in requests.items():
         for request in part:
             row = int(request.session_id[1:])
-            user, time, query, clicked, purchased = sessions[row]
+            user, time, query, clicked, purchased, _ = sessions[row]
             assert SPLITS[assigned[row]] == name
             assert (request.user_id, request.query) == (user, query)
             assert (request.clicked, request.purchased) == (tuple(clicked), tuple(purchased))
-            earlier = [session for session in sessions if session[0] == user and session[1] < time]
-            events = [item for *_, clicks, buys in earlier for item in [*(c for c in clicks if c not in buys), *buys]]
-            assert list(request.history) == events[-max_history:]
+            assert list(request.history) == touched(before(sessions, row))[-max_history:]
 
 
 @settings(max_examples=40, deadline=None)
 @given(sessions=SESSIONS, validation=st.floats(0, 0.4), test=st.floats(0.01, 0.5))
 def test_a_time_split_runs_from_train_to_test(sessions, validation, test):
-    sessions.sort(key=lambda session: session[1])
     assigned = split_sessions(market_of(sessions, {"method": "time", "validation": validation, "test": test}))
     assert np.all(np.diff(assigned) >= 0)
-    searches = assigned[[bool(query.strip()) for _, _, query, _, _ in sessions]]  # behaviour without a query is no request
+    searches = assigned[[bool(query.strip()) for _, _, query, *_ in sessions]]  # behaviour without a query is no request
     assert abs(np.sum(searches == 2) - test * len(searches)) <= 1
     assert abs(np.sum(searches == 1) - validation * len(searches)) <= 1
 
@@ -158,7 +136,6 @@ def test_a_time_split_runs_from_train_to_test(sessions, validation, test):
 @settings(max_examples=40, deadline=None)
 @given(sessions=SESSIONS)
 def test_leave_last_out_takes_the_last_two_of_each_user(sessions):
-    sessions.sort(key=lambda session: session[1])
     assigned = split_sessions(market_of(sessions, {"method": "leave_last_out"}))
     rows = defaultdict(list)
     for row, session in enumerate(sessions):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
-from onesearch import Hit, Request, Searcher, SidIndex
+from onesearch import Behaviour, Hit, Request, Searcher, SidIndex
 from onesearch.data.requests import build_requests
 from onesearch.evaluation.retrievers import Ranking, Retriever
 from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME
@@ -31,13 +32,61 @@ def test_hits_are_items_of_the_catalogue_best_first(shared_searcher, market):
     assert all(index.sid_of(hit.item_id) == hit.sid for hit in hits)
 
 
-def test_a_history_changes_the_scores_and_only_its_end_counts(shared_searcher, some_items):
-    cold = shared_searcher.search("red shoe")
-    warm = shared_searcher.search("red shoe", history=some_items[-5:])
-    assert [hit.score for hit in cold] != [hit.score for hit in warm]
-    assert shared_searcher.search("red shoe", history=some_items) == warm  # the prompt holds the last five
-    assert shared_searcher.search("red shoe", history=tuple(some_items)) == warm
-    assert shared_searcher.search("red shoe", history=some_items[-5:][::-1]) != warm
+def scores(hits):
+    return [hit.score for hit in hits]
+
+
+def test_every_view_of_a_user_changes_the_scores(shared_searcher, some_items):
+    known = {"queries": ["blue coat"], "clicked": some_items, "purchased": some_items[:2], "profile": ("female", "25-34")}
+    seen = [scores(shared_searcher.search("red shoe")), scores(shared_searcher.search("red shoe", some_items))]
+    for view in known:
+        changed = scores(shared_searcher.search("red shoe", some_items, behaviour=Behaviour(**{view: known[view]})))
+        assert view == "clicked" or changed not in seen
+        seen.append(changed)
+    assert scores(shared_searcher.search("red shoe", some_items[::-1])) not in seen
+    # Without more the history counts as clicks, and what the layout lacks does not count.
+    assert seen[1] == scores(shared_searcher.search("red shoe", tuple(some_items), behaviour=Behaviour(clicked=some_items)))
+    assert seen[1] == scores(
+        shared_searcher.search("red shoe", some_items, behaviour=Behaviour(clicked=some_items, shown=some_items))
+    )
+
+
+def test_of_each_view_only_the_end_counts(checkpoint, some_items):
+    searcher = Searcher.from_pretrained(checkpoint, num_beams=10)
+    searcher.tokenizer.prompt = replace(searcher.tokenizer.prompt, long=5)
+    searcher = Searcher(searcher.model, searcher.tokenizer, 10, **parts_of(searcher))
+    more = Behaviour(queries=["x"] * 9 + ["blue"] * 5, clicked=some_items, purchased=some_items)
+    less = Behaviour(queries=["blue"] * 5, clicked=some_items[-5:], purchased=some_items[-5:])
+    assert len(some_items) > 5
+    assert searcher.search("red shoe", some_items, behaviour=more) == searcher.search(
+        "red shoe", some_items[-5:], behaviour=less
+    )
+
+
+def test_a_user_without_history_gets_the_query_s_default_one(shared_searcher, market):
+    views = shared_searcher.views
+    query, items = next((query, items) for query, items in views.defaults.of_query.items() if len(items) > 2)
+    cold = Request("s", "u", query)
+    (fields, given) = (views.fields([one]) for one in (cold, replace(cold, history=tuple(items))))
+    assert fields.items[0].tolist() == given.items[0].tolist() and fields.users.tolist() == given.users.tolist()
+    unseen = views.fields([Request("s", "u", "never seen words")])
+    assert len(unseen.items[0]) > 0
+    # Items that left the catalogue since are passed over.
+    gone = Searcher(shared_searcher.model, shared_searcher.tokenizer, **parts_of(shared_searcher)).views
+    gone.defaults = replace(gone.defaults, of_query={query: ["gone", *items]})
+    assert gone.fields([cold]).items[0].tolist() == fields.items[0].tolist()
+
+
+def parts_of(searcher):
+    return {"query_encoder": searcher.views.query_encoder, "defaults": searcher.views.defaults}
+
+
+def test_a_checkpoint_without_its_query_encoder_says_so(checkpoint):
+    import shutil
+
+    shutil.rmtree(checkpoint / "query_encoder")
+    with pytest.raises(FileNotFoundError, match="query_encoder"):
+        Searcher.from_pretrained(checkpoint)
 
 
 def test_more_items_than_the_catalogue_gives_what_there_is(shared_searcher, market):
@@ -116,7 +165,7 @@ def test_what_is_measured_is_what_is_served(shared_searcher, market):
     requests = build_requests(market, "test")[:40]
     rankings = shared_searcher.retrieve(requests, 10)
     for request, ranking in zip(requests, rankings):
-        hits = shared_searcher.search(request.query, request.history, top_k=10)
+        hits = shared_searcher.search(request.query, request.history, top_k=10, behaviour=request.behaviour)
         assert isinstance(ranking, Ranking) and ranking.invalid == 0 and 1 <= ranking.beams <= 10
         assert ranking.item_ids == tuple(hit.item_id for hit in hits)
         assert ranking.sids == tuple(hit.sid for hit in hits)
@@ -125,7 +174,7 @@ def test_what_is_measured_is_what_is_served(shared_searcher, market):
 
 def test_retrieval_does_not_depend_on_the_batch_size(shared_searcher, market):
     requests = build_requests(market, "test")[:10]
-    other = Searcher(shared_searcher.model, shared_searcher.tokenizer, num_beams=10, batch_size=3)
+    other = Searcher(shared_searcher.model, shared_searcher.tokenizer, num_beams=10, batch_size=3, **parts_of(shared_searcher))
     assert [ranking.item_ids for ranking in other.retrieve(requests, 5)] == [
         ranking.item_ids for ranking in shared_searcher.retrieve(requests, 5)
     ]

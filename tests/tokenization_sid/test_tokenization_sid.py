@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tiny import save_tiny_bart
 
 from onesearch import SidTokenizer
-from onesearch.tokenization_sid.prompts import TEMPLATES, plain_text, template
+from onesearch.tokenization_sid.prompts import PLAIN_LAYOUT, TEMPLATES, plain_text
 from onesearch.tokenization_sid.tokenization_sid import sid_token
 
 WIDTHS = (16, 8, 8, 4)
@@ -93,10 +93,10 @@ def test_impossible_widths_are_refused(widths):
 @example("<a_1", [(1, 1, 1, 1)])
 def test_a_rendered_prompt_tokenises_to_the_encoded_one(text, history):
     (encoded,) = TOKENIZER.encode_prompts([text], [np.array(history, dtype=np.int64).reshape(-1, 4)])
-    layout = template("search/1")
-    if len(TOKENIZER(plain_text(text), add_special_tokens=False).input_ids) <= layout.max_text_tokens:
+    layout = PLAIN_LAYOUT
+    if len(TOKENIZER(plain_text(text), add_special_tokens=False).input_ids) <= layout.text_tokens:
         assert TOKENIZER(TOKENIZER.render_prompt(text, history)).input_ids == encoded
-    kept = TOKENIZER.sids_to_ids(history[-layout.max_history :]).ravel().tolist()
+    kept = TOKENIZER.sids_to_ids(history[-layout.items :]).ravel().tolist()
     assert [token for token in encoded if token in sid_ids(TOKENIZER)] == kept
     assert encoded.count(0) == 1 and encoded.count(2) == (2 if history else 1) and encoded[-1] == 2
     assert 1 not in encoded
@@ -109,7 +109,7 @@ def test_a_rendered_prompt_tokenises_to_the_encoded_one(text, history):
 )
 def test_a_query_cannot_inject_tokens(query, which, extended):
     tokenizer = TOKENIZER if which == "trained" else extended
-    for name in TEMPLATES:
+    for name in [name for name in TEMPLATES if "sid-to" not in name]:
         (prompt,) = tokenizer.encode_prompts([query], name=name)
         assert prompt[0] == 0 and prompt[-1] == 2
         assert not set(prompt[1:-1]) & (sid_ids(tokenizer) | set(tokenizer.all_special_ids))
@@ -135,18 +135,18 @@ def test_a_mask_token_of_the_extended_tokenizer_cannot_be_injected(extended):
 
 
 def test_a_long_text_is_cut_and_the_history_is_not():
-    layout = template("search/1")
+    layout = PLAIN_LAYOUT
     sids = np.array([[row, 0, 0, 0] for row in range(9)])
     (prompt,) = TOKENIZER.encode_prompts(["shoe " * 5000], [sids])
-    assert len(prompt) == layout.max_text_tokens + 3 + layout.max_history * len(WIDTHS)
-    kept = TOKENIZER.ids_to_sids(np.array(prompt[layout.max_text_tokens + 2 : -1]).reshape(-1, 4))
-    assert kept.tolist() == sids[-layout.max_history :].tolist()  # the most recent, oldest first
+    assert len(prompt) == layout.text_tokens + 3 + layout.items * len(WIDTHS)
+    kept = TOKENIZER.ids_to_sids(np.array(prompt[layout.text_tokens + 2 : -1]).reshape(-1, 4))
+    assert kept.tolist() == sids[-layout.items :].tolist()  # the most recent, oldest first
 
 
 def test_prompts_without_history():
     (plain,) = TOKENIZER.encode_prompts(["red shoe"])
     assert TOKENIZER.encode_prompts(["red shoe"], [np.zeros((0, 4), dtype=int)]) == [plain]
-    assert TOKENIZER.encode_prompts(["red shoe"], [np.array([[1, 1, 1, 1]])], name="item-text/1") == [plain]
+    assert TOKENIZER.encode_prompts(["red shoe"], [np.array([[1, 1, 1, 1]])], name="item-text-to-sid/1") == [plain]
     assert plain == TOKENIZER("red shoe").input_ids
     assert TOKENIZER.encode_prompts([]) == []
 
@@ -159,7 +159,7 @@ def test_equal_texts_give_equal_prompts_in_order():
 
 
 def test_an_unknown_template_is_named():
-    with pytest.raises(ValueError, match="'search/9'.*search/1"):
+    with pytest.raises(ValueError, match="'search/9'.*search/2"):
         TOKENIZER.encode_prompts(["red"], name="search/9")
 
 
@@ -178,19 +178,19 @@ def test_save_then_load_gives_the_same_ids(which, extended, tmp_path):
         assert loaded.encode_prompts([text], [history]) == tokenizer.encode_prompts([text], [history])
     assert loaded.render_prompt("shoe", history) == tokenizer.render_prompt("shoe", history)
     settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
-    assert settings["prompt_layout"] == {"name": "search/1", "max_text_tokens": 32, "max_history": 5}
+    assert settings["prompt_layout"]["name"] == "search/2" and settings["prompt_layout"]["items"] == 5
 
 
 def test_limits_of_prompts_travel_with_the_tokenizer(tmp_path):
     tokenizer = SidTokenizer.train(TEXTS, WIDTHS, vocab_size=320)
-    tokenizer.prompt = replace(tokenizer.prompt, max_history=2, max_text_tokens=4)
+    tokenizer.prompt = replace(tokenizer.prompt, items=2, text_tokens=4)
     tokenizer.save_pretrained(tmp_path)
     history = np.array([[row, 0, 0, 0] for row in range(5)])
     for one in (tokenizer, SidTokenizer.from_pretrained(tmp_path)):
         (prompt,) = one.encode_prompts(["shoe " * 50], [history])
         assert len(prompt) == 4 + 3 + 2 * len(WIDTHS)
         assert one.render_prompt("shoe", history).count("<a_") == 2
-    tokenizer.prompt = replace(tokenizer.prompt, max_history=0)
+    tokenizer.prompt = replace(tokenizer.prompt, items=0)
     assert tokenizer.encode_prompts(["shoe"], [history]) == tokenizer.encode_prompts(["shoe"])
     with pytest.raises(ValueError, match="'mine/1'"):
         tokenizer.prompt = replace(tokenizer.prompt, name="mine/1")
@@ -212,7 +212,7 @@ def test_a_tokenizer_without_special_tokens_is_not_extended():
     from transformers import PreTrainedTokenizerFast
 
     bare = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0}, unk_token="a")), eos_token="a")
-    with pytest.raises(ValueError, match="bos_token, pad_token"):
+    with pytest.raises(ValueError, match="has no pad_token"):
         SidTokenizer.extend(bare, WIDTHS)
 
 

@@ -9,10 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onesearch.tokenization_sid.user_ids import recency_weights, user_signatures
+from onesearch.tokenization_sid.ragged import Ragged
+from onesearch.tokenization_sid.user_ids import recency_weights
+from onesearch.tokenization_sid.user_ids import user_signatures as signatures_of
 
 WIDTHS = (9, 5, 2)
 HISTORY = st.lists(st.tuples(*(st.integers(0, width - 1) for width in WIDTHS)), max_size=12)
+
+
+def user_signatures(histories, widths):
+    return signatures_of(Ragged.of(histories, (3,) if not histories else np.shape(histories[0])[1:]), widths)
 
 
 def written_out(history, level):

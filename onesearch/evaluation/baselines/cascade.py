@@ -26,6 +26,9 @@ _RARE_REPEAT = 0.01
 _GRID = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 _TUNED_CUTOFF = 10
 
+MAX_HISTORY = 20
+"""Most recent items of a user that vote; KuaiSearch gives as many."""
+
 
 @dataclass(frozen=True, slots=True)
 class CascadeWeights:
@@ -179,7 +182,7 @@ class CascadeRetriever:
     def _candidates(self, request: Request) -> tuple[np.ndarray, np.ndarray]:
         """Recalled rows, ``(candidates,)``, in order of popularity, and their features, ``(candidates, 6)``."""
         rows, of_query = self._recalled(query_key(request.query))
-        past = [self.log.row_of[item] for item in request.history if item in self.log.row_of]
+        past = [self.log.row_of[item] for item in request.history[-MAX_HISTORY:] if item in self.log.row_of]
         items, brands = self._vote(past, rows)
         features = np.column_stack([items, brands, of_query])
         if not (self._drop_seen and past):
@@ -227,7 +230,8 @@ class CascadeRetriever:
         """Append popular items below the last recalled one until there are `top_k`."""
         if len(rows) >= top_k:
             return make_ranking(self.item_ids, rows, scores)
-        past = {self.log.row_of[item] for item in request.history if item in self.log.row_of} if self._drop_seen else set()
+        recent = request.history[-MAX_HISTORY:] if self._drop_seen else ()
+        past = {self.log.row_of[item] for item in recent if item in self.log.row_of}
         taken = past.union(rows.tolist())
         popular = [row for row in self._categories.order[: top_k + len(taken)].tolist() if row not in taken][
             : top_k - len(rows)

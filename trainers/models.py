@@ -1,0 +1,149 @@
+"""The model of a run: tokenizer and weights for the codes of an item index, from scratch or from a published backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from transformers import AutoTokenizer, PreTrainedModel
+
+from onesearch.data.text import item_texts
+from onesearch.modeling_onesearch.configuration_onesearch import OneSearchConfig, OneSearchQwen3Config
+from onesearch.modeling_onesearch.index_onesearch import SidIndex
+from onesearch.modeling_onesearch.modeling_onesearch import OneSearchForCausalLM, OneSearchForConditionalGeneration
+from onesearch.tokenization_sid.prompts import TEMPLATES, PromptLayout
+from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
+
+from .views import SessionViews
+
+BACKBONES = ("bart", "qwen3")
+
+LABEL_COPIES = 100
+"""How often the words of the templates stand among the texts that train a tokenizer: they are in every example and should be few tokens."""
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """Backbone and sizes; the paper's is BART-base (768, 6 + 6 layers, 12 heads, 3072). The small defaults are ours.
+
+    Args:
+        backbone: ``bart`` (encoder-decoder) or ``qwen3`` (decoder-only, of `encoder_layers` + `decoder_layers` layers).
+        checkpoint: folder or Hub id of a BART or Qwen3 checkpoint to start from, with its tokenizer; None starts from scratch.
+        text_vocab_size: of the tokenizer trained on the market's texts.
+        behaviour_layers: depth of the resampler of the long view.
+    """
+
+    backbone: str = "bart"
+    checkpoint: str | None = None
+    text_vocab_size: int = 4000
+    d_model: int = 128
+    encoder_layers: int = 2
+    decoder_layers: int = 2
+    attention_heads: int = 4
+    ffn_dim: int = 512
+    dropout: float = 0.1
+    max_position_embeddings: int = 512
+    behaviour_layers: int = 2
+
+    def __post_init__(self):
+        if self.backbone not in BACKBONES:
+            raise ValueError(f"backbone={self.backbone!r}: allowed are {', '.join(BACKBONES)}")
+
+
+def build_tokenizer(plan: ModelPlan, layout: PromptLayout, index: SidIndex, texts: Sequence[str]) -> SidTokenizer:
+    """Tokenizer for the codes of an index: the checkpoint's own extended, or one trained on `texts`."""
+    if plan.checkpoint is not None:
+        return SidTokenizer.extend(AutoTokenizer.from_pretrained(plan.checkpoint), index.widths, index.digest, layout)
+    labels = [section.label for template in TEMPLATES.values() for group in template.groups for section in group]
+    words = [label for label in labels if label.isascii() and label] * LABEL_COPIES
+    return SidTokenizer.train([*texts, *words], index.widths, plan.text_vocab_size, index.digest, layout)
+
+
+def build_model(
+    plan: ModelPlan, tokenizer: SidTokenizer, index: SidIndex, centroids: Sequence[np.ndarray] = ()
+) -> PreTrainedModel:
+    """Model for a tokenizer, with the item index set.
+
+    Args:
+        centroids: (width, dimension) of each residual level, for the long view; needed where the tokenizer's prompts have one.
+    """
+    behaviour = _behaviour(plan, tokenizer, centroids)
+    sids = {"sid_widths": list(index.widths), "sid_offset": tokenizer.sid_offset, "sid_digest": index.digest}
+    if plan.checkpoint is not None:
+        start = OneSearchForConditionalGeneration.from_bart if plan.backbone == "bart" else OneSearchForCausalLM.from_qwen3
+        model = start(plan.checkpoint, len(tokenizer), **sids, **behaviour)
+    elif plan.backbone == "bart":
+        model = OneSearchForConditionalGeneration(_bart_config(plan, tokenizer, {**sids, **behaviour}))
+    else:
+        model = OneSearchForCausalLM(_qwen3_config(plan, tokenizer, {**sids, **behaviour}))
+    if behaviour:
+        model.set_behaviour_centroids(centroids)
+    model.set_sid_index(index)
+    return model
+
+
+def training_texts(views: SessionViews, queries: Sequence[str]) -> list[str]:
+    """What a tokenizer from scratch is trained on: item texts and the distinct queries of the training split."""
+    return [*item_texts(views.market), *queries]
+
+
+def _behaviour(plan: ModelPlan, tokenizer: SidTokenizer, centroids: Sequence[np.ndarray]) -> dict[str, Any]:
+    layout = tokenizer.prompt
+    if not layout.behaviour:
+        return {}
+    if not len(centroids):
+        raise ValueError(
+            "the long view needs the centroids of residual levels, which this quantizer has none of; set prompt.behaviour to 0"
+        )
+    return {
+        "behaviour_token_id": tokenizer.behaviour_token_id,
+        "behaviour_tokens": layout.behaviour,
+        "behaviour_sequences": len(layout.sequences),
+        "behaviour_levels": len(centroids),
+        "behaviour_dim": int(centroids[0].shape[1]),
+        "behaviour_layers": plan.behaviour_layers,
+    }
+
+
+def _bart_config(plan: ModelPlan, tokenizer: SidTokenizer, fields: dict[str, Any]) -> OneSearchConfig:
+    return OneSearchConfig(
+        vocab_size=len(tokenizer),
+        d_model=plan.d_model,
+        encoder_layers=plan.encoder_layers,
+        decoder_layers=plan.decoder_layers,
+        encoder_attention_heads=plan.attention_heads,
+        decoder_attention_heads=plan.attention_heads,
+        encoder_ffn_dim=plan.ffn_dim,
+        decoder_ffn_dim=plan.ffn_dim,
+        dropout=plan.dropout,
+        max_position_embeddings=plan.max_position_embeddings,
+        decoder_start_token_id=tokenizer.eos_token_id,
+        **_special_tokens(tokenizer),
+        **fields,
+    )
+
+
+def _qwen3_config(plan: ModelPlan, tokenizer: SidTokenizer, fields: dict[str, Any]) -> OneSearchQwen3Config:
+    return OneSearchQwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=plan.d_model,
+        intermediate_size=plan.ffn_dim,
+        num_hidden_layers=plan.encoder_layers + plan.decoder_layers,
+        num_attention_heads=plan.attention_heads,
+        num_key_value_heads=plan.attention_heads,
+        head_dim=plan.d_model // plan.attention_heads,
+        attention_dropout=plan.dropout,
+        max_position_embeddings=plan.max_position_embeddings,
+        tie_word_embeddings=True,
+        **_special_tokens(tokenizer),
+        **fields,
+    )
+
+
+def _special_tokens(tokenizer: SidTokenizer) -> dict[str, int]:
+    return {name: getattr(tokenizer, name) for name in ("bos_token_id", "pad_token_id", "eos_token_id")}
+
+
+__all__ = ["BACKBONES", "ModelPlan", "build_model", "build_tokenizer", "training_texts"]
