@@ -1,8 +1,8 @@
 """What the teacher of self-distillation knows and the student does not: keywords of queries (OneSearch-V2, arXiv 2603.24422).
 
-V2 has an LLM extract at most 8 keywords of goods intent per query, with the items of the session at hand while training; such keywords enter
-as a file. Without one, and that is ours: the core keywords that the query names, then those that the items clicked or bought after it in
-the training split name most.
+V2 has an LLM extract at most 8 keywords of goods intent per query, with the items of the session at hand while training; such keywords
+enter as a file. Without one, and that is ours: the core keywords that the query names, then those that the items clicked or bought after
+it in the training split name most.
 """
 
 from __future__ import annotations
