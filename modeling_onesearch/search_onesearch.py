@@ -114,6 +114,13 @@ class SidModelMixin:
             )
         self.sid_index = index
 
+    def embed_prompts(self, input_ids: torch.LongTensor, behaviour_codes: torch.LongTensor | None = None) -> torch.Tensor:
+        """Input embeddings (batch, length, width of the model) of prompts (batch, length), the long view in place of its placeholders; see
+        `forward`."""
+        reader = self._prompt_reader()
+        embeddings = reader._placed(input_ids, None, behaviour_codes)["inputs_embeds"]
+        return reader.embed_tokens(input_ids) if embeddings is None else embeddings
+
     def set_behaviour_centroids(self, tables: Sequence[np.ndarray | torch.Tensor]) -> None:
         """Fill the long view's frozen codebooks, which then belong to the checkpoint.
 

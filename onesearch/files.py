@@ -97,6 +97,12 @@ def read_json(path: str | Path) -> Any:
         raise ValueError(f"{path} is not valid JSON ({error}); write it again with the command that made it") from error
 
 
+def index_lock(index: str | Path) -> Path:
+    """Locked (see `locked`) while the item index at this path is changed; beside the folder that holds it, which may be published."""
+    index = Path(index).resolve()
+    return index.parent.with_name(f".{index.parent.name}.{index.stem}.lock")
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The one folder of a run. Every stage reads what earlier stages left here and adds its own part."""

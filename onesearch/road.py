@@ -20,7 +20,7 @@ from onesearch.data.requests import build_requests
 from onesearch.evaluation.evaluator import evaluate, evaluate_relevance, sample_requests
 from onesearch.evaluation.reports import Report
 from onesearch.evaluation.retrievers import Retriever
-from onesearch.files import RunFolder, locked
+from onesearch.files import RunFolder, index_lock, locked
 from onesearch.recipe import EvaluationPlan, MarketPlan, Recipe, load_recipe, save_recipe
 from onesearch.serving.searcher import Searcher
 from onesearch.tokenization_sid.embeddings import ALIGNMENT_NAME
@@ -150,14 +150,17 @@ def _index_appended(run: RunFolder) -> None:
     for path in (run.sids / SID_INDEX_NAME, run.checkpoint / SID_INDEX_NAME):
         if not path.is_file():
             continue
-        index = SidIndex.load(path)
-        if index.digest != added.digest:
-            raise ValueError(f"{path} belongs to other codebooks than {run.sids}; train again, or copy the checkpoint again")
-        new = np.flatnonzero(~index.contains(added.item_ids))  # all of them, unless an earlier append died between the two
-        if len(new):
-            ids, paths = ([column[row] for row in new] for column in (added.item_ids, added.categories))
-            index.add_items(ids, added.codes[new], added.popularity[new], [names or () for names in paths])
-            index.save_updates(path)
+        with locked(index_lock(path), f"changing {path}"):
+            index = SidIndex.load(path)
+            if index.digest != added.digest:
+                raise ValueError(
+                    f"{path} belongs to other codebooks than {run.sids}; train again, or copy the checkpoint again"
+                )
+            new = np.flatnonzero(~index.contains(added.item_ids))  # all of them, unless an earlier append died between the two
+            if len(new):
+                ids, paths = ([column[row] for row in new] for column in (added.item_ids, added.categories))
+                index.add_items(ids, added.codes[new], added.popularity[new], [names or () for names in paths])
+                index.save_updates(path)
 
 
 def evaluate_run(run: RunFolder, plan: EvaluationPlan, progress: bool = True, baselines: bool = True) -> Report:

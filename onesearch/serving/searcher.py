@@ -89,7 +89,7 @@ class Searcher:
             raise ValueError(
                 f"the weights in {checkpoint} (model.safetensors) are damaged ({error}); copy the checkpoint again"
             ) from error
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(
                 f"a JSON file in {checkpoint} (tokenizer.json or tokenizer_config.json) is damaged ({error}); "
                 "copy the checkpoint again"

@@ -67,3 +67,22 @@ def test_removing_what_is_not_there_is_refused(checkpoint, capsys):
     assert main(["items", "remove", str(checkpoint), "nowhere"]) == 2
     assert "'nowhere' is not in the catalogue of 450 items" in capsys.readouterr().err
     assert not (checkpoint / SID_UPDATES_NAME).exists()
+
+
+def test_one_process_at_a_time_changes_a_catalogue(checkpoint):
+    from threading import Thread
+
+    from onesearch.files import index_lock, locked
+    from onesearch.serving.catalogue import remove
+
+    ids = SidIndex.load(checkpoint / SID_INDEX_NAME).item_ids
+    with locked(index_lock(checkpoint / SID_INDEX_NAME), "testing"):
+        waiting = Thread(target=remove, args=(checkpoint, [ids[0]]))
+        waiting.start()
+        remove(checkpoint, [ids[1]])  # the same thread may
+        waiting.join(0.3)
+        assert waiting.is_alive()
+        assert ids[0] in SidIndex.load(checkpoint / SID_INDEX_NAME).item_ids
+    waiting.join(30)
+    left = SidIndex.load(checkpoint / SID_INDEX_NAME).item_ids
+    assert not {ids[0], ids[1]} & set(left) and len(left) == len(ids) - 2
