@@ -156,16 +156,14 @@ class ExampleBuilder:
 
     def _targets(self, events: str) -> tuple[np.ndarray, np.ndarray]:
         """Sessions and items of all targets of a kind; what was clicked and bought is a purchase alone. Each once per session."""
+        count = max(len(self.market.items), 1)
         sessions, items = self.views.logs.own(events)
+        keys = sessions * count + items  # one number per session and item
         if events == "clicked":
-            bought = self.views.logs.own("purchased")
-            count = max(len(self.market.items), 1)
-            alone = ~np.isin(sessions * count + items, bought[0] * count + bought[1])
-            sessions, items = sessions[alone], items[alone]
-        pairs = np.stack([sessions, items], axis=1)
-        _, first = np.unique(pairs, axis=0, return_index=True)
-        pairs = pairs[np.sort(first)]
-        return pairs[:, 0], pairs[:, 1]
+            bought_in, bought = self.views.logs.own("purchased")
+            keys = keys[~np.isin(keys, bought_in * count + bought)]
+        _, first = np.unique(keys, return_index=True)
+        return np.divmod(keys[np.sort(first)], count)
 
     def _last_of_each_user(self, rows: np.ndarray) -> np.ndarray:
         users = self.market.sessions.data.column("user_id").take(rows).combine_chunks().dictionary_encode().indices.to_numpy()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 
 MAX_QUERIES = 100_000
-"""SIDs of so many queries are remembered; then all are forgotten at once."""
+"""SIDs of about so many queries are remembered; then all are forgotten at once."""
 
 
 class RequestViews:
@@ -103,18 +103,14 @@ class RequestViews:
 
     def _query_sids(self, queries: Sequence[str]) -> np.ndarray:
         """(queries, levels), -1 throughout where the encoder knows no word."""
-        new = list(dict.fromkeys(query for query in queries if query not in self._sid_of))
+        if len(self._sid_of) > MAX_QUERIES:
+            self._sid_of = {}
+        known_sids = self._sid_of  # kept here, should another thread begin anew
+        new = list(dict.fromkeys(query for query in queries if query not in known_sids))
         if new:
             codes, known = self.query_encoder.encode(new)
-            if len(self._sid_of) + len(new) > MAX_QUERIES:
-                self._sid_of.clear()
-                new, codes, known = self._all_again(queries)
-            self._sid_of.update(zip(new, np.where(known[:, None], codes, -1)))
-        return np.stack([self._sid_of[query] for query in queries]).astype(np.int64)
-
-    def _all_again(self, queries: Sequence[str]) -> tuple[list[str], np.ndarray, np.ndarray]:
-        distinct = list(dict.fromkeys(queries))
-        return distinct, *self.query_encoder.encode(distinct)
+            known_sids.update(zip(new, np.where(known[:, None], codes, -1)))
+        return np.stack([known_sids[query] for query in queries]).astype(np.int64)
 
 
 __all__ = ["RequestViews"]
