@@ -17,10 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.sparse import csr_matrix
 
+from onesearch.data.columns import flat_lists
 from onesearch.data.market import ATTRIBUTE_TYPES, Market
 
 from .keywords import Keyword, KeywordMatcher, is_unspaced, normalise
-from .session_pairs import flat_lists, session_items
+from .session_pairs import session_items
 
 MAX_QUERIES = 200_000
 """Distinct training queries that are read at most, those with most clicked pairs; ours."""

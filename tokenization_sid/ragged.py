@@ -59,6 +59,13 @@ class Ragged:
         """At most the last `most` entries of each row."""
         return Ragged.of_spans(self.values, self.offsets[1:] - np.minimum(self.lengths, most), self.offsets[1:])
 
+    def padded(self, fill: int) -> np.ndarray:
+        """(rows, longest, ...) with `fill` behind each row's end; one entry wide at least, so that shapes never vanish."""
+        there = np.arange(max(int(self.lengths.max(initial=0)), 1)) < self.lengths[:, None]
+        padded = np.full((*there.shape, *self.values.shape[1:]), fill, dtype=self.values.dtype)
+        padded[there] = self.values
+        return padded
+
     def flatten(self) -> Ragged:
         """Entries of shape (n,) as n entries each."""
         return Ragged(self.values.reshape(-1), self.offsets * int(np.prod(self.values.shape[1:], dtype=np.int64)))

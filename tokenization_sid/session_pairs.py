@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from onesearch.data.columns import session_entries
 from onesearch.data.market import Market
 from onesearch.data.requests import SPLITS, split_sessions
 
@@ -22,12 +23,10 @@ def session_items(market: Market, split: str, columns: Sequence[str]) -> tuple[n
         Rows of the sessions table and of the items table, (pairs,) each, aligned and sorted. Items that the catalogue lacks are left out.
     """
     wanted = split_sessions(market) == SPLITS.index(split)
-    item_ids = market.items.data.column("item_id").combine_chunks()
     keys = [np.empty(0, dtype=np.int64)]
     for column in columns:
-        sessions, values = flat_lists(market.sessions.data.column(column))
-        items = np.asarray(pc.fill_null(pc.index_in(values, value_set=item_ids), -1), dtype=np.int64)
-        taken = (items >= 0) & wanted[sessions]
+        sessions, items = session_entries(market, column)
+        taken = wanted[sessions]
         keys.append(sessions[taken] * len(market.items) + items[taken])
     pairs = np.unique(np.concatenate(keys))
     return np.divmod(pairs, max(len(market.items), 1))
@@ -38,16 +37,6 @@ def query_rows(market: Market, queries: Sequence[str]) -> np.ndarray:
     column = market.sessions.data.column("query").combine_chunks()
     found = pc.index_in(column, value_set=pa.array(list(queries), type=column.type))
     return np.asarray(pc.fill_null(found, -1), dtype=np.int64)
-
-
-def flat_lists(column: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, pa.Array]:
-    """Row and value of every entry of a column of lists: (entries,) int64 and an Arrow array; null entries are left out."""
-    lists = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    rows, values = pc.list_parent_indices(lists), pc.list_flatten(lists)
-    if values.null_count:
-        there = values.is_valid()
-        rows, values = rows.filter(there), values.filter(there)
-    return np.asarray(rows, dtype=np.int64), values
 
 
 def category_ids(column: pa.ChunkedArray | pa.Array, depth: int | None = None) -> tuple[np.ndarray, list[str]]:
@@ -67,4 +56,4 @@ def category_ids(column: pa.ChunkedArray | pa.Array, depth: int | None = None) -
     return np.asarray(pc.fill_null(encoded.indices, -1), dtype=np.int64), encoded.dictionary.to_pylist()
 
 
-__all__ = ["category_ids", "flat_lists", "query_rows", "session_items"]
+__all__ = ["category_ids", "query_rows", "session_items"]

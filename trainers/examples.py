@@ -83,6 +83,7 @@ class ExampleBuilder:
         language = plan.language or str(self.market.info.get("language") or "en")
         self.language = "zh" if language.startswith("zh") else "en"
         self.spans = len(views.long_logs)
+        self._columns: dict[tuple[str, str], np.ndarray] = {}
 
     def chunks(self, task_name: str, split: str) -> Iterator[pa.Table]:
         """Examples of one task as tables of at most a few thousand rows.
@@ -137,12 +138,12 @@ class ExampleBuilder:
             for part in _parts(np.tile(np.arange(len(self.market.items)), copies)):
                 yield none, part
             return
-        queries, items = self.pairs(split)
         if kind == "queries":
             asked = self.views.logs.query_rows[request_rows(self.market, split)]
             for part in _parts(np.unique(asked)):
                 yield part, none
             return
+        queries, items = self.pairs(split)
         for part in _parts(np.arange(len(queries))):
             yield queries[part], items[part]
 
@@ -150,7 +151,7 @@ class ExampleBuilder:
         """Distinct pairs of a query and an item clicked or bought after it."""
         sessions, items = session_items(self.market, split, ("clicked", "purchased"))
         asked = self.views.logs.query_rows[sessions]
-        named = np.array([bool(text.strip()) for text in self.views.logs.queries], dtype=bool)[asked]
+        named = ~self.views.logs.blank[asked]
         pairs = np.unique(np.stack([asked[named], items[named]], axis=1), axis=0)
         return pairs[:, 0], pairs[:, 1]
 
@@ -198,14 +199,13 @@ class ExampleBuilder:
 
     def _column(self, thing: str, field: str) -> np.ndarray:
         """All texts or categories of items or queries; made at first use."""
-        columns = self.__dict__.setdefault("_columns", {})
-        if (thing, field) not in columns:
+        if (thing, field) not in self._columns:
             if field == "category":
-                columns[thing, field] = self._categories(thing)
+                self._columns[thing, field] = self._categories(thing)
             else:
                 texts = item_texts(self.market) if thing == "item" else self.views.logs.queries
-                columns[thing, field] = np.array(texts, dtype=object)
-        return columns[thing, field]
+                self._columns[thing, field] = np.array(texts, dtype=object)
+        return self._columns[thing, field]
 
     def _categories(self, thing: str) -> np.ndarray:
         """Category path of every item, or of every query: the one most of its clicked or bought training items have; "" without one."""

@@ -9,14 +9,11 @@ from typing import Any
 import numpy as np
 from transformers import AutoTokenizer, PreTrainedModel
 
-from onesearch.data.text import item_texts
 from onesearch.modeling_onesearch.configuration_onesearch import OneSearchConfig, OneSearchQwen3Config
 from onesearch.modeling_onesearch.index_onesearch import SidIndex
 from onesearch.modeling_onesearch.modeling_onesearch import OneSearchForCausalLM, OneSearchForConditionalGeneration
 from onesearch.tokenization_sid.prompts import TEMPLATES, PromptLayout
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
-
-from .views import SessionViews
 
 BACKBONES = ("bart", "qwen3")
 
@@ -84,11 +81,6 @@ def build_model(
     return model
 
 
-def training_texts(views: SessionViews, queries: Sequence[str]) -> list[str]:
-    """What a tokenizer from scratch is trained on: item texts and the distinct queries of the training split."""
-    return [*item_texts(views.market), *queries]
-
-
 def _behaviour(plan: ModelPlan, tokenizer: SidTokenizer, centroids: Sequence[np.ndarray]) -> dict[str, Any]:
     layout = tokenizer.prompt
     if not layout.behaviour:
@@ -146,4 +138,4 @@ def _special_tokens(tokenizer: SidTokenizer) -> dict[str, int]:
     return {name: getattr(tokenizer, name) for name in ("bos_token_id", "pad_token_id", "eos_token_id")}
 
 
-__all__ = ["BACKBONES", "ModelPlan", "build_model", "build_tokenizer", "training_texts"]
+__all__ = ["BACKBONES", "ModelPlan", "build_model", "build_tokenizer"]

@@ -17,6 +17,7 @@ from onesearch.data.default_histories import FILE_NAME as DEFAULTS_NAME
 from onesearch.data.default_histories import DefaultHistories
 from onesearch.data.market import Market
 from onesearch.data.requests import Request, build_requests, request_rows
+from onesearch.data.text import item_texts
 from onesearch.evaluation.evaluator import evaluate, sample_requests
 from onesearch.files import RunFolder, atomic_folder, read_json, write_json
 from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME, SidIndex
@@ -30,7 +31,7 @@ from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 
 from .examples import ExampleBuilder, ExamplePlan, mixed_examples, streamed_examples
 from .lora import LoraPlan, lora_config
-from .models import ModelPlan, build_model, build_tokenizer, training_texts
+from .models import ModelPlan, build_model, build_tokenizer
 from .self_distillation import SidDistillationTrainer
 from .self_distillation_config import SidDistillationConfig
 from .sft_config import SidSFTConfig
@@ -135,7 +136,7 @@ def _prepare(run: RunFolder, plan: TrainingPlan) -> tuple[PreTrainedModel, _Part
         query_sids = np.where(codes.known[:, None], codes.codes, -1)
     views = SessionViews(market, index, layout, queries, query_sids)
     asked = np.unique(views.logs.query_rows[request_rows(market, "train")])
-    texts = training_texts(views, views.logs.queries[asked].tolist())
+    texts = item_texts(market) + views.logs.queries[asked].tolist()
     tokenizer = build_tokenizer(plan.model, layout, index, texts)
     centroids = load_quantizer(sids).level_centroids if layout.behaviour else ()
     model = build_model(plan.model, tokenizer, index, centroids)

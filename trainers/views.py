@@ -79,13 +79,11 @@ class SessionViews:
     @cached_property
     def defaults(self) -> Ragged:
         """Per session the rows of its default history, counted from strictly earlier sessions alone; empty unless its user is cold."""
-        counts, _ = self._count_clicks(wanted=self._cold)
-        return counts
+        return self._counted[0]
 
     def frozen_defaults(self) -> DefaultHistories:
         """Default histories for serving: everything counted in the training split."""
-        _, counts = self._count_clicks(wanted=None)
-        return DefaultHistories.of_counts(counts, self.logs.queries.tolist(), self.logs.item_ids.tolist())
+        return DefaultHistories.of_counts(self._counted[1], self.logs.queries.tolist(), self.logs.item_ids.tolist())
 
     @cached_property
     def _cold(self) -> np.ndarray:
@@ -134,29 +132,27 @@ class SessionViews:
             found[places >= 0] = sids[places[places >= 0]]
         return found
 
-    def _count_clicks(self, wanted: np.ndarray | None) -> tuple[Ragged, ClickCounts]:
-        """Go through the training sessions in time order, noting default histories of `wanted` (sessions,) on the way."""
+    @cached_property
+    def _counted(self) -> tuple[Ragged, ClickCounts]:
+        """Default histories of the sessions of cold users, noted on a way through the training sessions in time order; and the counts at
+        its end."""
         counts = ClickCounts(self.query_sids, category_ids(self.market.items.data.column("categories"))[0], self.item_sids)
         in_training = split_sessions(self.market) == SPLITS.index("train")
-        asked = np.where(self._blank[self.logs.query_rows], -1, self.logs.query_rows)
+        asked = np.where(self.logs.blank[self.logs.query_rows], -1, self.logs.query_rows)
         lists = [_per_session(log, len(asked)) for log in (self.logs.own("clicked", "purchased"), self.logs.own("impressed"))]
         times = np.asarray(self.market.sessions.data.column("time"))
-        noted: list[list[int]] = [[] for _ in asked] if wanted is not None else []
+        noted: list[list[int]] = [[] for _ in asked]
         waiting: list[int] = []  # sessions at the same time do not see each other
-        for session in np.flatnonzero(in_training | (wanted if wanted is not None else False)).tolist():
+        for session in np.flatnonzero(in_training | self._cold).tolist():
             if waiting and times[waiting[-1]] < times[session]:
                 _add_all(counts, waiting, asked, lists)
                 waiting = []
-            if wanted is not None and wanted[session] and asked[session] >= 0:
+            if self._cold[session] and asked[session] >= 0:
                 noted[session] = counts.history(int(asked[session]))
             if in_training[session]:
                 waiting.append(session)
         _add_all(counts, waiting, asked, lists)
         return Ragged.of(noted), counts
-
-    @cached_property
-    def _blank(self) -> np.ndarray:
-        return np.array([not query.strip() for query in self.logs.queries], dtype=bool)
 
 
 class BehaviourTable:
@@ -172,14 +168,10 @@ class BehaviourTable:
 
     def __call__(self, examples: Sequence[dict]) -> np.ndarray:
         """(examples, sequences, longest, levels) int64, padded with -1; one entry at least, so that shapes never vanish."""
-        ends = np.stack([np.asarray(example["behaviour"], dtype=np.int64) for example in examples]).reshape(
-            len(examples), -1, 2
-        )
-        lengths = ends[..., 1] - ends[..., 0]
-        there = np.arange(max(int(lengths.max(initial=0)), 1)) < lengths[..., None]
-        padded = np.full((*there.shape, self.codes.shape[1]), -1, dtype=np.int64)
-        padded[there] = self.codes[self.values[spans(ends[..., 0].ravel(), lengths.ravel())]]
-        return padded
+        ends = np.stack([np.asarray(example["behaviour"], dtype=np.int64) for example in examples]).reshape(-1, 2)
+        rows = Ragged.of_spans(self.values, ends[:, 0], ends[:, 1])
+        padded = Ragged(self.codes[rows.values], rows.offsets).padded(-1)
+        return padded.reshape(len(examples), -1, *padded.shape[1:])
 
 
 def _per_session(pairs: tuple[np.ndarray, np.ndarray], sessions: int) -> Ragged:

@@ -13,8 +13,8 @@ from typing import overload
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from .columns import session_entries
 from .market import Market
 
 SEQUENCES = ("clicked", "purchased", "shown")
@@ -112,17 +112,17 @@ class UserLogs:
     @cached_property
     def clicked(self) -> EventLog:
         """Items clicked."""
-        return self._log(*self._flat("clicked"))
+        return self._log(*session_entries(self._market, "clicked"))
 
     @cached_property
     def purchased(self) -> EventLog:
         """Items purchased."""
-        return self._log(*self._flat("purchased"))
+        return self._log(*session_entries(self._market, "purchased"))
 
     @cached_property
     def shown(self) -> EventLog:
         """Items listed to the user."""
-        return self._log(*self._flat("impressed"))
+        return self._log(*session_entries(self._market, "impressed"))
 
     @cached_property
     def queries(self) -> np.ndarray:
@@ -135,10 +135,14 @@ class UserLogs:
         return np.asarray(self._asked.indices, dtype=np.int64)
 
     @cached_property
+    def blank(self) -> np.ndarray:
+        """(distinct,) which of `queries` are blank: behaviour without a search."""
+        return np.array([not query.strip() for query in self.queries], dtype=bool)
+
+    @cached_property
     def asked(self) -> EventLog:
         """Queries, as rows of `queries`; behaviour without a query is left out."""
-        blank = np.array([not text.strip() for text in self.queries])
-        sessions = np.flatnonzero(~blank[self.query_rows])
+        sessions = np.flatnonzero(~self.blank[self.query_rows])
         return self._log(sessions, self.query_rows[sessions])
 
     def of_kind(self, kind: str) -> EventLog:
@@ -152,7 +156,7 @@ class UserLogs:
 
         Where there are several columns, an item stands with the last of them that names it: clicked and bought counts as bought.
         """
-        parts = [self._flat(column) for column in columns]
+        parts = [session_entries(self._market, column) for column in columns]
         count = max(len(self.item_ids), 1)
         for place, (sessions, items) in enumerate(parts[:-1]):
             later = np.concatenate([other[0] * count + other[1] for other in parts[place + 1 :]])
@@ -165,15 +169,6 @@ class UserLogs:
     @cached_property
     def _asked(self) -> pa.DictionaryArray:
         return self._market.sessions.data.column("query").combine_chunks().dictionary_encode()
-
-    def _flat(self, column: str) -> tuple[np.ndarray, np.ndarray]:
-        """Session and item row of every entry of a list column; ids that the catalogue lacks are left out."""
-        lists = self._market.sessions.data.column(column).combine_chunks()
-        sessions = np.asarray(pc.list_parent_indices(lists), dtype=np.int64)
-        known = self._market.items.data.column("item_id").combine_chunks()
-        items = pc.fill_null(pc.index_in(pc.list_flatten(lists), value_set=known), -1)
-        items = np.asarray(items, dtype=np.int64)
-        return sessions[items >= 0], items[items >= 0]
 
     def _log(self, sessions: np.ndarray, values: np.ndarray) -> EventLog:
         """Log of events given with their session, in the order of the sessions."""

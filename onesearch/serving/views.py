@@ -75,15 +75,15 @@ class RequestViews:
 
     def behaviour_codes(self, requests: Sequence[Request], levels: int) -> np.ndarray | None:
         """(requests, sequences, longest, levels) codes of the long sequences, padded with -1; None where the prompts have no long view."""
+        from onesearch.tokenization_sid.ragged import Ragged
+
         if not self.layout.behaviour:
             return None
         sequences = [
             getattr(request.behaviour, kind)[-self.layout.long :] for request in requests for kind in self.layout.sequences
         ]
         codes = self._codes(sequences)
-        there = np.arange(max(int(codes.lengths.max(initial=0)), 1)) < codes.lengths[:, None]
-        padded = np.full((*there.shape, levels), -1, dtype=np.int64)
-        padded[there] = codes.values[:, :levels]
+        padded = Ragged(codes.values[:, :levels], codes.offsets).padded(-1)
         return padded.reshape(len(requests), -1, *padded.shape[1:])
 
     def _history(self, request: Request, sids: np.ndarray | None, row: int) -> Sequence[str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
+from onesearch.data.columns import flat_lists
 from onesearch.data.market import Market
 from onesearch.data.requests import split_sessions
-from onesearch.tokenization_sid.session_pairs import category_ids, flat_lists, query_rows, session_items
+from onesearch.tokenization_sid.session_pairs import category_ids, query_rows, session_items
 
 
 def test_pairs_are_those_of_the_split(market):
