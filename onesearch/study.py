@@ -11,7 +11,8 @@ variants:                     # dotted keys of the recipe
 ```
 
 Every cell is an ordinary run in ``RUNS/<variant>/seed-<n>``; parts that do not depend on the varied fields (the market, embeddings) are
-linked from the first run that made them, not made again. A stopped study goes on where it was.
+linked from the first run that made them, not made again. A stopped study goes on where it was. Started several times on the same folder
+(on a processor: once per core, with cells of one process), the workers share the cells among them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,13 +31,16 @@ import numpy as np
 import yaml
 
 from onesearch.evaluation.reports import Report
-from onesearch.files import RunFolder, read_json, write_json
+from onesearch.files import RunFolder, locked, read_json, write_json
 from onesearch.recipe import Recipe, build, load_recipe, recipe_values
 
 logger = logging.getLogger(__name__)
 
 SEEDED = ("encoder.seed", "alignment.seed", "codes.seed", "training.arguments.seed")
 """Fields that a seed of the study sets. The market keeps its own: all cells are measured on the same requests."""
+
+LONGEST_CELL = 7 * 24 * 3600.0
+"""Seconds after which a cell that another process holds is given up. A worker that dies lets go of its cell at once."""
 
 SHARED = {
     "market": ("market",),
@@ -130,25 +135,49 @@ def run_study(study: Study, runs: Path, source: str | None = None, progress: boo
     Returns:
         What ``study.json`` holds; see `summarise`.
     """
-    from onesearch.road import run_recipe
-
+    cells = [(variant, seed) for variant in study.variants for seed in study.seeds]
     made: dict[str, RunFolder] = {}
-    cells: dict[str, list[RunFolder]] = {}
-    for variant in study.variants:
-        for seed in study.seeds:
-            run = RunFolder(runs / folder_name(variant) / f"seed-{seed}")
-            recipe = recipe_of(study, variant, seed, source)
-            if not (run.evaluation / VALUES_NAME).exists():
-                logger.info("study %s: %s, seed %d", study.name, variant, seed)
-                _share(recipe, run, made)
-                report = run_recipe(recipe, run, resume=True, progress=progress, baselines=False)
-                _save_values(report, study, run)
-            for part, key in _keys(recipe).items():
-                made.setdefault(f"{part} {key}", run)
-            cells.setdefault(variant, []).append(run)
-    summary = summarise(study, cells)
+    for patience in (0.0, LONGEST_CELL):  # first what no other worker is at, then what is left of theirs
+        cells = [cell for cell in cells if not _make_cell(study, *cell, runs, source, made, progress, patience)]
+    if cells:
+        raise TimeoutError(f"{cells[0]} of study {study.name!r} is locked by another process; start the study again later")
+    summary = summarise(study, {name: [_run_of(runs, name, seed) for seed in study.seeds] for name in study.variants})
     write_json(runs / "study.json", summary)
     return summary
+
+
+def _run_of(runs: Path, variant: str, seed: int) -> RunFolder:
+    return RunFolder(runs / folder_name(variant) / f"seed-{seed}")
+
+
+def _make_cell(
+    study: Study,
+    variant: str,
+    seed: int,
+    runs: Path,
+    source: str | None,
+    made: dict[str, RunFolder],
+    progress: bool,
+    patience: float,
+) -> bool:
+    """Run one cell unless it is done; False if another worker was at it for `patience` seconds. Its parts are noted in `made`."""
+    from onesearch.road import run_recipe
+
+    run, recipe = _run_of(runs, variant, seed), recipe_of(study, variant, seed, source)
+    run.root.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(run.root.with_name(f".{run.root.name}.lock"), f"study {study.name}", patience))
+        except TimeoutError:
+            return False
+        if not (run.evaluation / VALUES_NAME).exists():
+            logger.info("study %s: %s, seed %d", study.name, variant, seed)
+            _share(recipe, run, made)
+            report = run_recipe(recipe, run, resume=True, progress=progress, baselines=False)
+            _save_values(report, study, run)
+    for part, key in _keys(recipe).items():
+        made.setdefault(f"{part} {key}", run)
+    return True
 
 
 def summarise(study: Study, cells: Mapping[str, Sequence[RunFolder]], samples: int = 2000) -> dict[str, Any]:

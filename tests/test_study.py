@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import asdict
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 import yaml
 
 from onesearch import RunFolder
-from onesearch.files import read_json, write_json
+from onesearch.files import locked, read_json, write_json
 from onesearch.recipe import save_recipe
 from onesearch.study import VALUES_NAME, Study, folder_name, load_study, recipe_of, run_study, summarise, to_table
 
@@ -155,3 +157,26 @@ def test_a_study_survives_its_file(tmp_path):
     )
     loaded = load_study(path)
     assert (loaded.variants, loaded.seeds) == (study.variants, study.seeds)
+
+
+def test_workers_share_the_cells(base, tmp_path):
+    """While one process makes the first cell, a second makes the other, waits, and both tell the same."""
+    values = {"name": "shared", "base": base, "variants": {"one": {SHORT: 0}}, "seeds": [1, 2]}
+    path, runs = tmp_path / "study.yaml", tmp_path / "runs"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    study, done = load_study(path), []
+    with locked(runs_lock(runs, "one", 1), "test"):
+        other = threading.Thread(target=lambda: done.append(run_study(study, runs, progress=False)))
+        other.start()
+        while not (cell(runs, "one", 2).evaluation / VALUES_NAME).exists():
+            assert other.is_alive()
+            time.sleep(0.05)
+        assert other.is_alive() and not cell(runs, "one", 1).root.exists()
+    other.join()
+    assert done[0] == run_study(study, runs, progress=False)
+
+
+def runs_lock(runs, variant, seed):
+    folder = runs / folder_name(variant)
+    folder.mkdir(parents=True)
+    return folder / f".seed-{seed}.lock"
