@@ -18,6 +18,7 @@ from .behaviour_onesearch import BehaviourMixin
 from .decoding_onesearch import BeamDecoder
 from .generation_onesearch import Beams, StepFunction, TrieLogitsProcessor, beam_search
 from .index_onesearch import MAX_ITEMS_PER_SID, SID_INDEX_NAME, SID_UPDATES_NAME, Hit, ItemFilter, SidIndex
+from .trie_onesearch import SidTrie, TrieView
 
 IGNORED = -100
 """Label of positions that do not count in the loss."""
@@ -138,19 +139,20 @@ class SidModelMixin:
     # Scores
 
     def score_targets(
-        self, hidden_states: torch.Tensor, targets: torch.Tensor
+        self, hidden_states: torch.Tensor, targets: torch.Tensor, normalize: str = "level"
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Log-probability of each target under its own softmax: its level's slice for SID tokens, the vocabulary for text.
 
         Args:
             hidden_states: (batch, length, d_model) of the decoder; targets: (batch, length) vocabulary ids or -100.
+            normalize: `level`, or `children`; see `target_logits`.
 
         Returns:
             log-probabilities with gradient, entropies and whether the target is the most likely token, each (batch, length); zero
             where ignored.
         """
         places, columns = [], []
-        for rows, logits, target in self.target_logits(hidden_states, targets):
+        for rows, logits, target in self.target_logits(hidden_states, targets, normalize):
             log_probs = logits.log_softmax(-1)
             with torch.no_grad():
                 entropy = -torch.linalg.vecdot(log_probs.exp(), log_probs)
@@ -163,21 +165,28 @@ class SidModelMixin:
         return log_probs, entropy.detach(), is_top.detach()
 
     def target_logits(
-        self, hidden_states: torch.Tensor, targets: torch.Tensor
+        self, hidden_states: torch.Tensor, targets: torch.Tensor, normalize: str = "level"
     ) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         """Logits of each target's own softmax, gathered per softmax: the levels that occur, after the vocabulary if a target is text.
 
         Args:
             hidden_states: (..., d_model); targets: (...) vocabulary ids or -100.
+            normalize: what a SID token competes with: all codes of its `level`, or the `children` that the catalogue's trie allows
+                after the codes before it, as in `search`; all others have the lowest float for a logit then. Targets that are no whole SID
+                of the catalogue (a query's, say) compete with their level.
 
         Returns:
             Per softmax: rows (n,) in `targets.flatten()`, ascending; logits (n, width) in float32; and the targets' places in the softmax
             (n,). Empty without any target. Equal targets give equal rows, so two calls can be compared entry by entry.
         """
+        if normalize not in ("level", "children"):
+            raise ValueError(f"normalize={normalize!r}: allowed are 'level' and 'children'")
         widths, flat = list(self.config.sid_widths), targets.flatten()
         starts = [self.config.sid_offset + sum(widths[:level]) for level in range(len(widths) + 1)]
         group = torch.bucketize(flat, torch.tensor(starts, device=flat.device), right=True)
         group = group % len(starts)  # 0: text, below or above the SIDs; from 1: levels
+        trie = self._require_index().trie.to(flat.device) if normalize == "children" else None
+        states = None if trie is None else _states_before(trie, flat, group, starts)
         counts = group.masked_fill_(flat == IGNORED, len(starts)).bincount(minlength=len(starts) + 1).tolist()[:-1]
         order = group.argsort(stable=True)[: sum(counts)]
         hidden = hidden_states.flatten(0, -2).index_select(0, order).split(counts)
@@ -186,10 +195,12 @@ class SidModelMixin:
         heads = [None] * len(starts) if heads is None else [None, *heads.split(widths)]
         ranges = [(0, self.config.vocab_size), *zip(starts, starts[1:])]
         found = []
-        for rows, part, head, (start, stop) in zip(order.split(counts), hidden, heads, ranges):
+        for level, (rows, part, head, (start, stop)) in enumerate(zip(order.split(counts), hidden, heads, ranges), -1):
             if len(rows):
-                logits = self.project(part, start, stop) if head is None else F.linear(part, head)
-                found.append((rows, logits.float(), flat[rows] - start))
+                logits = (self.project(part, start, stop) if head is None else F.linear(part, head)).float()
+                if states is not None and level >= 0:
+                    logits = _only_children(trie, level, states[rows], logits)
+                found.append((rows, logits, flat[rows] - start))
         return found
 
     def _spread(
@@ -362,6 +373,40 @@ def _trained_rows(head: nn.Module, start: int, stop: int) -> torch.Tensor | None
     (inside,) = torch.where((trained >= start) & (trained < stop))
     delta = adapter.trainable_tokens_delta[active[0]][inside].to(rows)
     return rows.index_copy(0, trained[inside] - start, delta)
+
+
+OUTSIDE = torch.iinfo(torch.long).min
+"""In place of a trie's state, where a target belongs to no SID of the catalogue."""
+
+
+def _states_before(trie: SidTrie | TrieView, flat: torch.Tensor, group: torch.Tensor, starts: list[int]) -> torch.Tensor:
+    """State of the trie before each target (n,), `OUTSIDE` where it belongs to no whole SID of the catalogue.
+
+    Args:
+        flat: (n,) targets, the codes of a SID one after another; group: (n,) level + 1 of each; starts: first token of each level, and the
+            end.
+    """
+    steps = torch.arange(trie.levels, device=flat.device)
+    first = (group[: max(0, len(flat) - trie.levels + 1)] == 1).nonzero()  # (SIDs, 1)
+    first = first[(group[first + steps] == steps + 1).all(1)]
+    codes = flat[first + steps] - torch.tensor(starts[:-1], device=flat.device)  # (SIDs, levels)
+    before = [trie.walk(codes[:, :0])]
+    for level in range(trie.levels):
+        before.append(trie.walk(codes[:, : level + 1]))
+    whole = trie.leaf_of(before[-1]) >= 0
+    states = torch.full_like(flat, OUTSIDE)
+    states[(first + steps)[whole]] = torch.stack(before[:-1], 1)[whole]
+    return states
+
+
+def _only_children(trie: SidTrie | TrieView, level: int, states: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """Logits (n, width) of a level with the lowest float wherever `states` (n,) have no child."""
+    inside = (states != OUTSIDE).nonzero()[:, 0]
+    rows, codes, _ = trie.expand(level, states[inside])
+    barred = torch.zeros(logits.shape, dtype=torch.bool, device=logits.device)
+    barred[inside] = True
+    barred[inside[rows], codes] = False
+    return logits.masked_fill(barred, torch.finfo(logits.dtype).min)
 
 
 def _checked_mask(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:

@@ -43,12 +43,15 @@ class EvaluationPlan:
         split: of the market's sessions.
         sample: so many requests, drawn with seed 0; None for all.
         num_beams: of the search.
+        drop_seen: leave items of the user's history out of what the model finds, as the cascade does by itself where training shows that
+            nobody buys a thing twice.
         tune_cascade: fit the cascade's weights on the validation split first; the other baselines have nothing to fit.
     """
 
     split: str = "test"
     sample: int | None = None
     num_beams: int = 50
+    drop_seen: bool = False
     tune_cascade: bool = True
 
 

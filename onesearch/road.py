@@ -169,7 +169,8 @@ def evaluate_run(run: RunFolder, plan: EvaluationPlan, progress: bool = True, ba
     Writes ``metrics.json`` and TREC files to ``evaluation/``.
     """
     market = Market.load(run.require("market", "onesearch data"))
-    searcher = Searcher.from_pretrained(run.require("checkpoint", "onesearch train"), num_beams=plan.num_beams)
+    checkpoint = run.require("checkpoint", "onesearch train")
+    searcher = Searcher.from_pretrained(checkpoint, num_beams=plan.num_beams, drop_seen=plan.drop_seen)
     retrievers: list[Retriever] = [searcher, *(_baselines(run, market, plan) if baselines else ())]
     requests = build_requests(market, plan.split)
     index = searcher.model.sid_index

@@ -106,7 +106,7 @@ class DistillationHead:
         is_target = targets != IGNORED
         sums = {"targets": is_target.sum().float(), **dict.fromkeys(self.weights, torch.zeros((), device=targets.device))}
         if not model.training or not is_target.any():
-            log_probs, entropy, is_top = model.score_targets(target_states(model, student), targets)
+            log_probs, entropy, is_top = model.score_targets(target_states(model, student), targets, self.args.sid_softmax)
             sums = sums if model.training else {}
         else:
             terms, first = self._terms(model, student, self._teacher_inputs(inputs), is_target, targets[is_target])
@@ -137,7 +137,7 @@ class DistillationHead:
         if args.adversarial_weight:
             embeddings = _embeddings(model, student.pop("input_ids"), student.pop("behaviour_codes", None))
             student = {**student, "inputs_embeds": embeddings}
-        passes = [_logits(model, student, is_target, targets) for _ in range(2 if args.r_drop_weight else 1)]
+        passes = [self._logits(model, student, is_target, targets) for _ in range(2 if args.r_drop_weight else 1)]
         terms = {"ce": sum(map(self._ce, passes)) / len(passes)}
         if teacher is not None:
             terms |= self._teacher_terms(model, teacher, is_target, targets, passes)
@@ -148,7 +148,7 @@ class DistillationHead:
             if not model.config.is_encoder_decoder:
                 gradient = _prompt_only(gradient, is_target)
             moved = {**student, "inputs_embeds": embeddings + fgm_step(gradient, args.adversarial_epsilon)}
-            terms["adversarial_ce"] = self._ce(_logits(model, moved, is_target, targets))
+            terms["adversarial_ce"] = self._ce(self._logits(model, moved, is_target, targets))
         return terms, passes[0]
 
     def _teacher_terms(
@@ -163,7 +163,7 @@ class DistillationHead:
         shifted = teacher.pop("shift_labels", None)  # a decoder-only teacher's sequence is longer: its targets lie elsewhere
         is_target = is_target if shifted is None else shifted != IGNORED
         with _detached(model, not args.teacher_ce_weight):
-            groups = _logits(model, teacher, is_target, targets)
+            groups = self._logits(model, teacher, is_target, targets)
         terms = {}
         if args.kl_weight:
             kls = [_per_target(self._kl, groups, own) for own in passes]
@@ -172,17 +172,16 @@ class DistillationHead:
             terms["teacher_ce"] = _per_target(lambda part: F.cross_entropy(part[1], part[2], reduction="none"), groups)
         return terms
 
+    def _logits(self, model: PreTrainedModel, inputs: dict[str, Any], is_target: torch.Tensor, targets: torch.Tensor) -> Groups:
+        """One pass: logits of each target's own softmax. `targets` (n,) are those that `is_target` (batch, length) marks, in its order."""
+        return model.target_logits(target_states(model, inputs)[is_target], targets, self.args.sid_softmax)
+
     def _ce(self, groups: Groups) -> torch.Tensor:
         alpha, gamma = self.args.focal_alpha, self.args.focal_gamma
         return _per_target(lambda part: focal_cross_entropy(part[1], part[2], alpha, gamma), groups)
 
     def _kl(self, teacher: tuple[torch.Tensor, ...], student: tuple[torch.Tensor, ...]) -> torch.Tensor:
         return teacher_kl(teacher[1], student[1], self.args.kl_temperature, self.args.kl_over_vocabulary)
-
-
-def _logits(model: PreTrainedModel, inputs: dict[str, Any], is_target: torch.Tensor, targets: torch.Tensor) -> Groups:
-    """One pass: logits of each target's own softmax. `targets` (n,) are those that `is_target` (batch, length) marks, in its order."""
-    return model.target_logits(target_states(model, inputs)[is_target], targets)
 
 
 def _per_target(term: Callable[..., torch.Tensor], *groups: Groups) -> torch.Tensor:

@@ -23,6 +23,10 @@ class SidSFTConfig(SFTConfig):
             Prompts are short; recomputation costs a third of the speed.
         max_length (`int`, *optional*, defaults to `None`):
             Prompts are cut when they are rendered, never afterwards.
+        sid_softmax (`str`, defaults to `"level"`):
+            What a SID token competes with in the loss: all codes of its `level`, or the `children` that the catalogue's trie allows after
+            the codes before it, as the search does. With `children` nothing is spent on learning which SIDs exist; SIDs
+            that are appended later were then never told apart from codes that nobody uses. `level` is the paper's, `children` ours.
         train_sampling_strategy (`str`, defaults to `"group_by_length"`):
             Batches of alike length need less padding.
         report_to (`str`, defaults to `"none"`):
@@ -41,6 +45,7 @@ class SidSFTConfig(SFTConfig):
     bf16: bool | None = field(default=None, metadata={"help": "Mixed precision; default: where the device has it."})
     gradient_checkpointing: bool = field(default=False, metadata={"help": "Recompute activations in the backward pass."})
     max_length: int | None = field(default=None, metadata={"help": "Not used: prompts are cut when they are rendered."})
+    sid_softmax: str = field(default="level", metadata={"help": "What a SID token competes with: level or children."})
     train_sampling_strategy: str = field(default="group_by_length", metadata={"help": "How training examples are drawn."})
     report_to: str | list[str] = field(default="none", metadata={"help": "Where metrics are reported to."})
 
@@ -51,6 +56,8 @@ class SidSFTConfig(SFTConfig):
         self.use_cpu = self.use_cpu or not (torch.cuda.is_available() or torch.backends.mps.is_available())
         if self.bf16 is None:
             self.bf16 = not self.use_cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        if self.sid_softmax not in ("level", "children"):
+            raise ValueError(f"sid_softmax={self.sid_softmax!r}: allowed are 'level' and 'children'")
         if self.packing or self.padding_free:
             raise ValueError(
                 "packing and padding_free are not supported: every example is a prompt with one target; set both to False"

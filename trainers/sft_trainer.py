@@ -116,7 +116,7 @@ class SidSFTTrainer(SFTTrainer):
         return CausalCollator(config.pad_token_id, behaviour)
 
     def _install_head(self, model: PreTrainedModel) -> None:
-        install_sid_head(model)
+        install_sid_head(model, self.args.sid_softmax)
 
     def _prepare_dataset(self, dataset, processing_class, args, packing, formatting_func, dataset_name):  # noqa: ANN202 - parent's
         columns = dataset.column_names or list(next(iter(dataset)))

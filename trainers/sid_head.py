@@ -13,15 +13,18 @@ from trl.trainer.utils import FusedCausalLMOutput
 from onesearch.modeling_onesearch.modeling_onesearch import IGNORED
 
 
-def install_sid_head(model: PreTrainedModel) -> None:
+def install_sid_head(model: PreTrainedModel, normalize: str = "level") -> None:
     """Replace the head that TRL patched into `model.forward` by one that scores each target over its own softmax.
 
     TRL's multiplies by the whole vocabulary and reads `lm_head.weight` past any adapter. `forward` without `fused_lm_head` is the
     model's own. The backbone gets all inputs but the labels, so whatever a model adds to them (as `behaviour_codes`) is the backbone's.
+
+    Args:
+        normalize: what a SID token competes with; see `SidModelMixin.target_logits`.
     """
 
     def score(model: PreTrainedModel, inputs: dict[str, Any], targets: torch.Tensor) -> FusedCausalLMOutput:
-        log_probs, entropy, is_top1 = model.score_targets(target_states(model, inputs), targets)
+        log_probs, entropy, is_top1 = model.score_targets(target_states(model, inputs), targets, normalize)
         return FusedCausalLMOutput(log_probs=log_probs, entropy=entropy, is_top1=is_top1, label_mask=targets != IGNORED)
 
     install_head(model, score)

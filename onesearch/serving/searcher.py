@@ -36,6 +36,7 @@ class Searcher:
         batch_size: requests searched at once.
         name: in reports.
         query_encoder, defaults: what the tokenizer's prompts need besides: SIDs of queries, histories of users without one.
+        drop_seen: never show an item of the user's own history; for markets where nobody buys a thing twice.
 
     Raises:
         ValueError: model, tokenizer and item index do not belong together, or a part that the prompts need is missing.
@@ -50,6 +51,7 @@ class Searcher:
         name: str = "onesearch",
         query_encoder: SidEncoder | None = None,
         defaults: DefaultHistories | None = None,
+        drop_seen: bool = False,
     ):
         if num_beams < 1 or batch_size < 1:
             raise ValueError(f"num_beams={num_beams}, batch_size={batch_size}: both must be at least 1")
@@ -59,14 +61,18 @@ class Searcher:
         self.num_beams = num_beams
         self.batch_size = batch_size
         self.name = name
+        self.drop_seen = drop_seen
         self.views = RequestViews(model.sid_index, tokenizer, query_encoder, defaults)
 
     @classmethod
-    def from_pretrained(cls, checkpoint: str | Path, *, num_beams: int = 50, batch_size: int = 32, **kwargs: Any) -> Searcher:
+    def from_pretrained(
+        cls, checkpoint: str | Path, *, num_beams: int = 50, batch_size: int = 32, drop_seen: bool = False, **kwargs: Any
+    ) -> Searcher:
         """Load a checkpoint folder or Hub repository.
 
         Args:
             checkpoint: holds config, weights, tokenizer and ``sid_index.safetensors``.
+            num_beams, batch_size, drop_seen: as above.
             kwargs: passed to the Auto classes (``revision``, ``token``, ``dtype``, ...).
 
         Raises:
@@ -95,7 +101,7 @@ class Searcher:
                 "copy the checkpoint again"
             ) from error
         parts = _search_parts(checkpoint, tokenizer, kwargs)
-        return cls(model.eval(), tokenizer, num_beams=num_beams, batch_size=batch_size, **parts)
+        return cls(model.eval(), tokenizer, num_beams=num_beams, batch_size=batch_size, drop_seen=drop_seen, **parts)
 
     def search(
         self,
@@ -139,6 +145,8 @@ class Searcher:
             inputs = self._inputs([request])
         except KeyError as error:
             raise KeyError(f"{error.args[0]}; leave it out of the history") from None
+        if self.drop_seen:
+            exclude = (*(exclude or ()), *history)
         keep = None
         if items is not None or exclude or categories is not None:
             keep = index.filter(items, exclude, categories)
@@ -157,7 +165,10 @@ class Searcher:
             alive = scores > float("-inf")
             leaves = index.trie.leaf_of(index.trie.walk(codes.flatten(0, 1))).view(scores.shape)
             invalid = alive & (leaves < 0)
-            for hits, beams, wrong in zip(index.hits(leaves, scores, top_k), alive.sum(1).tolist(), invalid.sum(1).tolist()):
+            seen = [set(request.history) if self.drop_seen else () for request in batch]
+            found = index.hits(leaves, scores, top_k + max(map(len, seen)))
+            for hits, own, beams, wrong in zip(found, seen, alive.sum(1).tolist(), invalid.sum(1).tolist()):
+                hits = [hit for hit in hits if hit.item_id not in own][:top_k]
                 columns = zip(*((hit.item_id, hit.score, hit.sid) for hit in hits)) if hits else ((), (), ())
                 rankings.append(Ranking(*columns, invalid=wrong, beams=beams))
         return rankings

@@ -72,11 +72,7 @@ def test_text_and_sids_mix_in_one_batch(model):
 def test_scores_of_targets_are_what_they_are_called(model):
     batch = batch_of(3)
     batch["labels"][0, 2] = -100
-    hidden = model.model(
-        input_ids=batch["input_ids"],
-        attention_mask=batch["attention_mask"],
-        decoder_input_ids=model.prepare_decoder_input_ids_from_labels(batch["labels"]),
-    ).last_hidden_state
+    hidden = decoder_states(model, batch)
     log_probs, entropy, is_top = model.score_targets(hidden, batch["labels"])
     for row in range(3):
         for level in range(3):
@@ -89,6 +85,52 @@ def test_scores_of_targets_are_what_they_are_called(model):
             torch.testing.assert_close(log_probs[row, level], own[target])
             torch.testing.assert_close(entropy[row, level], -(own.exp() * own).sum())
             assert is_top[row, level] == float(own.argmax() == target)
+
+
+def decoder_states(model, batch):
+    return model.model(
+        input_ids=batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        decoder_input_ids=model.prepare_decoder_input_ids_from_labels(batch["labels"]),
+    ).last_hidden_state
+
+
+def test_over_the_trie_s_children_a_target_scores_what_the_search_gives_it(model):
+    batch = batch_of(12)
+    log_probs, entropy, is_top = model.score_targets(decoder_states(model, batch), batch["labels"], "children")
+    prompts = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    found = model.search(**prompts, num_beams=len(CODES), top_k=len(CODES), items_per_sid=5, explain=True)
+    codes = (batch["labels"] - torch.from_numpy(STARTS)).tolist()
+    for row, hits in enumerate(found):
+        hit = next(hit for hit in hits if hit.sid == tuple(codes[row]))
+        torch.testing.assert_close(log_probs[row], torch.tensor(hit.level_scores), atol=1e-5, rtol=1e-5)
+    prefixes = [{tuple(sid[: level + 1]) for sid in CODES.tolist()} for level in range(3)]
+    alone = [[sum(prefix[:-1] == tuple(row[:level]) for prefix in prefixes[level]) == 1 for level in range(3)] for row in codes]
+    assert any(map(any, alone)) and not all(map(all, alone))
+    only_child = torch.tensor(alone)
+    assert (log_probs[only_child] == 0).all() and (entropy[only_child] == 0).all() and (is_top[only_child] == 1).all()
+    assert (log_probs[~only_child] < 0).all() and (entropy[~only_child] > 0).all()
+    log_probs.sum().backward()
+    assert all(torch.isfinite(gradient).all() for gradient in gradients(model).values())
+
+
+def test_what_is_no_sid_of_the_catalogue_is_scored_over_its_level(model):
+    """Texts, cut SIDs, and SIDs of queries that no item has, among those of items."""
+    batch = batch_of(6)
+    known = {tuple(sid) for sid in CODES.tolist()}
+    missing = next(sid for sid in np.ndindex(*WIDTHS) if sid not in known and any(sid[:2] == other[:2] for other in known))
+    batch["labels"][1] = torch.tensor(missing) + torch.from_numpy(STARTS)
+    batch["labels"][2, 2] = -100
+    batch["labels"][3] = torch.tensor([5, 6, 7])
+    batch["labels"][4, 1] = 5
+    hidden = decoder_states(model, batch)
+    (over_children, *_), (over_level, *_) = (model.score_targets(hidden, batch["labels"], how) for how in ("children", "level"))
+    torch.testing.assert_close(over_children[1:5], over_level[1:5])
+    assert (over_children[[0, 5]] >= over_level[[0, 5]]).all() and (over_children[[0, 5], 2] > over_level[[0, 5], 2]).all()
+    short = model.score_targets(hidden[:1, :2], batch["labels"][:1, :2], "children")[0]
+    torch.testing.assert_close(short, over_level[:1, :2])
+    with pytest.raises(ValueError, match="'vocabulary'.*'level' and 'children'"):
+        model.score_targets(hidden, batch["labels"], "vocabulary")
 
 
 def test_four_micro_batches_give_the_gradient_of_one_batch(model):

@@ -22,6 +22,17 @@ def some_items(market):
 # Searching
 
 
+def test_what_the_user_has_is_dropped_on_demand(checkpoint, shared_searcher, market):
+    requests = [replace(request, history=request.history[-3:]) for request in build_requests(market, "test")[:8]]
+    first = [hit.item_id for hit in shared_searcher.search(requests[0].query, top_k=2)]
+    requests[0] = replace(requests[0], history=tuple(first))
+    dropping = Searcher.from_pretrained(checkpoint, num_beams=shared_searcher.num_beams, drop_seen=True)
+    for request, ranking, full in zip(requests, dropping.retrieve(requests, 5), shared_searcher.retrieve(requests, 8)):
+        assert list(ranking.item_ids) == [item for item in full.item_ids if item not in request.history][:5]
+    found = [hit.item_id for hit in dropping.search(requests[0].query, requests[0].history, top_k=5)]
+    assert not set(found) & set(first)
+
+
 def test_hits_are_items_of_the_catalogue_best_first(shared_searcher, market):
     hits = shared_searcher.search("red shoe", top_k=5)
     assert len(hits) == 5 and all(isinstance(hit, Hit) for hit in hits)

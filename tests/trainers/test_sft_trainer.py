@@ -105,6 +105,27 @@ def test_the_trainer_s_loss_is_the_model_s(tmp_path, kind, text):
 
 
 @pytest.mark.parametrize("kind", MODELS)
+def test_over_children_the_loss_is_the_search_s_score(tmp_path, kind):
+    model = MODELS[kind]()
+    texts, sids = toy_rows(8, seed=0)
+    model.set_sid_index(
+        tiny_index([list(sid) for sid in {tuple(sid) for sid in toy_rows(200, seed=1)[1] + sids}], [CODES] * LEVELS)
+    )
+    trainer = trainer_of(model, tmp_path, sid_softmax="children")
+    batch = trainer.data_collator([dict(trainer.train_dataset[row]) for row in range(8)])
+    loss = trainer.compute_loss(model.eval(), dict(batch), num_items_in_batch=1)
+    inputs = TOKENIZER.pad({"input_ids": TOKENIZER.encode_prompts(texts)}, return_tensors="pt")
+    found = model.search(**inputs, num_beams=300, top_k=300)
+    scores = [next(hit.score for hit in hits if hit.sid == tuple(sid)) for hits, sid in zip(found, sids)]
+    assert float(loss) == pytest.approx(-sum(scores), rel=1e-5)
+
+
+def test_an_unknown_softmax_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="sid_softmax='trie'.*'level' and 'children'"):
+        arguments(tmp_path, sid_softmax="trie")
+
+
+@pytest.mark.parametrize("kind", MODELS)
 def test_a_batch_without_targets_reaches_every_parameter(tmp_path, kind):
     """Data parallelism waits for all gradients; and nothing may become nan."""
     model = MODELS[kind](**({"tie_word_embeddings": False} if kind == "qwen3" else {}))
