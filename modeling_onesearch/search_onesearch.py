@@ -390,9 +390,9 @@ def _states_before(trie: SidTrie | TrieView, flat: torch.Tensor, group: torch.Te
     first = (group[: max(0, len(flat) - trie.levels + 1)] == 1).nonzero()  # (SIDs, 1)
     first = first[(group[first + steps] == steps + 1).all(1)]
     codes = flat[first + steps] - torch.tensor(starts[:-1], device=flat.device)  # (SIDs, levels)
-    before = [trie.walk(codes[:, :0])]
+    before = [trie.start(len(codes))]
     for level in range(trie.levels):
-        before.append(trie.walk(codes[:, : level + 1]))
+        before.append(trie.child(level, before[-1], codes[:, level]))
     whole = trie.leaf_of(before[-1]) >= 0
     states = torch.full_like(flat, OUTSIDE)
     states[(first + steps)[whole]] = torch.stack(before[:-1], 1)[whole]

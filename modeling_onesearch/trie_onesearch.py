@@ -164,10 +164,14 @@ class SidTrie:
         Args:
             codes: (rows, depth) level-local codes, depth from 0 to `levels`.
         """
-        states = torch.full(codes.shape[:1], ROOT, dtype=torch.long, device=codes.device)
+        states = self.start(len(codes))
         for level in range(codes.shape[1]):
             states = self.child(level, states, codes[:, level])
         return states
+
+    def start(self, rows: int) -> torch.Tensor:
+        """State of the empty prefix, `rows` times."""
+        return torch.full((rows,), ROOT, dtype=torch.long, device=self.device)
 
     def child(self, level: int, states: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         """State of `states`, each extended by its code of `level`; (rows,)."""
@@ -374,12 +378,20 @@ class TrieView:
         kept = self.alive.keeps(level, state)
         return row[kept], code[kept], state[kept]
 
-    def walk(self, codes: torch.Tensor) -> torch.Tensor:
-        """See `SidTrie.walk`."""
-        base = self.base.walk(codes)
-        if self.alive is not None and codes.shape[1]:
-            base = torch.where((base != NONE) & self.alive.keeps(codes.shape[1] - 1, base), base, NONE)
-        return base if self.added is None else pack(base, self.added.walk(codes))
+    walk = SidTrie.walk
+
+    def start(self, rows: int) -> torch.Tensor:
+        """See `SidTrie.start`."""
+        base = self.base.start(rows)
+        return base if self.added is None else pack(base, self.added.start(rows))
+
+    def child(self, level: int, states: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        """See `SidTrie.child`."""
+        base, added = (states, None) if self.added is None else unpack(states)
+        base = self.base.child(level, base, codes)
+        if self.alive is not None:
+            base = torch.where((base != NONE) & self.alive.keeps(level, base), base, NONE)
+        return base if added is None else pack(base, self.added.child(level, added, codes))
 
     def leaf_of(self, states: torch.Tensor) -> torch.Tensor:
         """See `SidTrie.leaf_of`."""
