@@ -11,6 +11,7 @@ import copy
 import json
 import os
 import threading
+from bisect import insort
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .hits_onesearch import MAX_ITEMS_PER_SID, RANKINGS, Hit, log_shares
 from .tables_onesearch import (
     CategoryPaths,
     ItemIds,
@@ -42,26 +44,6 @@ UPDATES_FORMAT = "onesearch-sid-index-updates/1"
 
 TABLES = ("leaf_of_row", "codes", "popularity", "bucket_rows", "bucket_starts", "category")
 """Arrays of the index, by the name of their attribute and of their tensor on disk."""
-
-MAX_ITEMS_PER_SID = 5
-"""Items that one SID expands to at most (PRQ-KMeans' evaluation protocol, arXiv 2026)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One item found.
-
-    Args:
-        item_id: the item.
-        sid: its codes, one per level.
-        score: log-probability of the SID, renormalised over the allowed codes of each level; at most 0.
-        level_scores: log-probability of each code given those before it, if asked for; they add up to the score.
-    """
-
-    item_id: str
-    sid: tuple[int, ...]
-    score: float
-    level_scores: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -238,18 +220,24 @@ class SidIndex:
         items_per_sid: int = MAX_ITEMS_PER_SID,
         keep: ItemFilter | None = None,
         level_scores: torch.Tensor | None = None,
+        rank_by: str = "sid",
     ) -> list[list[Hit]]:
-        """Expand beams to items: beam order, then popularity inside a SID, at most `items_per_sid` of each.
+        """Expand beams to items, at most `items_per_sid` of each SID, its most popular.
 
         Args:
             leaves: (queries, beams) SIDs as `SidTrie.leaf_of` names them; scores: (queries, beams), best first; places with leaf -1 or
                 score -inf are dropped.
             keep: only items that pass.
             level_scores: (queries, beams, levels), to be shown in the hits.
+            rank_by: `sid` keeps the order of the beams, then that of popularity inside a SID; `item` ranks by the probability of each
+                item, that of its SID times its share of the SID's popularity, so that the tail of a crowded SID does not stand before the
+                next SID.
 
         Returns:
-            Per query at most `top_k` hits, no item twice.
+            Per query at most `top_k` hits, best first, no item twice.
         """
+        if rank_by not in RANKINGS:
+            raise ValueError(f"rank_by={rank_by!r}: allowed are {', '.join(map(repr, RANKINGS))}")
         alive = ((leaves >= 0) & (scores > -torch.inf)).cpu().numpy()
         leaves, scores = leaves.cpu().numpy(), scores.cpu().tolist()
         mask = None if keep is None else self.checked(keep).mask
@@ -257,12 +245,17 @@ class SidIndex:
         for query in range(len(leaves)):
             found: list[Hit] = []
             for beam in np.flatnonzero(alive[query]).tolist():
-                if len(found) >= top_k:
+                score = scores[query][beam]
+                if len(found) >= top_k and found[top_k - 1].score >= score:
                     break
                 parts = None if level_scores is None else tuple(level_scores[query, beam].tolist())
-                rows = self._rows_in(int(leaves[query, beam]), items_per_sid, mask)
+                rows = self._rows_in(int(leaves[query, beam]), None if rank_by == "item" else items_per_sid, mask)
                 sid = tuple(self._codes_at(np.array(rows[:1], dtype=np.int64)).ravel().tolist())  # that of all of them
-                found += [Hit(self._id_of(row), sid, scores[query][beam], parts) for row in rows]
+                shares = [0.0] * len(rows)
+                if rank_by == "item" and len(rows) > 1:
+                    shares = log_shares([self._popularity_of(row) for row in rows]).tolist()
+                for row, share in zip(rows[:items_per_sid], shares):
+                    insort(found, Hit(self._id_of(row), sid, score + share, parts), key=lambda hit: -hit.score)
             results.append(found[:top_k])
         return results
 
@@ -565,7 +558,7 @@ class SidIndex:
         more = self._layer.codes[np.where(rows < base, 0, rows - base)]
         return np.where((rows < base)[:, None], own, more).astype(np.int64)
 
-    def _rows_in(self, leaf: int, limit: int, mask: np.ndarray | None) -> list[int]:
+    def _rows_in(self, leaf: int, limit: int | None, mask: np.ndarray | None) -> list[int]:
         """Rows of the items of one SID, most popular first."""
         layer, base = self._layer, len(self._base)
         rows = self._bucket_rows[self._bucket_starts[leaf] : self._bucket_starts[leaf + 1]] if leaf < base else np.zeros(0, int)

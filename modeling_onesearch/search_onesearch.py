@@ -263,6 +263,7 @@ class SidModelMixin:
         normalize: str = "children",
         explain: bool = False,
         behaviour_codes: torch.LongTensor | None = None,
+        rank_by: str = "sid",
     ) -> list[list[Hit]]:
         """Find items by beam search over the catalogue's SIDs.
 
@@ -280,6 +281,7 @@ class SidModelMixin:
             explain: put the log-probability of each code into the hits.
             behaviour_codes: (queries, sequences, items, levels) codes of the users' long sequences, -1 where there is no item, for prompts
                 with placeholders; see `forward`.
+            rank_by: `sid`, or `item`, which counts an item's share of its SID's popularity; see `SidIndex.hits`.
 
         Returns:
             One list of [`Hit`] per query, best first, without duplicates; fewer than `top_k` where the beams hold fewer items.
@@ -295,7 +297,7 @@ class SidModelMixin:
             codes = None if behaviour_codes is None else behaviour_codes[rows]
             beams = self._beams(index, input_ids[rows], attention_mask[rows], num_beams, own, normalize, codes)
             parts = beams.level_scores if explain else None
-            found = index.hits(beams.leaves, beams.scores, top_k, items_per_sid, own, parts)
+            found = index.hits(beams.leaves, beams.scores, top_k, items_per_sid, own, parts, rank_by)
             for row, one in zip(rows, found):
                 hits[row] = one
         return hits

@@ -463,6 +463,9 @@ def _add_evaluate(commands: Any) -> None:
     parser.add_argument("--sample", type=_positive, help="so many requests, drawn with seed 0 (default: all)")
     parser.add_argument("--beams", type=_positive, default=50, help="beams of the search (default: %(default)s)")
     parser.add_argument("--drop-seen", action="store_true", help="never find an item of the user's own history")
+    parser.add_argument(
+        "--rank-by", choices=("sid", "item"), default="sid", help="probability of the SID, or of the item in it"
+    )
     parser.add_argument("--no-baselines", action="store_true", help="the checkpoint alone")
 
 
@@ -470,7 +473,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from onesearch.recipe import EvaluationPlan
     from onesearch.road import evaluate_run
 
-    plan = EvaluationPlan(options.split, options.sample, options.beams, options.drop_seen)
+    plan = EvaluationPlan(options.split, options.sample, options.beams, options.drop_seen, options.rank_by)
     print(evaluate_run(RunFolder(options.run), plan, baselines=not options.no_baselines).to_table())
 
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, get_type_hints
 import yaml
 
 from onesearch.files import atomic_file
+from onesearch.modeling_onesearch.hits_onesearch import RANKINGS
 from onesearch.tokenization_sid.alignment import AlignmentConfig
 from onesearch.tokenization_sid.quantizers.base import QuantizerConfig
 from onesearch.tokenization_sid.quantizers.loading import QUANTIZERS
@@ -45,6 +46,7 @@ class EvaluationPlan:
         num_beams: of the search.
         drop_seen: leave items of the user's history out of what the model finds, as the cascade does by itself where training shows that
             nobody buys a thing twice.
+        rank_by: ``sid``, or ``item``: what is found is ranked by the probability of its SID, or by its own; see `SidIndex.hits`.
         tune_cascade: fit the cascade's weights on the validation split first; the other baselines have nothing to fit.
     """
 
@@ -52,7 +54,12 @@ class EvaluationPlan:
     sample: int | None = None
     num_beams: int = 50
     drop_seen: bool = False
+    rank_by: str = "sid"
     tune_cascade: bool = True
+
+    def __post_init__(self):
+        if self.rank_by not in RANKINGS:
+            raise ValueError(f"rank_by={self.rank_by!r}: allowed are {', '.join(RANKINGS)}")
 
 
 @dataclass(frozen=True)

@@ -215,6 +215,7 @@ def test_recipes_are_short_and_load_strictly(name, tmp_path):
         ({"name": "x", "codes": {"quantizer": "sim-vq", "opq": [2, 4]}}, r"recipe.codes \(sim-vq\): unknown key 'opq'"),
         ({"name": "x", "codes": {"quantizer": "rq-vae", "levels": 5}}, r"recipe.codes \(rq-vae\): 'int' object"),
         ({"name": "x", "codes": ["rq-opq"]}, "recipe.codes must be a mapping"),
+        ({"name": "x", "evaluation": {"rank_by": "share"}}, "rank_by='share': allowed are sid, item"),
     ],
 )
 def test_a_recipe_that_does_not_fit_says_where(values, words):

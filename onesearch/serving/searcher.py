@@ -37,6 +37,7 @@ class Searcher:
         name: in reports.
         query_encoder, defaults: what the tokenizer's prompts need besides: SIDs of queries, histories of users without one.
         drop_seen: never show an item of the user's own history; for markets where nobody buys a thing twice.
+        rank_by: what hits are ranked by, the probability of their SID or their own; see `SidIndex.hits`.
 
     Raises:
         ValueError: model, tokenizer and item index do not belong together, or a part that the prompts need is missing.
@@ -52,6 +53,7 @@ class Searcher:
         query_encoder: SidEncoder | None = None,
         defaults: DefaultHistories | None = None,
         drop_seen: bool = False,
+        rank_by: str = "sid",
     ):
         if num_beams < 1 or batch_size < 1:
             raise ValueError(f"num_beams={num_beams}, batch_size={batch_size}: both must be at least 1")
@@ -62,17 +64,25 @@ class Searcher:
         self.batch_size = batch_size
         self.name = name
         self.drop_seen = drop_seen
+        self.rank_by = rank_by
         self.views = RequestViews(model.sid_index, tokenizer, query_encoder, defaults)
 
     @classmethod
     def from_pretrained(
-        cls, checkpoint: str | Path, *, num_beams: int = 50, batch_size: int = 32, drop_seen: bool = False, **kwargs: Any
+        cls,
+        checkpoint: str | Path,
+        *,
+        num_beams: int = 50,
+        batch_size: int = 32,
+        drop_seen: bool = False,
+        rank_by: str = "sid",
+        **kwargs: Any,
     ) -> Searcher:
         """Load a checkpoint folder or Hub repository.
 
         Args:
             checkpoint: holds config, weights, tokenizer and ``sid_index.safetensors``.
-            num_beams, batch_size, drop_seen: as above.
+            num_beams, batch_size, drop_seen, rank_by: as above.
             kwargs: passed to the Auto classes (``revision``, ``token``, ``dtype``, ...).
 
         Raises:
@@ -101,7 +111,7 @@ class Searcher:
                 "copy the checkpoint again"
             ) from error
         parts = _search_parts(checkpoint, tokenizer, kwargs)
-        return cls(model.eval(), tokenizer, num_beams=num_beams, batch_size=batch_size, drop_seen=drop_seen, **parts)
+        return cls(model.eval(), tokenizer, num_beams, batch_size, drop_seen=drop_seen, rank_by=rank_by, **parts)
 
     def search(
         self,
@@ -152,7 +162,13 @@ class Searcher:
             keep = index.filter(items, exclude, categories)
         beams = self.num_beams if num_beams is None else num_beams
         return self.model.search(
-            **inputs, num_beams=beams, top_k=top_k, items_per_sid=items_per_sid, keep=keep, explain=explain
+            **inputs,
+            num_beams=beams,
+            top_k=top_k,
+            items_per_sid=items_per_sid,
+            keep=keep,
+            explain=explain,
+            rank_by=self.rank_by,
         )[0]
 
     def retrieve(self, requests: Sequence[Request], top_k: int) -> list[Ranking]:
@@ -166,7 +182,7 @@ class Searcher:
             leaves = index.trie.leaf_of(index.trie.walk(codes.flatten(0, 1))).view(scores.shape)
             invalid = alive & (leaves < 0)
             seen = [set(request.history) if self.drop_seen else () for request in batch]
-            found = index.hits(leaves, scores, top_k + max(map(len, seen)))
+            found = index.hits(leaves, scores, top_k + max(map(len, seen)), rank_by=self.rank_by)
             for hits, own, beams, wrong in zip(found, seen, alive.sum(1).tolist(), invalid.sum(1).tolist()):
                 hits = [hit for hit in hits if hit.item_id not in own][:top_k]
                 columns = zip(*((hit.item_id, hit.score, hit.sid) for hit in hits)) if hits else ((), (), ())

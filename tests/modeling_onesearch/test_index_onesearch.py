@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -35,6 +35,13 @@ def hits_of(index, sids, top_k=1000, items_per_sid=1000, keep=None):
     return [hit.item_id for hit in hits]
 
 
+def log_share(codes, popularity, row):
+    """An item's share of its SID's popularity, one added to each."""
+    return np.log(
+        (popularity[row] + 1) / sum(popularity[other] + 1 for other in range(len(codes)) if (codes[other] == codes[row]).all())
+    )
+
+
 # Reading
 
 
@@ -55,6 +62,10 @@ def test_hits_follow_beam_order_then_popularity(catalogue, data):
         rows.sort(key=lambda row: (-popularity[row], row))
         expected += [Hit(f"item-{row}", tuple(sid), score) for row in rows[:items_per_sid]]
     assert hits == expected[:top_k]
+    (by_item,) = index.hits(leaves[None], torch.tensor([scores]), top_k, items_per_sid, rank_by="item")
+    own = [replace(hit, score=hit.score + log_share(codes, popularity, int(hit.item_id[5:]))) for hit in expected]
+    assert [hit.item_id for hit in by_item] == [hit.item_id for hit in sorted(own, key=lambda hit: -hit.score)][:top_k]
+    assert [hit.score for hit in by_item] == pytest.approx(sorted((hit.score for hit in own), reverse=True)[:top_k])
     assert index.items_of(leaves.tolist(), items_per_sid) == [
         [hit.item_id for hit in expected if hit.sid == tuple(sid)] for sid in beams
     ]

@@ -171,12 +171,15 @@ def test_an_explained_hit_tells_the_probability_of_each_code(shared_searcher):
 # As the evaluator's retriever
 
 
-def test_what_is_measured_is_what_is_served(shared_searcher, market):
+@pytest.mark.parametrize("rank_by", ["sid", "item"])
+def test_what_is_measured_is_what_is_served(shared_searcher, market, rank_by):
     assert isinstance(shared_searcher, Retriever)
     requests = build_requests(market, "test")[:40]
-    rankings = shared_searcher.retrieve(requests, 10)
+    model, tokenizer = shared_searcher.model, shared_searcher.tokenizer
+    searcher = Searcher(model, tokenizer, num_beams=10, rank_by=rank_by, **parts_of(shared_searcher))
+    rankings = searcher.retrieve(requests, 10)
     for request, ranking in zip(requests, rankings):
-        hits = shared_searcher.search(request.query, request.history, top_k=10, behaviour=request.behaviour)
+        hits = searcher.search(request.query, request.history, top_k=10, behaviour=request.behaviour)
         assert isinstance(ranking, Ranking) and ranking.invalid == 0 and 1 <= ranking.beams <= 10
         assert ranking.item_ids == tuple(hit.item_id for hit in hits)
         assert ranking.sids == tuple(hit.sid for hit in hits)
