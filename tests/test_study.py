@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import yaml
+from test_architecture import ROOT
 
 from onesearch import RunFolder
 from onesearch.files import locked, read_json, write_json
@@ -180,3 +181,10 @@ def runs_lock(runs, variant, seed):
     folder = runs / folder_name(variant)
     folder.mkdir(parents=True)
     return folder / f".seed-{seed}.lock"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "trainers" / "recipes" / "studies").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_study_fits_its_base(path):
+    study = load_study(path)
+    recipes = [recipe_of(study, variant, 1, "somewhere") for variant in study.variants]
+    assert study.name == path.stem and len({repr(replace(recipe, name="")) for recipe in recipes}) == len(recipes)
