@@ -160,27 +160,23 @@ def test_a_study_survives_its_file(tmp_path):
     assert (loaded.variants, loaded.seeds) == (study.variants, study.seeds)
 
 
-def test_workers_share_the_cells(base, tmp_path):
-    """While one process makes the first cell, a second makes the other, waits, and both tell the same."""
-    values = {"name": "shared", "base": base, "variants": {"one": {SHORT: 0}}, "seeds": [1, 2]}
-    path, runs = tmp_path / "study.yaml", tmp_path / "runs"
-    path.write_text(yaml.safe_dump(values), encoding="utf-8")
-    study, done = load_study(path), []
-    with locked(runs_lock(runs, "one", 1), "test"):
-        other = threading.Thread(target=lambda: done.append(run_study(study, runs, progress=False)))
-        other.start()
-        while not (cell(runs, "one", 2).evaluation / VALUES_NAME).exists():
-            assert other.is_alive()
+def test_workers_share_the_cells(finished):
+    """A worker leaves a cell that another is at, makes those that nobody is at, waits, and tells the same."""
+    study, runs, summary = finished
+    theirs, free = (cell(runs, "no keywords", seed).evaluation / VALUES_NAME for seed in (1, 2))
+    values, done = theirs.read_bytes(), []
+    with locked(runs / "no-keywords" / ".seed-1.lock", "test"):
+        theirs.unlink()
+        free.unlink()
+        worker = threading.Thread(target=lambda: done.append(run_study(study, runs, progress=False)))
+        worker.start()
+        while not free.exists():
+            assert worker.is_alive()
             time.sleep(0.05)
-        assert other.is_alive() and not cell(runs, "one", 1).root.exists()
-    other.join()
-    assert done[0] == run_study(study, runs, progress=False)
-
-
-def runs_lock(runs, variant, seed):
-    folder = runs / folder_name(variant)
-    folder.mkdir(parents=True)
-    return folder / f".seed-{seed}.lock"
+        assert worker.is_alive() and not theirs.exists()
+        theirs.write_bytes(values)
+    worker.join()
+    assert done == [summary]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "trainers" / "recipes" / "studies").glob("*.yaml")), ids=lambda path: path.stem)
