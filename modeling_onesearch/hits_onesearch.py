@@ -38,9 +38,9 @@ def log_shares(popularity: np.ndarray) -> np.ndarray:
     """Log-probability of each item given that it is one of this SID's: (n,) → (n,).
 
     p(item | query) = p(SID | query) · p(item | SID). A model that emits SIDs says nothing of the second factor; popularity, one added to
-    each so that no item is impossible, is our estimate. An item alone on its SID has all of it.
+    each so that no item is impossible, is our estimate. An item alone on its SID has all of it; a popularity below 0 counts as 0.
     """
-    counts = np.asarray(popularity, dtype=np.float64) + 1.0
+    counts = np.maximum(np.asarray(popularity, dtype=np.float64), 0.0) + 1.0
     return np.log(counts / counts.sum())
 
 
