@@ -27,6 +27,9 @@ HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "re
 
 NORMALISATIONS = ("children", "level", "vocabulary")
 
+TARGET_NORMALISATIONS = ("level", "children")
+"""Those of them that training can take; see `SidModelMixin.target_logits`."""
+
 ROWS_AT_ONCE = 128
 """Rows whose logits over the whole vocabulary are held at once."""
 
@@ -179,8 +182,8 @@ class SidModelMixin:
             Per softmax: rows (n,) in `targets.flatten()`, ascending; logits (n, width) in float32; and the targets' places in the softmax
             (n,). Empty without any target. Equal targets give equal rows, so two calls can be compared entry by entry.
         """
-        if normalize not in ("level", "children"):
-            raise ValueError(f"normalize={normalize!r}: allowed are 'level' and 'children'")
+        if normalize not in TARGET_NORMALISATIONS:
+            raise ValueError(f"normalize={normalize!r}: allowed are {' and '.join(map(repr, TARGET_NORMALISATIONS))}")
         widths, flat = list(self.config.sid_widths), targets.flatten()
         starts = [self.config.sid_offset + sum(widths[:level]) for level in range(len(widths) + 1)]
         group = torch.bucketize(flat, torch.tensor(starts, device=flat.device), right=True)

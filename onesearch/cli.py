@@ -473,7 +473,13 @@ def _evaluate(options: argparse.Namespace) -> None:
     from onesearch.recipe import EvaluationPlan
     from onesearch.road import evaluate_run
 
-    plan = EvaluationPlan(options.split, options.sample, options.beams, options.drop_seen, options.rank_by)
+    plan = EvaluationPlan(
+        split=options.split,
+        sample=options.sample,
+        num_beams=options.beams,
+        drop_seen=options.drop_seen,
+        rank_by=options.rank_by,
+    )
     print(evaluate_run(RunFolder(options.run), plan, baselines=not options.no_baselines).to_table())
 
 

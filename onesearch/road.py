@@ -170,8 +170,7 @@ def evaluate_run(run: RunFolder, plan: EvaluationPlan, progress: bool = True, ba
     """
     market = Market.load(run.require("market", "onesearch data"))
     checkpoint = run.require("checkpoint", "onesearch train")
-    options = {"num_beams": plan.num_beams, "drop_seen": plan.drop_seen, "rank_by": plan.rank_by}
-    searcher = Searcher.from_pretrained(checkpoint, **options)
+    searcher = Searcher.from_pretrained(checkpoint, num_beams=plan.num_beams, drop_seen=plan.drop_seen, rank_by=plan.rank_by)
     retrievers: list[Retriever] = [searcher, *(_baselines(run, market, plan) if baselines else ())]
     requests = build_requests(market, plan.split)
     index = searcher.model.sid_index

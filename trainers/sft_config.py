@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from trl import SFTConfig
 
+from onesearch.modeling_onesearch.search_onesearch import TARGET_NORMALISATIONS
+
 
 @dataclass
 class SidSFTConfig(SFTConfig):
@@ -56,8 +58,9 @@ class SidSFTConfig(SFTConfig):
         self.use_cpu = self.use_cpu or not (torch.cuda.is_available() or torch.backends.mps.is_available())
         if self.bf16 is None:
             self.bf16 = not self.use_cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-        if self.sid_softmax not in ("level", "children"):
-            raise ValueError(f"sid_softmax={self.sid_softmax!r}: allowed are 'level' and 'children'")
+        if self.sid_softmax not in TARGET_NORMALISATIONS:
+            allowed = " and ".join(map(repr, TARGET_NORMALISATIONS))
+            raise ValueError(f"sid_softmax={self.sid_softmax!r}: allowed are {allowed}")
         if self.packing or self.padding_free:
             raise ValueError(
                 "packing and padding_free are not supported: every example is a prompt with one target; set both to False"

@@ -155,21 +155,20 @@ class Searcher:
             inputs = self._inputs([request])
         except KeyError as error:
             raise KeyError(f"{error.args[0]}; leave it out of the history") from None
-        if self.drop_seen:
-            exclude = (*(exclude or ()), *history)
         keep = None
         if items is not None or exclude or categories is not None:
             keep = index.filter(items, exclude, categories)
-        beams = self.num_beams if num_beams is None else num_beams
-        return self.model.search(
+        seen = self._seen(request)
+        hits = self.model.search(
             **inputs,
-            num_beams=beams,
-            top_k=top_k,
+            num_beams=self.num_beams if num_beams is None else num_beams,
+            top_k=top_k + len(seen) if top_k > 0 else top_k,
             items_per_sid=items_per_sid,
             keep=keep,
             explain=explain,
             rank_by=self.rank_by,
         )[0]
+        return _unseen(hits, seen, top_k)
 
     def retrieve(self, requests: Sequence[Request], top_k: int) -> list[Ranking]:
         """Rank items for requests of a market whose items are in the catalogue."""
@@ -181,13 +180,17 @@ class Searcher:
             alive = scores > float("-inf")
             leaves = index.trie.leaf_of(index.trie.walk(codes.flatten(0, 1))).view(scores.shape)
             invalid = alive & (leaves < 0)
-            seen = [set(request.history) if self.drop_seen else () for request in batch]
+            seen = [self._seen(request) for request in batch]
             found = index.hits(leaves, scores, top_k + max(map(len, seen)), rank_by=self.rank_by)
             for hits, own, beams, wrong in zip(found, seen, alive.sum(1).tolist(), invalid.sum(1).tolist()):
-                hits = [hit for hit in hits if hit.item_id not in own][:top_k]
+                hits = _unseen(hits, own, top_k)
                 columns = zip(*((hit.item_id, hit.score, hit.sid) for hit in hits)) if hits else ((), (), ())
                 rankings.append(Ranking(*columns, invalid=wrong, beams=beams))
         return rankings
+
+    def _seen(self, request: Request) -> set[str]:
+        """Items that are dropped from the hits of a request."""
+        return set(request.history) if self.drop_seen else set()
 
     def _inputs(self, requests: Sequence[Request]) -> Mapping[str, Any]:
         import torch
@@ -200,6 +203,10 @@ class Searcher:
         if codes is not None:
             inputs["behaviour_codes"] = torch.from_numpy(codes).to(self.model.device)
         return inputs
+
+
+def _unseen(hits: Sequence[Hit], seen: set[str], top_k: int) -> list[Hit]:
+    return [hit for hit in hits if hit.item_id not in seen][:top_k]
 
 
 def _search_parts(checkpoint: str | Path, tokenizer: SidTokenizer, hub: Mapping[str, Any]) -> dict[str, Any]:

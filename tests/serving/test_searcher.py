@@ -171,12 +171,12 @@ def test_an_explained_hit_tells_the_probability_of_each_code(shared_searcher):
 # As the evaluator's retriever
 
 
-@pytest.mark.parametrize("rank_by", ["sid", "item"])
-def test_what_is_measured_is_what_is_served(shared_searcher, market, rank_by):
+@pytest.mark.parametrize(("rank_by", "drop_seen"), [("sid", False), ("item", True)])
+def test_what_is_measured_is_what_is_served(shared_searcher, market, rank_by, drop_seen):
     assert isinstance(shared_searcher, Retriever)
     requests = build_requests(market, "test")[:40]
     model, tokenizer = shared_searcher.model, shared_searcher.tokenizer
-    searcher = Searcher(model, tokenizer, num_beams=10, rank_by=rank_by, **parts_of(shared_searcher))
+    searcher = Searcher(model, tokenizer, num_beams=10, rank_by=rank_by, drop_seen=drop_seen, **parts_of(shared_searcher))
     rankings = searcher.retrieve(requests, 10)
     for request, ranking in zip(requests, rankings):
         hits = searcher.search(request.query, request.history, top_k=10, behaviour=request.behaviour)
