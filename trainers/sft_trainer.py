@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
 from datasets import Dataset, IterableDataset
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
-from transformers.trainer_pt_utils import get_length_grouped_indices
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput, has_length
 from trl import SFTTrainer
 
@@ -27,6 +27,7 @@ from onesearch.modeling_onesearch.modeling_onesearch import IGNORED
 from .checkpoints import is_complete, last_complete_checkpoint, unfinish
 from .collators import Behaviour, CausalCollator, Seq2SeqCollator
 from .lora import base_of, check_adapters, save_index_beside
+from .prompt_watch import PromptWatch
 from .rows import ArrowRows, lengths_of
 from .sft_config import SidSFTConfig
 from .sid_head import install_sid_head
@@ -36,6 +37,9 @@ RetrievalMetrics = Callable[[PreTrainedModel], dict[str, float]]
 
 COLUMNS = ("input_ids", "labels", "length", "behaviour")
 """Columns that reach the collator."""
+
+GROUP = 50
+"""Batches that are sorted by length together, as in transformers."""
 
 TARGETS = ("labels", "shift_labels", "teacher_shift_labels")
 """Parts of a batch that say what is scored."""
@@ -105,6 +109,8 @@ class SidSFTTrainer(SFTTrainer):
         self.retrieval_metrics = retrieval_metrics
         self._scored: list[tuple[float, int]] = []
         self.add_callback(_KeepEndOfGeneration(base))
+        watched = base.config.is_encoder_decoder and not args.torch_compile  # a hook would break the graph
+        self._prompt_watch = PromptWatch(base.get_encoder() if watched else None)
         self._install_head(base)
 
     # Data
@@ -213,6 +219,11 @@ class SidSFTTrainer(SFTTrainer):
         model.train(was_training)
         return metrics
 
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As in TRL; training logs also say how much the encoder's states differ (`prompt_spread`)."""
+        spread = self._prompt_watch.spread() if "loss" in logs else None
+        super().log(logs if spread is None else {**logs, "prompt_spread": round(spread, 4)}, start_time)
+
     # Checkpoints
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
@@ -230,7 +241,8 @@ class SidSFTTrainer(SFTTrainer):
             raise ValueError(
                 f"{resume_from_checkpoint} is half-written; pass resume_from_checkpoint=True to go on from the last whole checkpoint"
             )
-        return super().train(resume_from_checkpoint, *args, **kwargs)
+        with self._prompt_watch:
+            return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def _save_checkpoint(self, model, trial) -> None:  # noqa: ANN001 - parent's
         folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
@@ -261,18 +273,23 @@ class _KeepEndOfGeneration(TrainerCallback):
 
 
 class LengthSampler(Sampler[int]):
-    """Shuffles so that examples of alike length meet in a batch.
+    """Shuffles so that examples of alike length meet in a batch, and batches of all lengths follow each other at random.
+
+    transformers' sampler leaves the batches of a group in order, the longest first. Where tasks differ in length it so teaches one after
+    the other, over and over, and a model may learn to ignore its prompt (docs/training.md, "Batches").
 
     The order depends on the seed and the epoch alone: every process draws the same, and a resumed run goes on as the stopped one would.
 
     Args:
-        lengths: of all examples; batch_size: examples per optimiser step, over all processes; seed: of the shuffling.
+        lengths: of all examples; batch_size: examples per optimiser step, over all processes; seed: of the shuffling;
+            group: batches whose examples are sorted together. Ours; more save more padding and mix less.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int):
-        self.lengths = list(lengths)
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, group: int = GROUP):
+        self.lengths = np.asarray(lengths)
         self.batch_size = batch_size
         self.seed = seed
+        self.group = group
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -283,5 +300,10 @@ class LengthSampler(Sampler[int]):
         return len(self.lengths)
 
     def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
+        generator = np.random.default_rng([self.seed, self.epoch])
+        order = generator.permutation(len(self.lengths))
+        group = np.arange(len(order)) // (self.batch_size * self.group)
+        order = order[np.lexsort((-self.lengths[order], group))]  # by group, the longest first
+        whole = len(order) // self.batch_size * self.batch_size
+        batches = generator.permutation(order[:whole].reshape(-1, self.batch_size))  # (batches, batch_size)
+        return iter([*batches.ravel().tolist(), *order[whole:].tolist()])  # what fills no batch stays last
