@@ -136,9 +136,9 @@ def run_study(study: Study, runs: Path, source: str | None = None, progress: boo
         What ``study.json`` holds; see `summarise`.
     """
     cells = [(variant, seed) for variant in study.variants for seed in study.seeds]
-    made: dict[str, RunFolder] = {}
+    worker = _Worker(study, runs, source, progress)
     for patience in (0.0, LONGEST_CELL):  # first what no other worker is at, then what is left of theirs
-        cells = [cell for cell in cells if not _make_cell(study, *cell, runs, source, made, progress, patience)]
+        cells = [cell for cell in cells if not worker.make(*cell, patience)]
     if cells:
         raise TimeoutError(f"{cells[0]} of study {study.name!r} is locked by another process; start the study again later")
     summary = summarise(study, {name: [_run_of(runs, name, seed) for seed in study.seeds] for name in study.variants})
@@ -150,34 +150,41 @@ def _run_of(runs: Path, variant: str, seed: int) -> RunFolder:
     return RunFolder(runs / folder_name(variant) / f"seed-{seed}")
 
 
-def _make_cell(
-    study: Study,
-    variant: str,
-    seed: int,
-    runs: Path,
-    source: str | None,
-    made: dict[str, RunFolder],
-    progress: bool,
-    patience: float,
-) -> bool:
-    """Run one cell unless it is done; False if another worker was at it for `patience` seconds. Its parts are noted in `made`."""
-    from onesearch.road import run_recipe
+@dataclass
+class _Worker:
+    """One of those that run the cells of a study.
 
-    run, recipe = _run_of(runs, variant, seed), recipe_of(study, variant, seed, source)
-    run.root.parent.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(locked(run.root.with_name(f".{run.root.name}.lock"), f"study {study.name}", patience))
-        except TimeoutError:
-            return False
-        if not (run.evaluation / VALUES_NAME).exists():
-            logger.info("study %s: %s, seed %d", study.name, variant, seed)
-            _share(recipe, run, made)
-            report = run_recipe(recipe, run, resume=True, progress=progress, baselines=False)
-            _save_values(report, study, run)
-    for part, key in _keys(recipe).items():
-        made.setdefault(f"{part} {key}", run)
-    return True
+    Args:
+        study, runs, source, progress: as in `run_study`.
+        made: "part and what it depends on" → the run that has it.
+    """
+
+    study: Study
+    runs: Path
+    source: str | None
+    progress: bool
+    made: dict[str, RunFolder] = field(default_factory=dict)
+
+    def make(self, variant: str, seed: int, patience: float) -> bool:
+        """Run one cell unless it is done; False if another worker was at it for `patience` seconds."""
+        from onesearch.road import run_recipe
+
+        run, recipe = _run_of(self.runs, variant, seed), recipe_of(self.study, variant, seed, self.source)
+        run.root.parent.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            try:
+                lock = run.root.with_name(f".{run.root.name}.lock")
+                stack.enter_context(locked(lock, f"study {self.study.name}", patience))
+            except TimeoutError:
+                return False
+            if not (run.evaluation / VALUES_NAME).exists():
+                logger.info("study %s: %s, seed %d", self.study.name, variant, seed)
+                _share(recipe, run, self.made)
+                report = run_recipe(recipe, run, resume=True, progress=self.progress, baselines=False)
+                _save_values(report, self.study, run)
+        for part, key in _keys(recipe).items():
+            self.made.setdefault(f"{part} {key}", run)
+        return True
 
 
 def summarise(study: Study, cells: Mapping[str, Sequence[RunFolder]], samples: int = 2000) -> dict[str, Any]:
