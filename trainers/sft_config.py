@@ -30,8 +30,8 @@ class SidSFTConfig(SFTConfig):
             the codes before it, as the search does. With `children` nothing is spent on learning which SIDs exist; SIDs
             that are appended later were then never told apart from codes that nobody uses. `level` is the paper's, `children` ours.
         train_sampling_strategy (`str`, defaults to `"random"`):
-            `"group_by_length"` pads less and is up to 1.5 times as fast, but learns less from the same examples, and where tasks differ in
-            length the encoder may stop telling prompts apart (docs/training.md, "Batches").
+            `"group_by_length"` pads less and is up to 1.3 times as fast, but learns less from the same examples (docs/training.md,
+            "Batches").
         report_to (`str`, defaults to `"none"`):
             Any of transformers' integrations.
         ddp_find_unused_parameters (`bool`, defaults to `False`):

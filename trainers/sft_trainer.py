@@ -275,8 +275,8 @@ class _KeepEndOfGeneration(TrainerCallback):
 class LengthSampler(Sampler[int]):
     """Shuffles so that examples of alike length meet in a batch, and batches of all lengths follow each other at random.
 
-    transformers' sampler leaves the batches of a group in order, the longest first. Where tasks differ in length it so teaches one after
-    the other, over and over, and a model may learn to ignore its prompt (docs/training.md, "Batches").
+    transformers' sampler leaves the batches of a group in order, the longest first, and so teaches tasks that differ in length one after
+    the other, over and over. What batches of alike length cost: docs/training.md, "Batches".
 
     The order depends on the seed and the epoch alone: every process draws the same, and a resumed run goes on as the stopped one would.
 

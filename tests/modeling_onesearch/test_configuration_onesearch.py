@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import LONG_VIEW, TEXT_TOKENS, tiny_causal_model, tiny_config
 
-from onesearch import OneSearchConfig
+from onesearch import OneSearchConfig, OneSearchForConditionalGeneration, OneSearchQwen3Config
 
 
 @given(widths=st.lists(st.integers(1, 50), min_size=1, max_size=6), offset=st.integers(4, 100))
@@ -32,6 +32,26 @@ def test_a_layout_that_does_not_fit_is_refused(changes, words):
     with pytest.raises(ValueError) as error:
         OneSearchConfig(**changes)
     assert all(word in str(error.value) for word in words)
+
+
+@pytest.mark.parametrize(
+    ("config_class", "width", "std"),
+    [(OneSearchConfig, "d_model", "init_std"), (OneSearchQwen3Config, "hidden_size", "initializer_range")],
+)
+def test_narrow_models_start_with_larger_weights(config_class, width, std, tmp_path):
+    layout = {"vocab_size": 99, "sid_widths": [4], "sid_offset": 4}
+    of_width = {size: getattr(config_class(**layout, **{width: size}), std) for size in (128, 768, 3072)}
+    assert of_width == pytest.approx({128: 0.02 * 6**0.5, 768: 0.02, 3072: 0.01})
+    asked = config_class(**layout, **{width: 128, std: 0.02})
+    asked.save_pretrained(tmp_path)
+    assert getattr(asked, std) == getattr(config_class.from_pretrained(tmp_path), std) == 0.02
+
+
+def test_weights_are_drawn_as_the_configuration_says():
+    config = OneSearchConfig(vocab_size=99, sid_widths=[4], sid_offset=4, d_model=128, encoder_layers=1, decoder_layers=1)
+    model = OneSearchForConditionalGeneration(config)
+    for name in ("shared", "encoder.layers.0.fc1", "decoder.layers.0.encoder_attn.q_proj"):
+        assert float(model.model.get_submodule(name).weight.std()) == pytest.approx(config.init_std, rel=0.05)
 
 
 def test_a_wrong_type_is_refused():
