@@ -25,9 +25,12 @@ def test_every_example_comes_once_an_epoch():
 
 
 def test_batches_are_of_alike_length_and_the_odd_one_is_last():
-    *whole, last = batches_of(LengthSampler(LENGTHS, 10, seed=3))
-    assert len(last) == 3 and {len(batch) for batch in whole} == {10}
-    assert np.mean([np.ptp(LENGTHS[batch]) for batch in whole]) < 3  # 60 of batches drawn at random
+    spans = {}
+    for group in (1, 4, 50):
+        *whole, last = batches_of(LengthSampler(LENGTHS, 10, seed=3, group=group))
+        assert len(last) == 3 and {len(batch) for batch in whole} == {10}
+        spans[group] = np.mean([np.ptp(LENGTHS[batch]) for batch in whole])
+    assert spans[50] < 3 < spans[4] < 20 < 40 < spans[1]
 
 
 def test_batches_do_not_come_sorted():
