@@ -282,7 +282,7 @@ class LengthSampler(Sampler[int]):
 
     Args:
         lengths: of all examples; batch_size: examples per optimiser step, over all processes; seed: of the shuffling;
-            group: batches whose examples are sorted together. Ours; more save more padding and mix less.
+            group: batches whose examples are sorted together; more save more padding and mix less.
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, group: int = GROUP):
