@@ -281,8 +281,8 @@ class LengthSampler(Sampler[int]):
     The order depends on the seed and the epoch alone: every process draws the same, and a resumed run goes on as the stopped one would.
 
     Args:
-        lengths: of all examples; batch_size: examples per optimiser step, over all processes; seed: of the shuffling;
-            group: batches whose examples are sorted together; more save more padding and mix less.
+        lengths: of all examples; batch_size: examples per optimiser step, over all processes; seed: of the shuffling.
+        group: batches whose examples are sorted together; more save more padding and mix less.
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, group: int = GROUP):
