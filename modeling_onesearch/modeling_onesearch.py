@@ -22,6 +22,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, GenerationMixin
 from transformers.cache_utils import Cache, EncoderDecoderCache
+from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import (
     BaseModelOutput,
     BaseModelOutputWithPast,
@@ -43,7 +44,11 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3ForCausalLM, Qwen3Mode
 from .behaviour_onesearch import BehaviourMixin
 from .configuration_onesearch import BehaviourLayout, OneSearchConfig, OneSearchQwen3Config
 from .decoding_onesearch import BartBeamDecoder, Qwen3BeamDecoder
+from .packing_onesearch import PackedAttention, Packing
 from .search_onesearch import IGNORED, SidModelMixin
+
+LAYER_OUTPUTS = ("output_hidden_states", "output_attentions")
+"""Requests that need every layer's states as they were padded."""
 
 
 class OneSearchPreTrainedModel(BartPreTrainedModel):
@@ -54,10 +59,12 @@ class OneSearchPreTrainedModel(BartPreTrainedModel):
 
 
 class OneSearchEncoder(BehaviourMixin, OneSearchPreTrainedModel, BartEncoder):
-    """BART's encoder, which puts the long view's vectors in the places of its placeholders."""
+    """BART's encoder with the long view's vectors in the places of its placeholders, and without padding in all but the attention."""
 
     def __init__(self, config: OneSearchConfig):
         super().__init__(config)
+        for layer in self.layers:  # a new module would draw random numbers, and a seed would not give BART's weights
+            layer.self_attn.__class__ = PackedAttention
         scale = config.init_std * self.embed_tokens.embed_scale
         self._add_behaviour(config.d_model, config.encoder_attention_heads, config.dropout, scale)
 
@@ -71,7 +78,22 @@ class OneSearchEncoder(BehaviourMixin, OneSearchPreTrainedModel, BartEncoder):
     ) -> BaseModelOutput:
         """See [`~transformers.BartModel`]'s encoder; `behaviour_codes` as in [`OneSearchForConditionalGeneration`]."""
         inputs = self._placed(input_ids, inputs_embeds, behaviour_codes)
-        return super().forward(attention_mask=attention_mask, **inputs, **kwargs)
+        packing = Packing.of(attention_mask) if self._may_pack(kwargs) else None
+        if packing is None:
+            return super().forward(attention_mask=attention_mask, **inputs, **kwargs)
+        kwargs = {name: value for name, value in kwargs.items() if name not in ("return_dict", *LAYER_OUTPUTS)}
+        embeddings = inputs["inputs_embeds"] if inputs["input_ids"] is None else self.embed_tokens(inputs["input_ids"])
+        mask = create_bidirectional_mask(self.config, embeddings, attention_mask)
+        hidden = packing.pack(embeddings + self.embed_positions(embeddings[:, :, 0]))  # (1, tokens, width)
+        hidden = nn.functional.dropout(self.layernorm_embedding(hidden), self.dropout, self.training)
+        for layer in self.layers:
+            hidden = layer(hidden, mask, packing=packing, **kwargs)
+        return BaseModelOutput(packing.unpack(hidden))
+
+    def _may_pack(self, asked: dict[str, object]) -> bool:
+        """Whether nobody `asked` for what only the parent's `forward` does: states and attentions of all layers, tuples, skipped layers."""
+        is_plain = not any(asked.get(name, getattr(self.config, name, False)) for name in LAYER_OUTPUTS)
+        return is_plain and asked.get("return_dict", self.config.return_dict) and not (self.training and self.layerdrop)
 
 
 class OneSearchModel(OneSearchPreTrainedModel, BartModel):

@@ -281,8 +281,9 @@ def test_the_compiler_sees_one_graph(model, with_codes):
     if with_codes:
         inputs["behaviour_codes"] = random_behaviour(4, WIDTHS)
     compiled = torch.compile(reader, backend="eager", fullgraph=True)
+    is_token = attention_mask.bool()  # padding has states of its own, or none where it was left out
     with torch.no_grad():
-        torch.testing.assert_close(compiled(**inputs).last_hidden_state, reader(**inputs).last_hidden_state)
+        torch.testing.assert_close(compiled(**inputs).last_hidden_state[is_token], reader(**inputs).last_hidden_state[is_token])
 
 
 def test_half_precision_runs(model, tmp_path):
@@ -407,7 +408,11 @@ def test_a_model_without_long_view_is_what_it_was(kind):
     assert list(ours) == list(theirs) and all(torch.equal(ours[name], theirs[name]) for name in ours)
     input_ids, attention_mask = random_prompts(3)
     found = plain.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-    assert torch.equal(found, other(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state)
+    expected = other(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+    if plain.config.is_encoder_decoder:  # its encoder leaves padding out: the same up to rounding
+        torch.testing.assert_close(found, expected)
+    else:
+        assert torch.equal(found, expected)
 
 
 def test_a_checkpoint_gets_a_long_view_when_loaded(kind, tmp_path):
