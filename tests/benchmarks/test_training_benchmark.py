@@ -1,4 +1,5 @@
-"""Training: the whole step of `SidSFTTrainer` against transformers' `Seq2SeqTrainer` with stock BART, and collation on its own."""
+"""Training: the whole step of `SidSFTTrainer` against transformers' `Seq2SeqTrainer` with stock BART, prompts with and without their
+padding, and collation on its own."""
 
 from __future__ import annotations
 
@@ -20,6 +21,7 @@ from transformers import (
 )
 
 from onesearch import OneSearchConfig, OneSearchForConditionalGeneration, SidSFTConfig, SidSFTTrainer
+from onesearch.modeling_onesearch import packing_onesearch
 from onesearch.trainers.collators import Seq2SeqCollator
 from onesearch.trainers.rows import ArrowRows
 
@@ -131,6 +133,28 @@ def test_a_training_step_against_stock_bart(tmp_path, size, vocabulary, batch):
             stock_examples_per_s=1 / seconds["stock"],
             ratio=seconds["stock"] / seconds["ours"],
         )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("size", "batch"), sized([("128x2", 64)], [("128x2", 64), ("256x3", 64), ("768x6", 16)]))
+def test_prompts_without_their_padding(size, batch, monkeypatch):
+    """Forward and backward with the padding left out of all but the attention, and with it."""
+    about = f"Training, prompts of 8 to 47 tokens at random, batch {batch}, forward and backward, CPU seconds, one thread"
+    sid = {"sid_widths": list(WIDTHS[8_000]), "sid_offset": 8_000 - sum(WIDTHS[8_000])}
+    torch.manual_seed(0)
+    model = OneSearchForConditionalGeneration(config_of(size, 8_000, OneSearchConfig, dropout=0.0, **sid)).train()
+    inputs = Seq2SeqCollator(1, 2)(list(examples(batch, 8_000)))
+    inputs = {name: inputs[name] for name in ("input_ids", "attention_mask", "labels")}
+
+    def step(worthwhile):
+        monkeypatch.setattr(packing_onesearch, "WORTHWHILE", worthwhile)
+        model(**inputs).loss.backward()
+
+    with Report(f"packing_{size}_{batch}", about) as report:
+        timings = alternate({"packed": lambda: step(0.9), "padded": lambda: step(0.0)}, rounds=5)
+        rates = {name: batch / timing.cpu for name, timing in timings.items()}
+        share = float(inputs["attention_mask"].float().mean())
+        report.add(size=size, batch=batch, real_tokens=share, **rates, ratio=rates["packed"] / rates["padded"])
 
 
 @pytest.mark.slow
