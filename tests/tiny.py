@@ -108,6 +108,35 @@ def random_prompts(rows, longest=9, seed=0, padding_side="right"):
     return input_ids, (input_ids != 1).long()
 
 
+SID_MODELS = {"encoder-decoder": tiny_model, "decoder-only": tiny_causal_model}
+"""What makes the tiny model of either kind."""
+
+
+def sid_batch(model, codes, rows, seed=0, prompts=None):
+    """Prompts and as target the SID of a random item each, in the form that the model learns from.
+
+    Args:
+        codes: (items, levels) of the catalogue; prompts: input_ids and attention_mask, instead of random ones. A decoder-only model's are
+            padded on the left, where the SID follows them.
+    """
+    starts = np.cumsum([TEXT_TOKENS, *model.config.sid_widths[:-1]])
+    is_encoder_decoder = model.config.is_encoder_decoder
+    sids = torch.from_numpy(codes[np.random.default_rng(seed).integers(0, len(codes), rows)] + starts)
+    input_ids, mask = prompts or random_prompts(rows, seed=seed, padding_side="right" if is_encoder_decoder else "left")
+    if is_encoder_decoder:
+        return {"input_ids": input_ids, "attention_mask": mask, "labels": sids}
+    return {
+        "input_ids": torch.cat([input_ids, sids], dim=1),
+        "attention_mask": torch.cat([mask, torch.ones_like(sids)], dim=1),
+        "labels": torch.cat([torch.full_like(input_ids, -100), sids], dim=1),
+    }
+
+
+def gradients(model):
+    """Of every parameter that has one."""
+    return {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
+
+
 LONG_VIEW = {"behaviour_tokens": 3, "behaviour_token_id": 3, "behaviour_dim": 6}
 """Fields of a tiny long view; `random_prompts` never draws its placeholder."""
 

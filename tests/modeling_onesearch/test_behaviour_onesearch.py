@@ -14,14 +14,16 @@ import torch
 from safetensors.torch import load_file
 from tiny import (
     LONG_VIEW,
+    SID_MODELS,
     TEXT_TOKENS,
     behaviour_tables,
+    gradients,
     random_behaviour,
     random_codes,
     random_prompts,
     save_tiny_bart,
     save_tiny_qwen3,
-    tiny_causal_model,
+    sid_batch,
     tiny_index,
     tiny_model,
     with_places,
@@ -36,14 +38,13 @@ from onesearch.trainers.sft_trainer import install_sid_head
 WIDTHS = (8, 4, 4)
 CODES = random_codes(60, WIDTHS, seed=4)
 STARTS = np.cumsum([TEXT_TOKENS, *WIDTHS[:-1]])
-MAKERS = {"encoder-decoder": tiny_model, "decoder-only": tiny_causal_model}
 
 
 def make(kind, **changes):
-    return MAKERS[kind](WIDTHS, CODES, **{**LONG_VIEW, **changes})
+    return SID_MODELS[kind](WIDTHS, CODES, **{**LONG_VIEW, **changes})
 
 
-@pytest.fixture(params=MAKERS)
+@pytest.fixture(params=SID_MODELS)
 def kind(request):
     return request.param
 
@@ -68,21 +69,8 @@ def prompts_of(model, rows, seed=0, padding_side=None):
 
 def batch_of(model, rows, seed=0):
     """Prompts, histories and the SID of a random item each as target."""
-    input_ids, attention_mask = prompts_of(model, rows, seed)
-    sids = torch.from_numpy(CODES[np.random.default_rng(seed).integers(0, len(CODES), rows)] + STARTS)
-    batch = {"behaviour_codes": random_behaviour(rows, WIDTHS, seed=seed)}
-    if model.config.is_encoder_decoder:
-        return {**batch, "input_ids": input_ids, "attention_mask": attention_mask, "labels": sids}
-    batch["labels"] = torch.cat([torch.full_like(input_ids, -100), sids], dim=1)
-    return {
-        **batch,
-        "input_ids": torch.cat([input_ids, sids], dim=1),
-        "attention_mask": torch.cat([attention_mask, torch.ones_like(sids)], dim=1),
-    }
-
-
-def gradients(model):
-    return {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
+    behaviour = random_behaviour(rows, WIDTHS, seed=seed)
+    return {**sid_batch(model, CODES, rows, seed, prompts_of(model, rows, seed)), "behaviour_codes": behaviour}
 
 
 def long_view_of(model, codes):
@@ -343,21 +331,6 @@ def test_a_batch_without_places_reaches_every_parameter(model):
     assert torch.equal(loss, model.eval()(**batch).loss)
 
 
-def test_gradient_checkpointing_changes_nothing(model):
-    batch = batch_of(model, 4)
-    model.train()
-    loss = model(**batch).loss
-    loss.backward()
-    expected = gradients(model)
-    model.zero_grad()
-    model.activation_checkpointing_enable()
-    again = model(**batch).loss
-    again.backward()
-    torch.testing.assert_close(again, loss)
-    for name, gradient in gradients(model).items():
-        torch.testing.assert_close(gradient, expected[name])
-
-
 def test_the_trainer_s_head_sees_the_long_view():
     model = make("encoder-decoder")
     batch = batch_of(model, 4)
@@ -397,7 +370,7 @@ def test_save_then_load_gives_the_same(model, tmp_path):
 
 def test_a_model_without_long_view_is_what_it_was(kind):
     """No parameter, no random number drawn, the same outputs as the plain backbone."""
-    plain = MAKERS[kind](WIDTHS)
+    plain = SID_MODELS[kind](WIDTHS)
     assert not [name for name, _ in plain.named_modules() if "behaviour" in name]
     assert not [name for name in plain.state_dict() if "behaviour" in name]
     backbone = BartModel if plain.config.is_encoder_decoder else type(plain.model).__mro__[3]
@@ -416,7 +389,7 @@ def test_a_model_without_long_view_is_what_it_was(kind):
 
 
 def test_a_checkpoint_gets_a_long_view_when_loaded(kind, tmp_path):
-    plain = MAKERS[kind](WIDTHS, CODES)
+    plain = SID_MODELS[kind](WIDTHS, CODES)
     plain.save_pretrained(tmp_path)
     model, report = type(plain).from_pretrained(tmp_path, output_loading_info=True, **LONG_VIEW)
     assert report["missing_keys"] and all("behaviour" in name for name in report["missing_keys"])
@@ -607,7 +580,7 @@ def test_prompts_that_do_not_fit_are_refused(model):
 
 
 def test_a_model_without_long_view_says_so(kind):
-    model = MAKERS[kind](WIDTHS, CODES)
+    model = SID_MODELS[kind](WIDTHS, CODES)
     with pytest.raises(ValueError, match="behaviour_tokens=0"):
         model.search(*random_prompts(2), behaviour_codes=random_behaviour(2, WIDTHS))
     with pytest.raises(ValueError, match="behaviour_tokens=0"):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from tiny import TEXT_TOKENS, random_codes, random_prompts, save_tiny_bart, tiny_index, tiny_model
+from tiny import TEXT_TOKENS, gradients, random_codes, save_tiny_bart, sid_batch, tiny_index, tiny_model
 
-from onesearch import OneSearchForConditionalGeneration, OneSearchModel, SidTokenizer
+from onesearch import OneSearchForConditionalGeneration, SidTokenizer
 from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME
 
 WIDTHS = (8, 4, 4)
@@ -26,13 +24,7 @@ def model():
 
 def batch_of(rows, seed=0):
     """Prompts with the SID of a random item each as target."""
-    input_ids, attention_mask = random_prompts(rows, seed=seed)
-    picked = np.random.default_rng(seed).integers(0, len(CODES), rows)
-    return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": torch.from_numpy(CODES[picked] + STARTS)}
-
-
-def gradients(model):
-    return {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
+    return sid_batch(tiny_model(WIDTHS), CODES, rows, seed)
 
 
 # The loss
@@ -133,44 +125,6 @@ def test_what_is_no_sid_of_the_catalogue_is_scored_over_its_level(model):
         model.score_targets(hidden, batch["labels"], "vocabulary")
 
 
-def test_four_micro_batches_give_the_gradient_of_one_batch(model):
-    """Stock BART divides each micro batch by its own count, and is four times off."""
-    batch = batch_of(16)
-    batch["labels"][:7, 2] = -100  # micro batches of unequal counts
-    model.train()
-    whole = model(**batch).loss
-    whole.backward()
-    expected = gradients(model)
-    model.zero_grad()
-    count = (batch["labels"] != -100).sum()
-    total = 0.0
-    for part in range(4):
-        micro = {name: tensor[4 * part : 4 * part + 4] for name, tensor in batch.items()}
-        loss = model(**micro, num_items_in_batch=count).loss
-        loss.backward()
-        total += loss.item()
-    assert total == pytest.approx(whole.item(), abs=1e-5)
-    for name, gradient in gradients(model).items():
-        torch.testing.assert_close(gradient, expected[name], atol=1e-6, rtol=1e-4)
-
-
-def test_a_batch_without_targets_has_no_loss_and_reaches_every_parameter(model):
-    batch = batch_of(2)
-    batch["labels"][:] = -100
-    loss = model(**batch).loss
-    loss.backward()
-    assert loss.item() == 0
-    used = gradients(model)
-    assert set(used) == {name for name, _ in model.named_parameters()}
-    assert all(gradient.count_nonzero() == 0 for gradient in used.values())
-
-
-def test_logits_are_left_out_while_training_only(model):
-    batch = batch_of(2)
-    assert model(**batch).logits.shape == (2, 3, model.config.vocab_size)
-    assert model.train()(**batch).logits is None
-
-
 # Ways of running it
 
 
@@ -187,22 +141,6 @@ def test_attention_implementations_agree(model, tmp_path):
     assert torch.equal(found[0][0], found[1][0])
 
 
-def test_gradient_checkpointing_changes_nothing(model):
-    batch = batch_of(4)
-    model.train()
-    loss = model(**batch).loss
-    loss.backward()
-    expected = gradients(model)
-    other = copy.deepcopy(model)
-    other.zero_grad()
-    other.activation_checkpointing_enable()
-    again = other(**batch).loss
-    again.backward()
-    torch.testing.assert_close(again, loss)
-    for name, gradient in gradients(other).items():
-        torch.testing.assert_close(gradient, expected[name])
-
-
 def test_half_precision_runs(model, tmp_path):
     model.save_pretrained(tmp_path)
     half = OneSearchForConditionalGeneration.from_pretrained(tmp_path, dtype=torch.bfloat16)
@@ -215,11 +153,6 @@ def test_half_precision_runs(model, tmp_path):
     assert (
         scores.dtype == torch.float32 and half.sid_index.trie.leaf_of(half.sid_index.trie.walk(codes.flatten(0, 1))).min() >= 0
     )
-
-
-def test_a_seed_fixes_the_weights():
-    first, second = tiny_model(seed=3), tiny_model(seed=3)
-    assert all(torch.equal(one, two) for one, two in zip(first.state_dict().values(), second.state_dict().values()))
 
 
 # Saving and loading
@@ -248,16 +181,6 @@ def test_one_shared_embedding_lies_on_disk(model, tmp_path):
     assert loaded.model.encoder.embed_tokens.weight is shared and loaded.model.decoder.embed_tokens.weight is shared
 
 
-def test_the_backbone_loads_from_the_same_folder(model, tmp_path):
-    model.save_pretrained(tmp_path)
-    backbone, report = OneSearchModel.from_pretrained(tmp_path, output_loading_info=True)
-    assert not report["missing_keys"]
-    batch = batch_of(2)
-    decoder_input_ids = model.prepare_decoder_input_ids_from_labels(batch.pop("labels"))
-    hidden = backbone(**batch, decoder_input_ids=decoder_input_ids).last_hidden_state
-    assert torch.equal(hidden, model.model(**batch, decoder_input_ids=decoder_input_ids).last_hidden_state)
-
-
 def test_loading_info_is_passed_on(model, tmp_path):
     model.save_pretrained(tmp_path)
     loaded, report = OneSearchForConditionalGeneration.from_pretrained(tmp_path, output_loading_info=True)
@@ -273,18 +196,6 @@ def test_a_model_without_index_saves_loads_and_refuses_to_search(tmp_path):
         loaded.search(torch.tensor([[0, 5, 2]]))
     with pytest.raises(ValueError, match=SID_INDEX_NAME):
         loaded.logits_processor()
-
-
-def test_an_index_of_other_codebooks_is_refused(model, tmp_path):
-    with pytest.raises(ValueError, match=r"\[8, 4\].*\[8, 4, 4\]"):
-        model.set_sid_index(tiny_index([[0, 1]], (8, 4)))
-    with pytest.raises(ValueError, match="other-codebo.*digest"):
-        model.set_sid_index(tiny_index(CODES, WIDTHS, digest="other-codebooks"))
-    assert model.sid_index.digest == "digest"
-    model.save_pretrained(tmp_path)
-    tiny_index(CODES, WIDTHS, digest="other-codebooks").save(tmp_path / SID_INDEX_NAME)
-    with pytest.raises(ValueError, match="codebooks"):
-        OneSearchForConditionalGeneration.from_pretrained(tmp_path)
 
 
 # From BART

@@ -1,0 +1,123 @@
+"""What holds for the encoder-decoder and the decoder-only model alike."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny import (
+    LONG_VIEW,
+    SID_MODELS,
+    gradients,
+    random_behaviour,
+    random_codes,
+    random_prompts,
+    sid_batch,
+    tiny_index,
+    with_places,
+)
+
+from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME
+
+WIDTHS = (8, 4, 4)
+CODES = random_codes(60, WIDTHS, seed=4)
+
+
+@pytest.fixture(params=SID_MODELS)
+def make(request):
+    return SID_MODELS[request.param]
+
+
+@pytest.fixture
+def model(make):
+    return make(WIDTHS, CODES)
+
+
+# The loss
+
+
+def test_four_micro_batches_give_the_gradient_of_one_batch(model):
+    """Stock models divide each micro batch by its own count, and are four times off."""
+    batch = sid_batch(model, CODES, 16)
+    batch["labels"][:7, -1] = -100  # micro batches of unequal counts
+    model.train()
+    whole = model(**batch).loss
+    whole.backward()
+    expected = gradients(model)
+    model.zero_grad()
+    count = (batch["labels"] != -100).sum()
+    total = 0.0
+    for part in range(4):
+        micro = {name: tensor[4 * part : 4 * part + 4] for name, tensor in batch.items()}
+        loss = model(**micro, num_items_in_batch=count).loss
+        loss.backward()
+        total += loss.item()
+    assert total == pytest.approx(whole.item(), abs=1e-5)
+    for name, gradient in gradients(model).items():
+        torch.testing.assert_close(gradient, expected[name], atol=1e-6, rtol=1e-4)
+
+
+def test_a_batch_without_targets_has_no_loss_and_reaches_every_parameter(model):
+    batch = sid_batch(model, CODES, 2)
+    batch["labels"][:] = -100
+    loss = model(**batch).loss
+    loss.backward()
+    assert loss.item() == 0
+    used = gradients(model)
+    assert set(used) == {name for name, _ in model.named_parameters()}
+    assert all(gradient.count_nonzero() == 0 for gradient in used.values())
+
+
+def test_logits_are_left_out_while_training_only(model):
+    batch = sid_batch(model, CODES, 2)
+    assert model(**batch).logits.shape == (*batch["labels"].shape, model.config.vocab_size)
+    assert model.train()(**batch).logits is None
+
+
+@pytest.mark.parametrize("long_view", [False, True])
+def test_gradient_checkpointing_changes_nothing(make, long_view):
+    model = make(WIDTHS, CODES, **(LONG_VIEW if long_view else {})).train()
+    prompts = random_prompts(4, padding_side="right" if model.config.is_encoder_decoder else "left")
+    batch = sid_batch(model, CODES, 4, prompts=with_places(*prompts) if long_view else prompts)
+    if long_view:
+        batch["behaviour_codes"] = random_behaviour(4, WIDTHS)
+    loss = model(**batch).loss
+    loss.backward()
+    expected = gradients(model)
+    model.zero_grad()
+    model.activation_checkpointing_enable()
+    again = model(**batch).loss
+    again.backward()
+    torch.testing.assert_close(again, loss)
+    for name, gradient in gradients(model).items():
+        torch.testing.assert_close(gradient, expected[name])
+
+
+# Saving and loading
+
+
+def test_a_seed_fixes_the_weights(make):
+    first, second = make(seed=3), make(seed=3)
+    assert all(torch.equal(one, two) for one, two in zip(first.state_dict().values(), second.state_dict().values()))
+
+
+def test_the_backbone_loads_from_the_same_folder(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    backbone, report = type(model.model).from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"]
+    batch = sid_batch(model, CODES, 2)
+    labels = batch.pop("labels")
+    if model.config.is_encoder_decoder:
+        batch["decoder_input_ids"] = model.prepare_decoder_input_ids_from_labels(labels)
+    assert torch.equal(backbone(**batch).last_hidden_state, model.model(**batch).last_hidden_state)
+
+
+def test_an_index_of_other_codebooks_is_refused(model, tmp_path):
+    with pytest.raises(ValueError, match=r"\[8, 4\].*\[8, 4, 4\]"):
+        model.set_sid_index(tiny_index([[0, 1]], (8, 4)))
+    with pytest.raises(ValueError, match="other-codebo.*digest"):
+        model.set_sid_index(tiny_index(CODES, WIDTHS, digest="other-codebooks"))
+    assert model.sid_index.digest == "digest"
+    model.save_pretrained(tmp_path)
+    tiny_index(CODES, WIDTHS, digest="other-codebooks").save(tmp_path / SID_INDEX_NAME)
+    with pytest.raises(ValueError, match="codebooks"):
+        type(model).from_pretrained(tmp_path)
