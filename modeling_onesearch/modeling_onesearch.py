@@ -20,9 +20,9 @@ from dataclasses import fields
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, GenerationMixin
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, GenerationMixin, PretrainedConfig
 from transformers.cache_utils import Cache, EncoderDecoderCache
-from transformers.masking_utils import create_bidirectional_mask
+from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 from transformers.modeling_outputs import (
     BaseModelOutput,
     BaseModelOutputWithPast,
@@ -44,11 +44,11 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3ForCausalLM, Qwen3Mode
 from .behaviour_onesearch import BehaviourMixin
 from .configuration_onesearch import BehaviourLayout, OneSearchConfig, OneSearchQwen3Config
 from .decoding_onesearch import BartBeamDecoder, Qwen3BeamDecoder
-from .packing_onesearch import PackedAttention, Packing
+from .packing_onesearch import PackedAttention, PackedCausalAttention, Packing
 from .search_onesearch import IGNORED, SidModelMixin
 
 LAYER_OUTPUTS = ("output_hidden_states", "output_attentions")
-"""Requests that need every layer's states as they were padded."""
+"""Requests for states of all layers, which come as they were padded."""
 
 
 class OneSearchPreTrainedModel(BartPreTrainedModel):
@@ -78,7 +78,8 @@ class OneSearchEncoder(BehaviourMixin, OneSearchPreTrainedModel, BartEncoder):
     ) -> BaseModelOutput:
         """See [`~transformers.BartModel`]'s encoder; `behaviour_codes` as in [`OneSearchForConditionalGeneration`]."""
         inputs = self._placed(input_ids, inputs_embeds, behaviour_codes)
-        packing = Packing.of(attention_mask) if self._may_pack(kwargs) else None
+        may_pack = _is_plain(self.config, kwargs) and not (self.training and self.layerdrop)
+        packing = Packing.of(attention_mask) if may_pack else None
         if packing is None:
             return super().forward(attention_mask=attention_mask, **inputs, **kwargs)
         kwargs = {name: value for name, value in kwargs.items() if name not in ("return_dict", *LAYER_OUTPUTS)}
@@ -89,11 +90,6 @@ class OneSearchEncoder(BehaviourMixin, OneSearchPreTrainedModel, BartEncoder):
         for layer in self.layers:
             hidden = layer(hidden, mask, packing=packing, **kwargs)
         return BaseModelOutput(packing.unpack(hidden))
-
-    def _may_pack(self, asked: dict[str, object]) -> bool:
-        """Whether nobody `asked` for what only the parent's `forward` does: states and attentions of all layers, tuples, skipped layers."""
-        is_plain = not any(asked.get(name, getattr(self.config, name, False)) for name in LAYER_OUTPUTS)
-        return is_plain and asked.get("return_dict", self.config.return_dict) and not (self.training and self.layerdrop)
 
 
 class OneSearchModel(OneSearchPreTrainedModel, BartModel):
@@ -298,6 +294,8 @@ class OneSearchQwen3Model(BehaviourMixin, OneSearchQwen3PreTrainedModel, Qwen3Mo
 
     def __init__(self, config: OneSearchQwen3Config):
         super().__init__(config)
+        for layer in self.layers:  # as in the encoder above
+            layer.self_attn.__class__ = PackedCausalAttention
         self._add_behaviour(config.hidden_size, config.num_attention_heads, 0.0, config.initializer_range)
 
     def forward(
@@ -314,14 +312,19 @@ class OneSearchQwen3Model(BehaviourMixin, OneSearchQwen3PreTrainedModel, Qwen3Mo
         """See [`~transformers.Qwen3Model`]; `behaviour_codes` as in [`OneSearchForConditionalGeneration`]."""
         is_start = past_key_values is None or not past_key_values.get_seq_length()
         inputs = self._placed(input_ids, inputs_embeds, behaviour_codes, is_start)
-        return super().forward(
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            past_key_values=past_key_values,
-            use_cache=use_cache,
-            **inputs,
-            **kwargs,
-        )
+        given = {"position_ids": position_ids, "past_key_values": past_key_values, "use_cache": use_cache, **kwargs}
+        may_pack = use_cache is False and past_key_values is None and not self.has_sliding_layers
+        packing = Packing.of(attention_mask) if may_pack and _is_plain(self.config, kwargs) else None
+        if packing is None:
+            return super().forward(attention_mask=attention_mask, **inputs, **given)
+        embeddings = inputs["inputs_embeds"] if inputs["input_ids"] is None else self.embed_tokens(inputs["input_ids"])
+        mask = create_causal_mask(self.config, embeddings, attention_mask, past_key_values=None, position_ids=position_ids)
+        places = packing.places % attention_mask.shape[1] if position_ids is None else position_ids.expand_as(attention_mask)
+        given["position_ids"] = places[None] if position_ids is None else packing.pack(places[..., None])[..., 0]
+        packed = {"inputs_embeds": packing.pack(embeddings), "attention_mask": {"full_attention": mask}, "packing": packing}
+        outputs = super().forward(**packed, **given)
+        outputs.last_hidden_state = packing.unpack(outputs.last_hidden_state)
+        return outputs
 
 
 class OneSearchForCausalLM(SidModelMixin, OneSearchQwen3PreTrainedModel, Qwen3ForCausalLM):
@@ -432,6 +435,12 @@ class OneSearchForCausalLM(SidModelMixin, OneSearchQwen3PreTrainedModel, Qwen3Fo
 
     def _prompt_reader(self) -> BehaviourMixin:
         return self.model
+
+
+def _is_plain(config: PretrainedConfig, asked: dict[str, object]) -> bool:
+    """Whether nobody `asked` a backbone for what needs all layers' states as they were padded, or for tuples."""
+    extras = any(asked.get(name, getattr(config, name, False)) for name in LAYER_OUTPUTS)
+    return not extras and bool(asked.get("return_dict", config.return_dict))
 
 
 def _check_origin(

@@ -20,9 +20,16 @@ from transformers import (
     TrainerCallback,
 )
 
-from onesearch import OneSearchConfig, OneSearchForConditionalGeneration, SidSFTConfig, SidSFTTrainer
+from onesearch import (
+    OneSearchConfig,
+    OneSearchForCausalLM,
+    OneSearchForConditionalGeneration,
+    OneSearchQwen3Config,
+    SidSFTConfig,
+    SidSFTTrainer,
+)
 from onesearch.modeling_onesearch import packing_onesearch
-from onesearch.trainers.collators import Seq2SeqCollator
+from onesearch.trainers.collators import CausalCollator, Seq2SeqCollator
 from onesearch.trainers.rows import ArrowRows
 
 WIDTHS = {50_000: (4096, 1024, 512, 256, 256), 8_000: (512, 256, 128, 64, 64)}
@@ -135,26 +142,40 @@ def test_a_training_step_against_stock_bart(tmp_path, size, vocabulary, batch):
         )
 
 
+def causal_model(size, vocabulary, **sid):
+    """Qwen3 of about the same size: layers of both sides one after another."""
+    sizes = SIZES[size]
+    heads = {"num_attention_heads": sizes["attention_heads"], "num_key_value_heads": sizes["attention_heads"]}
+    width = {"hidden_size": sizes["d_model"], "head_dim": sizes["d_model"] // sizes["attention_heads"]}
+    deep = {"num_hidden_layers": 2 * sizes["layers"], "intermediate_size": sizes["ffn_dim"], "max_position_embeddings": 128}
+    return OneSearchForCausalLM(OneSearchQwen3Config(vocab_size=vocabulary, **heads, **width, **deep, **sid))
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["encoder-decoder", "decoder-only"])
 @pytest.mark.parametrize(("size", "batch"), sized([("128x2", 64)], [("128x2", 64), ("256x3", 64), ("768x6", 16)]))
-def test_prompts_without_their_padding(size, batch, monkeypatch):
+def test_batches_without_their_padding(kind, size, batch, monkeypatch):
     """Forward and backward with the padding left out of all but the attention, and with it."""
     about = f"Training, prompts of 8 to 47 tokens at random, batch {batch}, forward and backward, CPU seconds, one thread"
     sid = {"sid_widths": list(WIDTHS[8_000]), "sid_offset": 8_000 - sum(WIDTHS[8_000])}
     torch.manual_seed(0)
-    model = OneSearchForConditionalGeneration(config_of(size, 8_000, OneSearchConfig, dropout=0.0, **sid)).train()
-    inputs = Seq2SeqCollator(1, 2)(list(examples(batch, 8_000)))
-    inputs = {name: inputs[name] for name in ("input_ids", "attention_mask", "labels")}
+    if kind == "encoder-decoder":
+        model = OneSearchForConditionalGeneration(config_of(size, 8_000, OneSearchConfig, dropout=0.0, **sid)).train()
+        collated = Seq2SeqCollator(1, 2)(list(examples(batch, 8_000)))
+    else:
+        model = causal_model(size, 8_000, **sid).train()
+        collated = CausalCollator(1)(list(examples(batch, 8_000)))
+    inputs = {name: collated[name] for name in ("input_ids", "attention_mask", "labels")}
 
     def step(worthwhile):
         monkeypatch.setattr(packing_onesearch, "WORTHWHILE", worthwhile)
         model(**inputs).loss.backward()
 
-    with Report(f"packing_{size}_{batch}", about) as report:
+    with Report(f"packing_{kind}_{size}_{batch}", about) as report:
         timings = alternate({"packed": lambda: step(0.9), "padded": lambda: step(0.0)}, rounds=5)
         rates = {name: batch / timing.cpu for name, timing in timings.items()}
         share = float(inputs["attention_mask"].float().mean())
-        report.add(size=size, batch=batch, real_tokens=share, **rates, ratio=rates["packed"] / rates["padded"])
+        report.add(kind=kind, size=size, batch=batch, real_tokens=share, **rates, ratio=rates["packed"] / rates["padded"])
 
 
 @pytest.mark.slow

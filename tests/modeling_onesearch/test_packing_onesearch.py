@@ -1,106 +1,141 @@
-"""Prompts without their padding: the same states, the same gradients, fewer places."""
+"""Batches without their padding: the same states, the same gradients, fewer places."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from tiny import TEXT_TOKENS, random_behaviour, tiny_model
+from tiny import (
+    LONG_VIEW,
+    SID_MODELS,
+    gradients,
+    random_behaviour,
+    random_codes,
+    random_prompts,
+    sid_batch,
+    tiny_model,
+    with_places,
+)
 
 from onesearch.modeling_onesearch import packing_onesearch
 from onesearch.modeling_onesearch.packing_onesearch import Packing
 
 WIDTHS = (8, 4, 4)
-LENGTHS = (3, 12, 5, 1)
-LONG_VIEW = {"behaviour_tokens": 2, "behaviour_token_id": 3, "behaviour_dim": 6}
+CODES = random_codes(60, WIDTHS, seed=4)
+TWO_LAYERS = {"encoder-decoder": {"encoder_layers": 2}, "decoder-only": {"num_hidden_layers": 2}}
 
 
-def padded(side="right", first=4):
-    """input_ids and attention_mask (4, 12) of prompts of `LENGTHS` tokens."""
-    torch.manual_seed(1)
-    ids, places = torch.randint(first, TEXT_TOKENS, (len(LENGTHS), max(LENGTHS))), torch.arange(max(LENGTHS))
-    mask = torch.stack([places < length for length in LENGTHS]).long()
-    mask = mask if side == "right" else mask.flip(1)
-    return {"input_ids": ids.where(mask.bool(), 1), "attention_mask": mask}
+@pytest.fixture(params=SID_MODELS)
+def make(request):
+    return lambda **changes: SID_MODELS[request.param](WIDTHS, CODES, **{**TWO_LAYERS[request.param], **changes})
 
 
+@pytest.fixture
 def without_packing(monkeypatch):
-    monkeypatch.setattr(packing_onesearch, "WORTHWHILE", 0.0)
+    return lambda: monkeypatch.setattr(packing_onesearch, "WORTHWHILE", 0.0)
+
+
+def padded(side="right"):
+    input_ids, attention_mask = random_prompts(4, seed=3, padding_side=side)
+    assert attention_mask.float().mean() < packing_onesearch.WORTHWHILE
+    return {"input_ids": input_ids, "attention_mask": attention_mask}
 
 
 def places_of_layers(model, **inputs):
-    """Shapes (rows, places) that the encoder's feed-forward layers saw."""
-    seen = []
-    hooks = [
-        layer.fc1.register_forward_hook(lambda _, given, out: seen.append(tuple(out.shape[:2])))
-        for layer in model.model.encoder.layers
-    ]
-    states = model.model.encoder(**inputs).last_hidden_state
+    """(rows, places) that the layers of the prompt's reader worked on, and its last states."""
+    reader, seen = model._prompt_reader(), []
+    layers = [layer.fc1 if model.config.is_encoder_decoder else layer.mlp for layer in reader.layers]
+    hooks = [layer.register_forward_hook(lambda _, given, out: seen.append(tuple(out.shape[:2]))) for layer in layers]
+    if not model.config.is_encoder_decoder:
+        inputs = {"use_cache": False, **inputs}
+    outputs = reader(**inputs)
     for hook in hooks:
         hook.remove()
-    return seen, states
+    return seen, outputs
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_states_are_those_of_the_padded_batch(side, attention, monkeypatch):
-    model = tiny_model(encoder_layers=2).double()
+def test_states_are_those_of_the_padded_batch(make, side, attention, without_packing):
+    model, batch = make(), padded(side)
     model.set_attn_implementation(attention)
-    batch = padded(side)
     is_token = batch["attention_mask"].bool()
     seen, packed = places_of_layers(model, **batch)
-    assert seen == [(1, sum(LENGTHS))] * 2
-    without_packing(monkeypatch)
+    assert seen == [(1, int(is_token.sum()))] * 2
+    without_packing()
     seen, whole = places_of_layers(model, **batch)
-    assert seen == [(4, 12)] * 2
-    torch.testing.assert_close(packed[is_token], whole[is_token])
-    assert not packed[~is_token].any()
+    assert seen == [tuple(is_token.shape)] * 2
+    torch.testing.assert_close(packed.last_hidden_state[is_token], whole.last_hidden_state[is_token], atol=1e-5, rtol=1e-4)
+    assert not packed.last_hidden_state[~is_token].any()
 
 
 @pytest.mark.parametrize("long_view", [False, True])
-def test_loss_and_gradients_are_those_of_the_padded_batch(long_view, monkeypatch):
-    model = tiny_model(encoder_layers=2, **(LONG_VIEW if long_view else {})).double().train()
-    batch = {**padded(), "labels": torch.tensor([[40, 48, 52], [41, 49, 53], [47, 51, 55], [40, -100, -100]])}
+def test_loss_and_gradients_are_those_of_the_padded_batch(make, long_view, without_packing):
+    model = make(**(LONG_VIEW if long_view else {})).double().train()
+    prompts = random_prompts(4, seed=3, padding_side="right" if model.config.is_encoder_decoder else "left")
+    batch = sid_batch(model, CODES, 4, prompts=with_places(*prompts) if long_view else prompts)
+    batch["labels"][1, -2:] = -100
     if long_view:
-        batch["input_ids"][:3, 1:3] = 3  # the last prompt has no room for its user's two vectors
         batch["behaviour_codes"] = random_behaviour(4, WIDTHS)
-        batch["behaviour_codes"][3] = -1
 
-    def gradients():
+    def found():
         model.zero_grad()
         loss = model(**batch).loss
         loss.backward()
-        return {
-            "loss": loss.detach(),
-            **{name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None},
-        }
+        return {"loss": loss.detach(), **gradients(model)}
 
-    packed = gradients()
-    without_packing(monkeypatch)
-    torch.testing.assert_close(packed, gradients())
+    packed = found()
+    without_packing()
+    torch.testing.assert_close(packed, found())
 
 
-def test_generate_and_search_are_those_of_one_prompt_at_a_time():
-    codes = torch.cartesian_prod(*(torch.arange(width) for width in WIDTHS))
-    model, batch = tiny_model(WIDTHS, codes), padded()
-    together = model.search(**batch, num_beams=8, top_k=5)
-    for row, hits in enumerate(together):
-        ids = batch["input_ids"][row : row + 1, : LENGTHS[row]]
-        alone = model.search(ids, num_beams=8, top_k=5)[0]
+def test_positions_that_are_given_are_kept():
+    model, batch = SID_MODELS["decoder-only"](WIDTHS, CODES).double(), padded("left")
+    is_token = batch["attention_mask"].bool()
+    positions = (is_token.long().cumsum(1) - 1).clamp(min=0) * 2
+    _, packed = places_of_layers(model, **batch, position_ids=positions)
+    _, cached = places_of_layers(model, **batch, position_ids=positions, use_cache=True)
+    _, shifted = places_of_layers(model, **batch)
+    assert cached.past_key_values is not None and packed.past_key_values is None
+    torch.testing.assert_close(packed.last_hidden_state[is_token], cached.last_hidden_state[is_token])
+    assert not torch.allclose(packed.last_hidden_state[is_token], shifted.last_hidden_state[is_token])
+
+
+def test_search_finds_what_it_finds_for_one_prompt_at_a_time():
+    model, batch = tiny_model(WIDTHS, CODES), padded()
+    lengths = batch["attention_mask"].sum(1).tolist()
+    for row, hits in enumerate(model.search(**batch, num_beams=8, top_k=5)):
+        (alone,) = model.search(batch["input_ids"][row : row + 1, : lengths[row]], num_beams=8, top_k=5)
         assert [hit.item_id for hit in alone] == [hit.item_id for hit in hits]
-        torch.testing.assert_close([hit.score for hit in alone], [hit.score for hit in hits], atol=1e-4, rtol=1e-4)
+        assert [hit.score for hit in alone] == pytest.approx([hit.score for hit in hits], abs=1e-4)
 
 
-def test_what_needs_the_padded_batch_gets_it():
-    model, batch = tiny_model(encoder_layers=2), padded()
-    for asked in ({"output_hidden_states": True}, {"output_attentions": True}):
-        model.set_attn_implementation("eager")
-        seen, _ = places_of_layers(model, **batch, **asked)
-        assert seen == [(4, 12)] * 2, asked
-    outputs = model.model.encoder(**batch, output_hidden_states=True)
-    assert [tuple(state.shape) for state in outputs.hidden_states] == [(4, 12, 16)] * 3
-    assert isinstance(model.model.encoder(**batch, return_dict=False), tuple)
+@pytest.mark.parametrize("asked", ["output_hidden_states", "output_attentions"])
+def test_who_asks_for_states_of_all_layers_gets_them_as_they_were_padded(make, asked):
+    model, batch = make(), padded()
+    model.set_attn_implementation("eager")
+    shape = tuple(batch["input_ids"].shape)
+    seen, outputs = places_of_layers(model, **batch, **{asked: True})
+    assert seen == [shape] * 2
+    if asked == "output_hidden_states":
+        assert {tuple(states.shape) for states in outputs.hidden_states} == {(*shape, 16)}
+    else:
+        assert {tuple(weights.shape[2:]) for weights in outputs.attentions} == {(shape[1], shape[1])}
+    assert isinstance(places_of_layers(model, **batch, return_dict=False)[1], tuple)
+
+
+def test_layerdrop_is_bart_s():
     dropping = tiny_model(encoder_layers=2, encoder_layerdrop=1.0).train()
-    assert places_of_layers(dropping, **batch)[0] == []  # every layer is skipped, as in BART
+    assert places_of_layers(dropping, **padded())[0] == []  # every layer is skipped
+
+
+def test_dropout_is_drawn_from_the_seed(make):
+    model, batch = make(attention_dropout=0.3).train(), padded()
+    states = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        states.append(places_of_layers(model, **batch)[1].last_hidden_state)
+    assert torch.equal(*states)
+    assert not torch.equal(states[0], places_of_layers(model.eval(), **batch)[1].last_hidden_state)
 
 
 def test_nothing_is_packed_where_little_is_padded():
@@ -119,14 +154,3 @@ def test_there_and_back():
     packing = Packing(mask)
     assert packing.pack(states).tolist() == [[[0, 1], [2, 3], [8, 9]]]
     torch.testing.assert_close(packing.unpack(packing.pack(states)), states * mask[..., None])
-
-
-def test_dropout_differs_only_by_what_is_drawn():
-    """Training with dropout runs packed and is repeatable."""
-    model, batch = tiny_model(dropout=0.5, attention_dropout=0.1).train(), padded()
-    states = []
-    for _ in range(2):
-        torch.manual_seed(3)
-        states.append(places_of_layers(model, **batch)[1])
-    torch.testing.assert_close(*states, atol=0, rtol=0)
-    assert not torch.equal(states[0], places_of_layers(model.eval(), **batch)[1])
