@@ -319,10 +319,11 @@ class OneSearchQwen3Model(BehaviourMixin, OneSearchQwen3PreTrainedModel, Qwen3Mo
             return super().forward(attention_mask=attention_mask, **inputs, **given)
         embeddings = inputs["inputs_embeds"] if inputs["input_ids"] is None else self.embed_tokens(inputs["input_ids"])
         mask = create_causal_mask(self.config, embeddings, attention_mask, past_key_values=None, position_ids=position_ids)
-        places = packing.places % attention_mask.shape[1] if position_ids is None else position_ids.expand_as(attention_mask)
-        given["position_ids"] = places[None] if position_ids is None else packing.pack(places[..., None])[..., 0]
-        packed = {"inputs_embeds": packing.pack(embeddings), "attention_mask": {"full_attention": mask}, "packing": packing}
-        outputs = super().forward(**packed, **given)
+        if position_ids is None:
+            position_ids = torch.arange(attention_mask.shape[1], device=embeddings.device)
+        given["position_ids"] = packing.pack(position_ids.expand_as(attention_mask)[..., None])[..., 0]  # (1, tokens)
+        given["attention_mask"] = {"full_attention": mask}
+        outputs = super().forward(inputs_embeds=packing.pack(embeddings), packing=packing, **given)
         outputs.last_hidden_state = packing.unpack(outputs.last_hidden_state)
         return outputs
 
