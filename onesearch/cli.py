@@ -200,6 +200,9 @@ def _add_data(commands: Any) -> None:
         importer.add_argument(
             "--bad-rows", choices=("raise", "drop"), default="raise", help="what to do with rows that do not fit"
         )
+        if name == "amazon":
+            asked = "what sessions ask: the bought item's category path, or nothing (next-item protocol) (default: %(default)s)"
+            importer.add_argument("--queries", choices=("category", "none"), default="category", help=asked)
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -221,7 +224,8 @@ def _import(options: argparse.Namespace) -> None:
     from onesearch.recipe import MarketPlan
     from onesearch.road import make_market
 
-    plan = MarketPlan(options.action, options.source, {"bad_rows": options.bad_rows})
+    chosen = {name: getattr(options, name) for name in ("bad_rows", "queries") if hasattr(options, name)}
+    plan = MarketPlan(options.action, options.source, chosen)
     _print_market(make_market(plan, options.folder), options.folder)
 
 

@@ -2,7 +2,7 @@
 
 The reviews know no queries. Each purchase is given an artificial one, made from the purchased item's category path: the
 protocol that HEM (Ai et al., SIGIR 2017) introduced for product search on these data. Scores with it are not comparable with
-plain recommendation.
+plain recommendation, for which every session can ask the same (`queries="none"`).
 """
 
 from __future__ import annotations
@@ -34,17 +34,25 @@ from .market import Market
 
 UNKNOWN_BRANDS = frozenset({"Unknown"})
 
-QUERIES = (
-    "artificial: the words of the purchased item's category path, root to leaf, lower-cased, each word once (HEM, SIGIR 2017)"
-)
+NEXT_ITEM = "next purchase"
+"""The query of every session where nothing is said of what is wanted."""
+
+QUERIES = {
+    "category": "artificial: the words of the purchased item's category path, root to leaf, lower-cased, each word once (HEM, SIGIR 2017)",
+    "none": f"none: every session asks {NEXT_ITEM!r}, so that only the history tells (the next-item protocol of S3-Rec and TIGER)",
+}
+"""What sessions ask, by the importer's option."""
 
 
-def import_amazon(folder: str | Path, *, bad_rows: str = "raise", name: str = "amazon-beauty") -> Market:
+def import_amazon(
+    folder: str | Path, *, queries: str = "category", bad_rows: str = "raise", name: str = "amazon-beauty"
+) -> Market:
     """Read ``items.jsonl`` and ``sequences.jsonl``.
 
-    **The queries are artificial** (`category_query`). Each purchase becomes a session ``u<user>-<position>``, whose time is
-    the position in the user's sequence, counted from 1: the data give the order within a user and nothing else, so times of
-    different users mean nothing and the split is leave-last-out. Nothing is known of impressions and clicks: both are empty.
+    **The queries are artificial** (`category_query`), or all the same. Each purchase becomes a session ``u<user>-<position>``,
+    whose time is the position in the user's sequence, counted from 1: the data give the order within a user and nothing else,
+    so times of different users mean nothing and the split is leave-last-out. Nothing is known of impressions and clicks: both
+    are empty.
 
     An item keeps the first of its category paths (12 of 12,101 have more). Brand "Unknown" or "" becomes null. A blank title
     is replaced by brand, leaf category and ASIN; ``info["titles_filled"]`` counts these. Of the attribute types only ``brand``
@@ -53,6 +61,7 @@ def import_amazon(folder: str | Path, *, bad_rows: str = "raise", name: str = "a
 
     Args:
         folder: holds both files, in the form in which S3-Rec, TIGER and later work use them.
+        queries: ``category``, or ``none`` for the next-item protocol of sequential recommendation; see `QUERIES`.
         bad_rows: ``raise``, or ``drop`` to leave bad rows out and count them in ``info["dropped"]``.
         name: name of the market.
 
@@ -61,24 +70,25 @@ def import_amazon(folder: str | Path, *, bad_rows: str = "raise", name: str = "a
 
     Raises:
         FileNotFoundError: one of the files is missing.
-        ValueError: bad rows, with counts per reason and the first lines.
+        ValueError: bad rows, with counts per reason and the first lines, or unknown `queries`.
     """
+    if queries not in QUERIES:
+        raise ValueError(f"queries={queries!r} is unknown; allowed are {', '.join(QUERIES)}")
     items_path, sequences_path = required_files(folder, ("items.jsonl", "sequences.jsonl"))
     bad = BadRows(bad_rows)
     items, filled = _read_items(items_path, bad)
-    queries = {
-        item: category_query(path) for item, path in zip(*(items.column(key).to_pylist() for key in ("item_id", "categories")))
-    }
+    item_ids, paths = (items.column(key).to_pylist() for key in ("item_id", "categories"))
+    query_of = {item: NEXT_ITEM if queries == "none" else category_query(path) for item, path in zip(item_ids, paths)}
     users, sessions = TableBuilder("users"), TableBuilder("sessions")
-    for user_id, bought in _read_sequences(sequences_path, queries, bad):
+    for user_id, bought in _read_sequences(sequences_path, query_of, bad):
         users.add({"user_id": user_id})
-        sessions.extend(_sessions(user_id, bought, queries))
+        sessions.extend(_sessions(user_id, bought, query_of))
     info = {
         "name": name,
         "source": "Amazon reviews 2014 (McAuley et al., SIGIR 2015), 5-core; item_id as in items.jsonl",
         "language": "en",
         "split": {"method": "leave_last_out"},
-        "queries": QUERIES,
+        "queries": QUERIES[queries],
         "time": "position in the user's sequence; not comparable between users",
         "titles_filled": filled,
         "dropped": bad.close(),

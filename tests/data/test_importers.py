@@ -329,6 +329,16 @@ def test_amazon_gives_one_session_per_purchase(amazon, tmp_path):
     assert (request.history, request.purchased) == (("1", "2"), ("3",))
 
 
+def test_amazon_without_queries_is_the_next_item_protocol(amazon, tmp_path):
+    """All that tells what comes next is the history; everything else stays."""
+    market, searched = sound(import_amazon(amazon, queries="none"), tmp_path), import_amazon(amazon)
+    assert set(market.sessions[:]["query"]) == {"next purchase"} and market.info["queries"].startswith("none")
+    assert market.sessions.data.drop(["query"]).equals(searched.sessions.data.drop(["query"]))
+    assert market.items.data.equals(searched.items.data)
+    with pytest.raises(ValueError, match="queries='title'.*category, none"):
+        import_amazon(amazon, queries="title")
+
+
 @pytest.mark.parametrize(
     ("path", "query"),
     [
