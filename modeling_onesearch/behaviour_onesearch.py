@@ -270,6 +270,10 @@ class BehaviourMixin:
         vectors = vectors.expand(len(input_ids), -1, -1).gather(1, order.expand(-1, -1, vectors.shape[2]))
         return {"input_ids": None, "inputs_embeds": torch.where(is_place[..., None], vectors, embeddings)}
 
+    def _embedded(self, placed: dict[str, torch.Tensor | None]) -> torch.Tensor:
+        """Input embeddings (batch, length, width) of what `_placed` returned."""
+        return self.embed_tokens(placed["input_ids"]) if placed["inputs_embeds"] is None else placed["inputs_embeds"]
+
     def _check_places(self, is_place: torch.Tensor, codes: torch.Tensor | None, is_start: bool) -> bool:
         """Whether any row has places; ValueError where places and codes do not fit."""
         tokens, name = self.config.behaviour_tokens, f"behaviour_token_id={self.config.behaviour_token_id}"

@@ -83,7 +83,7 @@ class OneSearchEncoder(BehaviourMixin, OneSearchPreTrainedModel, BartEncoder):
         if packing is None:
             return super().forward(attention_mask=attention_mask, **inputs, **kwargs)
         kwargs = {name: value for name, value in kwargs.items() if name not in ("return_dict", *LAYER_OUTPUTS)}
-        embeddings = inputs["inputs_embeds"] if inputs["input_ids"] is None else self.embed_tokens(inputs["input_ids"])
+        embeddings = self._embedded(inputs)
         mask = create_bidirectional_mask(self.config, embeddings, attention_mask)
         hidden = packing.pack(embeddings + self.embed_positions(embeddings[:, :, 0]))  # (1, tokens, width)
         hidden = nn.functional.dropout(self.layernorm_embedding(hidden), self.dropout, self.training)
@@ -317,7 +317,7 @@ class OneSearchQwen3Model(BehaviourMixin, OneSearchQwen3PreTrainedModel, Qwen3Mo
         packing = Packing.of(attention_mask) if may_pack and _is_plain(self.config, kwargs) else None
         if packing is None:
             return super().forward(attention_mask=attention_mask, **inputs, **given)
-        embeddings = inputs["inputs_embeds"] if inputs["input_ids"] is None else self.embed_tokens(inputs["input_ids"])
+        embeddings = self._embedded(inputs)
         mask = create_causal_mask(self.config, embeddings, attention_mask, past_key_values=None, position_ids=position_ids)
         if position_ids is None:
             position_ids = torch.arange(attention_mask.shape[1], device=embeddings.device)

@@ -122,8 +122,7 @@ class SidModelMixin:
         """Input embeddings (batch, length, width of the model) of prompts (batch, length), the long view in place of its placeholders; see
         `forward`."""
         reader = self._prompt_reader()
-        embeddings = reader._placed(input_ids, None, behaviour_codes)["inputs_embeds"]
-        return reader.embed_tokens(input_ids) if embeddings is None else embeddings
+        return reader._embedded(reader._placed(input_ids, None, behaviour_codes))
 
     def set_behaviour_centroids(self, tables: Sequence[np.ndarray | torch.Tensor]) -> None:
         """Fill the long view's frozen codebooks, which then belong to the checkpoint.

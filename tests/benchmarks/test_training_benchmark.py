@@ -167,12 +167,14 @@ def test_batches_without_their_padding(kind, size, batch, monkeypatch):
         collated = CausalCollator(1)(list(examples(batch, 8_000)))
     inputs = {name: collated[name] for name in ("input_ids", "attention_mask", "labels")}
 
-    def step(worthwhile):
-        monkeypatch.setattr(packing_onesearch, "WORTHWHILE", worthwhile)
+    worthwhile = packing_onesearch.WORTHWHILE
+
+    def step(share):
+        monkeypatch.setattr(packing_onesearch, "WORTHWHILE", share)
         model(**inputs).loss.backward()
 
     with Report(f"packing_{kind}_{size}_{batch}", about) as report:
-        timings = alternate({"packed": lambda: step(0.9), "padded": lambda: step(0.0)}, rounds=5)
+        timings = alternate({"packed": lambda: step(worthwhile), "padded": lambda: step(0.0)}, rounds=5)
         rates = {name: batch / timing.cpu for name, timing in timings.items()}
         share = float(inputs["attention_mask"].float().mean())
         report.add(kind=kind, size=size, batch=batch, real_tokens=share, **rates, ratio=rates["packed"] / rates["padded"])

@@ -39,9 +39,9 @@ def model():
     return tiny_causal_model(WIDTHS, CODES)
 
 
-def batch_of(rows, seed=0, padding_side="right"):
+def batch_of(model, rows, seed=0, padding_side="right"):
     """Prompts, each continued by the SID of a random item, which is what is learned."""
-    batch = sid_batch(tiny_causal_model(WIDTHS), CODES, rows, seed)
+    batch = sid_batch(model, CODES, rows, seed)
     if padding_side == "right":
         shifts = (batch["attention_mask"] == 0).sum(1).tolist()
         batch = {name: torch.stack([row.roll(-by) for row, by in zip(rows, shifts)]) for name, rows in batch.items()}
@@ -66,7 +66,7 @@ def expected_loss(model, logits, labels):
 
 @pytest.mark.parametrize("padding_side", ["left", "right"])
 def test_a_sid_is_predicted_from_the_position_before_over_its_level_s_slice(model, padding_side):
-    batch = batch_of(5, padding_side=padding_side)
+    batch = batch_of(model, 5, padding_side=padding_side)
     out = model(**batch)
     losses = expected_loss(model, out.logits, batch["labels"])
     assert len(losses) == 15
@@ -74,7 +74,7 @@ def test_a_sid_is_predicted_from_the_position_before_over_its_level_s_slice(mode
 
 
 def test_text_and_sids_mix_in_one_batch(model):
-    batch = batch_of(4, seed=3)
+    batch = batch_of(model, 4, seed=3)
     batch["labels"] = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)  # the first token too
     out = model(**batch)
     losses = expected_loss(model, out.logits, batch["labels"])
@@ -83,7 +83,7 @@ def test_text_and_sids_mix_in_one_batch(model):
 
 
 def test_only_the_logits_asked_for_are_made(model):
-    batch = batch_of(2)
+    batch = batch_of(model, 2)
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     whole = model(**inputs)
     torch.testing.assert_close(model(**inputs, logits_to_keep=1).logits, whole.logits[:, -1:])
@@ -114,7 +114,7 @@ def test_save_then_load_gives_the_same_logits_and_hits(tied, tmp_path):
     loaded, report = OneSearchForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
     assert not report["missing_keys"] and not report["unexpected_keys"]
     assert (loaded.lm_head.weight is loaded.model.embed_tokens.weight) == tied
-    batch = batch_of(4)
+    batch = batch_of(model, 4)
     assert torch.equal(loaded(**batch).logits, model(**batch).logits)
     prompts = random_prompts(4)
     assert loaded.search(*prompts, 10) == model.search(*prompts, 10)

@@ -22,16 +22,11 @@ def model():
     return tiny_model(WIDTHS, CODES)
 
 
-def batch_of(rows, seed=0):
-    """Prompts with the SID of a random item each as target."""
-    return sid_batch(tiny_model(WIDTHS), CODES, rows, seed)
-
-
 # The loss
 
 
 def test_a_sid_is_scored_over_its_level_s_slice(model):
-    batch = batch_of(5)
+    batch = sid_batch(model, CODES, 5)
     out = model(**batch)
     expected = 0.0
     for level, (start, width) in enumerate(zip(STARTS, WIDTHS)):
@@ -41,7 +36,7 @@ def test_a_sid_is_scored_over_its_level_s_slice(model):
 
 
 def test_text_is_scored_over_the_whole_vocabulary(model):
-    batch = batch_of(4)
+    batch = sid_batch(model, CODES, 4)
     labels = torch.randint(3, TEXT_TOKENS, (4, 6), generator=torch.Generator().manual_seed(0))
     labels[0, 4:] = -100
     out = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels)
@@ -49,7 +44,7 @@ def test_text_is_scored_over_the_whole_vocabulary(model):
 
 
 def test_text_and_sids_mix_in_one_batch(model):
-    batch = batch_of(2)
+    batch = sid_batch(model, CODES, 2)
     labels = torch.tensor([[5, 6, STARTS[0] + 3, STARTS[1], 2], [STARTS[2] + 1, 7, -100, STARTS[0], -100]])
     out = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels)
     losses = []
@@ -62,7 +57,7 @@ def test_text_and_sids_mix_in_one_batch(model):
 
 
 def test_scores_of_targets_are_what_they_are_called(model):
-    batch = batch_of(3)
+    batch = sid_batch(model, CODES, 3)
     batch["labels"][0, 2] = -100
     hidden = decoder_states(model, batch)
     log_probs, entropy, is_top = model.score_targets(hidden, batch["labels"])
@@ -88,7 +83,7 @@ def decoder_states(model, batch):
 
 
 def test_over_the_trie_s_children_a_target_scores_what_the_search_gives_it(model):
-    batch = batch_of(12)
+    batch = sid_batch(model, CODES, 12)
     log_probs, entropy, is_top = model.score_targets(decoder_states(model, batch), batch["labels"], "children")
     prompts = {name: batch[name] for name in ("input_ids", "attention_mask")}
     found = model.search(**prompts, num_beams=len(CODES), top_k=len(CODES), items_per_sid=5, explain=True)
@@ -108,7 +103,7 @@ def test_over_the_trie_s_children_a_target_scores_what_the_search_gives_it(model
 
 def test_what_is_no_sid_of_the_catalogue_is_scored_over_its_level(model):
     """Texts, cut SIDs, and SIDs of queries that no item has, among those of items."""
-    batch = batch_of(6)
+    batch = sid_batch(model, CODES, 6)
     known = {tuple(sid) for sid in CODES.tolist()}
     missing = next(sid for sid in np.ndindex(*WIDTHS) if sid not in known and any(sid[:2] == other[:2] for other in known))
     batch["labels"][1] = torch.tensor(missing) + torch.from_numpy(STARTS)
@@ -130,7 +125,7 @@ def test_what_is_no_sid_of_the_catalogue_is_scored_over_its_level(model):
 
 def test_attention_implementations_agree(model, tmp_path):
     model.save_pretrained(tmp_path)
-    batch = batch_of(4)
+    batch = sid_batch(model, CODES, 4)
     outputs, found = [], []
     for implementation in ("eager", "sdpa"):
         loaded = OneSearchForConditionalGeneration.from_pretrained(tmp_path, attn_implementation=implementation)
@@ -145,7 +140,7 @@ def test_half_precision_runs(model, tmp_path):
     model.save_pretrained(tmp_path)
     half = OneSearchForConditionalGeneration.from_pretrained(tmp_path, dtype=torch.bfloat16)
     assert half.dtype == torch.bfloat16
-    batch = batch_of(4)
+    batch = sid_batch(model, CODES, 4)
     out = half(**batch)
     assert out.logits.dtype == torch.bfloat16 and out.loss.dtype == torch.float32
     torch.testing.assert_close(out.loss, model(**batch).loss, atol=0.2, rtol=0.1)
@@ -160,7 +155,7 @@ def test_half_precision_runs(model, tmp_path):
 
 def test_save_then_load_gives_the_same_logits_and_hits(model, tmp_path):
     model.save_pretrained(tmp_path)
-    batch = batch_of(4)
+    batch = sid_batch(model, CODES, 4)
     loaded = OneSearchForConditionalGeneration.from_pretrained(tmp_path)
     assert torch.equal(loaded(**batch).logits, model(**batch).logits)
     assert loaded.sid_index.item_ids == model.sid_index.item_ids
