@@ -10,9 +10,9 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from onesearch.data.market import Market
 from onesearch.evaluation.reports import Report, load_report
 from onesearch.files import RunFolder, atomic_file, read_json
-from onesearch.tokenization_sid.diagnostics import SCHEMA
-from onesearch.tokenization_sid.plots import PAGE_NAMES
-from onesearch.tokenization_sid.sids import DIAGNOSTICS_NAME
+from onesearch.tokenization_sid.sids.building import DIAGNOSTICS_NAME
+from onesearch.tokenization_sid.sids.diagnostics import SCHEMA
+from onesearch.tokenization_sid.sids.plots import PAGE_NAMES
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
 METRICS = ("HR@10", "MRR@10", "NDCG@10")

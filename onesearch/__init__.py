@@ -31,11 +31,11 @@ _MODULE_OF = {
     "Request": "onesearch.data.requests",
     "RunFolder": "onesearch.files",
     "Searcher": "onesearch.serving.searcher",
-    "SidDistillationConfig": "onesearch.trainers.self_distillation",
-    "SidDistillationTrainer": "onesearch.trainers.self_distillation",
+    "SidDistillationConfig": "onesearch.trainers.distillation.distillation_trainer",
+    "SidDistillationTrainer": "onesearch.trainers.distillation.distillation_trainer",
     "SidIndex": "onesearch.modeling_onesearch.index_onesearch",
-    "SidSFTConfig": "onesearch.trainers.sft_config",
-    "SidSFTTrainer": "onesearch.trainers.sft_trainer",
+    "SidSFTConfig": "onesearch.trainers.sft.sft_config",
+    "SidSFTTrainer": "onesearch.trainers.sft.sft_trainer",
     "SidTokenizer": "onesearch.tokenization_sid.tokenization_sid",
     "SidTrie": "onesearch.modeling_onesearch.generation_onesearch",
     "TrieLogitsProcessor": "onesearch.modeling_onesearch.generation_onesearch",
@@ -60,10 +60,10 @@ if TYPE_CHECKING:
     from .tokenization_sid.prompts import PromptLayout
     from .tokenization_sid.quantizers.rq_opq import RQOPQ, RQOPQConfig
     from .tokenization_sid.tokenization_sid import SidTokenizer
+    from .trainers.distillation.distillation_trainer import SidDistillationConfig, SidDistillationTrainer
     from .trainers.lora import LoraPlan
-    from .trainers.self_distillation import SidDistillationConfig, SidDistillationTrainer
-    from .trainers.sft_config import SidSFTConfig
-    from .trainers.sft_trainer import SidSFTTrainer
+    from .trainers.sft.sft_config import SidSFTConfig
+    from .trainers.sft.sft_trainer import SidSFTTrainer
 
 __all__ = [*sorted(_MODULE_OF), "__version__"]
 

@@ -97,7 +97,7 @@ def _add_demo(commands: Any) -> None:
 
 
 def _demo(options: argparse.Namespace) -> None:
-    from onesearch.recipe import load_recipe
+    from onesearch.pipeline.recipe import load_recipe
 
     _go("demo", load_recipe("demo"), options)
     run = RunFolder(options.run)
@@ -116,7 +116,7 @@ def _add_run(commands: Any) -> None:
 def _run(options: argparse.Namespace) -> None:
     from dataclasses import replace
 
-    from onesearch.recipe import load_recipe
+    from onesearch.pipeline.recipe import load_recipe
 
     recipe = load_recipe(options.recipe)
     if options.source is not None:
@@ -126,7 +126,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _go(name: str, recipe: Any, options: argparse.Namespace) -> None:
-    from onesearch.road import run_recipe
+    from onesearch.pipeline.run import run_recipe
 
     report = run_recipe(recipe, RunFolder(options.run), resume=options.resume)
     print(f"\n{name}: {options.run}\n\n{report.to_table()}")
@@ -163,13 +163,13 @@ def _print_example(run: RunFolder) -> None:
 
 def _add_study(commands: Any) -> None:
     parser = _command(commands, "study", _study, "measure variants of a recipe, with several seeds and intervals")
-    parser.add_argument("study", type=Path, help="a .yaml file; see onesearch/study.py")
+    parser.add_argument("study", type=Path, help="a .yaml file; see onesearch/pipeline/study.py")
     parser.add_argument("--runs", type=Path, help="folder of the runs (default: runs/NAME); a stopped study goes on there")
     parser.add_argument("--source", help="where the base recipe's importer reads from")
 
 
 def _study(options: argparse.Namespace) -> None:
-    from onesearch.study import load_study, run_study, to_table
+    from onesearch.pipeline.study import load_study, run_study, to_table
 
     study = load_study(options.study)
     runs = options.runs or Path("runs") / study.name
@@ -214,15 +214,15 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _simulate(options: argparse.Namespace) -> None:
-    from onesearch.data.simulator import SimulatorConfig, simulate
+    from onesearch.simulator import SimulatorConfig, simulate
 
     config = SimulatorConfig(items=options.items, users=options.users, sessions=options.sessions, seed=options.seed)
     _print_market(simulate(config, options.folder), options.folder)
 
 
 def _import(options: argparse.Namespace) -> None:
-    from onesearch.recipe import MarketPlan
-    from onesearch.road import make_market
+    from onesearch.pipeline.recipe import MarketPlan
+    from onesearch.pipeline.run import make_market
 
     chosen = {name: getattr(options, name) for name in ("bad_rows", "queries") if hasattr(options, name)}
     plan = MarketPlan(options.action, options.source, chosen)
@@ -299,10 +299,10 @@ def _add_inspect(actions: Any) -> None:
 
 def _build_sids(options: argparse.Namespace) -> None:
     from onesearch.data.market import Market
-    from onesearch.recipe import Recipe
-    from onesearch.road import make_sids
-    from onesearch.tokenization_sid.embeddings import aligned_from, embed_market
-    from onesearch.tokenization_sid.text_encoder import TextEncoderConfig
+    from onesearch.pipeline.recipe import Recipe
+    from onesearch.pipeline.run import make_sids
+    from onesearch.tokenization_sid.embedding.embeddings import aligned_from, embed_market
+    from onesearch.tokenization_sid.embedding.text_encoder import TextEncoderConfig
 
     run = RunFolder(options.run)
     market = Market.load(run.require("market", "onesearch data"))
@@ -350,10 +350,10 @@ def _accelerator() -> Any:
 def _align(options: argparse.Namespace) -> None:
     from dataclasses import replace
 
-    from onesearch.recipe import load_recipe
-    from onesearch.tokenization_sid.alignment import AlignmentConfig, align_run
-    from onesearch.tokenization_sid.alignment_measures import table
-    from onesearch.tokenization_sid.text_encoder import TextEncoderConfig
+    from onesearch.pipeline.recipe import load_recipe
+    from onesearch.tokenization_sid.embedding.alignment import AlignmentConfig, align_run
+    from onesearch.tokenization_sid.embedding.alignment_measures import table
+    from onesearch.tokenization_sid.embedding.text_encoder import TextEncoderConfig
 
     recipe = None if options.recipe is None else load_recipe(options.recipe)
     config = (recipe and recipe.alignment) or AlignmentConfig()
@@ -391,7 +391,7 @@ def _short(value: Any) -> str:
 
 
 def _inspect_sid(options: argparse.Namespace) -> None:
-    from onesearch.tokenization_sid.inspection import inspect
+    from onesearch.tokenization_sid.sids.inspection import inspect
     from onesearch.tokenization_sid.tokenization_sid import sid_token
 
     found = inspect(_catalogue(options), options.text, options.kind, options.titles)
@@ -407,12 +407,12 @@ def _inspect_sid(options: argparse.Namespace) -> None:
 
 def _catalogue(options: argparse.Namespace) -> Any:
     """Items of a run; of a checkpoint's run if it lies in one, else of the checkpoint's own index."""
-    from onesearch.tokenization_sid.inspection import Catalogue
+    from onesearch.tokenization_sid.sids.inspection import Catalogue
 
     if options.run is not None:
         return Catalogue.of_run(RunFolder(options.run))
     from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME, SidIndex
-    from onesearch.tokenization_sid.code_files import load_codes
+    from onesearch.tokenization_sid.sids.code_files import load_codes
 
     checkpoint = _checkpoint(options.checkpoint)
     index = SidIndex.load(checkpoint / SID_INDEX_NAME)
@@ -427,7 +427,7 @@ def _catalogue(options: argparse.Namespace) -> Any:
 
 
 def _append_items(options: argparse.Namespace) -> None:
-    from onesearch.road import append_to_run
+    from onesearch.pipeline.run import append_to_run
 
     _print_values(append_to_run(RunFolder(options.run), options.items, options.known).to_dict())
 
@@ -446,8 +446,8 @@ def _add_train(commands: Any) -> None:
 def _train(options: argparse.Namespace) -> None:
     from dataclasses import replace
 
-    from onesearch.recipe import load_recipe
-    from onesearch.trainers.train import train_run
+    from onesearch.pipeline.recipe import load_recipe
+    from onesearch.trainers.training import train_run
 
     plan = load_recipe(options.recipe).training
     given = {
@@ -474,8 +474,8 @@ def _add_evaluate(commands: Any) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from onesearch.recipe import EvaluationPlan
-    from onesearch.road import evaluate_run
+    from onesearch.pipeline.recipe import EvaluationPlan
+    from onesearch.pipeline.run import evaluate_run
 
     plan = EvaluationPlan(
         split=options.split,

@@ -32,10 +32,10 @@ WIDTHS = (16, 8, 8, 4, 4)
 
 def tiny_recipe():
     """The whole road in seconds: 450 items, 600 sessions, one epoch of a model of width 32."""
-    from onesearch.recipe import EvaluationPlan, MarketPlan, Recipe
+    from onesearch.pipeline.recipe import EvaluationPlan, MarketPlan, Recipe
+    from onesearch.tokenization_sid.embedding.text_encoder import TextEncoderConfig
     from onesearch.tokenization_sid.quantizers.rq_opq import RQOPQConfig
-    from onesearch.tokenization_sid.text_encoder import TextEncoderConfig
-    from onesearch.trainers.train import ModelPlan, TrainingPlan
+    from onesearch.trainers.training import ModelPlan, TrainingPlan
 
     options = {"items": 450, "sessions": 600, "oracle_requests": 0, "judged_queries": 10, "seed": 3}
     model = ModelPlan(
@@ -67,7 +67,7 @@ def recipe():
 @pytest.fixture(scope="session")
 def shared_run(recipe, tmp_path_factory) -> RunFolder:
     """The finished tiny run. Read only: tests that write take `run`."""
-    from onesearch.road import run_recipe
+    from onesearch.pipeline.run import run_recipe
 
     run = RunFolder(tmp_path_factory.mktemp("road") / "tiny")
     run_recipe(recipe, run, progress=False)

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 import onesearch.cli as cli
 from onesearch.data.market import Market
-from onesearch.recipe import save_recipe
+from onesearch.pipeline.recipe import save_recipe
 
 
 def refused(capsys, *arguments) -> str:
@@ -154,7 +154,7 @@ def test_a_checkpoint_alone_is_inspected_by_item_id(checkpoint, capsys):
 
 
 def test_a_checkpoint_of_other_codebooks_is_not_inspected(run, recipe, capsys):
-    from onesearch.tokenization_sid.sids import build_sids
+    from onesearch.tokenization_sid.sids.building import build_sids
 
     build_sids(run, recipe.codes, keywords=False, page=False)
     assert "other codebooks" in refused(capsys, "sids", "inspect", "shoe", "--checkpoint", run.checkpoint)
@@ -265,7 +265,7 @@ def test_a_finished_run_resumes_without_doing_anything_twice(run, recipe, tmp_pa
 
 
 def test_the_demo_prints_its_share_of_the_oracle_and_a_search(run, recipe, monkeypatch, capsys):
-    monkeypatch.setattr("onesearch.recipe.load_recipe", {"demo": recipe}.__getitem__)
+    monkeypatch.setattr("onesearch.pipeline.recipe.load_recipe", {"demo": recipe}.__getitem__)
     info = json.loads((run.market / "market.json").read_text())
     (run.market / "market.json").write_text(json.dumps({**info, "oracle": {"purchase": {"HR@10": 0.8}}}))
     assert cli.main(["demo", "--run", str(run.root), "--resume"]) == 0

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow.compute as pc
 
-from .behaviour import SEQUENCES, Past, UserLogs
 from .market import SPLIT_METHODS, Market
+from .user_logs import SEQUENCES, Past, UserLogs
 
 SPLITS = ("train", "validation", "test")
 

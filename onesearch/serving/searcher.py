@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onesearch.data.default_histories import FILE_NAME as DEFAULTS_NAME
-from onesearch.data.default_histories import DefaultHistories
 from onesearch.data.requests import Behaviour, Request
 from onesearch.evaluation.retrievers import Ranking
-
-from .views import RequestViews
+from onesearch.views.default_histories import FILE_NAME as DEFAULTS_NAME
+from onesearch.views.default_histories import DefaultHistories
+from onesearch.views.request_views import RequestViews
 
 if TYPE_CHECKING:
     from onesearch.modeling_onesearch.index_onesearch import Hit
     from onesearch.modeling_onesearch.modeling_onesearch import OneSearchForConditionalGeneration
-    from onesearch.tokenization_sid.sid_encoder import SidEncoder
+    from onesearch.tokenization_sid.sids.sid_encoder import SidEncoder
     from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 
 QUERY_ENCODER_NAME = "query_encoder"
@@ -213,7 +212,7 @@ def _search_parts(checkpoint: str | Path, tokenizer: SidTokenizer, hub: Mapping[
     """Query encoder and default histories of a checkpoint, where its prompts need them."""
     from transformers.utils import cached_file
 
-    from onesearch.tokenization_sid.sid_encoder import SidEncoder
+    from onesearch.tokenization_sid.sids.sid_encoder import SidEncoder
 
     files = {name: hub[name] for name in ("cache_dir", "local_files_only", "token", "revision", "subfolder") if name in hub}
     parts: dict[str, Any] = {}

@@ -7,11 +7,11 @@ import pytest
 from harness import Report, alternate, sized
 
 from onesearch import PromptLayout, SidIndex, SidTokenizer
-from onesearch.data.simulator import SimulatorConfig, simulate
 from onesearch.data.text import item_texts
+from onesearch.simulator import SimulatorConfig, simulate
 from onesearch.tokenization_sid.prompts import PLAIN_LAYOUT
-from onesearch.trainers.examples import ExampleBuilder, ExamplePlan
-from onesearch.trainers.views import SessionViews
+from onesearch.trainers.sft.data.examples import ExampleBuilder, ExamplePlan
+from onesearch.views.session_views import SessionViews
 
 WIDTHS = (256, 128, 64, 64, 64)
 SESSIONS = sized(20_000, 200_000)

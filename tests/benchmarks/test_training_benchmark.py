@@ -29,8 +29,8 @@ from onesearch import (
     SidSFTTrainer,
 )
 from onesearch.modeling_onesearch import packing_onesearch
-from onesearch.trainers.collators import CausalCollator, Seq2SeqCollator
-from onesearch.trainers.rows import ArrowRows
+from onesearch.trainers.sft.data.collators import CausalCollator, Seq2SeqCollator
+from onesearch.trainers.sft.data.rows import ArrowRows
 
 WIDTHS = {50_000: (4096, 1024, 512, 256, 256), 8_000: (512, 256, 128, 64, 64)}
 """Codes per level by size of the vocabulary: the paper's, and those of a smaller catalogue."""

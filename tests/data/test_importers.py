@@ -16,14 +16,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from onesearch.data.amazon import category_query, import_amazon
 from onesearch.data.checking import check_market
-from onesearch.data.chorus import import_chorus
-from onesearch.data.importing import BadRows, TableBuilder, read_jsonl
-from onesearch.data.kuaisearch import import_kuaisearch
+from onesearch.data.importers.amazon import category_query, import_amazon
+from onesearch.data.importers.chorus import import_chorus
+from onesearch.data.importers.importing import BadRows, TableBuilder, read_jsonl
+from onesearch.data.importers.kuaisearch import import_kuaisearch
+from onesearch.data.importers.tables import import_tables
 from onesearch.data.market import Market
 from onesearch.data.requests import build_requests
-from onesearch.data.tables import import_tables
 from onesearch.data.text import item_texts
 
 REAL = Path(os.environ.get("ONESEARCH_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")

@@ -237,7 +237,7 @@ def test_an_empty_catalogue_raises():
 
 @pytest.mark.skipif(not (DATA / "chorus_electronics").is_dir(), reason="Chorus electronics is not at hand")
 def test_bm25_meets_the_published_figures_of_chorus():
-    from onesearch.data.chorus import import_chorus
+    from onesearch.data.importers.chorus import import_chorus
     from onesearch.evaluation.evaluator import evaluate_relevance
 
     market = import_chorus(DATA / "chorus_electronics")
@@ -250,7 +250,7 @@ def test_bm25_meets_the_published_figures_of_chorus():
 @pytest.mark.slow
 @pytest.mark.skipif(not (DATA / "amazon_beauty").is_dir(), reason="Amazon Beauty is not at hand")
 def test_reference_figures_of_beauty():
-    from onesearch.data.amazon import import_amazon
+    from onesearch.data.importers.amazon import import_amazon
     from onesearch.evaluation.evaluator import evaluate, sample_requests
 
     market = import_amazon(DATA / "amazon_beauty")

@@ -33,7 +33,7 @@ from transformers.models.bart.modeling_bart import BartModel
 
 from onesearch import OneSearchForCausalLM, OneSearchForConditionalGeneration
 from onesearch.modeling_onesearch.behaviour_onesearch import BehaviourMixin, CentroidPooling
-from onesearch.trainers.sft_trainer import install_sid_head
+from onesearch.trainers.sft.sft_trainer import install_sid_head
 
 WIDTHS = (8, 4, 4)
 CODES = random_codes(60, WIDTHS, seed=4)

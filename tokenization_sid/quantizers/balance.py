@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from ..parallel.threads import one_thread
 from .k_means import lloyd, move_to_means, nearest
-from .threads import one_thread
 from .transport import Transport
 
 logger = logging.getLogger(__name__)

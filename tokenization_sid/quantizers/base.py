@@ -17,9 +17,9 @@ from safetensors.numpy import save_file
 
 from onesearch.files import atomic_file
 
+from ..parallel.rows import CHUNK, Rows, as_rows, chunks
+from ..parallel.threads import Workers
 from .k_means import ROWS_PER_BLOCK
-from .rows import CHUNK, Rows, as_rows, chunks
-from .threads import Workers
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import threading
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from .threads import Workers, one_thread
+from ..parallel.threads import Workers, one_thread
 
 SCORES_PER_BLOCK = 1 << 21
 """Size of a block of scores: 8 MB of float32, which stays in the cache."""

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from ..parallel.rows import Rows, as_rows, draw
 from .base import Quantizer
 from .k_means import Centroids
-from .rows import Rows, as_rows, draw
 
 if TYPE_CHECKING:
     import torch

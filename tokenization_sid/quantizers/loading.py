@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..parallel.rows import Rows
 from .base import Quantizer, QuantizerConfig, read_codebooks
 from .learned import RQVAE, SimVQ
-from .rows import Rows
 from .rq_opq import RQOPQ
 from .variants import PRQ, RQKMeans
 

@@ -14,12 +14,12 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from ..parallel.rows import CHUNK, Rows, as_rows, chunks, draw
+from ..parallel.threads import one_thread
 from .balance import balanced_k_means, capacity, settle
 from .base import CODEBOOKS_NAME, Quantizer
 from .decoder import AdditiveDecoder
 from .k_means import SWAP_ROUNDS, Centroids, k_means, nearest, shared_out_directions
-from .rows import CHUNK, Rows, as_rows, chunks, draw
-from .threads import one_thread
 
 __all__ = ["CODEBOOKS_NAME", "RQOPQ", "RQOPQConfig", "suggest_widths"]
 

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..parallel.threads import one_thread
 from .balance import balanced_k_means
 from .k_means import k_means, weighted_sums
 from .rq_opq import RQOPQ, RQOPQConfig
-from .threads import one_thread
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,270 @@
+"""Import tables of one's own: items, and if there are any, users, sessions and relevance judgements.
+
+The columns are those of `onesearch.data.market.TABLES`; the formats may differ from table to table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..market import ATTRIBUTE_TYPES, SPLIT_METHODS, TABLES, Market
+from .importing import (
+    BadRow,
+    BadRows,
+    TableBuilder,
+    as_text,
+    assemble,
+    convert,
+    filled_text,
+    identifier,
+    identifiers,
+    integer,
+    known,
+    optional_number,
+    optional_text,
+    read_csv,
+    read_jsonl,
+    text,
+    unique,
+    within_impressed,
+)
+
+SUFFIXES = {"jsonl": (".jsonl", ".jsonl.gz"), "parquet": (".parquet",), "csv": (".csv",)}
+"""File name endings of each format. A CSV file has no lists but ``categories``, and so holds no sessions."""
+
+SEPARATOR = "|"
+
+
+def import_tables(
+    folder: str | Path,
+    *,
+    format: str | None = None,
+    bad_rows: str = "raise",
+    split: str | None = None,
+    language: str | None = None,
+    name: str | None = None,
+) -> Market:
+    """Read ``items`` and, where they exist, ``users``, ``sessions`` and ``relevance`` from `folder`.
+
+    Each row is validated, and references are checked across tables: an item named by a session or a judgement must be in
+    items; a user must be in users, if there is a users table. Ids may be integers; they become text. Sessions are sorted by
+    time (stable: equal times stay in file order) and ``info["sessions_moved"]`` counts those that were not in order.
+
+    Required are ``item_id`` and ``title`` of items, ``user_id`` of users, ``session_id, user_id, time, query, clicked,
+    purchased`` of sessions (an empty query is behaviour without a search) and ``query, item_id, grade`` of relevance.
+    ``attributes`` is a mapping from attribute types (`ATTRIBUTE_TYPES`) to a text or a list of texts.
+
+    Args:
+        folder: holds one file per table: ``.jsonl``, ``.jsonl.gz``, ``.parquet`` or, except for sessions, ``.csv`` in UTF-8
+            with a header, whose ``categories`` are separated by ``|`` and whose ``attributes.<type>`` columns hold one value
+            each.
+        format: ``jsonl``, ``parquet`` or ``csv``: read only such files. Default: whichever is there; two files of a table
+            raise.
+        bad_rows: ``raise``, or ``drop`` to leave bad rows out and count them in ``info["dropped"]``.
+        split: ``time``, ``leave_last_out`` or ``none``. Default: ``time`` if there are sessions, else ``none``.
+        language: code such as ``en`` or ``zh``, kept in ``info``.
+        name: name of the market; default: the folder's.
+
+    Raises:
+        FileNotFoundError: there is no items file.
+        ValueError: an unknown option, two files for one table, or bad rows, with counts per reason and the first lines.
+
+    Example:
+        >>> market = import_tables("my_shop", bad_rows="drop")  # doctest: +SKIP
+        >>> market.save("runs/my_shop/market")  # doctest: +SKIP
+    """
+    folder = Path(folder)
+    if split is not None and split not in SPLIT_METHODS:
+        raise ValueError(f"split={split!r} is unknown; allowed are {', '.join(SPLIT_METHODS)}")
+    files = {table: _find(folder, table, format) for table in TABLES}
+    if files["items"] is None:
+        raise FileNotFoundError(f"{folder} holds no items ({', '.join(f'items{ending}' for ending in _endings(format))})")
+    bad = BadRows(bad_rows)
+    rows = _Rows(check_users=files["users"] is not None)
+    tables = {table: _read(path, table, rows.makers()[table], bad) for table, path in files.items() if path is not None}
+    times = tables["sessions"].column("time").to_numpy() if "sessions" in tables else np.empty(0)
+    method = split or ("time" if len(times) else "none")
+    info = {
+        "name": name or folder.resolve().name,
+        "source": "own tables: " + ", ".join(path.name for path in files.values() if path is not None),
+        "language": language,
+        "split": {"method": method, "validation": 0.05, "test": 0.1} if method == "time" else {"method": method},
+        "sessions_moved": int(np.sum(np.argsort(times, kind="stable") != np.arange(len(times)))),
+        "dropped": bad.close(),
+    }
+    return assemble(tables, info)
+
+
+def _endings(format: str | None) -> tuple[str, ...]:
+    if format is not None and format not in SUFFIXES:
+        raise ValueError(f"format={format!r} is unknown; allowed are {', '.join(SUFFIXES)}")
+    return SUFFIXES[format] if format else tuple(ending for endings in SUFFIXES.values() for ending in endings)
+
+
+def _find(folder: Path, table: str, format: str | None) -> Path | None:
+    found = [path for path in (folder / f"{table}{ending}" for ending in _endings(format)) if path.is_file()]
+    if len(found) > 1:
+        names = " and ".join(path.name for path in found)
+        raise ValueError(f"{folder} holds {names}; keep one of them, or choose with format=")
+    if found and table == "sessions" and found[0].suffix == ".csv":
+        raise ValueError(
+            f"{found[0]}: sessions hold lists of items and cannot be CSV; write sessions.jsonl or sessions.parquet"
+        )
+    return found[0] if found else None
+
+
+def _read(path: Path, table: str, make: Callable[[Mapping[str, Any]], dict[str, Any]], bad: BadRows) -> pa.Table:
+    if path.suffix == ".parquet":
+        rows: Iterator[tuple[int, dict[str, Any]]] = _parquet_rows(path)
+    elif path.suffix == ".csv":
+        rows = _csv_rows(path, bad)
+    else:
+        rows = read_jsonl(path, bad)
+    return TableBuilder(table).extend(convert(path, rows, make, bad)).table()
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows with their number from 1."""
+    try:
+        file = pq.ParquetFile(path)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} is not a parquet file ({error})") from error
+    with file:
+        batches = file.iter_batches(batch_size=10_000)
+        yield from enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
+
+
+def _csv_rows(path: Path, bad: BadRows) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows with their line number, cells turned into the types of JSON; empty cells are left out."""
+    for line, cells in read_csv(path):
+        try:
+            yield line, _from_cells(cells)
+        except BadRow as error:
+            bad.add(path, line, error.reason, error.detail)
+
+
+def _from_cells(cells: Mapping[str | None, Any]) -> dict[str, Any]:
+    if None in cells:
+        raise BadRow("more cells than the header has columns", cells[None])
+    row: dict[str, Any] = {}
+    for column, cell in cells.items():
+        if cell is None or not cell.strip():
+            continue
+        if column.startswith("attributes."):
+            row.setdefault("attributes", {})[column.removeprefix("attributes.")] = cell
+        elif column == "categories":
+            row[column] = [part.strip() for part in cell.split(SEPARATOR)]
+        elif column in ("price", "grade"):
+            row[column] = _number(cell, column)
+        else:
+            row[column] = cell
+    return row
+
+
+def _number(cell: str, column: str) -> float | int:
+    try:
+        return int(cell) if column == "grade" else float(cell)
+    except ValueError as error:
+        raise BadRow(f"{column} must be a number", repr(cell)) from error
+
+
+class _Rows:
+    """Validates rows table by table, items first; remembers the ids it has accepted."""
+
+    def __init__(self, check_users: bool):
+        self.item_ids: set[str] = set()
+        self.user_ids: set[str] = set()
+        self.session_ids: set[str] = set()
+        self.check_users = check_users
+
+    def makers(self) -> dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]]:
+        """What turns a raw row into a row of each table."""
+        return {"items": self.item, "users": self.user, "sessions": self.session, "relevance": self.judgement}
+
+    def item(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        _declared(row, TABLES["items"])
+        item = {
+            "item_id": unique(identifier(row, "item_id"), self.item_ids, "item_id"),
+            "title": filled_text(row, "title"),
+            "brand": optional_text(row, "brand"),
+            "seller": optional_text(row, "seller"),
+            "categories": _texts(row.get("categories"), "categories"),
+            "price": optional_number(row, "price"),
+            "attributes": _attributes(row.get("attributes")),
+            "features": _numbers(row.get("features")),
+        }
+        self.item_ids.add(item["item_id"])
+        return item
+
+    def user(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        _declared(row, TABLES["users"])
+        user_id = unique(identifier(row, "user_id"), self.user_ids, "user_id")
+        user = {"user_id": user_id, **{key: optional_text(row, key) for key in ("gender", "age_bucket", "region")}}
+        self.user_ids.add(user_id)
+        return user
+
+    def session(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        _declared(row, TABLES["sessions"])
+        session = {
+            "session_id": unique(identifier(row, "session_id"), self.session_ids, "session_id"),
+            "user_id": identifier(row, "user_id"),
+            "time": integer(row, "time"),
+            "query": text(row, "query"),
+            "impressed": [] if row.get("impressed") is None else identifiers(row, "impressed"),
+            "clicked": identifiers(row, "clicked"),
+            "purchased": identifiers(row, "purchased"),
+        }
+        if self.check_users:
+            known([session["user_id"]], self.user_ids, "user_id", "users")
+        for key in ("impressed", "clicked", "purchased"):
+            known(session[key], self.item_ids, key, "items")
+        within_impressed(session)
+        self.session_ids.add(session["session_id"])
+        return session
+
+    def judgement(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        _declared(row, TABLES["relevance"])
+        item_id = identifier(row, "item_id")
+        known([item_id], self.item_ids, "item_id", "items")
+        return {"query": filled_text(row, "query"), "item_id": item_id, "grade": integer(row, "grade", 0, 3)}
+
+
+def _declared(row: Mapping[str, Any], allowed: Collection[str]) -> None:
+    unknown = [column for column in row if column not in allowed]
+    if unknown:
+        raise BadRow(f"unknown column {unknown[0]!r}; allowed are {', '.join(allowed)}")
+
+
+def _texts(value: Any, key: str) -> list[str]:
+    """A list of texts without the blank ones; a single text counts as a list of one."""
+    values = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(values, list):
+        raise BadRow(f"{key} must be a text or a list of texts", repr(value))
+    return [entry for entry in values if as_text(entry, key).strip()]
+
+
+def _attributes(value: Any) -> dict[str, list[str]]:
+    try:
+        given = {} if value is None else dict(value)  # an Arrow map arrives as a list of pairs
+    except (TypeError, ValueError) as error:
+        raise BadRow("attributes must map attribute types to texts", repr(value)) from error
+    for kind in given:
+        if kind not in ATTRIBUTE_TYPES:
+            raise BadRow(f"unknown attribute type {kind!r}; allowed are {', '.join(ATTRIBUTE_TYPES)}")
+    return {kind: _texts(values, f"attributes.{kind}") for kind, values in given.items()}
+
+
+def _numbers(value: Any) -> list[float]:
+    values = [] if value is None else value
+    if not isinstance(values, list):
+        raise BadRow("features must be a list of numbers", repr(value))
+    numbers = [optional_number({"features": entry}, "features") for entry in values]
+    if None in numbers:
+        raise BadRow("features must be a list of numbers", repr(value))
+    return [number for number in numbers if number is not None]

@@ -1,0 +1,188 @@
+"""Recipes: a whole run as one short YAML file, read strictly into dataclasses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import yaml
+
+from onesearch.files import atomic_file
+from onesearch.modeling_onesearch.hits_onesearch import RANKINGS
+from onesearch.tokenization_sid.embedding.alignment import AlignmentConfig
+from onesearch.tokenization_sid.embedding.text_encoder import TextEncoderConfig
+from onesearch.tokenization_sid.quantizers.base import QuantizerConfig
+from onesearch.tokenization_sid.quantizers.loading import QUANTIZERS
+from onesearch.trainers.training import TrainingPlan
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class MarketPlan:
+    """Where the tables come from.
+
+    Args:
+        importer: ``simulate``, ``amazon``, ``chorus``, ``kuaisearch`` or ``tables``.
+        source: folder or Hub dataset id of the importer.
+        options: further arguments of the importer, or fields of `SimulatorConfig`.
+    """
+
+    importer: str = "simulate"
+    source: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """How the finished checkpoint is measured.
+
+    Args:
+        split: of the market's sessions.
+        sample: so many requests, drawn with seed 0; None for all.
+        num_beams: of the search.
+        drop_seen: leave items of the user's history out of what the model finds, as the cascade does by itself where training shows that
+            nobody buys a thing twice.
+        rank_by: ``sid``, or ``item``: what is found is ranked by the probability of its SID, or by its own; see `SidIndex.hits`.
+        tune_cascade: fit the cascade's weights on the validation split first; the other baselines have nothing to fit.
+    """
+
+    split: str = "test"
+    sample: int | None = None
+    num_beams: int = 50
+    drop_seen: bool = False
+    rank_by: str = "sid"
+    tune_cascade: bool = True
+
+    def __post_init__(self):
+        if self.rank_by not in RANKINGS:
+            raise ValueError(f"rank_by={self.rank_by!r}: allowed are {', '.join(RANKINGS)}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that a run is made from.
+
+    Args:
+        name: of the run.
+        alignment: of the encoder with the training sessions, before anything is embedded (see
+            `onesearch.tokenization_sid.embedding.alignment`); None leaves the encoder as `encoder` says.
+        codes: quantizer and sizes of the SIDs; None takes `suggest_widths` for the catalogue. In YAML the key ``quantizer`` (rq-opq if it
+            is left out) says which config the other keys belong to: rq-opq `RQOPQConfig`, rq-k-means `RQKMeansConfig`, prq-k-means
+            `PRQConfig`, rq-vae `RQVAEConfig`, sim-vq `SimVQConfig`.
+        keywords: fuse core keywords into the embeddings.
+        dictionary: a file of further keywords; see `onesearch.tokenization_sid.keywords.keyword_files.read_dictionary`.
+        fit_on: what trains the codebooks, ``items`` or ``both`` (items and queries); see `build_sids`.
+        processes: processes that train together (started by torchrun). On a processor one per core beats one with many threads:
+            small matrices do not share well.
+    """
+
+    name: str
+    market: MarketPlan = field(default_factory=MarketPlan)
+    encoder: TextEncoderConfig = field(default_factory=TextEncoderConfig)
+    alignment: AlignmentConfig | None = None
+    codes: QuantizerConfig | None = None
+    keywords: bool = True
+    dictionary: str | None = None
+    fit_on: str = "items"
+    processes: int = 1
+    training: TrainingPlan = field(default_factory=TrainingPlan)
+    evaluation: EvaluationPlan = field(default_factory=EvaluationPlan)
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that ship with the package."""
+    return sorted(path.name.removesuffix(".yaml") for path in _shipped().iterdir() if path.name.endswith(".yaml"))
+
+
+def load_recipe(name_or_path: str | Path) -> Recipe:
+    """A shipped recipe by name, or one's own by path.
+
+    Raises:
+        FileNotFoundError: neither exists.
+        ValueError: a key is unknown or a value has the wrong type.
+    """
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        if str(name_or_path) not in recipe_names():
+            raise FileNotFoundError(
+                f"no recipe {str(name_or_path)!r}; shipped are {', '.join(recipe_names())}, or give a .yaml file"
+            )
+        text = (_shipped() / f"{name_or_path}.yaml").read_text(encoding="utf-8")
+    else:
+        text = path.read_text(encoding="utf-8")
+    try:
+        return build(Recipe, yaml.safe_load(text) or {}, "recipe")
+    except yaml.YAMLError as error:
+        raise ValueError(f"{name_or_path} is not valid YAML: {error}") from error
+
+
+def save_recipe(recipe: Recipe, path: Path) -> None:
+    """Write a recipe as YAML that `load_recipe` reads back to an equal one."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(yaml.safe_dump(recipe_values(recipe), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def recipe_values(recipe: Recipe) -> dict[str, Any]:
+    """Nested plain values from which `build` makes an equal recipe: mappings, lists, texts and numbers."""
+    values = asdict(recipe)
+    if recipe.codes is not None:
+        values["codes"] = {"quantizer": recipe.codes.quantizer, **values["codes"]}
+    return _plain(values)
+
+
+def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
+    """Dataclass from nested mappings; ValueError names an unknown key, the allowed ones and where it stands."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{where} must be a mapping, got {values!r}")
+    hints, names = get_type_hints(cls), [part.name for part in fields(cls)]
+    unknown = sorted(map(str, set(values) - set(names)))
+    if unknown:
+        raise ValueError(f"{where}: unknown key {unknown[0]!r}; allowed are {', '.join(names)}")
+    arguments = {}
+    for key, value in values.items():
+        if hints[key] == QuantizerConfig | None and value is not None:
+            arguments[key] = _build_codes(value, f"{where}.{key}")
+            continue
+        nested = next((kind for kind in (hints[key], *getattr(hints[key], "__args__", ())) if is_dataclass(kind)), None)
+        if nested is None or value is None:
+            arguments[key] = value
+        elif getattr(hints[key], "__origin__", None) is tuple:
+            arguments[key] = _build_all(nested, value, f"{where}.{key}")
+        else:
+            arguments[key] = build(nested, value, f"{where}.{key}")
+    try:
+        return cls(**arguments)
+    except TypeError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def _build_codes(values: Any, where: str) -> QuantizerConfig:
+    """The config of the quantizer that the key ``quantizer`` names."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{where} must be a mapping, got {values!r}")
+    kind = values.get("quantizer", "rq-opq")
+    if not isinstance(kind, str) or kind not in QUANTIZERS:
+        raise ValueError(f"{where}.quantizer: {kind!r} is unknown; allowed are {', '.join(QUANTIZERS)}")
+    sizes = {key: value for key, value in values.items() if key != "quantizer"}
+    return build(QUANTIZERS[kind].config_class, sizes, f"{where} ({kind})")
+
+
+def _shipped() -> Any:
+    return resources.files("onesearch.trainers") / "recipes"
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, all the way down: YAML knows no tuples."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def _build_all(cls: type[T], values: Any, where: str) -> tuple[T, ...]:
+    if not isinstance(values, list | tuple):
+        raise ValueError(f"{where} must be a list of mappings, got {values!r}")
+    return tuple(build(cls, value, f"{where}[{place}]") for place, value in enumerate(values))

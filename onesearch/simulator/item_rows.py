@@ -1,0 +1,119 @@
+"""Items and users as table rows: titles, attributes and ids, written in chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from onesearch.data.market import ATTRIBUTE_TYPES, arrow_schema
+
+from .catalogue import Catalogue
+from .config import SimulatorConfig
+from .users import Users
+from .vocabulary import WORD_TYPES, Vocabulary, generate_names
+from .words import AGE_BUCKETS, AUDIENCES, DEPARTMENTS, GENDERS, MARKETING, PRICE_WORDS, REGIONS, SERIES
+
+CHUNK = 50_000
+"""Rows per written chunk: bounds memory, never changes the contents."""
+
+_TEMPLATES = (
+    "{brand} {audience} {function} {style} {entity}, {color} {pattern}, {series}, {model}",
+    "{brand} {model} {modifier} {style} {entity} in {color}, {material}, {function}, {specifications}",
+    "{color} {pattern} {style} {entity} by {brand}, {audience} {modifier}, {material}, {specifications}",
+    "{brand} {series} {audience} {style} {entity}, {color} {material}, {modifier} {function}, {model}",
+)
+
+
+def numbered_ids(prefix: str, count: int) -> pa.Array:
+    """``prefix-0000000``, ``prefix-0000001``, …"""
+    return pa.array([f"{prefix}-{number:07d}" for number in range(count)], type=pa.string())
+
+
+def item_tables(config: SimulatorConfig, vocabulary: Vocabulary, catalogue: Catalogue, ids: pa.Array) -> Iterator[pa.Table]:
+    """The items table, chunk by chunk."""
+    rng = config.stream("titles")
+    paths = pa.array([leaf.path for leaf in vocabulary.leaves])
+    sellers = _seller_names(config, int(catalogue.extras["seller"].max()) + 1)
+    for start in range(0, config.items, CHUNK):
+        rows = np.arange(start, min(start + CHUNK, config.items))
+        values = attribute_values(vocabulary, catalogue, rows)
+        columns = {
+            "item_id": ids.take(pa.array(rows)),
+            "title": pa.array(_titles(rng, values), type=pa.string()),
+            "brand": pa.array(values["brand"], type=pa.string()),
+            "seller": sellers.take(pa.array(catalogue.extras["seller"][rows])),
+            "categories": paths.take(pa.array(catalogue.leaves[rows])),
+            "price": pa.array(catalogue.prices[rows], type=pa.float32()),
+            "attributes": pa.StructArray.from_arrays(
+                [_as_lists(values[kind]) for kind in ATTRIBUTE_TYPES], names=list(ATTRIBUTE_TYPES)
+            ),
+            "features": pa.array([[]] * len(rows), type=pa.list_(pa.float32())),
+        }
+        schema = arrow_schema("items")
+        yield pa.table([columns[field.name].cast(field.type) for field in schema], schema=schema)
+
+
+def user_tables(users: Users, ids: pa.Array) -> Iterator[pa.Table]:
+    """The users table, chunk by chunk; tastes stay out of it."""
+    for start in range(0, len(ids), CHUNK):
+        part = slice(start, start + CHUNK)
+        columns = [
+            ids[part],
+            pa.array(GENDERS).take(pa.array(users.genders[part])),
+            pa.array(AGE_BUCKETS).take(pa.array(users.ages[part])),
+            pa.array(REGIONS).take(pa.array(users.regions[part])),
+        ]
+        yield pa.table(columns, schema=arrow_schema("users"))
+
+
+def attribute_values(vocabulary: Vocabulary, catalogue: Catalogue, rows: np.ndarray) -> dict[str, list[str | None]]:
+    """Value or None of each of the 18 attribute types, for the items `rows`."""
+    extras = {name: numbers[rows] for name, numbers in catalogue.extras.items()}
+    words = catalogue.words[:, rows]
+    values = {kind: _pick(vocabulary.words, words[row]) for row, kind in enumerate(WORD_TYPES)}
+    brands = words[WORD_TYPES.index("brand")] - vocabulary.spans["brand"][0]
+    specifications = [text for department in DEPARTMENTS.values() for text in department.specifications.split(",")]
+    departments = vocabulary.departments[catalogue.leaves[rows]]
+    places = np.where(extras["specifications"] < 0, -1, 5 * departments + extras["specifications"])
+    values |= {
+        "brand": _pick(vocabulary.brands.names, brands),
+        "entity": _pick([leaf.noun for leaf in vocabulary.leaves], catalogue.leaves[rows]),
+        "audience": _pick(list(AUDIENCES), catalogue.audiences[rows]),
+        "location": _pick([f"made in the {region}" for region in REGIONS], vocabulary.brands.regions[brands]),
+        "specifications": _pick(specifications, places),
+        "series": _pick(SERIES, extras["series"]),
+        "marketing": _pick(MARKETING, extras["marketing"]),
+        "price": _pick(PRICE_WORDS, extras["price"]),
+        "anchor": _pick([f"live host {number}" for number in range(1, 61)], extras["anchor"]),
+    }
+    values["model"] = [f"{brand[:2].upper()}-{serial}" for brand, serial in zip(values["brand"], extras["serial"].tolist())]
+    return values
+
+
+def _pick(texts: list[str] | tuple[str, ...], numbers: np.ndarray) -> list[str | None]:
+    return [texts[number] if number >= 0 else None for number in numbers.tolist()]
+
+
+def _as_lists(values: list[str | None]) -> pa.ListArray:
+    present = [value for value in values if value is not None]
+    offsets = np.concatenate([[0], np.cumsum([value is not None for value in values])])
+    return pa.ListArray.from_arrays(pa.array(offsets, type=pa.int32()), pa.array(present, type=pa.string()))
+
+
+def _titles(rng: np.random.Generator, values: dict[str, list[str | None]]) -> list[str]:
+    """Fill one of the templates per item; absent attributes leave no gap."""
+    columns = {kind: [value or "" for value in values[kind]] for kind in values}
+    columns["audience"] = [AUDIENCES[value] if value else "" for value in columns["audience"]]
+    columns["series"] = [f"{value} series" if value else "" for value in columns["series"]]
+    shapes = rng.integers(0, len(_TEMPLATES), len(values["brand"])).tolist()
+    kinds = list(columns)
+    filled = (_TEMPLATES[shape].format(**dict(zip(kinds, row))) for shape, row in zip(shapes, zip(*columns.values())))
+    return [", ".join(" ".join(phrase.split()) for phrase in text.split(",") if phrase.strip()) for text in filled]
+
+
+def _seller_names(config: SimulatorConfig, count: int) -> pa.Array:
+    names = generate_names(config.stream("sellers"), count, set())
+    kinds = ("Store", "Market", "Outlet", "Trading")
+    return pa.array([f"{name} {kinds[number % len(kinds)]}" for number, name in enumerate(names)], type=pa.string())

@@ -1,0 +1,131 @@
+"""The best score that any model could reach: items ranked by their true chance, whichever list is shown.
+
+The shown list is averaged over Monte Carlo draws of the other items' noise; an item's own noise, its clicks and its
+purchase are integrated exactly (Rao-Blackwell), so few draws suffice.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .choices import Constants, draw_examination, draw_ranking, logits, sigmoid
+from .sessions import Log
+from .world import Block, World, blocks_of
+
+CUTOFFS = (5, 10, 50)
+KINDS = ("purchase", "click")
+_MEANING = (
+    "Hit rate on test requests of ranking all items by their true chance to be bought (clicked), given the user's taste, "
+    "what the query stands for and which items are launched, averaged over the lists that might be shown. "
+    "A request is hit if one of its items is in the top K."
+)
+
+
+def score_oracle(world: World, constants: Constants, log: Log) -> dict[str, Any]:
+    """Hit rates of the oracle on a seeded sample of the test requests.
+
+    Args:
+        world: all latent state.
+        constants: of the click and purchase logits.
+        log: what happened; only test sessions (the last `config.test` share) count.
+
+    Returns:
+        ``{"purchase": {"HR@5": …, "HR@10": …, "HR@50": …}, "click": {…}, "requests": n, "click_requests": n, "draws": n,
+        "meaning": …}``.
+    """
+    config = world.config
+    test = np.arange(int(config.sessions * (1 - config.test)), config.sessions)
+    bought = test[log.purchased[test] >= 0]
+    clicked = test[log.clicked[test].any(axis=1)]
+    requests, purchase = _hit_rates(world, constants, log, bought, "purchase")
+    click_requests, click = _hit_rates(world, constants, log, clicked, "click")
+    counts = {"requests": requests, "click_requests": click_requests, "draws": config.oracle_draws}
+    return {"purchase": purchase, "click": click, **counts, "meaning": _MEANING}
+
+
+def expected_chances(world: World, constants: Constants, block: Block, kind: str, rng: np.random.Generator) -> np.ndarray:
+    """Chance of every item to be bought (``purchase``) or clicked (``click``), (rows, columns)."""
+    config = world.config
+    click, buy = logits(config, block.match, block.taste, world.catalogue.log_popularity[block.items])
+    click, buy = sigmoid(click + constants.click), sigmoid(buy + constants.buy)
+    value = click * buy if kind == "purchase" else click
+    reach = np.zeros(value.shape)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for _ in range(config.oracle_draws):
+            reach += _reach(world, block, value if kind == "purchase" else np.zeros_like(value), rng)
+    launched = np.isfinite(block.shown_score)
+    return np.where(launched, value * reach / config.oracle_draws, 0.0)
+
+
+def _reach(world: World, block: Block, stops: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Chance, in one draw of the others' noise, that an item is examined with no purchase before it, (rows, columns).
+
+    Args:
+        world: all latent state.
+        block: sessions and items.
+        stops: chance that an examined item ends the session, (rows, columns).
+        rng: random stream.
+    """
+    config, size = world.config, world.config.list_max
+    columns, scores = draw_ranking(config, block, size + 1, rng)
+    stops = np.where(np.isfinite(scores), np.take_along_axis(stops, columns, axis=1), 0.0)
+    missing = size + 1 - columns.shape[1]
+    scores = np.pad(scores, ((0, 0), (0, max(missing, 0))), constant_values=-np.inf)
+    stops = np.pad(stops, ((0, 0), (0, max(missing, 0))))
+    examined = draw_examination(config, len(columns), rng)
+    reach = _enter(config.noise, block.shown_score, scores[:, None, :size], _weights(examined, stops[:, :size])[:, None])
+    # An item that is itself among the best competes with the ranking without it.
+    ranks = np.arange(columns.shape[1])
+    others = np.arange(size) + (np.arange(size) >= ranks[:, None])
+    weights = _weights(examined[:, None], stops[:, others])
+    own = np.take_along_axis(block.shown_score, columns, axis=1)
+    np.put_along_axis(reach, columns, _enter(config.noise, own, scores[:, others], weights), axis=1)
+    return reach
+
+
+def _weights(examined: np.ndarray, stops: np.ndarray) -> np.ndarray:
+    """Chance that a newcomer at each position would be examined: those before it have not ended the session, (…, list_max)."""
+    going_on = np.cumprod(1.0 - examined * stops, axis=-1)
+    before = np.concatenate([np.ones_like(going_on[..., :1]), going_on[..., :-1]], axis=-1)
+    return examined * before
+
+
+def _enter(noise: float, scores: np.ndarray, thresholds: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean of `weights` over the position at which an item with Gumbel noise enters the ranking given by `thresholds`.
+
+    Args:
+        noise: scale of the noise.
+        scores: of the newcomers, (rows, newcomers).
+        thresholds: scores of the others, best first, (rows, newcomers or 1, list_max).
+        weights: value of each position, (rows, newcomers or 1, list_max).
+    """
+    total = np.zeros(scores.shape)
+    following = np.concatenate([weights[..., 1:], np.zeros_like(weights[..., :1])], axis=-1)
+    total += weights[..., 0]
+    for position in range(weights.shape[-1]):
+        below = np.exp(-np.exp((scores - thresholds[..., position]) / np.float32(noise)))
+        total += (following - weights)[..., position] * below
+    return total
+
+
+def _hit_rates(world: World, constants: Constants, log: Log, requests: np.ndarray, kind: str) -> tuple[int, dict[str, float]]:
+    rng = world.config.stream("oracle", KINDS.index(kind))
+    sample = np.sort(rng.permutation(requests)[: world.config.oracle_requests])
+    hits = dict.fromkeys(CUTOFFS, 0)
+    for block in blocks_of(world, sample):
+        expected = expected_chances(world, constants, block, kind, rng)
+        ranked = block.items[np.argsort(-expected, axis=1, kind="stable")[:, : max(CUTOFFS)]]
+        targets = _targets(log, block.sessions, kind)
+        for cutoff in CUTOFFS:
+            hits[cutoff] += int((ranked[:, :cutoff, None] == targets[:, None, :]).any(axis=(1, 2)).sum())
+    return len(sample), {f"HR@{cutoff}": round(hits[cutoff] / max(len(sample), 1), 4) for cutoff in CUTOFFS}
+
+
+def _targets(log: Log, sessions: np.ndarray, kind: str) -> np.ndarray:
+    """Item numbers that count as hits, -1 elsewhere, (sessions, list_max)."""
+    shown = log.shown[sessions]
+    if kind == "click":
+        return np.where(log.clicked[sessions], shown, -1)
+    return np.where(np.arange(shown.shape[1]) == log.purchased[sessions, None], shown, -1)

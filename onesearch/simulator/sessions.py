@@ -1,0 +1,75 @@
+"""Play all sessions: show a list, let the user click and buy, and write what an engine would have logged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from onesearch.data.market import arrow_schema
+
+from .choices import Constants, click_chances, show, sigmoid
+from .item_rows import CHUNK
+from .world import World, blocks_of
+
+
+@dataclass(frozen=True)
+class Log:
+    """What happened, one row per session in time order.
+
+    Args:
+        shown: item numbers by position, -1 past the end of a list, (sessions, list_max).
+        clicked: whether the position was clicked, (sessions, list_max).
+        purchased: position of the purchase or -1, (sessions,).
+    """
+
+    shown: np.ndarray
+    clicked: np.ndarray
+    purchased: np.ndarray
+
+
+def play_sessions(world: World, constants: Constants) -> Log:
+    """Simulate every session."""
+    count = len(world.visits.users)
+    log = Log(
+        shown=np.full((count, world.config.list_max), -1, dtype=np.int32),
+        clicked=np.zeros((count, world.config.list_max), dtype=bool),
+        purchased=np.full(count, -1, dtype=np.int8),
+    )
+    rng = world.config.stream("sessions")
+    for block in blocks_of(world, np.arange(count)):
+        shown = show(world, block, rng)
+        width = shown.columns.shape[1]
+        clicked = rng.random(shown.columns.shape) < click_chances(shown, constants)
+        convinced = clicked & (rng.random(shown.columns.shape) < sigmoid(shown.buy + constants.buy))
+        log.shown[block.sessions, :width] = np.where(shown.examined > 0, block.items[shown.columns], -1)
+        log.clicked[block.sessions, :width] = clicked
+        log.purchased[block.sessions] = np.where(convinced.any(axis=1), convinced.argmax(axis=1), -1)
+    return log
+
+
+def session_tables(
+    world: World, log: Log, queries: pa.DictionaryArray, item_ids: pa.Array, user_ids: pa.Array
+) -> Iterator[pa.Table]:
+    """The sessions table, chunk by chunk."""
+    schema = arrow_schema("sessions")
+    for start in range(0, len(log.purchased), CHUNK):
+        part = slice(start, min(start + CHUNK, len(log.purchased)))
+        shown, purchased = log.shown[part], log.purchased[part]
+        columns = {
+            "session_id": pa.array([f"session-{number:08d}" for number in range(part.start, part.stop)]),
+            "user_id": user_ids.take(pa.array(world.visits.users[part])),
+            "time": pa.array(world.visits.times[part]),
+            "query": queries[part].dictionary_decode(),
+            "impressed": _id_lists(item_ids, shown, shown >= 0),
+            "clicked": _id_lists(item_ids, shown, log.clicked[part]),
+            "purchased": _id_lists(item_ids, shown, np.arange(shown.shape[1]) == purchased[:, None]),
+        }
+        yield pa.table([columns[field.name].cast(field.type) for field in schema], schema=schema)
+
+
+def _id_lists(item_ids: pa.Array, items: np.ndarray, kept: np.ndarray) -> pa.ListArray:
+    offsets = np.concatenate([[0], np.cumsum(kept.sum(axis=1))]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), item_ids.take(pa.array(items[kept])))

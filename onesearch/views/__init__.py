@@ -1,0 +1,1 @@
+"""What a prompt holds of a request: the same for training and for serving."""

@@ -1,0 +1,59 @@
+"""What each user did before each session, against sessions gone through one by one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from markets import SESSIONS, before, market_of, touched
+
+from onesearch.data.requests import build_requests, user_profiles
+from onesearch.data.user_logs import SEQUENCES, UserLogs
+
+COLUMN = {"clicked": 3, "purchased": 4, "shown": 5}
+
+
+@settings(max_examples=100)
+@given(sessions=SESSIONS)
+def test_every_log_holds_what_came_strictly_before(sessions):
+    logs = UserLogs(market_of(sessions))
+    for row in range(len(sessions)):
+        earlier = before(sessions, row)
+        for kind in SEQUENCES:
+            log = logs.of_kind(kind)
+            found = logs.item_ids[log.values[log.begin[row] : log.end[row]]].tolist()
+            assert found == [item for session in earlier for item in session[COLUMN[kind]]]
+        assert logs.item_ids[logs.touched.values[logs.touched.begin[row] : logs.touched.end[row]]].tolist() == touched(earlier)
+        asked = logs.queries[logs.asked.values[logs.asked.begin[row] : logs.asked.end[row]]].tolist()
+        assert asked == [session[2] for session in earlier if session[2].strip()]
+
+
+@settings(max_examples=50)
+@given(sessions=SESSIONS)
+def test_requests_know_the_behaviour_before_them_and_no_more(sessions):
+    market = market_of(sessions)
+    for request in build_requests(market, "train", max_history=4):
+        row = int(request.session_id[1:])
+        earlier = before(sessions, row)
+        for kind in SEQUENCES:
+            expected = [item for session in earlier for item in session[COLUMN[kind]]][-4:]
+            past = getattr(request.behaviour, kind)
+            assert past == expected and list(past) == expected and len(past) == len(expected)
+            assert past[-2:] == expected[-2:]
+        assert list(request.behaviour.queries) == [session[2] for session in earlier if session[2].strip()][-4:]
+        assert request.behaviour.profile == (("f", "25-34") if request.user_id == "u" else ())
+
+
+def test_the_last_events_of_a_log_are_the_most_recent():
+    logs = UserLogs(market_of([("u", time, "dress", [item], []) for time, item in enumerate("abcd")]))
+    begin, end = logs.clicked.last(np.array([0, 3]), 2)
+    assert (begin.tolist(), end.tolist()) == ([0, 1], [0, 3])
+
+
+def test_an_unknown_sequence_lists_the_known_ones():
+    with pytest.raises(ValueError, match="'carted'.*clicked, purchased, shown"):
+        UserLogs(market_of([])).of_kind("carted")
+
+
+def test_profiles_leave_out_what_is_not_given():
+    assert user_profiles(market_of([])) == {"u": ("f", "25-34"), "v": ()}

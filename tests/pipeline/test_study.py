@@ -1,0 +1,186 @@
+"""Studies: cells share what they may, resume, and the table says what the runs say."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import yaml
+from test_architecture import ROOT
+
+from onesearch import RunFolder
+from onesearch.files import locked, read_json, write_json
+from onesearch.pipeline.recipe import save_recipe
+from onesearch.pipeline.study import VALUES_NAME, Study, folder_name, load_study, recipe_of, run_study, summarise, to_table
+
+SHORT = "training.prompt.items"
+
+
+@pytest.fixture(scope="module")
+def base(recipe, tmp_path_factory):
+    path = tmp_path_factory.mktemp("base") / "base.yaml"
+    save_recipe(recipe, path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def finished(base, tmp_path_factory):
+    runs = tmp_path_factory.mktemp("study")
+    variants = {"no history": {SHORT: 0}, "no keywords": {"keywords": False}}
+    study = Study(name="tiny", base=base, variants=variants, seeds=[1, 2], reference="no history")
+    return study, runs, run_study(study, runs, progress=False)
+
+
+def cell(runs, variant, seed):
+    return RunFolder(runs / folder_name(variant) / f"seed-{seed}")
+
+
+def test_cells_differ_in_what_is_varied_and_in_their_seeds(finished):
+    study, _, _ = finished
+    recipes = {(variant, seed): recipe_of(study, variant, seed) for variant in study.variants for seed in study.seeds}
+    assert recipes["no history", 1].training.prompt.items == 0
+    assert recipes["no keywords", 1].training.prompt.items == 5 and not recipes["no keywords", 2].keywords
+    for (_, seed), recipe in recipes.items():
+        assert recipe.encoder.seed == recipe.codes.seed == recipe.training.arguments["seed"] == seed
+    assert len({recipe.name for recipe in recipes.values()}) == 4
+    assert recipes["no history", 1].market == recipes["no keywords", 2].market
+
+
+def test_parts_that_do_not_depend_on_the_variant_are_made_once(finished):
+    _, runs, _ = finished
+
+    def inode(variant, seed, part):
+        return (cell(runs, variant, seed).root / part).stat().st_ino
+
+    market, vectors = "market/items.parquet", "embeddings/embeddings.json"
+    cells = [(variant, seed) for variant in ("no history", "no keywords") for seed in (1, 2)]
+    assert len({inode(*one, market) for one in cells}) == 1
+    for seed in (1, 2):
+        assert len({inode(variant, seed, vectors) for variant in ("no history", "no keywords")}) == 1
+    assert inode("no history", 1, vectors) != inode("no history", 2, vectors)
+    assert inode("no history", 1, "sids/sid_index.safetensors") != inode("no keywords", 1, "sids/sid_index.safetensors")
+
+
+def test_the_table_holds_the_means_of_the_runs(finished):
+    study, runs, summary = finished
+    for variant in study.variants:
+        per_seed = [
+            read_json(cell(runs, variant, seed).evaluation / "metrics.json")["retrievers"]["onesearch"]["targets"]["purchase"]
+            for seed in study.seeds
+        ]
+        expected = [found["item"]["HR@10"]["value"] for found in per_seed]
+        row = summary["variants"][variant]
+        assert row["HR@10"]["seeds"] == pytest.approx(expected) and row["HR@10"]["mean"] == pytest.approx(np.mean(expected))
+        assert row["HR@10"]["low"] <= row["HR@10"]["mean"] <= row["HR@10"]["high"]
+        lead = np.mean(expected) - summary["variants"]["no history"]["HR@10"]["mean"]
+        assert row["HR@10"]["lead"]["mean"] == pytest.approx(lead)
+    assert summary["variants"]["no history"]["HR@10"]["lead"] == {"mean": 0, "low": 0, "high": 0}
+    table = to_table(summary).splitlines()
+    assert len(table) == 4 and table[0].startswith("| variant | HR@10 | HR@10 − no history | MRR@10")
+    assert read_json(runs / "study.json") == summary
+
+
+def test_a_finished_cell_is_not_run_again(finished, base, tmp_path):
+    study, runs, summary = finished
+    path = cell(runs, "no keywords", 1).evaluation / VALUES_NAME
+    values = read_json(path)
+    write_json(path, {metric: found if metric == "cold" else [1.0] * len(found) for metric, found in values.items()})
+    again = run_study(study, runs, progress=False)
+    assert again["variants"]["no keywords"]["HR@10"]["seeds"] == [1.0, summary["variants"]["no keywords"]["HR@10"]["seeds"][1]]
+    write_json(path, values)
+
+
+def test_intervals_widen_with_the_spread_of_the_seeds(tmp_path):
+    def cells(name, rates):
+        runs = []
+        for seed, rate in enumerate(rates):
+            run = RunFolder(tmp_path / name / str(seed))
+            run.evaluation.mkdir(parents=True)
+            run.sids.mkdir()
+            draws = np.random.default_rng(seed).random(400) < rate
+            cold = (np.arange(400) % 4 == 0).tolist()
+            write_json(run.evaluation / VALUES_NAME, {"HR@10": draws.astype(float).tolist(), "cold": cold})
+            write_json(run.sids / "diagnostics.json", {"icr_items": 0.5})
+            runs.append(run)
+        return runs
+
+    variants = {"steady": {}, "unsteady": {}}
+    study = Study(name="x", variants=variants, metrics=["HR@10"], diagnostics=["icr_items"])
+    found = summarise(study, {"steady": cells("a", (0.3, 0.3, 0.3)), "unsteady": cells("b", (0.1, 0.3, 0.5))})["variants"]
+    widths = {name: row["HR@10"]["high"] - row["HR@10"]["low"] for name, row in found.items()}
+    assert widths["unsteady"] > 2 * widths["steady"] > 0.03
+    assert found["unsteady"]["HR@10"]["lead"]["low"] < 0 < found["unsteady"]["HR@10"]["lead"]["high"]
+    for row in found.values():  # three quarters of the requests are of warm users
+        of_group = {group: row["users"][group]["HR@10"]["mean"] for group in ("cold", "warm")}
+        assert 0.25 * of_group["cold"] + 0.75 * of_group["warm"] == pytest.approx(row["HR@10"]["mean"])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"name": "x", "variant": {}}, "unknown key 'variant'"),
+        ({"name": "x", "variants": {}}, "at least one variant"),
+        ({"name": "x", "variants": {"a": {}}, "reference": "b"}, "'b' is no variant; there are a"),
+        ({"name": "x", "variants": {"a b": {}, "a-b": {}}}, "must differ"),
+    ],
+)
+def test_a_study_that_does_not_fit_is_refused(tmp_path, values, message):
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        load_study(path)
+
+
+def test_variants_can_add_up(base):
+    variants = {"a": {SHORT: 1}, "b": {"keywords": False}, "c": {SHORT: 2}}
+    apart, together = (Study(name="x", base=base, variants=variants, cumulative=flag) for flag in (False, True))
+    assert [recipe_of(together, name, 0).training.prompt.items for name in variants] == [1, 1, 2]
+    assert [recipe_of(together, name, 0).keywords for name in variants] == [True, False, False]
+    assert recipe_of(apart, "b", 0).training.prompt.items == 5
+
+
+def test_an_unknown_field_of_the_recipe_is_named(base):
+    study = Study(name="x", base=base, variants={"a": {"training.model.d_modell": 8}, "b": {"trainin.model": 8}})
+    with pytest.raises(ValueError, match="'d_modell'"):
+        recipe_of(study, "a", 0)
+    with pytest.raises(ValueError, match="variant 'b'.*'trainin.model'"):
+        recipe_of(study, "b", 0)
+
+
+def test_a_study_survives_its_file(tmp_path):
+    study = Study(name="x", variants={"a": {SHORT: 3}}, seeds=[4])
+    path = tmp_path / "study.yaml"
+    path.write_text(
+        yaml.safe_dump({**asdict(study), **{key: list(asdict(study)[key]) for key in ("seeds", "metrics", "diagnostics")}})
+    )
+    loaded = load_study(path)
+    assert (loaded.variants, loaded.seeds) == (study.variants, study.seeds)
+
+
+def test_workers_share_the_cells(finished):
+    """A worker leaves a cell that another is at, makes those that nobody is at, waits, and tells the same."""
+    study, runs, summary = finished
+    theirs, free = (cell(runs, "no keywords", seed).evaluation / VALUES_NAME for seed in (1, 2))
+    values, done = theirs.read_bytes(), []
+    with locked(runs / "no-keywords" / ".seed-1.lock", "test"):
+        theirs.unlink()
+        free.unlink()
+        worker = threading.Thread(target=lambda: done.append(run_study(study, runs, progress=False)))
+        worker.start()
+        while not free.exists():
+            assert worker.is_alive()
+            time.sleep(0.05)
+        assert worker.is_alive() and not theirs.exists()
+        theirs.write_bytes(values)
+    worker.join()
+    assert done == [summary]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "trainers" / "recipes" / "studies").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_study_fits_its_base(path):
+    study = load_study(path)
+    recipes = [recipe_of(study, variant, 1, "somewhere") for variant in study.variants]
+    assert study.name == path.stem and len({repr(replace(recipe, name="")) for recipe in recipes}) == len(recipes)

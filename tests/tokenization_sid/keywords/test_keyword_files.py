@@ -1,0 +1,95 @@
+"""Keywords as files: strict in, the same out."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from onesearch.tokenization_sid.keywords.keyword_files import KEYWORDS_NAME, load_keywords, read_dictionary, save_keywords
+from onesearch.tokenization_sid.keywords.keywords import CoreKeywords, Keyword
+
+
+def test_what_is_saved_is_loaded(tmp_path):
+    core = CoreKeywords([Keyword("连衣裙", "entity", 7), Keyword("red", "color", 0)], np.eye(3, dtype=np.float32)[:2])
+    save_keywords(tmp_path / KEYWORDS_NAME, core, "digest")
+    loaded = load_keywords(tmp_path / KEYWORDS_NAME, "digest")
+    assert loaded.keywords == core.keywords
+    np.testing.assert_array_equal(loaded.embeddings, core.embeddings)
+    assert loaded.embeddings.dtype == np.float32
+    table = pq.read_table(tmp_path / KEYWORDS_NAME)
+    assert table.column_names == ["type", "text", "page_views", "embedding"]
+
+
+def test_a_run_without_keywords_has_a_file_without_rows(tmp_path):
+    save_keywords(tmp_path / "k.parquet", CoreKeywords([], np.zeros((0, 3), dtype=np.float32)), "digest")
+    loaded = load_keywords(tmp_path / "k.parquet", "digest")
+    assert loaded.keywords == [] and loaded.embeddings.shape == (0, 3)
+
+
+def test_missing_damaged_and_foreign_files_are_named(tmp_path):
+    path = tmp_path / "k.parquet"
+    with pytest.raises(FileNotFoundError, match="k.parquet does not exist.*sids build"):
+        load_keywords(path, "digest")
+    path.write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match="k.parquet is damaged"):
+        load_keywords(path, "digest")
+    pq.write_table(pa.table({"text": ["red"]}), path)
+    with pytest.raises(ValueError, match="k.parquet has format None.*copy it again"):
+        load_keywords(path, "digest")
+    save_keywords(path, CoreKeywords([], np.zeros((0, 3), dtype=np.float32)), "another")
+    with pytest.raises(ValueError, match="belongs to codebooks another"):
+        load_keywords(path, "digest")
+
+
+ROWS = [{"type": "color", "text": " Off  White", "page_views": 3}, {"type": "material", "text": "橡木"}]
+
+
+def written(path, rows):
+    if path.suffix == ".json":
+        path.write_text(json.dumps(rows), encoding="utf-8")
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["d.json", "d.parquet"])
+def test_dictionaries(tmp_path, name):
+    expected = [Keyword("off white", "color", 3), Keyword("橡木", "material", 0)]
+    assert read_dictionary(written(tmp_path / name, ROWS)) == expected
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"type": "colour", "text": "red"}, "row 1: type 'colour' is unknown; allowed are entity, .*pattern"),
+        ({"text": "red"}, "row 1: type None"),
+        ({"type": "color", "text": " "}, "row 1: text ' ' must be a string"),
+        ({"type": "color", "text": 5}, "row 1: text 5 must be a string"),
+        ({"type": "color"}, "row 1: text None"),
+        ({"type": "color", "text": "red", "page_views": -1}, "row 1: page_views -1 must be a whole number"),
+        ({"type": "color", "text": "red", "page_views": 1.5}, "row 1: page_views 1.5"),
+        ({"type": "color", "text": "red", "page_views": True}, "row 1: page_views True"),
+        ({"type": "color", "text": "red", "views": 1}, "row 1: unknown column 'views'; allowed are type, text, page_views"),
+        ({"type": "color", "text": "OFF white"}, "row 1: color 'off white' is in row 0 already"),
+        ("red", "row 1: 'red' is no object"),
+    ],
+)
+def test_a_bad_row_is_named(tmp_path, row, words):
+    with pytest.raises(ValueError, match=words):
+        read_dictionary(written(tmp_path / "d.json", [ROWS[0], row]))
+
+
+def test_files_that_are_no_dictionary(tmp_path):
+    with pytest.raises(ValueError, match="ends in .json or .parquet"):
+        read_dictionary(tmp_path / "d.csv")
+    with pytest.raises(FileNotFoundError, match="type, text, page_views"):
+        read_dictionary(tmp_path / "d.json")
+    with pytest.raises(ValueError, match="holds a dict"):
+        read_dictionary(written(tmp_path / "d.json", {"color": ["red"]}))
+    (tmp_path / "d.parquet").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="no readable parquet"):
+        read_dictionary(tmp_path / "d.parquet")

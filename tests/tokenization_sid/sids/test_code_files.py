@@ -1,0 +1,43 @@
+"""Codes as files."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from onesearch.files import RunFolder
+from onesearch.tokenization_sid.sids.code_files import StoredCodes, codes_path
+
+
+def test_what_is_saved_is_loaded(tmp_path):
+    known = np.array([True, False])
+    stored = StoredCodes(np.array([[1, 2], [3, 0]]), known, (4, 3), "digest", np.full((4, 2), np.nan), np.arange(101.0))
+    stored.save(tmp_path / "codes.safetensors")
+    loaded = StoredCodes.load(tmp_path / "codes.safetensors", "digest")
+    np.testing.assert_array_equal(loaded.codes, stored.codes)
+    assert loaded.codes.dtype == np.int32 and loaded.known.tolist() == [True, False] and loaded.widths == (4, 3)
+    np.testing.assert_array_equal(loaded.distances, np.arange(101.0))
+    assert np.isnan(loaded.centroids).all() and loaded.centroids.shape == (4, 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["codes.safetensors"]
+
+
+def test_missing_damaged_and_foreign_files_are_named(tmp_path):
+    path = tmp_path / "codes.safetensors"
+    with pytest.raises(FileNotFoundError, match="codes.safetensors.*sids build"):
+        StoredCodes.load(path)
+    path.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="codes.safetensors is damaged"):
+        StoredCodes.load(path)
+    save_file({"codes": np.zeros(1)}, path)
+    with pytest.raises(ValueError, match="format None"):
+        StoredCodes.load(path)
+    StoredCodes(np.zeros((1, 1), dtype=int), np.ones(1, dtype=bool), (2,), "another").save(path)
+    with pytest.raises(ValueError, match="belongs to codebooks another"):
+        StoredCodes.load(path, "digest")
+
+
+def test_only_items_and_queries_have_codes():
+    assert codes_path(RunFolder("x"), "queries").name == "query_codes.safetensors"
+    with pytest.raises(ValueError, match="'users'.*items, queries"):
+        codes_path(RunFolder("x"), "users")

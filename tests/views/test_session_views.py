@@ -1,0 +1,138 @@
+"""Views of whole tables: no prompt sees its target or anything later, and search makes the same prompts of single requests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from markets import SESSIONS, before, market_of, touched
+from tiny import tiny_index
+
+from onesearch.data.requests import build_requests, request_rows
+from onesearch.tokenization_sid.prompts import PromptLayout
+from onesearch.tokenization_sid.ragged import Ragged
+from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
+from onesearch.tokenization_sid.user_ids import user_signatures
+from onesearch.views.request_views import RequestViews
+from onesearch.views.session_views import BehaviourTable, SessionViews
+
+WIDTHS = (3, 2, 2)
+ITEM_IDS = list("abcdef")
+CODES = np.array([[0, 0, 0], [0, 0, 1], [1, 0, 0], [1, 1, 1], [2, 1, 0], [2, 0, 1]])
+SID_OF = dict(zip(ITEM_IDS, CODES.tolist()))
+QUERIES = ["dress", "shoe"]
+QUERY_SIDS = np.array([[0, 0, 1], [1, 1, 0]])
+INDEX = tiny_index(CODES, WIDTHS, ITEM_IDS)
+LAYOUT = PromptLayout(sequences=("clicked", "purchased", "shown"), items=3, queries=2, long=4)
+
+
+class Encoder:
+    """SIDs of the two queries."""
+
+    def encode(self, texts):
+        return QUERY_SIDS[[QUERIES.index(text) for text in texts]], np.ones(len(texts), dtype=bool)
+
+
+def views_of(sessions, layout=LAYOUT, split=None):
+    return SessionViews(market_of(sessions, split), INDEX, layout, QUERIES, QUERY_SIDS)
+
+
+def counted(sessions, row):
+    """The default history before a session, by going through all sessions: clicks of the query, its SID, its category, all."""
+    earlier = [session for session in sessions if session[1] < sessions[row][1]]
+    query = sessions[row][2]
+    same = [session for session in earlier if session[2] == query and session[3]]
+    if not same:  # the other query shares no code; next the category of the items below the query's first code
+        word = {"dress": "ab", "shoe": "cd"}[query]
+        same = [(*s[:3], [item for item in s[3] if item in word], s[4], s[5]) for s in earlier]
+        by_category = [s for s in same if s[3]]
+        same = by_category or [s for s in earlier if s[3]]
+        count_views = not by_category
+    else:
+        count_views = True
+    clicks, seen = {}, {}
+    for session in same:
+        for item in session[3]:
+            clicks[item] = clicks.get(item, 0) + 1
+    for session in earlier if not [s for s in earlier if s[2] == query and s[3]] else [s for s in earlier if s[2] == query]:
+        for item in session[5] if count_views else ():
+            seen[item] = seen.get(item, 0) + 1
+    best = sorted(clicks, key=lambda item: (-clicks[item], item))[:10]
+    return sorted(best, key=lambda item: (seen.get(item, 0), clicks[item], -ITEM_IDS.index(item)))
+
+
+@settings(max_examples=150)
+@given(sessions=SESSIONS)
+def test_no_view_sees_its_session_or_anything_later(sessions):
+    views = views_of(sessions)
+    rows = request_rows(views.market, "train")
+    fields = views.fields(rows)
+    for place, row in enumerate(rows.tolist()):
+        earlier = before(sessions, row)
+        own = touched(earlier)
+        # A user without history gets what clicks on the query were worth strictly before; clicks of bought items count too.
+        clicked_before = [(*s[:3], [*s[3], *(b for b in s[4] if b not in s[3])], s[4], s[5]) for s in sessions]
+        history = own or counted(clicked_before, row)
+        assert fields.items[place].tolist() == [SID_OF[item] for item in history[-3:]]
+        short, long = (Ragged.of([[SID_OF[item] for item in history[-most:]]], (3,)) for most in (3, 4))
+        assert fields.users[place].tolist() == [user_signatures(part, WIDTHS)[0].tolist() for part in (short, long)]
+        assert fields.queries[place] == [session[2] for session in earlier if session[2].strip()][-2:]
+        assert fields.texts[place] == sessions[row][2]
+        assert fields.sids[place].tolist() == QUERY_SIDS[QUERIES.index(sessions[row][2])].tolist()
+
+
+@settings(max_examples=60)
+@given(sessions=SESSIONS)
+def test_search_makes_the_prompts_that_training_made(sessions):
+    split = {"method": "time", "validation": 0.1, "test": 0.4}
+    views = views_of(sessions, split=split)
+    rows = request_rows(views.market, "test")
+    requests = build_requests(views.market, "test")
+    if not requests:
+        return
+    tokenizer = SidTokenizer.train(["dress shoe f 25"], WIDTHS, vocab_size=300, prompt=LAYOUT)
+    serving = RequestViews(INDEX, tokenizer, Encoder(), views.frozen_defaults())
+    trained, served = tokenizer.encode_fields(views.fields(rows)), tokenizer.encode_fields(serving.fields(requests))
+    last_training = max((s[1] for s, part in zip(sessions, _assigned(views.market)) if part == 0), default=-1)
+    for place, row in enumerate(rows.tolist()):
+        if touched(before(sessions, row)) or sessions[row][1] > last_training:  # at the same time, search knows of more clicks
+            assert trained[place].tolist() == served[place].tolist()
+    table = BehaviourTable(views, 2)
+    spans = views.long_spans(rows)
+    codes = table([{"behaviour": one.ravel()} for one in spans])
+    assert codes.tolist() == serving.behaviour_codes(requests, 2).tolist()
+
+
+def _assigned(market):
+    from onesearch.data.requests import split_sessions
+
+    return split_sessions(market).tolist()
+
+
+def test_behaviour_is_looked_up_and_padded():
+    views = views_of(
+        [("u", 0, "dress", ["a", "c"], ["c"], ["a", "b", "c"]), ("u", 1, "shoe", ["d"], []), ("v", 2, "dress", ["e"], [])]
+    )
+    codes = BehaviourTable(views, 2)([{"behaviour": one.ravel()} for one in views.long_spans(np.array([1, 2]))])
+    none = [-1, -1]
+    assert codes.shape == (2, 3, 3, 2)
+    assert codes[0].tolist() == [[[0, 0], [1, 0], none], [[1, 0], none, none], [[0, 0], [0, 0], [1, 0]]]
+    assert (codes[1] == -1).all()
+
+
+def test_views_can_be_left_out():
+    layout = replace(LAYOUT, queries=0, sid=False, user=False, behaviour=0, profile=False, default_history=False)
+    views = SessionViews(market_of([("u", 0, "dress", ["a"], [])]), INDEX, layout)
+    fields = views.fields(np.array([0]))
+    assert (fields.sids, fields.users, fields.queries, fields.profiles) == (None,) * 4
+    assert not len(fields.items[0]) and views.long_spans(np.array([0])).shape == (1, 0, 2)
+
+
+def test_a_layout_that_needs_query_sids_says_so():
+    with pytest.raises(ValueError, match="needs the SIDs of queries"):
+        SessionViews(market_of([]), INDEX, LAYOUT)
+    tokenizer = SidTokenizer.train(["dress"], WIDTHS, vocab_size=300, prompt=LAYOUT)
+    with pytest.raises(ValueError, match="need query_encoder and defaults"):
+        RequestViews(INDEX, tokenizer)

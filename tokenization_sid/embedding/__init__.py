@@ -1,0 +1,1 @@
+"""Texts of items and queries to vectors, aligned with what users did."""

@@ -1,0 +1,162 @@
+"""The embeddings of a run: one row per item and per distinct query, in safetensors shards, with the encoder that made them."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from onesearch.data.market import Market
+from onesearch.data.text import item_texts
+from onesearch.files import RunFolder, atomic_folder, read_json, write_json
+
+from ..parallel.rows import ShardedRows
+from ..parallel.shared_rows import make_rows
+from .text_encoder import TextEncoderConfig, build_text_encoder, embed_texts
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from sentence_transformers import SentenceTransformer
+
+logger = logging.getLogger(__name__)
+
+ROWS_PER_SHARD = 262_144
+
+ROWS_PER_BLOCK = 4096
+"""Rows that one process embeds at a time. Texts are batched within a block alone, so that a row's vector depends on no process count."""
+
+KINDS = ("items", "queries")
+
+ALIGNMENT_NAME = "alignment.json"
+
+
+def embed_market(
+    run: RunFolder, config: TextEncoderConfig, progress: bool = False, accelerator: Accelerator | None = None
+) -> None:
+    """Embed a run's items and distinct queries into ``embeddings/``; the folder appears whole or not at all.
+
+    The encoder is the run's aligned one if there is one (see `alignment.py`), else it is made as `config` says. Rows of items follow the
+    items table; rows of queries follow `distinct_queries`.
+
+    Args:
+        config: of the encoder; of an aligned one what it was aligned from.
+        accelerator: its processes share the rows, and the main one writes. The files are those of one process, to the bit.
+    """
+    market = Market.load(run.require("market", "onesearch data"))
+    encoder = _encoder_of(run, market, config, accelerator)
+    texts = {"items": item_texts(market), "queries": distinct_queries(market)}
+    main = accelerator is None or accelerator.is_main_process
+    with atomic_folder(run.embeddings) if main else nullcontext() as folder:
+        for kind, part in texts.items():
+            logger.info("embedding %s %s", f"{len(part):,}", kind)
+            for shard, start in enumerate(range(0, max(len(part), 1), ROWS_PER_SHARD)):
+                vectors = _embed_shard(encoder, part[start : start + ROWS_PER_SHARD], progress and main, accelerator)
+                if folder is not None:
+                    save_file({"embeddings": vectors}, folder / f"{kind}-{shard:05d}.safetensors")
+        if folder is not None:
+            _keep_encoder(run, encoder, config, folder)
+            counts = {kind: len(part) for kind, part in texts.items()}
+            write_json(folder / "embeddings.json", {"encoder": asdict(config), "rows": counts})
+    if accelerator is not None:
+        accelerator.wait_for_everyone()
+
+
+def aligned_from(run: RunFolder) -> TextEncoderConfig | None:
+    """What the run's aligned encoder was aligned from; None if there is none."""
+    path = run.embeddings / ALIGNMENT_NAME
+    return TextEncoderConfig(**read_json(path)["base"]) if path.is_file() else None
+
+
+def distinct_queries(market: Market) -> list[str]:
+    """Queries of sessions and judgements, each once, in order of first appearance; blank ones left out."""
+    queries = [*market.sessions.data.column("query").to_pylist(), *market.relevance.data.column("query").to_pylist()]
+    return [query for query in dict.fromkeys(queries) if query.strip()]
+
+
+def load_embeddings(run: RunFolder, kind: str) -> np.ndarray:
+    """All rows of ``items`` or ``queries``, (rows, dimension) float32."""
+    return np.concatenate(list(_shards(_shard_paths(run, kind))))
+
+
+def embedding_rows(run: RunFolder, kind: str) -> ShardedRows:
+    """The rows of `load_embeddings`, read from disk as they are asked for."""
+    return ShardedRows(_shard_paths(run, kind))
+
+
+def encoder_name(run: RunFolder) -> str:
+    """Folder or published name of the encoder that made the run's embeddings."""
+    name = read_json(run.require("embeddings", "onesearch sids build") / "embeddings.json")["encoder"]["model"]
+    return str(run.encoder) if run.encoder.is_dir() else name
+
+
+def load_encoder(run: RunFolder) -> SentenceTransformer:
+    """The encoder that made the run's embeddings."""
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(encoder_name(run), device="cpu")
+
+
+def _encoder_of(
+    run: RunFolder, market: Market, config: TextEncoderConfig, accelerator: Accelerator | None
+) -> SentenceTransformer:
+    from sentence_transformers import SentenceTransformer
+
+    device = None if accelerator is None else str(accelerator.device)
+    base = aligned_from(run)
+    if base is not None and base.model != config.model:
+        raise ValueError(
+            f"{run.encoder} was aligned from encoder {base.model or 'static'}, not from {config.model or 'static'}; align again with "
+            f"`onesearch sids align`, or remove {run.embeddings} to go without alignment"
+        )
+    if base is not None:
+        return SentenceTransformer(str(run.encoder), device=device if device or base.model else "cpu")
+    if config.model is not None:
+        return SentenceTransformer(config.model, device=device)
+    if accelerator is not None and accelerator.num_processes > 1:
+        raise ValueError(
+            f"the static encoder is trained in one process, not in {accelerator.num_processes}; run `onesearch sids align` first, "
+            "name an encoder with --encoder, or start without torchrun"
+        )
+    return build_text_encoder(market, config)
+
+
+def _keep_encoder(run: RunFolder, encoder: SentenceTransformer, config: TextEncoderConfig, folder: Path) -> None:
+    """Put the encoder beside its embeddings, unless it is a published one as it is."""
+    if aligned_from(run) is not None:
+        shutil.copytree(run.encoder, folder / run.encoder.name)
+        shutil.copy2(run.embeddings / ALIGNMENT_NAME, folder)
+    elif config.model is None:
+        encoder.save(str(folder / run.encoder.name), create_model_card=False)
+
+
+def _embed_shard(encoder: SentenceTransformer, texts: list[str], progress: bool, accelerator: Accelerator | None) -> np.ndarray:
+    """(texts, dimension) float32, in every process."""
+    return make_rows(
+        len(texts), ROWS_PER_BLOCK, lambda block: embed_texts(encoder, texts[block], progress=progress), accelerator
+    )
+
+
+def _shard_paths(run: RunFolder, kind: str) -> list[Path]:
+    if kind not in KINDS:
+        raise ValueError(f"kind {kind!r} is unknown; allowed are {', '.join(KINDS)}")
+    folder = run.require("embeddings", "onesearch sids build")
+    paths = sorted(folder.glob(f"{kind}-*.safetensors"))
+    if not paths:
+        raise FileNotFoundError(f"{folder} holds no {kind}-*.safetensors; make them again with `onesearch sids build`")
+    return paths
+
+
+def _shards(paths: list[Path]) -> Iterator[np.ndarray]:
+    for path in paths:
+        try:
+            yield load_file(path)["embeddings"]
+        except SafetensorError as error:
+            raise ValueError(f"{path} is damaged ({error}); make it again with `onesearch sids build --rebuild`") from error

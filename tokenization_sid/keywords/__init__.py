@@ -1,0 +1,1 @@
+"""Core keywords of items and queries."""

@@ -1,0 +1,1 @@
+"""Vectors to Semantic IDs: building, measuring, inspecting and appending them."""

@@ -1,0 +1,187 @@
+"""The diagnostics as one page: use of the codes, bucket sizes, a map of the catalogue and its largest branches with typical titles."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onesearch.files import atomic_file
+
+from ..tokenization_sid import sid_token
+from .diagnostics import prefix_ids
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+logger = logging.getLogger(__name__)
+
+PAGE_NAMES = ("diagnostics.png", "diagnostics.svg")
+
+MAP_ITEMS = 4000
+"""Items on the map at most, drawn with seed 0."""
+
+BRANCHES, TWIGS = 6, 3
+"""Level-0 codes in the tree, and level-1 codes under each; the largest."""
+
+_TITLE = 70
+_OTHERS = "#d0d0d0"
+_FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Source Han Sans SC", "WenQuanYi Zen Hei", "Microsoft YaHei", "PingFang SC")
+"""Those installed are used; where none has a script, the PNG shows boxes and the SVG leaves the text to the browser."""
+
+
+def plots_available() -> bool:
+    """Whether matplotlib (extra ``plots``) is installed."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def draw_page(folder: Path, codes: np.ndarray, widths: Sequence[int], vectors: np.ndarray, titles: Sequence[str]) -> None:
+    """Write ``diagnostics.png`` and ``diagnostics.svg`` into `folder`, the same bytes for the same input.
+
+    Args:
+        codes: (items, levels); vectors: (items, dimension), what was encoded; titles: (items,).
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    if not plots_available():
+        raise ImportError("matplotlib is not installed, which draws the page; pip install 'onesearch[plots]'")
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with warnings.catch_warnings(), matplotlib.rc_context(_style()):
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+        figure = Figure(figsize=(13, 9))
+        areas = figure.subplot_mosaic([["usage", "buckets"], ["map", "tree"]], width_ratios=[1, 1.15])
+        figure.subplots_adjust(left=0.05, right=0.99, bottom=0.03, top=0.96, wspace=0.12, hspace=0.2)
+        _draw_usage(areas["usage"], codes, widths)
+        _draw_buckets(areas["buckets"], codes, widths)
+        colours = _colours(codes[:, 0])
+        _draw_map(areas["map"], codes, vectors, colours)
+        _draw_tree(areas["tree"], codes, widths, vectors, titles, colours)
+        _save(figure, folder)
+
+
+def typical_rows(vectors: np.ndarray, rows: np.ndarray, count: int) -> np.ndarray:
+    """The `count` of `rows` whose vectors (items, dimension) are closest to their mean, closest first; equal ones in catalogue order."""
+    members = vectors[rows].astype(np.float32)
+    distances = ((members - members.mean(axis=0)) ** 2).sum(axis=1)
+    return rows[np.argsort(distances, kind="stable")[:count]]
+
+
+def _style() -> dict[str, Any]:
+    from matplotlib import font_manager
+
+    installed = set(font_manager.get_font_names())
+    fonts = [name for name in _FONTS if name in installed]
+    # Text in the SVG stays text, so that a browser draws scripts which no installed font has.
+    return {"font.family": fonts, "font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "onesearch", "axes.titlesize": 10}
+
+
+def _draw_usage(axes: Axes, codes: np.ndarray, widths: Sequence[int]) -> None:
+    """Per level the share of items in each code, largest code first, over the share of the codebook."""
+    for level, width in enumerate(widths):
+        counts = np.sort(np.bincount(codes[:, level], minlength=width))[::-1]
+        used = int((counts > 0).sum())
+        axes.plot(
+            (np.arange(used) + 1) / width,
+            counts[:used] / len(codes) * width,
+            label=f"level {level}: {used:,} of {width:,} used",
+        )
+    axes.axhline(1, color="grey", linewidth=0.6, linestyle=":")
+    axes.set(
+        title="Use of the codes per level", xlabel="share of the codebook, largest code first", ylabel="items, times even use"
+    )
+    axes.set_yscale("log")
+    axes.legend(frameon=False)
+
+
+def _draw_buckets(axes: Axes, codes: np.ndarray, widths: Sequence[int]) -> None:
+    sizes = np.bincount(prefix_ids(codes, widths)[-1])
+    number = np.bincount(sizes)[1:]
+    shown = min(len(number), 20)
+    heights = [*number[: shown - 1].tolist(), int(number[shown - 1 :].sum())]
+    bars = axes.bar(range(1, shown + 1), heights, color="#4c72b0")
+    axes.bar_label(bars, labels=[f"{height:,}" if height else "" for height in heights], fontsize=7)
+    more = f" (last bar: {shown} or more)" if len(number) > shown else ""
+    single = heights[0] if shown > 1 else int(number[0])
+    axes.set(
+        title=f"{len(sizes):,} SIDs, {single / len(codes):.1%} of the items alone in theirs, largest bucket {sizes.max():,}",
+        xlabel=f"items in a SID{more}",
+        ylabel="SIDs",
+    )
+    axes.set_yscale("log")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+
+
+def _colours(first: np.ndarray) -> dict[int, Any]:
+    """Colours of the largest level-0 codes."""
+    import matplotlib
+
+    counts = np.bincount(first)
+    largest = np.argsort(-counts, kind="stable")[:BRANCHES]
+    palette = matplotlib.colormaps["tab10"]
+    return {int(code): palette(place) for place, code in enumerate(largest) if counts[code]}
+
+
+def _draw_map(axes: Axes, codes: np.ndarray, vectors: np.ndarray, colours: dict[int, Any]) -> None:
+    """First two principal components of a sample of the items."""
+    rows = np.arange(len(codes))
+    if len(rows) > MAP_ITEMS:
+        rows = np.sort(np.random.default_rng(0).choice(len(rows), MAP_ITEMS, replace=False))
+    centred = vectors[rows] - vectors[rows].mean(axis=0)
+    variances, directions = np.linalg.eigh((centred.T @ centred).astype(np.float64))
+    directions = directions[:, ::-1][:, :2]
+    places = centred @ (directions * np.sign(directions.sum(axis=0) + 1e-12))
+    places = np.pad(places, ((0, 0), (0, max(0, 2 - places.shape[1]))))
+    shades = [colours.get(code, _OTHERS) for code in codes[rows, 0].tolist()]
+    axes.scatter(places[:, 0], places[:, 1], c=shades, s=5, linewidths=0, rasterized=True)
+    share = variances[::-1][:2].sum() / max(variances.sum(), 1e-12)
+    axes.set(title=f"Items by their largest level-0 codes (two components, {share:.0%} of the variance)", xticks=[], yticks=[])
+
+
+def _draw_tree(
+    axes: Axes, codes: np.ndarray, widths: Sequence[int], vectors: np.ndarray, titles: Sequence[str], colours: dict[int, Any]
+) -> None:
+    """The largest level-0 codes, under each its largest level-1 codes with the title closest to their centre."""
+    lines: list[tuple[str, Any, int]] = []
+    for code, colour in colours.items():
+        rows = np.flatnonzero(codes[:, 0] == code)
+        lines.append((_line(sid_token(0, code), rows, vectors, titles), colour, 0))
+        if len(widths) == 1:
+            continue
+        counts = np.bincount(codes[rows, 1])
+        for twig in np.argsort(-counts, kind="stable")[:TWIGS].tolist():
+            if counts[twig]:
+                under = rows[codes[rows, 1] == twig]
+                lines.append((_line(sid_token(1, twig), under, vectors, titles), "black", 1))
+    for place, (text, colour, depth) in enumerate(lines):
+        weight = "normal" if depth else "bold"
+        axes.text(
+            0.04 * depth, 1 - (place + 0.5) / len(lines), text, color=colour, fontsize=7.5, fontweight=weight, va="center"
+        )
+    axes.set(title="Largest branches: items, title closest to the centre", xlim=(0, 1), ylim=(0, 1))
+    axes.set_axis_off()
+
+
+def _line(token: str, rows: np.ndarray, vectors: np.ndarray, titles: Sequence[str]) -> str:
+    title = " ".join(str(titles[typical_rows(vectors, rows, 1)[0]]).split()).replace("$", r"\$")
+    return f"{token}  {len(rows):,}  {title[:_TITLE]}{'…' if len(title) > _TITLE else ''}"
+
+
+def _save(figure: Figure, folder: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
+    for name, metadata in zip(PAGE_NAMES, ({"Software": None}, {"Date": None})):
+        with atomic_file(folder / name) as temporary:
+            figure.savefig(temporary, dpi=110, metadata=metadata)
+
+
+__all__ = ["PAGE_NAMES", "draw_page", "plots_available", "typical_rows"]

@@ -1,0 +1,1 @@
+"""Self-distillation of OneSearch-V2: a teacher that sees keywords."""

@@ -1,0 +1,73 @@
+"""Settings of self-distillation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..sft.sft_config import SidSFTConfig
+
+
+@dataclass
+class SidDistillationConfig(SidSFTConfig):
+    r"""[`SidSFTConfig`] with the terms of OneSearch-V2's self-distillation (arXiv 2603.24422, "Self-distillation"). Defaults are the
+    paper's unless said; a weight of 0 switches a term off, with the passes that it alone needs.
+
+    Args:
+        kl_weight (`float`, defaults to `0.1`):
+            α_KL, of the forward KL(teacher ‖ student).
+        kl_temperature (`float`, defaults to `1.0`):
+            τ, both sides' logits are divided by it and the KL multiplied by τ².
+        kl_over_vocabulary (`bool`, defaults to `True`):
+            Divide the KL by |V|, as the formula does. |V| is the size of the target's own softmax: the codes of its level, or the whole
+            vocabulary for text. With 4096 codes little remains of α_KL; False leaves the division out (ours).
+        r_drop_weight (`float`, defaults to `0.5`):
+            α_R, of half the symmetric KL between two dropout passes of the student.
+        focal_alpha, focal_gamma (`float`, default to `2.0` and `3.0`):
+            The cross entropy becomes −α (1 − p)^γ log p. The paper names α and γ, not the form: this is RetinaNet's, without classes.
+            1 and 0 are plain cross entropy.
+        adversarial_weight (`float`, defaults to `1.0`):
+            Of the cross entropy under FGM's perturbation (the formula adds it as it is).
+        adversarial_epsilon (`float`, defaults to `0.6`):
+            ε, the L2 norm of the perturbation of one example's prompt embeddings.
+        teacher_ce_weight (`float`, defaults to `0.0`):
+            Of the teacher's own cross entropy; above 0 the teacher learns, too (the authors' joint mode, whose released code leaves
+            this term out). The paper's best mode detaches the teacher: 0.
+    """
+
+    _VALID_DICT_FIELDS = SidSFTConfig._VALID_DICT_FIELDS
+
+    kl_weight: float = field(default=0.1, metadata={"help": "Weight of KL(teacher || student)."})
+    kl_temperature: float = field(default=1.0, metadata={"help": "Temperature of that KL."})
+    kl_over_vocabulary: bool = field(default=True, metadata={"help": "Divide that KL by the size of the softmax."})
+    r_drop_weight: float = field(default=0.5, metadata={"help": "Weight of the KL between two dropout passes."})
+    focal_alpha: float = field(default=2.0, metadata={"help": "Factor of the focal cross entropy."})
+    focal_gamma: float = field(default=3.0, metadata={"help": "Exponent of the focal cross entropy."})
+    adversarial_weight: float = field(default=1.0, metadata={"help": "Weight of the loss under FGM's perturbation."})
+    adversarial_epsilon: float = field(default=0.6, metadata={"help": "Norm of FGM's perturbation."})
+    teacher_ce_weight: float = field(default=0.0, metadata={"help": "Weight of the teacher's own cross entropy."})
+
+    def __post_init__(self):
+        for name in (
+            "kl_weight",
+            "r_drop_weight",
+            "focal_gamma",
+            "adversarial_weight",
+            "adversarial_epsilon",
+            "teacher_ce_weight",
+        ):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} must not be negative")
+        if self.kl_temperature <= 0:
+            raise ValueError(f"kl_temperature={self.kl_temperature} must be positive")
+        if self.loss_type != "nll" or self.label_smoothing_factor:
+            raise ValueError("self-distillation has a loss of its own: loss_type must be 'nll' and label_smoothing_factor 0")
+        if self.torch_compile and self.adversarial_weight:
+            raise ValueError(
+                "torch_compile cannot look into the gradient that adversarial_weight > 0 needs; set one of them to 0"
+            )
+        super().__post_init__()
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether any term needs the teacher's prompts."""
+        return bool(self.kl_weight or self.teacher_ce_weight)

@@ -1,0 +1,1 @@
+"""Rows of a market to training examples and batches."""

@@ -1,0 +1,309 @@
+"""Supervised fine-tuning of models that emit Semantic IDs, encoder-decoder or decoder-only, on TRL's trainer.
+
+TRL supports causal models only; an encoder-decoder trains there without an error and learns nothing. Three things are replaced: how rows
+become `input_ids` and `labels`, how they are batched, and the head, which scores each target over its own softmax. Loss, metrics,
+accumulation, distribution, checkpoints and logging stay TRL's and transformers', but for two repairs: rows that a last batch repeats to
+give every process its share do not count, and a checkpoint that a kill left half-written is passed over.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import broadcast_object_list, gather_object
+from datasets import Dataset, IterableDataset
+from torch.utils.data import Sampler, SequentialSampler
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput, has_length
+from trl import SFTTrainer
+
+from onesearch.modeling_onesearch.modeling_onesearch import IGNORED
+
+from ..checkpoints import is_complete, last_complete_checkpoint, unfinish
+from ..lora import base_of, check_adapters, save_index_beside
+from ..trl_contract import check_trl
+from .data.collators import Behaviour, CausalCollator, Seq2SeqCollator
+from .data.rows import ArrowRows, lengths_of
+from .losses import install_sid_head
+from .prompt_watch import PromptWatch
+from .sft_config import SidSFTConfig
+
+RetrievalMetrics = Callable[[PreTrainedModel], dict[str, float]]
+
+COLUMNS = ("input_ids", "labels", "length", "behaviour")
+"""Columns that reach the collator."""
+
+GROUP = 4
+"""Batches that are sorted by length together. Ours; transformers takes 50, and its batches are so alike that less is learned from them."""
+
+TARGETS = ("labels", "shift_labels", "teacher_shift_labels")
+"""Parts of a batch that say what is scored."""
+
+
+class SidSFTTrainer(SFTTrainer):
+    """TRL's [`~trl.SFTTrainer`] for [`OneSearchForConditionalGeneration`] and [`OneSearchForCausalLM`].
+
+    Args:
+        model: the model itself, or a `PeftModel` of it; a path would be opened as another class by TRL.
+        args: settings.
+        train_dataset, eval_dataset: columns `input_ids` and `labels` (and optionally `length`, `behaviour`), or `prompt` and `completion`
+            texts. Read as numpy arrays.
+        processing_class: the model's tokenizer.
+        retrieval_metrics: called with the model at every evaluation; what it returns (for instance HR@10 from the evaluator) is logged
+            under `eval_` and can select the best checkpoint.
+        behaviour: makes the batch's `behaviour_codes` of the examples; see `onesearch.trainers.sft.data.collators`.
+        peft_config: a PEFT configuration, for instance `lora_config(LoraPlan(), model)`.
+        kwargs: as in TRL.
+
+    Raises:
+        TypeError: `model` is a name.
+        ValueError: an adapter would copy tied weights, FSDP is asked for where there is none, or retrieval metrics are
+            wanted under FSDP, which leaves no process a whole model.
+    """
+
+    _tag_names = ["onesearch", "sft"]
+    _name = "OneSearch SFT"
+    _columns = COLUMNS
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: SidSFTConfig,
+        train_dataset: Dataset | IterableDataset,
+        eval_dataset: Dataset | IterableDataset | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        retrieval_metrics: RetrievalMetrics | None = None,
+        behaviour: Behaviour | None = None,
+        peft_config: Any = None,
+        **kwargs: Any,
+    ):
+        check_trl()
+        if isinstance(model, str):
+            raise TypeError(f"pass a loaded model, not the name {model!r}: TRL would open it as a causal model")
+        check_adapters(model, peft_config)
+        base = base_of(model)
+        kwargs.setdefault("data_collator", self._collator(base, behaviour))
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            peft_config=peft_config,
+            **kwargs,
+        )
+        asked = args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+        if asked and self.accelerator.num_processes > 1 and not self.is_fsdp_enabled:
+            raise ValueError(
+                "FSDP was asked for, but Accelerate shards on accelerators only and would run DDP here: leave fsdp out"
+            )
+        if retrieval_metrics is not None and self.is_fsdp_enabled:
+            raise ValueError(
+                "retrieval_metrics need a whole model, FSDP gives each process a part: evaluate the checkpoints instead"
+            )
+        self.retrieval_metrics = retrieval_metrics
+        self._scored: list[tuple[float, int]] = []
+        self.add_callback(_KeepEndOfGeneration(base))
+        watched = base.config.is_encoder_decoder and not args.torch_compile  # a hook would break the graph
+        self._prompt_watch = PromptWatch(base.get_encoder() if watched else None)
+        self._install_head(base)
+
+    # Data
+
+    def _collator(self, model: PreTrainedModel, behaviour: Behaviour | None) -> Seq2SeqCollator | CausalCollator:
+        config = model.config
+        if config.is_encoder_decoder:
+            return Seq2SeqCollator(config.pad_token_id, config.decoder_start_token_id, behaviour)
+        return CausalCollator(config.pad_token_id, behaviour)
+
+    def _install_head(self, model: PreTrainedModel) -> None:
+        install_sid_head(model, self.args.sid_softmax)
+
+    def _prepare_dataset(self, dataset, processing_class, args, packing, formatting_func, dataset_name):  # noqa: ANN202 - parent's
+        columns = dataset.column_names or list(next(iter(dataset)))
+        if {"input_ids", "labels"} <= set(columns):
+            return dataset.with_format("numpy")
+        if not {"prompt", "completion"} <= set(columns):
+            raise ValueError(
+                f"the {dataset_name} dataset has columns {columns}; give input_ids and labels, or prompt and completion"
+            )
+
+        def tokenize(batch: dict[str, list[str]]) -> dict[str, list[list[int]]]:
+            prompts = processing_class(batch["prompt"]).input_ids
+            completions = processing_class(batch["completion"], add_special_tokens=False).input_ids
+            return {"input_ids": prompts, "labels": completions, "length": [len(prompt) for prompt in prompts]}
+
+        return dataset.map(tokenize, batched=True, remove_columns=columns).with_format("numpy")
+
+    def _set_signature_columns_if_needed(self) -> None:
+        self._signature_columns = list(self._columns)
+
+    def _remove_unused_columns(self, dataset: Dataset, description: str | None = None) -> ArrowRows:
+        return ArrowRows(super()._remove_unused_columns(dataset, description))
+
+    def _get_train_sampler(self, train_dataset=None):  # noqa: ANN202 - parent's
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        dataset = rows.dataset if isinstance(rows, ArrowRows) else rows
+        if self.args.train_sampling_strategy != "group_by_length" or not isinstance(dataset, Dataset):
+            return super()._get_train_sampler(train_dataset)
+        # The parent hands its sampler a lazy column, which decodes a whole row for each length it looks at.
+        known = "length" in dataset.column_names
+        lengths = dataset.with_format("numpy", ["length"])[:]["length"] if known else lengths_of(dataset, "input_ids")
+        step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return LengthSampler(lengths, step, self.args.seed)
+
+    def _get_eval_sampler(self, eval_dataset):  # noqa: ANN001, ANN202 - parent's
+        return SequentialSampler(eval_dataset)
+
+    # Rows that repeat
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):  # noqa: ANN201 - parent's
+        """As in transformers; the rows that fill up the last batch of an epoch do not count."""
+        batches, count = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if batches and self._hide_repeated_rows(batches[-1], self.train_dataset, self.args.dataloader_drop_last):
+            count = self._get_num_items_in_batch(batches, device)
+        return batches, count
+
+    def _hide_repeated_rows(self, batch: dict[str, torch.Tensor], dataset: Any, drop_last: bool) -> bool:
+        """Whether this is a last batch that repeats rows to give every process its share; their targets are ignored then."""
+        processes = self.accelerator.num_processes
+        even = processes > 1 and self.accelerator.even_batches and not drop_last and has_length(dataset)
+        if not even or not self.accelerator.gradient_state.end_of_dataloader:
+            return False
+        rows = len(batch["labels"])
+        remainder = len(dataset) % (rows * processes)
+        own = min(max(remainder - rows * self.accelerator.process_index, 0), rows)
+        for name in TARGETS:
+            if remainder and name in batch:
+                batch[name][own:] = IGNORED
+        return bool(remainder)
+
+    # Evaluation
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):  # noqa: ANN201 - parent's
+        """As in TRL; also notes what the loss of the whole set is made of."""
+        self._hide_repeated_rows(inputs, self.callback_handler.eval_dataloader.dataset, self.args.dataloader_drop_last)
+        targets = inputs["shift_labels"] if "shift_labels" in inputs else inputs["labels"]
+        count = int((targets != IGNORED).sum())
+        step = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        self._scored.append((float(step[0]) * count, count))
+        return step
+
+    def evaluation_loop(
+        self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"
+    ) -> EvalLoopOutput:
+        """As in transformers, and the retrieval metrics, from the main process to all.
+
+        The loss is the mean over all targets of the set: batches and processes do not show in it, and no row counts twice.
+        """
+        self._scored.clear()
+        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        losses, counts = zip(*gather_object(self._scored or [(0.0, 0)]))
+        output.metrics[f"{metric_key_prefix}_loss"] = sum(losses) / max(sum(counts), 1)
+        if self.retrieval_metrics is not None:
+            found = [self._retrieval(metric_key_prefix) if self.accelerator.is_main_process else None]
+            output.metrics.update(broadcast_object_list(found)[0])
+        return output
+
+    @torch.no_grad()
+    def _retrieval(self, prefix: str) -> dict[str, float]:
+        model = self.accelerator.unwrap_model(self.model)
+        was_training = model.training
+        model.eval()
+        metrics = {f"{prefix}_{name}": value for name, value in self.retrieval_metrics(model).items()}
+        model.train(was_training)
+        return metrics
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As in TRL; training logs also say how much the encoder's states differ (`prompt_spread`)."""
+        spread = self._prompt_watch.spread() if "loss" in logs else None
+        super().log(logs if spread is None else {**logs, "prompt_spread": round(spread, 4)}, start_time)
+
+    # Checkpoints
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """As in transformers.
+
+        Args:
+            resume_from_checkpoint: a checkpoint, or True for the last whole one in `output_dir`; without any the training starts anew.
+
+        Raises:
+            ValueError: the named checkpoint is half-written.
+        """
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir)
+        elif resume_from_checkpoint and os.path.isdir(resume_from_checkpoint) and not is_complete(Path(resume_from_checkpoint)):
+            raise ValueError(
+                f"{resume_from_checkpoint} is half-written; pass resume_from_checkpoint=True to go on from the last whole checkpoint"
+            )
+        with self._prompt_watch:
+            return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def _save_checkpoint(self, model, trial) -> None:  # noqa: ANN001 - parent's
+        folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        if self.is_world_process_zero():
+            unfinish(folder)
+        super()._save_checkpoint(model, trial)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()  # the trainer's state, written next by the main process, says that all is there
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.args.should_save:
+            save_index_beside(self.model, self.args.output_dir if output_dir is None else output_dir)
+
+
+class _KeepEndOfGeneration(TrainerCallback):
+    """A SID ends by its length. The trainer gives every model its tokenizer's end token, which would be saved with the checkpoint."""
+
+    def __init__(self, model: PreTrainedModel):
+        self.model = model
+        self.eos_token_id = model.generation_config.eos_token_id
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:  # noqa: ANN001, ANN003 - parent's
+        """Called once the trainer has aligned the tokens."""
+        self.model.generation_config.eos_token_id = self.eos_token_id
+
+
+class LengthSampler(Sampler[int]):
+    """Shuffles so that examples of alike length meet in a batch, and batches of all lengths follow each other at random.
+
+    transformers' sampler leaves the batches of a group in order, the longest first, and so teaches tasks that differ in length one after
+    the other, over and over. What batches of alike length cost: docs/training.md, "Batches".
+
+    The order depends on the seed and the epoch alone: every process draws the same, and a resumed run goes on as the stopped one would.
+
+    Args:
+        lengths: of all examples; batch_size: examples per optimiser step, over all processes; seed: of the shuffling.
+        group: batches whose examples are sorted together; more save more padding and mix less.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, group: int = GROUP):
+        self.lengths = np.asarray(lengths)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.group = group
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Accelerate's loader before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = np.random.default_rng([self.seed, self.epoch])
+        order = generator.permutation(len(self.lengths))
+        group = np.arange(len(order)) // (self.batch_size * self.group)
+        order = order[np.lexsort((-self.lengths[order], group))]  # by group, the longest first
+        whole = len(order) // self.batch_size * self.batch_size
+        batches = generator.permutation(order[:whole].reshape(-1, self.batch_size))  # (batches, batch_size)
+        return iter([*batches.ravel().tolist(), *order[whole:].tolist()])  # what fills no batch stays last
