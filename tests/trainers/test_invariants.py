@@ -197,7 +197,11 @@ def test_a_subprocess_killed_again_and_again_ends_like_an_uninterrupted_one(tmp_
     """Killed from outside, whenever a new checkpoint begins to appear; then left alone."""
     command = [
         sys.executable,
-        *script_of(tmp_path, f"import test_invariants; test_invariants.run_killed(pathlib.Path({str(tmp_path)!r}))", Path(__file__).parent),
+        *script_of(
+            tmp_path,
+            f"import test_invariants; test_invariants.run_killed(pathlib.Path({str(tmp_path)!r}))",
+            Path(__file__).parent,
+        ),
     ]
     for wanted in (2, 4, 6):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -270,7 +274,9 @@ def test_two_processes_train_like_one(tmp_path):
     train_uneven(one, 1)
     two.mkdir()
     call = f"import test_invariants; test_invariants.train_uneven(pathlib.Path({str(two)!r}), 2)"
-    finished = subprocess.run([*torchrun(2), *script_of(two, call, Path(__file__).parent)], capture_output=True, text=True, timeout=500)
+    finished = subprocess.run(
+        [*torchrun(2), *script_of(two, call, Path(__file__).parent)], capture_output=True, text=True, timeout=500
+    )
     assert finished.returncode == 0, finished.stderr[-4000:]
     assert_same_runs(one, two, steps=3)
 
@@ -280,14 +286,18 @@ def test_two_processes_train_like_one(tmp_path):
 def test_a_sharded_step_is_a_whole_one(tmp_path, kind):
     """FSDP2: the head reads gathered rows, and the tied embedding stays one parameter."""
     call = f"import sharded; sharded.compare({kind!r}, {str(tmp_path / 'run')!r})"
-    finished = subprocess.run([*torchrun(2), *script_of(tmp_path, call, Path(__file__).parent)], capture_output=True, text=True, timeout=500)
+    finished = subprocess.run(
+        [*torchrun(2), *script_of(tmp_path, call, Path(__file__).parent)], capture_output=True, text=True, timeout=500
+    )
     assert finished.returncode == 0, finished.stderr[-4000:]
 
 
 @pytest.mark.slow
 def test_fsdp_that_accelerate_would_not_do_is_an_error(tmp_path):
     call = f"import test_invariants; test_invariants.train_uneven(pathlib.Path({str(tmp_path)!r}), 2, fsdp=True)"
-    finished = subprocess.run([*torchrun(2), *script_of(tmp_path, call, Path(__file__).parent)], capture_output=True, text=True, timeout=500)
+    finished = subprocess.run(
+        [*torchrun(2), *script_of(tmp_path, call, Path(__file__).parent)], capture_output=True, text=True, timeout=500
+    )
     assert finished.returncode != 0 and "FSDP was asked for" in finished.stderr
 
 
@@ -318,7 +328,9 @@ def test_two_processes_distil_like_one(tmp_path, kind):
     distil_uneven(one, 1, kind)
     two.mkdir()
     call = f"import test_invariants; test_invariants.distil_uneven(pathlib.Path({str(two)!r}), 2, {kind!r})"
-    finished = subprocess.run([*torchrun(2), *script_of(two, call, Path(__file__).parent)], capture_output=True, text=True, timeout=500)
+    finished = subprocess.run(
+        [*torchrun(2), *script_of(two, call, Path(__file__).parent)], capture_output=True, text=True, timeout=500
+    )
     assert finished.returncode == 0, finished.stderr[-4000:]
     assert_same_runs(one, two, steps=3)
     logs = [read_json(folder / "log.json") for folder in (one, two)]
