@@ -46,13 +46,13 @@ def write_card(run: RunFolder, name: str, repository: str | None = None) -> Path
         market=market.info.get("name", ""),
         source=market.info.get("source", "own tables"),
         items=f"{codes['items']['count']:,}",
-        levels=len(codes["widths"]),
-        widths="-".join(map(str, codes["widths"])),
+        levels=len(codes["codebook_sizes"]),
+        codebook_sizes="-".join(map(str, codes["codebook_sizes"])),
         distinct_sids=f"{codes['items']['distinct_sids']:,}",
         icr_items=f"{100 * codes['items']['icr_items']:.1f} %",
         icr_sids=f"{100 * codes['items']['icr_sids']:.1f} %",
         largest_bucket=codes["items"]["largest_bucket"],
-        digest=codes["digest"],
+        fingerprint=codes["fingerprint"],
         codes_table=_codes_table(codes),
         page=_copy_page(run, codes),
         results=report.to_table(),
@@ -76,8 +76,8 @@ def _codes_table(codes: dict[str, Any]) -> str:
     items, purity = codes["items"], codes["purity"]["fine"]
     agreed = codes["agreement"]["purchase"] or codes["agreement"]["click"]
     columns = {
-        "level": [str(level) for level in range(len(codes["widths"]))],
-        "codes used": [f"{used:,} of {width:,}" for used, width in zip(items["used_per_level"], codes["widths"])],
+        "level": [str(level) for level in range(len(codes["codebook_sizes"]))],
+        "codes used": [f"{used:,} of {width:,}" for used, width in zip(items["used_per_level"], codes["codebook_sizes"])],
         "CUR of the prefix": _percent(items["cur_per_prefix"]),
         "perplexity": [f"{value:,.1f}" for value in items["perplexity_per_level"]],
         "Gini": [f"{value:.2f}" for value in items["gini_per_level"]],

@@ -59,7 +59,7 @@ class BartBeamDecoder:
         backbone: a `OneSearchModel`, adapters included.
         input_ids: (queries, length); attention_mask: (queries, length), 0 where padded.
         start_token: first input of the decoder.
-        behaviour_codes: (queries, sequences, items, levels) of the long view, or None.
+        long_view_codes: (queries, sequences, items, levels) of the long view, or None.
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class BartBeamDecoder:
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
         start_token: int,
-        behaviour_codes: torch.Tensor | None = None,
+        long_view_codes: torch.Tensor | None = None,
     ):
         self.decoder = backbone.decoder
         self.start_token = start_token
-        prompt = {"input_ids": input_ids, "attention_mask": attention_mask, "behaviour_codes": behaviour_codes}
+        prompt = {"input_ids": input_ids, "attention_mask": attention_mask, "long_view_codes": long_view_codes}
         memory = backbone.encoder(**prompt).last_hidden_state
         self.mask = None if bool(attention_mask.all()) else attention_mask.bool()[:, None, None, :]  # (queries, 1, 1, length)
         self.shared = []  # per layer keys and values of the prompt, (queries, heads, length, head size)
@@ -132,7 +132,7 @@ class Qwen3BeamDecoder:
     Args:
         backbone: a `OneSearchQwen3Model`, adapters included.
         input_ids: (queries, length), padded on either side; attention_mask: (queries, length), 0 where padded.
-        behaviour_codes: (queries, sequences, items, levels) of the long view, or None.
+        long_view_codes: (queries, sequences, items, levels) of the long view, or None.
 
     Raises:
         ValueError: a layer attends within a sliding window.
@@ -143,13 +143,13 @@ class Qwen3BeamDecoder:
         backbone: nn.Module,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
-        behaviour_codes: torch.Tensor | None = None,
+        long_view_codes: torch.Tensor | None = None,
     ):
         if backbone.has_sliding_layers:
             raise ValueError("search needs full attention; this configuration has sliding-window layers (use_sliding_window)")
         self.backbone = backbone
         positions = (attention_mask.cumsum(1) - 1).clamp(min=0)
-        prompt = {"input_ids": input_ids, "attention_mask": attention_mask, "behaviour_codes": behaviour_codes}
+        prompt = {"input_ids": input_ids, "attention_mask": attention_mask, "long_view_codes": long_view_codes}
         outputs = backbone(**prompt, position_ids=positions, use_cache=True)
         self.shared = [(layer.keys, layer.values) for layer in outputs.past_key_values.layers]
         self.mask = attention_mask.bool()[:, None, None, :]  # (queries, 1, 1, length)

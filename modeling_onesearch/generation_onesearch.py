@@ -44,7 +44,7 @@ class TrieLogitsProcessor(LogitsProcessor):
         self.sid_offset = sid_offset
         self.eos_token_id = eos_token_id
         self.prompt_length = prompt_length
-        bounds = np.concatenate([[0], np.cumsum(trie.widths)]) + sid_offset
+        bounds = np.concatenate([[0], np.cumsum(trie.codebook_sizes)]) + sid_offset
         self.level_bounds = torch.from_numpy(bounds)  # (levels + 1,)
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
@@ -94,7 +94,8 @@ class TrieLogitsProcessor(LogitsProcessor):
 
 
 StepFunction = Callable[[torch.Tensor | None, torch.Tensor | None, int], tuple[torch.Tensor, torch.Tensor | None]]
-"""`step(codes, parents, level)` → logits (rows, widths[level]) of one level, and the log-normaliser (rows,) of each row, or None where
+"""`step(codes, parents, level)` → logits (rows, codebook_sizes[level]) of one level, and the log-normaliser (rows,) of each row, or None
+where
 scores are normalised over the allowed children. `codes`: (queries, live beams) of the level before (None at the root); `parents`: (rows,)
 rows of the previous step that these beams extend, rows = queries * live beams."""
 

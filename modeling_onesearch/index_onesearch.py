@@ -23,7 +23,7 @@ from .hits_onesearch import MAX_ITEMS_PER_SID, RANKINGS, Hit, log_shares
 from .tables_onesearch import (
     CategoryPaths,
     ItemIds,
-    content_digest,
+    content_fingerprint,
     packed_strings,
     read_metadata,
     read_tensors,
@@ -95,8 +95,8 @@ class SidIndex:
         item_ids: one string per item, no two alike.
         codes: (items, levels) codes.
         popularity: (items,) order inside a SID shared by several items, larger first; equal values keep catalogue order.
-        widths: number of codes of each level.
-        digest: digest of the codebooks.
+        codebook sizes: number of codes of each level.
+        fingerprint: fingerprint of the codebooks.
         categories: per item its category path, coarse → fine; what `filter(categories=…)` knows.
 
     Raises:
@@ -108,19 +108,19 @@ class SidIndex:
         item_ids: Sequence[str],
         codes: np.ndarray,
         popularity: np.ndarray,
-        widths: Sequence[int],
-        digest: str,
+        codebook_sizes: Sequence[int],
+        fingerprint: str,
         categories: Sequence[Sequence[str]] | None = None,
     ):
         codes = np.asarray(codes)
         popularity = np.asarray(popularity, dtype=np.float32)
         _check_counts(item_ids, codes, popularity, categories)
-        self.widths = tuple(int(width) for width in widths)
-        self.digest = digest
+        self.codebook_sizes = tuple(int(width) for width in codebook_sizes)
+        self.fingerprint = fingerprint
         self._ids = ItemIds.of(item_ids)
-        trie, self._leaf_of_row = SidTrie.build(codes, self.widths)
+        trie, self._leaf_of_row = SidTrie.build(codes, self.codebook_sizes)
         self._base = trie
-        self._codes = codes.astype(np.int16 if max(self.widths) <= 1 << 15 else np.int32)
+        self._codes = codes.astype(np.int16 if max(self.codebook_sizes) <= 1 << 15 else np.int32)
         self._popularity = popularity
         self._bucket_rows = np.lexsort((-popularity, self._leaf_of_row)).astype(np.int32)
         self._bucket_starts = np.searchsorted(self._leaf_of_row[self._bucket_rows], np.arange(len(trie) + 1)).astype(np.int32)
@@ -129,7 +129,7 @@ class SidIndex:
 
     def _finish(self) -> None:
         """What building and loading have in common: no updates yet."""
-        codes, empty = np.zeros((0, len(self.widths)), dtype=self._codes.dtype), np.zeros(0, dtype=np.int32)
+        codes, empty = np.zeros((0, len(self.codebook_sizes)), dtype=self._codes.dtype), np.zeros(0, dtype=np.int32)
         extra = np.zeros((2, 0), dtype=np.int64)
         self._layer = _Layer((), codes, empty.astype(np.float32), empty, empty, None, self._base, {}, extra)
         self._lock = threading.Lock()
@@ -218,7 +218,7 @@ class SidIndex:
         scores: torch.Tensor,
         top_k: int,
         items_per_sid: int = MAX_ITEMS_PER_SID,
-        keep: ItemFilter | None = None,
+        item_filter: ItemFilter | None = None,
         level_scores: torch.Tensor | None = None,
         rank_by: str = "sid",
     ) -> list[list[Hit]]:
@@ -240,7 +240,7 @@ class SidIndex:
             raise ValueError(f"rank_by={rank_by!r}: allowed are {', '.join(map(repr, RANKINGS))}")
         alive = ((leaves >= 0) & (scores > -torch.inf)).cpu().numpy()
         leaves, scores = leaves.cpu().numpy(), scores.cpu().tolist()
-        mask = None if keep is None else self.checked(keep).mask
+        mask = None if item_filter is None else self.checked(item_filter).mask
         results = []
         for query in range(len(leaves)):
             found: list[Hit] = []
@@ -267,7 +267,7 @@ class SidIndex:
         exclude: Sequence[str] | None = None,
         categories: Sequence[str] | None = None,
     ) -> ItemFilter:
-        """The items that pass all of the given conditions, ready for `search(..., keep=…)`.
+        """The items that pass all of the given conditions, ready for `search(..., item_filter=…)`.
 
         Args:
             items: allowed items (in stock, of one shop, …): ids, or a boolean mask over `rows_of`.
@@ -323,11 +323,11 @@ class SidIndex:
         added = np.sort(self._layer.leaves)
         return sizes + np.searchsorted(added, leaves, side="right") - np.searchsorted(added, leaves, side="left")
 
-    def checked(self, keep: ItemFilter) -> ItemFilter:
-        """`keep` itself, or ValueError if the catalogue has been updated since it was made."""
-        if keep.layer is not self._layer:
+    def checked(self, item_filter: ItemFilter) -> ItemFilter:
+        """`item_filter` itself, or ValueError if the catalogue has been updated since it was made."""
+        if item_filter.layer is not self._layer:
             raise ValueError("the filter was made before the catalogue was updated; make it again with SidIndex.filter")
-        return keep
+        return item_filter
 
     # Updates
 
@@ -346,7 +346,7 @@ class SidIndex:
             ValueError: an item is in the catalogue already, or the arguments do not fit; nothing is added then.
         """
         item_ids = list(item_ids)
-        codes = checked_codes(codes, self.widths).astype(self._codes.dtype)
+        codes = checked_codes(codes, self.codebook_sizes).astype(self._codes.dtype)
         popularity = np.zeros(len(codes), np.float32) if popularity is None else np.asarray(popularity, dtype=np.float32)
         _check_counts(item_ids, codes, popularity, categories)
         with self._lock:
@@ -394,7 +394,7 @@ class SidIndex:
         new = living[leaves[living] < 0]
         added = None
         if len(new):
-            added, own = SidTrie.build(layer.codes[new], self.widths)
+            added, own = SidTrie.build(layer.codes[new], self.codebook_sizes)
             added.to(self._base.device)
             leaves[new] = len(self._base) + own
         alive = self._alive(layer, leaves[living])
@@ -426,8 +426,13 @@ class SidIndex:
             if self._layer.revision:
                 self._merge()
             tensors = self._tensors()
-            build = content_digest(tensors)
-            metadata = {"format": INDEX_FORMAT, "widths": json.dumps(self.widths), "digest": self.digest, "build": build}
+            build = content_fingerprint(tensors)
+            metadata = {
+                "format": INDEX_FORMAT,
+                "codebook_sizes": json.dumps(self.codebook_sizes),
+                "fingerprint": self.fingerprint,
+                "build": build,
+            }
             metadata["replaces"] = json.dumps(replaced_builds(path))
             write_tensors(path, tensors, metadata)
             updates_path(path).unlink(missing_ok=True)
@@ -478,9 +483,9 @@ class SidIndex:
             raise FileNotFoundError(f"{path} does not exist; build it with `onesearch sids build`")
         tensors, metadata = read_tensors(path, INDEX_FORMAT)
         index = cls.__new__(cls)
-        index.widths, index.digest = tuple(json.loads(metadata["widths"])), metadata["digest"]
+        index.codebook_sizes, index.fingerprint = tuple(json.loads(metadata["codebook_sizes"])), metadata["fingerprint"]
         trie = {name.removeprefix("trie."): table for name, table in tensors.items() if name.startswith("trie.")}
-        index._base = SidTrie.from_tensors(trie, index.widths)
+        index._base = SidTrie.from_tensors(trie, index.codebook_sizes)
         arrays = {name: table.numpy() for name, table in tensors.items() if not name.startswith("trie.")}
         for name in TABLES:
             setattr(index, f"_{name}", arrays[name])
@@ -524,7 +529,7 @@ class SidIndex:
         rows = self._living_rows()
         category = np.concatenate([self._category, self._layer.category])[rows]
         paths = [self._paths[place] for place in category.tolist()]
-        merged = SidIndex(self.item_ids, self.codes, self.popularity, self.widths, self.digest, paths)
+        merged = SidIndex(self.item_ids, self.codes, self.popularity, self.codebook_sizes, self.fingerprint, paths)
         merged._base.to(self._base.device)
         merged._lock = self._lock
         self.__dict__.update(merged.__dict__)

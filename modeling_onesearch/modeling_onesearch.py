@@ -4,7 +4,7 @@ What differs from `BartForConditionalGeneration`:
 * a plain tied `lm_head` without logits bias;
 * the softmax of a SID token runs over its level's slice of the vocabulary, in the loss and in `search`;
 * the loss divides by `num_items_in_batch`, so gradient accumulation and data parallelism give the loss of one large batch;
-* the implicit long view: vectors made of long item sequences stand among the prompt's embeddings (`behaviour_codes`);
+* the implicit long view: vectors made of long item sequences stand among the prompt's embeddings (`long_view_codes`);
 * `search` and the item index (`sid_index.safetensors`), saved and loaded beside the weights.
 
 Parameter names are BART's, so any BART checkpoint initialises the model (`from_bart`).
@@ -41,9 +41,9 @@ from transformers.models.bart.modeling_bart import (
 )
 from transformers.models.qwen3.modeling_qwen3 import Qwen3ForCausalLM, Qwen3Model, Qwen3PreTrainedModel
 
-from .behaviour_onesearch import BehaviourMixin
-from .configuration_onesearch import BehaviourLayout, OneSearchConfig, OneSearchQwen3Config
+from .configuration_onesearch import LongViewFields, OneSearchConfig, OneSearchQwen3Config
 from .decoding_onesearch import BartBeamDecoder, Qwen3BeamDecoder
+from .long_view_onesearch import LongViewMixin
 from .packing_onesearch import PackedAttention, PackedCausalAttention, Packing
 from .search_onesearch import IGNORED, SidModelMixin
 
@@ -58,7 +58,7 @@ class OneSearchPreTrainedModel(BartPreTrainedModel):
     config_class = OneSearchConfig
 
 
-class OneSearchEncoder(BehaviourMixin, OneSearchPreTrainedModel, BartEncoder):
+class OneSearchEncoder(LongViewMixin, OneSearchPreTrainedModel, BartEncoder):
     """BART's encoder with the long view's vectors in the places of its placeholders, and without padding in all but the attention."""
 
     def __init__(self, config: OneSearchConfig):
@@ -66,18 +66,18 @@ class OneSearchEncoder(BehaviourMixin, OneSearchPreTrainedModel, BartEncoder):
         for layer in self.layers:  # a new module would draw random numbers, and a seed would not give BART's weights
             layer.self_attn.__class__ = PackedAttention
         scale = config.init_std * self.embed_tokens.embed_scale
-        self._add_behaviour(config.d_model, config.encoder_attention_heads, config.dropout, scale)
+        self._add_long_view(config.d_model, config.encoder_attention_heads, config.dropout, scale)
 
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
         attention_mask: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
-        behaviour_codes: torch.LongTensor | None = None,
+        long_view_codes: torch.LongTensor | None = None,
         **kwargs,
     ) -> BaseModelOutput:
-        """See [`~transformers.BartModel`]'s encoder; `behaviour_codes` as in [`OneSearchForConditionalGeneration`]."""
-        inputs = self._placed(input_ids, inputs_embeds, behaviour_codes)
+        """See [`~transformers.BartModel`]'s encoder; `long_view_codes` as in [`OneSearchForConditionalGeneration`]."""
+        inputs = self._placed(input_ids, inputs_embeds, long_view_codes)
         may_pack = _is_plain(self.config, kwargs) and not (self.training and self.layerdrop)
         packing = Packing.of(attention_mask) if may_pack else None
         if packing is None:
@@ -94,7 +94,7 @@ class OneSearchEncoder(BehaviourMixin, OneSearchPreTrainedModel, BartEncoder):
 
 class OneSearchModel(OneSearchPreTrainedModel, BartModel):
     """The backbone: encoder and decoder over one shared embedding. Inputs and outputs are [`~transformers.BartModel`]'s, and
-    `behaviour_codes`."""
+    `long_view_codes`."""
 
     def __init__(self, config: OneSearchConfig):
         super(BartModel, self).__init__(config)  # its own would make a second encoder
@@ -115,16 +115,16 @@ class OneSearchModel(OneSearchPreTrainedModel, BartModel):
         inputs_embeds: torch.FloatTensor | None = None,
         decoder_inputs_embeds: torch.FloatTensor | None = None,
         use_cache: bool | None = None,
-        behaviour_codes: torch.LongTensor | None = None,
+        long_view_codes: torch.LongTensor | None = None,
         **kwargs,
     ) -> Seq2SeqModelOutput:
-        """See [`~transformers.BartModel`]; `behaviour_codes` as in [`OneSearchForConditionalGeneration`]."""
-        if behaviour_codes is not None and encoder_outputs is None:  # the parent would hand them to the decoder, too
+        """See [`~transformers.BartModel`]; `long_view_codes` as in [`OneSearchForConditionalGeneration`]."""
+        if long_view_codes is not None and encoder_outputs is None:  # the parent would hand them to the decoder, too
             encoder_outputs = self.encoder(
                 input_ids=input_ids,
                 attention_mask=attention_mask,
                 inputs_embeds=inputs_embeds,
-                behaviour_codes=behaviour_codes,
+                long_view_codes=long_view_codes,
                 **{**kwargs, "return_dict": True},
             )
         return super().forward(
@@ -151,7 +151,7 @@ class OneSearchForConditionalGeneration(SidModelMixin, OneSearchPreTrainedModel,
 
     >>> model = OneSearchForConditionalGeneration(OneSearchConfig(vocab_size=600, d_model=32, encoder_layers=1, decoder_layers=1,
     ...     encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=64, decoder_ffn_dim=64,
-    ...     sid_widths=[64, 32, 16], sid_offset=488))
+    ...     sid_codebook_sizes=[64, 32, 16], sid_offset=488))
 
     ```"""
 
@@ -169,9 +169,9 @@ class OneSearchForConditionalGeneration(SidModelMixin, OneSearchPreTrainedModel,
         cls,
         checkpoint: str | os.PathLike,
         vocab_size: int,
-        sid_widths: Sequence[int],
+        sid_codebook_sizes: Sequence[int],
         sid_offset: int,
-        sid_digest: str | None = None,
+        sid_fingerprint: str | None = None,
         **kwargs,
     ) -> OneSearchForConditionalGeneration:
         """Start from the weights of a BART checkpoint whose tokenizer was extended by SID tokens.
@@ -179,25 +179,27 @@ class OneSearchForConditionalGeneration(SidModelMixin, OneSearchPreTrainedModel,
         Args:
             checkpoint: a folder or Hub id that [`~transformers.BartForConditionalGeneration`] loads.
             vocab_size: `len(tokenizer)` of the extended tokenizer; new rows are drawn around the mean of the old ones.
-            sid_widths, sid_offset, sid_digest: see [`OneSearchConfig`].
-            kwargs: fields of [`BehaviourLayout`] for a long view, which starts with random weights and needs
-                `set_behaviour_centroids`; all others are passed to BART's `from_pretrained`.
+            sid_codebook_sizes, sid_offset, sid_fingerprint: see [`OneSearchConfig`].
+            kwargs: fields of [`LongViewFields`] for a long view, which starts with random weights and needs
+                `set_long_view_centroids`; all others are passed to BART's `from_pretrained`.
 
         Raises:
             ValueError: the checkpoint has a logits bias that is not zero, which a plain tied head cannot hold, or more rows than
                 `vocab_size`.
         """
-        layout = _behaviour_fields(kwargs)
+        layout = _long_view_fields(kwargs)
         bart = AutoModelForSeq2SeqLM.from_pretrained(checkpoint, **kwargs)
         _check_origin(bart, "bart", checkpoint, vocab_size, sid_offset)
         if bart.final_logits_bias.count_nonzero():
             raise ValueError(f"{checkpoint} has a non-zero final_logits_bias, which OneSearch's tied head does not hold")
         bart.resize_token_embeddings(vocab_size)
         known = {**_settings(bart), **layout, "forced_eos_token_id": None}
-        config = OneSearchConfig(**known, sid_widths=list(sid_widths), sid_offset=sid_offset, sid_digest=sid_digest)
+        config = OneSearchConfig(
+            **known, sid_codebook_sizes=list(sid_codebook_sizes), sid_offset=sid_offset, sid_fingerprint=sid_fingerprint
+        )
         model = cls(config)
         _take_over(model.model, bart.model)
-        model._prompt_reader().match_behaviour_scale()
+        model._prompt_reader().match_long_view_scale()
         return model.to(bart.dtype)
 
     # Training
@@ -215,7 +217,7 @@ class OneSearchForConditionalGeneration(SidModelMixin, OneSearchPreTrainedModel,
         labels: torch.LongTensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
         use_cache: bool | None = None,
-        behaviour_codes: torch.LongTensor | None = None,
+        long_view_codes: torch.LongTensor | None = None,
         **kwargs,
     ) -> Seq2SeqLMOutput:
         """Run encoder and decoder, as [`~transformers.BartForConditionalGeneration`] does.
@@ -225,12 +227,12 @@ class OneSearchForConditionalGeneration(SidModelMixin, OneSearchPreTrainedModel,
                 vocabulary.
             num_items_in_batch: targets in the whole optimiser step, over all processes; the loss is the sum of the negative
                 log-likelihoods over this number. Default: the targets of this call.
-            behaviour_codes: (batch, `behaviour_sequences`, items, `behaviour_levels`) codes, counted from 0 within each level, of the items
-                in each long sequence, -1 throughout where there is no item. A prompt with `behaviour_tokens` copies of
-                `behaviour_token_id` gets their vectors there; without the argument, those of a user of whom nothing is known.
+            long_view_codes: (batch, `long_view_sequences`, items, `long_view_levels`) codes, counted from 0 within each level, of the items
+                in each long sequence, -1 throughout where there is no item. A prompt with `long_view_tokens` copies of
+                `long_view_token_id` gets their vectors there; without the argument, those of a user of whom nothing is known.
 
         Raises:
-            ValueError: `behaviour_codes` do not fit the model or the prompts, or a prompt has another number of placeholders.
+            ValueError: `long_view_codes` do not fit the model or the prompts, or a prompt has another number of placeholders.
 
         Returns:
             `logits` (batch, length, vocabulary) are left out while training with labels: nothing needs them, and they are the largest
@@ -250,7 +252,7 @@ class OneSearchForConditionalGeneration(SidModelMixin, OneSearchPreTrainedModel,
             inputs_embeds=inputs_embeds,
             decoder_inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,
-            behaviour_codes=behaviour_codes,
+            long_view_codes=long_view_codes,
             **{**kwargs, "return_dict": True},
         )
         loss = None
@@ -274,11 +276,11 @@ class OneSearchForConditionalGeneration(SidModelMixin, OneSearchPreTrainedModel,
         return shift_tokens_right(labels, self.config.pad_token_id, self.config.decoder_start_token_id)
 
     def _beam_decoder(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, behaviour_codes: torch.Tensor | None = None
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, long_view_codes: torch.Tensor | None = None
     ) -> BartBeamDecoder:
-        return BartBeamDecoder(self.model, input_ids, attention_mask, self.config.decoder_start_token_id, behaviour_codes)
+        return BartBeamDecoder(self.model, input_ids, attention_mask, self.config.decoder_start_token_id, long_view_codes)
 
-    def _prompt_reader(self) -> BehaviourMixin:
+    def _prompt_reader(self) -> LongViewMixin:
         return self.model.encoder
 
 
@@ -289,14 +291,14 @@ class OneSearchQwen3PreTrainedModel(Qwen3PreTrainedModel):
     config_class = OneSearchQwen3Config
 
 
-class OneSearchQwen3Model(BehaviourMixin, OneSearchQwen3PreTrainedModel, Qwen3Model):
-    """The decoder-only backbone. Inputs and outputs are [`~transformers.Qwen3Model`]'s, and `behaviour_codes`."""
+class OneSearchQwen3Model(LongViewMixin, OneSearchQwen3PreTrainedModel, Qwen3Model):
+    """The decoder-only backbone. Inputs and outputs are [`~transformers.Qwen3Model`]'s, and `long_view_codes`."""
 
     def __init__(self, config: OneSearchQwen3Config):
         super().__init__(config)
         for layer in self.layers:  # as in the encoder above
             layer.self_attn.__class__ = PackedCausalAttention
-        self._add_behaviour(config.hidden_size, config.num_attention_heads, 0.0, config.initializer_range)
+        self._add_long_view(config.hidden_size, config.num_attention_heads, 0.0, config.initializer_range)
 
     def forward(
         self,
@@ -306,12 +308,12 @@ class OneSearchQwen3Model(BehaviourMixin, OneSearchQwen3PreTrainedModel, Qwen3Mo
         past_key_values: Cache | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
         use_cache: bool | None = None,
-        behaviour_codes: torch.LongTensor | None = None,
+        long_view_codes: torch.LongTensor | None = None,
         **kwargs,
     ) -> BaseModelOutputWithPast:
-        """See [`~transformers.Qwen3Model`]; `behaviour_codes` as in [`OneSearchForConditionalGeneration`]."""
+        """See [`~transformers.Qwen3Model`]; `long_view_codes` as in [`OneSearchForConditionalGeneration`]."""
         is_start = past_key_values is None or not past_key_values.get_seq_length()
-        inputs = self._placed(input_ids, inputs_embeds, behaviour_codes, is_start)
+        inputs = self._placed(input_ids, inputs_embeds, long_view_codes, is_start)
         given = {"position_ids": position_ids, "past_key_values": past_key_values, "use_cache": use_cache, **kwargs}
         may_pack = use_cache is False and past_key_values is None and not self.has_sliding_layers
         packing = Packing.of(attention_mask) if may_pack and _is_plain(self.config, kwargs) else None
@@ -337,7 +339,7 @@ class OneSearchForCausalLM(SidModelMixin, OneSearchQwen3PreTrainedModel, Qwen3Fo
     >>> from onesearch import OneSearchForCausalLM, OneSearchQwen3Config
 
     >>> model = OneSearchForCausalLM(OneSearchQwen3Config(vocab_size=600, hidden_size=32, intermediate_size=64, num_hidden_layers=1,
-    ...     num_attention_heads=2, num_key_value_heads=1, head_dim=16, sid_widths=[64, 32, 16], sid_offset=488))
+    ...     num_attention_heads=2, num_key_value_heads=1, head_dim=16, sid_codebook_sizes=[64, 32, 16], sid_offset=488))
 
     ```"""
 
@@ -353,9 +355,9 @@ class OneSearchForCausalLM(SidModelMixin, OneSearchQwen3PreTrainedModel, Qwen3Fo
         cls,
         checkpoint: str | os.PathLike,
         vocab_size: int,
-        sid_widths: Sequence[int],
+        sid_codebook_sizes: Sequence[int],
         sid_offset: int,
-        sid_digest: str | None = None,
+        sid_fingerprint: str | None = None,
         **kwargs,
     ) -> OneSearchForCausalLM:
         """Start from the weights of a Qwen3 checkpoint whose tokenizer was extended by SID tokens.
@@ -364,22 +366,24 @@ class OneSearchForCausalLM(SidModelMixin, OneSearchQwen3PreTrainedModel, Qwen3Fo
             checkpoint: a folder or Hub id that [`~transformers.Qwen3ForCausalLM`] loads.
             vocab_size: `len(tokenizer)` of the extended tokenizer, or the checkpoint's own if that is larger (Qwen3 pads its
                 vocabulary); new rows are drawn around the mean of the old ones.
-            sid_widths, sid_offset, sid_digest: see [`OneSearchQwen3Config`].
-            kwargs: fields of [`BehaviourLayout`] for a long view, which starts with random weights and needs
-                `set_behaviour_centroids`; all others are passed to Qwen3's `from_pretrained`.
+            sid_codebook_sizes, sid_offset, sid_fingerprint: see [`OneSearchQwen3Config`].
+            kwargs: fields of [`LongViewFields`] for a long view, which starts with random weights and needs
+                `set_long_view_centroids`; all others are passed to Qwen3's `from_pretrained`.
 
         Raises:
             ValueError: no Qwen3 checkpoint, or the SIDs do not fit into `vocab_size`.
         """
-        layout = _behaviour_fields(kwargs)
+        layout = _long_view_fields(kwargs)
         qwen = AutoModelForCausalLM.from_pretrained(checkpoint, **kwargs)
         _check_origin(qwen, "qwen3", checkpoint, vocab_size, vocab_size)
         qwen.resize_token_embeddings(vocab_size)
         known = {**_settings(qwen), **layout}
-        config = OneSearchQwen3Config(**known, sid_widths=list(sid_widths), sid_offset=sid_offset, sid_digest=sid_digest)
+        config = OneSearchQwen3Config(
+            **known, sid_codebook_sizes=list(sid_codebook_sizes), sid_offset=sid_offset, sid_fingerprint=sid_fingerprint
+        )
         model = cls(config)
         _take_over(model, qwen)
-        model._prompt_reader().match_behaviour_scale()
+        model._prompt_reader().match_long_view_scale()
         return model.to(qwen.dtype)
 
     def forward(
@@ -393,7 +397,7 @@ class OneSearchForCausalLM(SidModelMixin, OneSearchQwen3PreTrainedModel, Qwen3Fo
         num_items_in_batch: torch.Tensor | int | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
-        behaviour_codes: torch.LongTensor | None = None,
+        long_view_codes: torch.LongTensor | None = None,
         **kwargs,
     ) -> CausalLMOutputWithPast:
         """Run the backbone, as [`~transformers.Qwen3ForCausalLM`] does.
@@ -401,7 +405,7 @@ class OneSearchForCausalLM(SidModelMixin, OneSearchQwen3PreTrainedModel, Qwen3Fo
         Args:
             labels: (batch, length), the inputs themselves with -100 where nothing is predicted; each is predicted from the position
                 before it. SID targets are scored over their level's slice, others over the whole vocabulary.
-            num_items_in_batch, behaviour_codes: see [`OneSearchForConditionalGeneration`].
+            num_items_in_batch, long_view_codes: see [`OneSearchForConditionalGeneration`].
 
         Returns:
             `logits` are left out while training with labels.
@@ -413,7 +417,7 @@ class OneSearchForCausalLM(SidModelMixin, OneSearchQwen3PreTrainedModel, Qwen3Fo
             past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             use_cache=False if labels is not None else use_cache,
-            behaviour_codes=behaviour_codes,
+            long_view_codes=long_view_codes,
             **{**kwargs, "return_dict": True},
         )
         hidden = outputs.last_hidden_state
@@ -430,11 +434,11 @@ class OneSearchForCausalLM(SidModelMixin, OneSearchQwen3PreTrainedModel, Qwen3Fo
         )
 
     def _beam_decoder(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, behaviour_codes: torch.Tensor | None = None
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, long_view_codes: torch.Tensor | None = None
     ) -> Qwen3BeamDecoder:
-        return Qwen3BeamDecoder(self.model, input_ids, attention_mask, behaviour_codes)
+        return Qwen3BeamDecoder(self.model, input_ids, attention_mask, long_view_codes)
 
-    def _prompt_reader(self) -> BehaviourMixin:
+    def _prompt_reader(self) -> LongViewMixin:
         return self.model
 
 
@@ -464,14 +468,14 @@ def _settings(model: PreTrainedModel) -> dict[str, object]:
     return {key: value for key, value in model.config.to_dict().items() if key not in ("model_type", "architectures")}
 
 
-def _behaviour_fields(kwargs: dict[str, object]) -> dict[str, object]:
+def _long_view_fields(kwargs: dict[str, object]) -> dict[str, object]:
     """Takes the fields of the long view out of `kwargs`."""
-    return {field.name: kwargs.pop(field.name) for field in fields(BehaviourLayout) if field.name in kwargs}
+    return {field.name: kwargs.pop(field.name) for field in fields(LongViewFields) if field.name in kwargs}
 
 
 def _take_over(model: PreTrainedModel, origin: PreTrainedModel) -> None:
     """Load the weights of a plain backbone; a long view, which it does not have, keeps its own."""
-    own = {name: tensor for name, tensor in model.state_dict().items() if "behaviour" in name}
+    own = {name: tensor for name, tensor in model.state_dict().items() if "long_view" in name}
     model.load_state_dict({**own, **origin.state_dict()})
 
 

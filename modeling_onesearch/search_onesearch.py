@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import nn
 from transformers.utils import cached_file
 
-from .behaviour_onesearch import BehaviourMixin
 from .decoding_onesearch import BeamDecoder
 from .generation_onesearch import Beams, StepFunction, TrieLogitsProcessor, beam_search
 from .index_onesearch import MAX_ITEMS_PER_SID, SID_INDEX_NAME, SID_UPDATES_NAME, Hit, ItemFilter, SidIndex
+from .long_view_onesearch import LongViewMixin
 from .trie_onesearch import SidTrie, TrieView
 
 IGNORED = -100
@@ -44,11 +44,11 @@ class SidModelMixin:
     sid_index: SidIndex | None = None
 
     def _beam_decoder(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, behaviour_codes: torch.Tensor | None = None
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, long_view_codes: torch.Tensor | None = None
     ) -> BeamDecoder:
         raise NotImplementedError
 
-    def _prompt_reader(self) -> BehaviourMixin:
+    def _prompt_reader(self) -> LongViewMixin:
         raise NotImplementedError
 
     def _finish(self, backbone: type) -> None:
@@ -108,35 +108,39 @@ class SidModelMixin:
             self.sid_index.save(os.path.join(save_directory, SID_INDEX_NAME))
 
     def set_sid_index(self, index: SidIndex) -> None:
-        """Attach the catalogue that `search` returns items of; ValueError if it has other widths or another digest than the model."""
-        if tuple(index.widths) != tuple(self.config.sid_widths):
-            raise ValueError(f"the item index has level widths {list(index.widths)}, the model {self.config.sid_widths}")
-        if self.config.sid_digest is not None and index.digest != self.config.sid_digest:
+        """Attach the catalogue that `search` returns items of; ValueError if its codebook sizes or its
+        fingerprint differ from the model's."""
+        if tuple(index.codebook_sizes) != tuple(self.config.sid_codebook_sizes):
             raise ValueError(
-                f"the item index was made with codebooks {index.digest[:12]}…, the model was trained on {self.config.sid_digest[:12]}…: "
+                f"the item index has level codebook sizes {list(index.codebook_sizes)}, the model {self.config.sid_codebook_sizes}"
+            )
+        if self.config.sid_fingerprint is not None and index.fingerprint != self.config.sid_fingerprint:
+            raise ValueError(
+                f"the item index was made with codebooks {index.fingerprint[:12]}…, the model was trained on "
+                f"{self.config.sid_fingerprint[:12]}…: "
                 "SIDs of one mean nothing to the other. Encode this catalogue with the model's codebooks, or train on these"
             )
         self.sid_index = index
 
-    def embed_prompts(self, input_ids: torch.LongTensor, behaviour_codes: torch.LongTensor | None = None) -> torch.Tensor:
+    def embed_prompts(self, input_ids: torch.LongTensor, long_view_codes: torch.LongTensor | None = None) -> torch.Tensor:
         """Input embeddings (batch, length, width of the model) of prompts (batch, length), the long view in place of its placeholders; see
         `forward`."""
         reader = self._prompt_reader()
-        return reader._embedded(reader._placed(input_ids, None, behaviour_codes))
+        return reader._embedded(reader._placed(input_ids, None, long_view_codes))
 
-    def set_behaviour_centroids(self, tables: Sequence[np.ndarray | torch.Tensor]) -> None:
+    def set_long_view_centroids(self, tables: Sequence[np.ndarray | torch.Tensor]) -> None:
         """Fill the long view's frozen codebooks, which then belong to the checkpoint.
 
         Args:
-            tables: (sid_widths[level], behaviour_dim) centroids of each of the first `behaviour_levels` levels; for residual levels
+            tables: (sid_codebook_sizes[level], long_view_dim) centroids of each of the first `long_view_levels` levels; for residual levels
                 those of the residuals, as the codebooks hold them.
 
         Raises:
             ValueError: the model has no long view, or the shapes are not its own.
         """
-        if self._prompt_reader().behaviour is None:
-            raise ValueError("the model has no long view: its configuration has behaviour_tokens=0")
-        self._prompt_reader().behaviour_pooling.set_centroids(tables)
+        if self._prompt_reader().long_view is None:
+            raise ValueError("the model has no long view: its configuration has long_view_tokens=0")
+        self._prompt_reader().long_view_pooling.set_centroids(tables)
 
     # Scores
 
@@ -183,8 +187,8 @@ class SidModelMixin:
         """
         if normalize not in TARGET_NORMALISATIONS:
             raise ValueError(f"normalize={normalize!r}: allowed are {' and '.join(map(repr, TARGET_NORMALISATIONS))}")
-        widths, flat = list(self.config.sid_widths), targets.flatten()
-        starts = [self.config.sid_offset + sum(widths[:level]) for level in range(len(widths) + 1)]
+        codebook_sizes, flat = list(self.config.sid_codebook_sizes), targets.flatten()
+        starts = [self.config.sid_offset + sum(codebook_sizes[:level]) for level in range(len(codebook_sizes) + 1)]
         group = torch.bucketize(flat, torch.tensor(starts, device=flat.device), right=True)
         group = group % len(starts)  # 0: text, below or above the SIDs; from 1: levels
         trie = self._require_index().trie.to(flat.device) if normalize == "children" else None
@@ -194,7 +198,7 @@ class SidModelMixin:
         hidden = hidden_states.flatten(0, -2).index_select(0, order).split(counts)
         # One cut for all levels: its gradient is written into the vocabulary's once, not once per level.
         heads = self._head_rows(starts[0], starts[-1]) if any(counts[1:]) else None
-        heads = [None] * len(starts) if heads is None else [None, *heads.split(widths)]
+        heads = [None] * len(starts) if heads is None else [None, *heads.split(codebook_sizes)]
         ranges = [(0, self.config.vocab_size), *zip(starts, starts[1:])]
         found = []
         for level, (rows, part, head, (start, stop)) in enumerate(zip(order.split(counts), hidden, heads, ranges), -1):
@@ -243,14 +247,14 @@ class SidModelMixin:
 
     # Search
 
-    def logits_processor(self, prompt_length: int | None = None, keep: ItemFilter | None = None) -> TrieLogitsProcessor:
+    def logits_processor(self, prompt_length: int | None = None, item_filter: ItemFilter | None = None) -> TrieLogitsProcessor:
         """A processor that holds `generate` to the catalogue.
 
         Args:
             prompt_length: tokens of `input_ids` that are no part of the SID; see [`TrieLogitsProcessor`].
             keep: only items that pass.
         """
-        trie = self._require_index().trie if keep is None else keep.trie
+        trie = self._require_index().trie if item_filter is None else item_filter.trie
         return TrieLogitsProcessor(trie, self.config.sid_offset, self.generation_config.eos_token_id, prompt_length)
 
     @torch.no_grad()
@@ -261,10 +265,10 @@ class SidModelMixin:
         num_beams: int = 50,
         top_k: int = 10,
         items_per_sid: int = MAX_ITEMS_PER_SID,
-        keep: ItemFilter | Sequence[ItemFilter | None] | None = None,
+        item_filter: ItemFilter | Sequence[ItemFilter | None] | None = None,
         normalize: str = "children",
         explain: bool = False,
-        behaviour_codes: torch.LongTensor | None = None,
+        long_view_codes: torch.LongTensor | None = None,
         rank_by: str = "sid",
     ) -> list[list[Hit]]:
         """Find items by beam search over the catalogue's SIDs.
@@ -281,7 +285,7 @@ class SidModelMixin:
                 `renormalize_logits=True`), the codes of the `level` (as in training), or the whole `vocabulary` (as `generate` without
                 it; slower).
             explain: put the log-probability of each code into the hits.
-            behaviour_codes: (queries, sequences, items, levels) codes of the users' long sequences, -1 where there is no item, for prompts
+            long_view_codes: (queries, sequences, items, levels) codes of the users' long sequences, -1 where there is no item, for prompts
                 with placeholders; see `forward`.
             rank_by: `sid`, or `item`, which counts an item's share of its SID's popularity; see `SidIndex.hits`.
 
@@ -291,12 +295,12 @@ class SidModelMixin:
         if top_k < 1 or items_per_sid < 1:
             raise ValueError(f"top_k={top_k}, items_per_sid={items_per_sid}: both must be at least 1")
         attention_mask = _checked_mask(input_ids, attention_mask)
-        if behaviour_codes is not None and len(behaviour_codes) != len(input_ids):
-            raise ValueError(f"behaviour_codes of {len(behaviour_codes)} rows for {len(input_ids)} prompts")
+        if long_view_codes is not None and len(long_view_codes) != len(input_ids):
+            raise ValueError(f"long_view_codes of {len(long_view_codes)} rows for {len(input_ids)} prompts")
         index = self._require_index().snapshot()
         hits: list[list[Hit]] = [[] for _ in range(len(input_ids))]
-        for rows, own in _by_filter(keep, len(input_ids)):
-            codes = None if behaviour_codes is None else behaviour_codes[rows]
+        for rows, own in _by_filter(item_filter, len(input_ids)):
+            codes = None if long_view_codes is None else long_view_codes[rows]
             beams = self._beams(index, input_ids[rows], attention_mask[rows], num_beams, own, normalize, codes)
             parts = beams.level_scores if explain else None
             found = index.hits(beams.leaves, beams.scores, top_k, items_per_sid, own, parts, rank_by)
@@ -310,9 +314,9 @@ class SidModelMixin:
         input_ids: torch.LongTensor,
         attention_mask: torch.Tensor | None = None,
         num_beams: int = 50,
-        keep: ItemFilter | None = None,
+        item_filter: ItemFilter | None = None,
         normalize: str = "children",
-        behaviour_codes: torch.LongTensor | None = None,
+        long_view_codes: torch.LongTensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The SIDs behind `search`.
 
@@ -321,7 +325,7 @@ class SidModelMixin:
         """
         index = self._require_index().snapshot()
         attention_mask = _checked_mask(input_ids, attention_mask)
-        beams = self._beams(index, input_ids, attention_mask, num_beams, keep, normalize, behaviour_codes)
+        beams = self._beams(index, input_ids, attention_mask, num_beams, item_filter, normalize, long_view_codes)
         return index.trie.sids_of(beams.leaves.flatten()).view(*beams.leaves.shape, -1), beams.scores
 
     def _beams(
@@ -330,16 +334,16 @@ class SidModelMixin:
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
         num_beams: int,
-        keep: ItemFilter | None,
+        item_filter: ItemFilter | None,
         normalize: str,
-        behaviour_codes: torch.Tensor | None,
+        long_view_codes: torch.Tensor | None,
     ) -> Beams:
         if num_beams < 1:
             raise ValueError(f"num_beams={num_beams} must be at least 1")
         if normalize not in NORMALISATIONS:
             raise ValueError(f"normalize={normalize!r}: allowed are {', '.join(map(repr, NORMALISATIONS))}")
-        trie = (index.trie if keep is None else index.checked(keep).trie).to(input_ids.device)
-        step = self._beam_step(self._beam_decoder(input_ids, attention_mask, behaviour_codes), normalize)
+        trie = (index.trie if item_filter is None else index.checked(item_filter).trie).to(input_ids.device)
+        step = self._beam_step(self._beam_decoder(input_ids, attention_mask, long_view_codes), normalize)
         return beam_search(step, trie, len(input_ids), num_beams, settle=normalize == "children")
 
     def _beam_step(self, decoder: BeamDecoder, normalize: str) -> StepFunction:
@@ -436,15 +440,17 @@ def _sid_generation(levels: int) -> dict[str, object]:
 
 
 def _by_filter(
-    keep: ItemFilter | Sequence[ItemFilter | None] | None, queries: int
+    item_filter: ItemFilter | Sequence[ItemFilter | None] | None, queries: int
 ) -> list[tuple[list[int], ItemFilter | None]]:
     """Queries that are searched together, with their filter."""
-    if keep is None or isinstance(keep, ItemFilter):
-        return [(list(range(queries)), keep)]
-    if len(keep) != queries:
-        raise ValueError(f"{len(keep)} filters for {queries} queries: give one per query (None for no filter), or one for all")
+    if item_filter is None or isinstance(item_filter, ItemFilter):
+        return [(list(range(queries)), item_filter)]
+    if len(item_filter) != queries:
+        raise ValueError(
+            f"{len(item_filter)} filters for {queries} queries: give one per query (None for no filter), or one for all"
+        )
     groups: dict[int, tuple[list[int], ItemFilter | None]] = {}
-    for row, own in enumerate(keep):
+    for row, own in enumerate(item_filter):
         groups.setdefault(id(own), ([], own))[0].append(row)
     return list(groups.values())
 

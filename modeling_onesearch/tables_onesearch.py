@@ -213,7 +213,7 @@ def replaced_builds(path: Path, most: int = 16) -> list[str]:
     return [metadata.get("build", ""), *json.loads(metadata.get("replaces", "[]"))][:most]
 
 
-def content_digest(tensors: Mapping[str, torch.Tensor]) -> str:
+def content_fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:
     """BLAKE2 of all tensors, their names and types."""
     state = hashlib.blake2b(digest_size=16)
     for name, tensor in sorted(tensors.items()):
@@ -225,7 +225,7 @@ def content_digest(tensors: Mapping[str, torch.Tensor]) -> str:
 __all__ = [
     "CategoryPaths",
     "ItemIds",
-    "content_digest",
+    "content_fingerprint",
     "packed_strings",
     "read_metadata",
     "read_tensors",

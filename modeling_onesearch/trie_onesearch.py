@@ -32,7 +32,7 @@ class SidTrie:
 
     Args:
         codes: (SIDs, levels) integers, in any order, duplicates allowed. About 30 bytes per SID are needed while building.
-        widths: number of codes of each level.
+        codebook sizes: number of codes of each level.
         leaf_ids: (SIDs,) what `leaf_of` and `sids_of` call the SID of each row; without it leaves are numbered 0, 1, … in an order of
             their own. Of several rows with the same codes the first one names the leaf.
 
@@ -40,19 +40,19 @@ class SidTrie:
         ValueError: no SID at all, or a code outside its level.
     """
 
-    def __init__(self, codes: np.ndarray, widths: Sequence[int], leaf_ids: np.ndarray | None = None):
-        self.widths = tuple(int(width) for width in widths)
-        sids = _SortedSids(checked_codes(codes, self.widths), self.widths, keep_order=leaf_ids is not None)
+    def __init__(self, codes: np.ndarray, codebook_sizes: Sequence[int], leaf_ids: np.ndarray | None = None):
+        self.codebook_sizes = tuple(int(width) for width in codebook_sizes)
+        sids = _SortedSids(checked_codes(codes, self.codebook_sizes), self.codebook_sizes, keep_order=leaf_ids is not None)
         rows = self._set_tables(sids)
         if leaf_ids is not None:
             self.leaf_ids = torch.from_numpy(np.asarray(leaf_ids, dtype=np.int64)[sids.origin[rows]])
 
     @classmethod
-    def build(cls, codes: np.ndarray, widths: Sequence[int]) -> tuple[SidTrie, np.ndarray]:
+    def build(cls, codes: np.ndarray, codebook_sizes: Sequence[int]) -> tuple[SidTrie, np.ndarray]:
         """A trie and the leaf of every row of `codes`: (rows,) int32."""
         trie = cls.__new__(cls)
-        trie.widths = tuple(int(width) for width in widths)
-        sids = _SortedSids(checked_codes(codes, trie.widths), trie.widths, keep_order=True)
+        trie.codebook_sizes = tuple(int(width) for width in codebook_sizes)
+        sids = _SortedSids(checked_codes(codes, trie.codebook_sizes), trie.codebook_sizes, keep_order=True)
         rows = trie._set_tables(sids)
         leaf_of_sid = np.empty(len(rows), dtype=np.int32)
         leaf_of_sid[rows] = np.arange(len(rows), dtype=np.int32)
@@ -60,7 +60,7 @@ class SidTrie:
 
     def _set_tables(self, sids: _SortedSids) -> np.ndarray:
         """Fill the tables; returns the sorted row of every leaf."""
-        self.codes, self.inner_starts, self.leaf_starts, rows = _build_tables(sids, self.widths)
+        self.codes, self.inner_starts, self.leaf_starts, rows = _build_tables(sids, self.codebook_sizes)
         self._finish()
         return rows
 
@@ -70,11 +70,11 @@ class SidTrie:
         self._settled = [int(starts[-1]) for starts in self.leaf_starts]  # leaves settled at each level or before
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, torch.Tensor], widths: Sequence[int]) -> SidTrie:
+    def from_tensors(cls, tensors: Mapping[str, torch.Tensor], codebook_sizes: Sequence[int]) -> SidTrie:
         """The trie that `tensors()` was taken from; memory-mapped tensors stay so."""
         trie = cls.__new__(cls)
-        trie.widths = tuple(int(width) for width in widths)
-        levels = range(len(trie.widths))
+        trie.codebook_sizes = tuple(int(width) for width in codebook_sizes)
+        levels = range(len(trie.codebook_sizes))
         trie.codes = [tensors[f"codes.{level}"] for level in levels]
         trie.inner_starts = [tensors[f"inner_starts.{level}"] for level in levels]
         trie.leaf_starts = [tensors[f"leaf_starts.{level}"] for level in levels]
@@ -89,7 +89,7 @@ class SidTrie:
     @property
     def levels(self) -> int:
         """Codes in one SID."""
-        return len(self.widths)
+        return len(self.codebook_sizes)
 
     def __len__(self) -> int:
         """Number of distinct SIDs."""
@@ -176,8 +176,8 @@ class SidTrie:
     def child(self, level: int, states: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         """State of `states`, each extended by its code of `level`; (rows,)."""
         if level == 0:
-            known = (codes >= 0) & (codes < self.widths[0]) & (states != NONE)
-            return torch.where(known, self._first_level()[codes.clamp(0, self.widths[0] - 1)], NONE)
+            known = (codes >= 0) & (codes < self.codebook_sizes[0]) & (states != NONE)
+            return torch.where(known, self._first_level()[codes.clamp(0, self.codebook_sizes[0] - 1)], NONE)
         inner = self._inner_count(level)
         node = states.clamp(min=0)
         alive = states >= 0
@@ -212,7 +212,7 @@ class SidTrie:
 
     def subset(self, leaves: torch.Tensor) -> SidTrie:
         """A trie of some SIDs, which keep their names; ValueError if there are none."""
-        return SidTrie(self.sids_of(leaves).cpu().numpy(), self.widths, leaves.cpu().numpy()).to(self.device)
+        return SidTrie(self.sids_of(leaves).cpu().numpy(), self.codebook_sizes, leaves.cpu().numpy()).to(self.device)
 
     def parents(self, level: int, places: torch.Tensor, leaves: bool) -> torch.Tensor:
         """Inner nodes of `level - 1` above inner nodes of `level`, or above leaves settled at `level`."""
@@ -230,7 +230,7 @@ class SidTrie:
         """(width,) state of every code of level 0: the dense row that spares a bisection over thousands of children."""
         if self._root is None:
             _, codes, states = self.expand(0, torch.tensor([ROOT], device=self.device))
-            row = torch.full((self.widths[0],), NONE, dtype=torch.long, device=self.device)
+            row = torch.full((self.codebook_sizes[0],), NONE, dtype=torch.long, device=self.device)
             row[codes] = states
             self._root = row
         return self._root
@@ -316,7 +316,7 @@ class TrieView:
         self.base = base
         self.alive = alive
         self.added = added
-        self.widths = base.widths
+        self.codebook_sizes = base.codebook_sizes
 
     levels = SidTrie.levels
 
@@ -360,7 +360,7 @@ class TrieView:
         touched[added_row] = True
         mine = touched[row]  # children of a prefix that both have: merge them by code
         rows, codes = torch.cat([row[mine], added_row]), torch.cat([code[mine], added_code])
-        width = self.widths[level]
+        width = self.codebook_sizes[level]
         keys, place = torch.unique(rows * width + codes, return_inverse=True)
         merged = torch.full((2, len(keys)), NONE, dtype=torch.long, device=states.device)
         count = int(mine.sum())
@@ -454,9 +454,9 @@ class _SortedSids:
         keep_order: remember where the rows came from (`origin`, `spread`); costs a slower sort.
     """
 
-    def __init__(self, codes: np.ndarray, widths: Sequence[int], keep_order: bool):
-        bits = [(width - 1).bit_length() for width in widths]
-        self.levels = len(widths)
+    def __init__(self, codes: np.ndarray, codebook_sizes: Sequence[int], keep_order: bool):
+        bits = [(width - 1).bit_length() for width in codebook_sizes]
+        self.levels = len(codebook_sizes)
         self.shifts = [sum(bits[level + 1 :]) for level in range(self.levels)]
         self.masks = [(1 << count) - 1 for count in bits]
         self.packed = sum(bits) < 64
@@ -510,7 +510,7 @@ class _SortedSids:
         return count
 
 
-def _build_tables(sids: _SortedSids, widths: Sequence[int]):  # noqa: ANN202 - four tables of SidTrie
+def _build_tables(sids: _SortedSids, codebook_sizes: Sequence[int]):  # noqa: ANN202 - four tables of SidTrie
     """Codes, starts of inner children and of leaves per level, and the row of every leaf. A SID settles at the first level at which it
     differs from both its neighbours; a prefix starts an inner node where the row before differs and the row after does not."""
     shared = sids.shared()
@@ -522,7 +522,7 @@ def _build_tables(sids: _SortedSids, widths: Sequence[int]):  # noqa: ANN202 - f
     all_leaves = np.concatenate(leaf_rows)
     codes, inner_starts, leaf_starts = [], [], []
     parents, leaves = np.zeros(1, dtype=np.int64), 0
-    for level, width in enumerate(widths):
+    for level, width in enumerate(codebook_sizes):
         inner_starts.append(_starts(inner_rows[level], parents, 0))
         leaf_starts.append(_starts(leaf_rows[level], parents, leaves))
         leaves += len(leaf_rows[level])
@@ -576,16 +576,18 @@ def _run_counts(counted: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
     return at[1:] - at[:-1]
 
 
-def checked_codes(codes: np.ndarray, widths: Sequence[int]) -> np.ndarray:
+def checked_codes(codes: np.ndarray, codebook_sizes: Sequence[int]) -> np.ndarray:
     """`codes` as an integer array (items, levels), or ValueError naming the first entry that does not fit."""
     codes = np.asarray(codes)
-    if codes.ndim != 2 or codes.shape[1] != len(widths):
-        raise ValueError(f"codes have shape {codes.shape}, expected (items, {len(widths)}) for widths {tuple(widths)}")
+    if codes.ndim != 2 or codes.shape[1] != len(codebook_sizes):
+        raise ValueError(
+            f"codes have shape {codes.shape}, expected (items, {len(codebook_sizes)}) for codebook sizes {tuple(codebook_sizes)}"
+        )
     if not len(codes):
         raise ValueError("the catalogue holds no item: a trie needs at least one SID")
     if codes.dtype.kind not in "iu":
         raise ValueError(f"codes are {codes.dtype}, expected integers")
-    for level, width in enumerate(widths):
+    for level, width in enumerate(codebook_sizes):
         column = codes[:, level]
         if column.min() < 0 or column.max() >= width:
             row = int(np.argmax((column < 0) | (column >= width)))

@@ -14,10 +14,10 @@ from .registration import register_auto_classes
 __version__ = "0.1.0"
 
 _MODULE_OF = {
-    "Behaviour": "onesearch.data.requests",
+    "UserContext": "onesearch.data.requests",
     "Hit": "onesearch.modeling_onesearch.index_onesearch",
     "ItemFilter": "onesearch.modeling_onesearch.index_onesearch",
-    "LoraPlan": "onesearch.trainers.lora",
+    "SidLoraConfig": "onesearch.trainers.lora",
     "Market": "onesearch.data.market",
     "OneSearchConfig": "onesearch.modeling_onesearch.configuration_onesearch",
     "OneSearchForConditionalGeneration": "onesearch.modeling_onesearch.modeling_onesearch",
@@ -44,7 +44,7 @@ _MODULE_OF = {
 
 if TYPE_CHECKING:
     from .data.market import Market
-    from .data.requests import Behaviour, Request
+    from .data.requests import Request, UserContext
     from .evaluation.evaluator import evaluate
     from .files import RunFolder
     from .modeling_onesearch.configuration_onesearch import OneSearchConfig, OneSearchQwen3Config
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from .tokenization_sid.quantizers.rq_opq import RQOPQ, RQOPQConfig
     from .tokenization_sid.tokenization_sid import SidTokenizer
     from .trainers.distillation.distillation_trainer import SidDistillationConfig, SidDistillationTrainer
-    from .trainers.lora import LoraPlan
+    from .trainers.lora import SidLoraConfig
     from .trainers.sft.sft_config import SidSFTConfig
     from .trainers.sft.sft_trainer import SidSFTTrainer
 

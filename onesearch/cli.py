@@ -153,7 +153,7 @@ def _print_example(run: RunFolder) -> None:
     titles = dict(zip(market.items.data.column("item_id").to_pylist(), market.items.data.column("title").to_pylist()))
     print(f'\nsearch: "{request.query}", after {len(request.history)} items, the last: {titles[request.history[-1]]}')
     searcher = Searcher.from_pretrained(run.checkpoint)
-    for rank, hit in enumerate(searcher.search(request.query, request.history, top_k=5, behaviour=request.behaviour), start=1):
+    for rank, hit in enumerate(searcher.search(request.query, request.history, top_k=5, context=request.context), start=1):
         bought = "  ← was bought" if hit.item_id in request.purchased else ""
         print(f"{rank}. {hit.score:6.2f}  {searcher.tokenizer.sid_string(hit.sid)}  {titles[hit.item_id]}{bought}")
 
@@ -221,11 +221,11 @@ def _simulate(options: argparse.Namespace) -> None:
 
 
 def _import(options: argparse.Namespace) -> None:
-    from onesearch.pipeline.recipe import MarketPlan
+    from onesearch.pipeline.recipe import MarketConfig
     from onesearch.pipeline.run import make_market
 
     chosen = {name: getattr(options, name) for name in ("bad_rows", "queries") if hasattr(options, name)}
-    plan = MarketPlan(options.action, options.source, chosen)
+    plan = MarketConfig(options.action, options.source, chosen)
     _print_market(make_market(plan, options.folder), options.folder)
 
 
@@ -247,7 +247,7 @@ def _add_sids(commands: Any) -> None:
     _run_folder(build)
     build.add_argument("--encoder", help="a sentence-transformers model by name or folder (default: train a static one)")
     build.add_argument(
-        "--levels", type=_widths, help="codes per residual level, for instance 256,128,64 (default: by catalogue size)"
+        "--residual-sizes", type=_widths, help="codes per residual level, for instance 256,128,64 (default: by catalogue size)"
     )
     build.add_argument("--opq", type=_opq, help="sub-codes x codes each, for instance 2x64; 0x0 for none")
     build.add_argument(
@@ -320,20 +320,20 @@ def _build_sids(options: argparse.Namespace) -> None:
 
 
 def _codes(options: argparse.Namespace, items: int) -> Any:
-    """Config of the quantizer that the flags name; what they leave open is as `suggest_widths` has it."""
+    """Config of the quantizer that the flags name; what they leave open is as `suggest_codebook_sizes` has it."""
     from dataclasses import fields
 
     from onesearch.tokenization_sid.quantizers.loading import QUANTIZERS
-    from onesearch.tokenization_sid.quantizers.rq_opq import suggest_widths
+    from onesearch.tokenization_sid.quantizers.rq_opq import suggest_codebook_sizes
 
-    suggested, kind = suggest_widths(items), options.quantizer
+    suggested, kind = suggest_codebook_sizes(items), options.quantizer
     if kind not in QUANTIZERS:
         raise ValueError(f"--quantizer {kind} is unknown; allowed are {', '.join(QUANTIZERS)}")
     config = QUANTIZERS[kind].config_class
     if options.opq and "opq" not in {part.name for part in fields(config)}:
         raise ValueError(f"--opq: {kind} has no product codes; leave the flag out")
     opq = options.opq or (suggested.opq if kind == suggested.quantizer else None)
-    return config(options.levels or suggested.levels, seed=options.seed, **_given(opq=opq))
+    return config(options.residual_sizes or suggested.residual_sizes, seed=options.seed, **_given(opq=opq))
 
 
 def _accelerator() -> Any:
@@ -419,7 +419,7 @@ def _catalogue(options: argparse.Namespace) -> Any:
     run = RunFolder(checkpoint.resolve().parent)
     if not run.sids.is_dir():
         return Catalogue.of_index(index.item_ids, index.codes)
-    if load_codes(run, "items").digest != index.digest:
+    if load_codes(run, "items").fingerprint != index.fingerprint:
         raise ValueError(
             f"{checkpoint} was trained on other codebooks than {run.sids} holds; train again, or inspect with --run"
         )
@@ -466,7 +466,7 @@ def _add_evaluate(commands: Any) -> None:
     parser.add_argument("--split", choices=("validation", "test"), default="test")
     parser.add_argument("--sample", type=_positive, help="so many requests, drawn with seed 0 (default: all)")
     parser.add_argument("--beams", type=_positive, default=50, help="beams of the search (default: %(default)s)")
-    parser.add_argument("--drop-seen", action="store_true", help="never find an item of the user's own history")
+    parser.add_argument("--exclude-history", action="store_true", help="never find an item of the user's own history")
     parser.add_argument(
         "--rank-by", choices=("sid", "item"), default="sid", help="probability of the SID, or of the item in it"
     )
@@ -474,14 +474,14 @@ def _add_evaluate(commands: Any) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from onesearch.pipeline.recipe import EvaluationPlan
+    from onesearch.pipeline.recipe import EvaluationConfig
     from onesearch.pipeline.run import evaluate_run
 
-    plan = EvaluationPlan(
+    plan = EvaluationConfig(
         split=options.split,
         sample=options.sample,
         num_beams=options.beams,
-        drop_seen=options.drop_seen,
+        exclude_history=options.exclude_history,
         rank_by=options.rank_by,
     )
     print(evaluate_run(RunFolder(options.run), plan, baselines=not options.no_baselines).to_table())
@@ -506,18 +506,18 @@ def _add_search(commands: Any) -> None:
 
 
 def _search(options: argparse.Namespace) -> None:
-    from onesearch.data.requests import Behaviour
+    from onesearch.data.requests import UserContext
     from onesearch.serving.searcher import Searcher
 
     searcher = Searcher.from_pretrained(_checkpoint(options.checkpoint))
     history = options.history
-    behaviour = Behaviour(options.queries, history, options.purchased, profile=tuple(options.profile))
+    context = UserContext(options.queries, history, options.purchased, profile=tuple(options.profile))
     hits = searcher.search(
         options.query,
         history,
         options.top_k,
         options.beams,
-        behaviour=behaviour,
+        context=context,
         exclude=options.exclude,
         categories=options.category,
         items_per_sid=options.items_per_sid,
@@ -568,10 +568,12 @@ def _info(options: argparse.Namespace) -> None:
     checkpoint = _checkpoint(options.folder)
     index = SidIndex.load(checkpoint / SID_INDEX_NAME)
     config = read_json(checkpoint / "config.json")
-    print(f"\n{checkpoint}: {config['model_type']}, {len(index):,} items, {len(index.trie):,} SIDs of widths {index.widths}")
+    print(
+        f"\n{checkpoint}: {config['model_type']}, {len(index):,} items, {len(index.trie):,} SIDs of codebook sizes {index.codebook_sizes}"
+    )
     layers = f"{config['encoder_layers']} + {config['decoder_layers']}" if "d_model" in config else config["num_hidden_layers"]
     width = config["d_model"] if "d_model" in config else config["hidden_size"]
-    print(f"width {width}, {layers} layers, codebooks {index.digest[:12]}…")
+    print(f"width {width}, {layers} layers, codebooks {index.fingerprint[:12]}…")
 
 
 def _checkpoint(folder: Path) -> Path:

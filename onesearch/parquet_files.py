@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 
-def read_own_table(path: str | Path, expected: str, digest: str, remedy: str) -> pa.Table:
+def read_own_table(path: str | Path, expected: str, fingerprint: str, remedy: str) -> pa.Table:
     """A table that a stage wrote, without its metadata.
 
     Args:
         expected: ``format`` in its metadata.
-        digest: of the codebooks that it must belong to.
+        fingerprint: of the codebooks that it must belong to.
         remedy: what helps where it is missing, damaged, foreign or of other codebooks.
 
     Raises:
@@ -30,9 +30,9 @@ def read_own_table(path: str | Path, expected: str, digest: str, remedy: str) ->
     metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
     if metadata.get("format") != expected:
         raise ValueError(f"{path} has format {metadata.get('format')!r}, expected {expected!r}; {remedy}")
-    found = metadata.get("digest", "none")
-    if found != digest:
-        raise ValueError(f"{path} belongs to codebooks {found[:12]}…, not {digest[:12]}…; {remedy}")
+    found = metadata.get("fingerprint", "none")
+    if found != fingerprint:
+        raise ValueError(f"{path} belongs to codebooks {found[:12]}…, not {fingerprint[:12]}…; {remedy}")
     return table.replace_schema_metadata(None)
 
 

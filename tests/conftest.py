@@ -26,19 +26,19 @@ from onesearch.files import RunFolder
 settings.register_profile("suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
 
-WIDTHS = (16, 8, 8, 4, 4)
+CODEBOOK_SIZES = (16, 8, 8, 4, 4)
 """Codes per level of the tiny run."""
 
 
 def tiny_recipe():
     """The whole road in seconds: 450 items, 600 sessions, one epoch of a model of width 32."""
-    from onesearch.pipeline.recipe import EvaluationPlan, MarketPlan, Recipe
+    from onesearch.pipeline.recipe import EvaluationConfig, MarketConfig, Recipe
     from onesearch.tokenization_sid.embedding.text_encoder import TextEncoderConfig
     from onesearch.tokenization_sid.quantizers.rq_opq import RQOPQConfig
-    from onesearch.trainers.training import ModelPlan, TrainingPlan
+    from onesearch.trainers.training import ModelConfig, TrainingConfig
 
     options = {"items": 450, "sessions": 600, "oracle_requests": 0, "judged_queries": 10, "seed": 3}
-    model = ModelPlan(
+    model = ModelConfig(
         text_vocab_size=400, d_model=32, encoder_layers=1, decoder_layers=1, attention_heads=2, ffn_dim=64, dropout=0.0
     )
     arguments = {
@@ -51,11 +51,11 @@ def tiny_recipe():
     }
     return Recipe(
         name="tiny",
-        market=MarketPlan("simulate", None, options),
+        market=MarketConfig("simulate", None, options),
         encoder=TextEncoderConfig(dimension=16, vocab_size=500, epochs=1, batch_size=64),
-        codes=RQOPQConfig(levels=WIDTHS[:3], opq=(2, 4), iterations=5),
-        training=TrainingPlan(model=model, arguments=arguments, validation_requests=20, validation_beams=5),
-        evaluation=EvaluationPlan(num_beams=10, sample=40, tune_cascade=False),
+        codes=RQOPQConfig(residual_sizes=CODEBOOK_SIZES[:3], opq=(2, 4), iterations=5),
+        training=TrainingConfig(model=model, arguments=arguments, validation_requests=20, validation_beams=5),
+        evaluation=EvaluationConfig(num_beams=10, sample=40, tune_cascade=False),
     )
 
 

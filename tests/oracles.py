@@ -19,19 +19,21 @@ LAYOUTS = ((512,) * 7, (256,) * 8, (1 << 14,) * 5)
 
 @st.composite
 def catalogues(draw):
-    """Codes (items, levels) and widths: duplicates, single items and widths of 1 included."""
-    widths = draw(st.lists(st.integers(1, 5), min_size=1, max_size=4))
-    sid = st.tuples(*(st.integers(0, width - 1) for width in widths))
-    return np.array(draw(st.lists(sid, min_size=1, max_size=25))), tuple(widths)
+    """Codes (items, levels) and codebook sizes: duplicates, single items and codebook sizes of 1 included."""
+    codebook_sizes = draw(st.lists(st.integers(1, 5), min_size=1, max_size=4))
+    sid = st.tuples(*(st.integers(0, width - 1) for width in codebook_sizes))
+    return np.array(draw(st.lists(sid, min_size=1, max_size=25))), tuple(codebook_sizes)
 
 
 @st.composite
 def wide_catalogues(draw, largest=25):
     """As `catalogues`, of any width; SIDs share prefixes, since few codes of each level occur."""
-    widths = draw(st.one_of(st.lists(st.sampled_from(LEVELS), min_size=1, max_size=4).map(tuple), st.sampled_from(LAYOUTS)))
-    used = [sorted({0, 1, width // 2, width - 1} & set(range(width))) for width in widths]
+    codebook_sizes = draw(
+        st.one_of(st.lists(st.sampled_from(LEVELS), min_size=1, max_size=4).map(tuple), st.sampled_from(LAYOUTS))
+    )
+    used = [sorted({0, 1, width // 2, width - 1} & set(range(width))) for width in codebook_sizes]
     sid = st.tuples(*map(st.sampled_from, used))
-    return np.array(draw(st.lists(sid, min_size=1, max_size=largest))), widths
+    return np.array(draw(st.lists(sid, min_size=1, max_size=largest))), codebook_sizes
 
 
 any_catalogues = st.one_of(catalogues(), wide_catalogues())
@@ -48,12 +50,12 @@ def children(sids, prefix):
     return sorted({int(row[depth]) for row in sids if tuple(row[:depth]) == tuple(prefix)})
 
 
-def prefixes_of(sids, widths, depth):
+def prefixes_of(sids, codebook_sizes, depth):
     """All prefixes of the SIDs, and others beside them; in small trees simply all there are."""
-    if np.prod(widths[:depth], dtype=float) <= 100:
-        return list(itertools.product(*(range(width) for width in widths[:depth])))
+    if np.prod(codebook_sizes[:depth], dtype=float) <= 100:
+        return list(itertools.product(*(range(width) for width in codebook_sizes[:depth])))
     known = sorted({sid[:depth] for sid in sids})
-    beside = {(*prefix[:-1], (prefix[-1] + 1) % widths[depth - 1]) for prefix in known}
+    beside = {(*prefix[:-1], (prefix[-1] + 1) % codebook_sizes[depth - 1]) for prefix in known}
     return known + sorted(beside - set(known))
 
 
@@ -64,30 +66,34 @@ def tensor(prefixes, depth):
 
 @st.composite
 def tries(draw, catalogue=any_catalogues):
-    """A trie of any kind, the name of each of its living SIDs, and the widths.
+    """A trie of any kind, the name of each of its living SIDs, and the codebook sizes.
 
     Kinds: whole, subset (whose names are those of the trie it was cut from), and views with dead SIDs, added ones, or both.
     """
-    codes, widths = draw(catalogue)
+    codes, codebook_sizes = draw(catalogue)
     sids = distinct(codes)
     role = st.sampled_from(["living", "living", "dead", "added"])
     roles = draw(st.lists(role, min_size=len(sids), max_size=len(sids)))
     roles[0] = draw(st.sampled_from(["living", "dead"])) if "living" in roles[1:] or "added" in roles[1:] else "living"
     in_base = [sid for sid, role in zip(sids, roles) if role != "added"]
     in_added = [sid for sid, role in zip(sids, roles) if role == "added"]
-    base = SidTrie(np.array(in_base), widths)
-    names = dict(zip(in_base, base.leaf_of(base.walk(tensor(in_base, len(widths)))).tolist()))
+    base = SidTrie(np.array(in_base), codebook_sizes)
+    names = dict(zip(in_base, base.leaf_of(base.walk(tensor(in_base, len(codebook_sizes)))).tolist()))
     living = [sid for sid, role in zip(sids, roles) if role == "living"]
     kept = torch.zeros(len(base), dtype=torch.bool)
     kept[[names[sid] for sid in living]] = True
     if not in_added and draw(st.booleans()):
-        return base.subset(kept.nonzero()[:, 0]), {sid: names[sid] for sid in living}, widths
+        return base.subset(kept.nonzero()[:, 0]), {sid: names[sid] for sid in living}, codebook_sizes
     if not in_added and len(living) == len(sids) and draw(st.booleans()):
-        return base, names, widths
-    added = SidTrie(np.array(in_added), widths) if in_added else None
+        return base, names, codebook_sizes
+    added = SidTrie(np.array(in_added), codebook_sizes) if in_added else None
     view = TrieView(base, None if len(living) == len(in_base) and draw(st.booleans()) else Alive.of(base, kept), added)
-    own = added.leaf_of(added.walk(tensor(in_added, len(widths)))).tolist() if in_added else []
-    return view, {sid: names[sid] for sid in living} | {sid: len(base) + leaf for sid, leaf in zip(in_added, own)}, widths
+    own = added.leaf_of(added.walk(tensor(in_added, len(codebook_sizes)))).tolist() if in_added else []
+    return (
+        view,
+        {sid: names[sid] for sid in living} | {sid: len(base) + leaf for sid, leaf in zip(in_added, own)},
+        codebook_sizes,
+    )
 
 
 class PrefixLogits:
@@ -97,14 +103,14 @@ class PrefixLogits:
         totals: `None`, or what the log-sum over the level is increased by to give the normaliser of a row.
     """
 
-    def __init__(self, widths, queries, seed=0, totals=None):
-        self.widths, self.queries, self.seed, self.totals = widths, queries, seed, totals
+    def __init__(self, codebook_sizes, queries, seed=0, totals=None):
+        self.codebook_sizes, self.queries, self.seed, self.totals = codebook_sizes, queries, seed, totals
         self.prefixes = []
 
     def logits(self, query, prefix):
         """(width,) logits of the codes after `prefix`."""
         random = np.random.default_rng([self.seed, query, len(prefix), *prefix])
-        return random.normal(0, 2, self.widths[len(prefix)]).astype(np.float32)
+        return random.normal(0, 2, self.codebook_sizes[len(prefix)]).astype(np.float32)
 
     def total(self, query, prefix):
         """Normaliser of the codes after `prefix`."""
@@ -125,7 +131,7 @@ class PrefixLogits:
     def best(self, sids, query, beams):
         """Exhaustive beam search: the best SIDs of a query with the log-probabilities of their codes, best first."""
         found = [((), ())]
-        for _ in self.widths:
+        for _ in self.codebook_sizes:
             longer = []
             for prefix, parts in found:
                 row = self.logits(query, prefix).astype(np.float64)
@@ -148,7 +154,7 @@ class ForcedLogits(PrefixLogits):
     """A model's logits by teacher forcing: one forward call of the model per query and prefix, without padding or cache."""
 
     def __init__(self, model, input_ids, attention_mask, normalize="children"):
-        super().__init__(model.config.sid_widths, len(input_ids), totals=None if normalize == "children" else 0.0)
+        super().__init__(model.config.sid_codebook_sizes, len(input_ids), totals=None if normalize == "children" else 0.0)
         self.model, self.normalize, self.known = model, normalize, {}
         self.prompts = [row[mask.bool()] for row, mask in zip(input_ids, attention_mask)]
 

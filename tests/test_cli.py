@@ -42,8 +42,8 @@ def refused(capsys, *arguments) -> str:
         ["data", "amazon", "a", "b", "--bad-rows", "ignore"],
         ["data", "ebay", "a", "b"],
         ["data"],
-        ["sids", "build", "x", "--levels", "8,x"],
-        ["sids", "build", "x", "--levels", "8,0"],
+        ["sids", "build", "x", "--residual-sizes", "8,x"],
+        ["sids", "build", "x", "--residual-sizes", "8,0"],
         ["sids", "build", "x", "--opq", "2y4"],
         ["sids", "build", "x", "--opq", "a"],
         ["sids", "inspect", "shoe"],
@@ -128,9 +128,9 @@ def test_each_stage_names_the_one_that_is_missing(tmp_path, capsys):
 
 
 def test_sids_are_built_with_own_widths(run, capsys):
-    assert cli.main(["sids", "build", str(run.root), "--levels", "8,4", "--opq", "0x0", "--no-keywords"]) == 0
-    assert "widths: [8, 4]" in capsys.readouterr().out
-    assert "distinct vectors" in refused(capsys, "sids", "build", run.root, "--levels", "5000")
+    assert cli.main(["sids", "build", str(run.root), "--residual-sizes", "8,4", "--opq", "0x0", "--no-keywords"]) == 0
+    assert "codebook_sizes: [8, 4]" in capsys.readouterr().out
+    assert "distinct vectors" in refused(capsys, "sids", "build", run.root, "--residual-sizes", "5000")
 
 
 def test_sids_of_a_query_and_of_an_item_are_inspected(shared_run, market, capsys):
@@ -325,9 +325,9 @@ def test_unusable_recipes_are_refused(tmp_path, capsys):
 def test_the_quantizer_is_a_flag(run, capsys):
     from onesearch.tokenization_sid.quantizers.loading import load_quantizer
 
-    build = ["sids", "build", str(run.root), "--levels", "8,4"]
+    build = ["sids", "build", str(run.root), "--residual-sizes", "8,4"]
     assert cli.main([*build, "--quantizer", "rq-k-means"]) == 0
     capsys.readouterr()
-    assert load_quantizer(run.sids).kind == "rq-k-means" and load_quantizer(run.sids).config.widths == (8, 4)
+    assert load_quantizer(run.sids).kind == "rq-k-means" and load_quantizer(run.sids).config.codebook_sizes == (8, 4)
     assert "--quantizer vq is unknown; allowed are rq-opq" in refused(capsys, *build, "--quantizer", "vq")
     assert "--opq: sim-vq has no product codes" in refused(capsys, *build, "--quantizer", "sim-vq", "--opq", "1x4")

@@ -155,7 +155,7 @@ def test_the_checkpoint_holds_what_it_needs_and_no_pickle(shared_run):
     names = {path.name for path in shared_run.checkpoint.rglob("*") if path.is_file()}
     assert {"config.json", "model.safetensors", "sid_index.safetensors", "tokenizer.json", "README.md"} <= names
     code = {
-        "behaviour_onesearch.py",
+        "long_view_onesearch.py",
         "configuration_onesearch.py",
         "modeling_onesearch.py",
         "generation_onesearch.py",

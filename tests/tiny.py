@@ -11,11 +11,11 @@ TEXT_TOKENS = 40
 """Text and special tokens of `tiny_model`; the SID slice follows."""
 
 
-def tiny_config(widths=(8, 4, 4), digest="digest", **changes):
+def tiny_config(codebook_sizes=(8, 4, 4), fingerprint="fingerprint", **changes):
     from onesearch import OneSearchConfig
 
     sizes = {
-        "vocab_size": TEXT_TOKENS + sum(widths),
+        "vocab_size": TEXT_TOKENS + sum(codebook_sizes),
         "d_model": 16,
         "encoder_layers": 1,
         "decoder_layers": 1,
@@ -31,18 +31,20 @@ def tiny_config(widths=(8, 4, 4), digest="digest", **changes):
         "decoder_start_token_id": 2,
         "init_std": 0.4,  # far from uniform, so that beams differ
     }
-    return OneSearchConfig(**{**sizes, **changes}, sid_widths=list(widths), sid_offset=TEXT_TOKENS, sid_digest=digest)
+    return OneSearchConfig(
+        **{**sizes, **changes}, sid_codebook_sizes=list(codebook_sizes), sid_offset=TEXT_TOKENS, sid_fingerprint=fingerprint
+    )
 
 
-def tiny_model(widths=(8, 4, 4), codes=None, seed=0, digest="digest", **changes):
+def tiny_model(codebook_sizes=(8, 4, 4), codes=None, seed=0, fingerprint="fingerprint", **changes):
     """A model in eval mode; with `codes` its item index is set, with a long view its centroids."""
     from onesearch import OneSearchForConditionalGeneration
 
     torch.manual_seed(seed)
-    model = OneSearchForConditionalGeneration(tiny_config(widths, digest, **changes)).eval()
+    model = OneSearchForConditionalGeneration(tiny_config(codebook_sizes, fingerprint, **changes)).eval()
     _fill_long_view(model)
     if codes is not None:
-        model.set_sid_index(tiny_index(codes, widths, digest=digest))
+        model.set_sid_index(tiny_index(codes, codebook_sizes, fingerprint=fingerprint))
     return model
 
 
@@ -61,38 +63,42 @@ QWEN3_SIZES = {
 }
 
 
-def tiny_causal_model(widths=(8, 4, 4), codes=None, seed=0, digest="digest", **changes):
+def tiny_causal_model(codebook_sizes=(8, 4, 4), codes=None, seed=0, fingerprint="fingerprint", **changes):
     """The decoder-only counterpart of `tiny_model`."""
     from onesearch import OneSearchForCausalLM, OneSearchQwen3Config
 
     torch.manual_seed(seed)
-    sizes = {**QWEN3_SIZES, "vocab_size": TEXT_TOKENS + sum(widths), "tie_word_embeddings": True, **changes}
-    config = OneSearchQwen3Config(**sizes, sid_widths=list(widths), sid_offset=TEXT_TOKENS, sid_digest=digest)
+    sizes = {**QWEN3_SIZES, "vocab_size": TEXT_TOKENS + sum(codebook_sizes), "tie_word_embeddings": True, **changes}
+    config = OneSearchQwen3Config(
+        **sizes, sid_codebook_sizes=list(codebook_sizes), sid_offset=TEXT_TOKENS, sid_fingerprint=fingerprint
+    )
     model = OneSearchForCausalLM(config).eval()
     _fill_long_view(model)
     if codes is not None:
-        model.set_sid_index(tiny_index(codes, widths, digest=digest))
+        model.set_sid_index(tiny_index(codes, codebook_sizes, fingerprint=fingerprint))
     return model
 
 
 def _fill_long_view(model):
     config = model.config
-    if config.behaviour_tokens:
-        model.set_behaviour_centroids(behaviour_tables(config.sid_widths[: config.behaviour_levels], config.behaviour_dim))
+    if config.long_view_tokens:
+        model.set_long_view_centroids(
+            long_view_tables(config.sid_codebook_sizes[: config.long_view_levels], config.long_view_dim)
+        )
 
 
-def tiny_index(codes, widths, item_ids=None, popularity=None, digest="digest", categories=None):
+def tiny_index(codes, codebook_sizes, item_ids=None, popularity=None, fingerprint="fingerprint", categories=None):
     from onesearch import SidIndex
 
     item_ids = [f"item-{row}" for row in range(len(codes))] if item_ids is None else item_ids
     popularity = np.zeros(len(codes)) if popularity is None else popularity
-    return SidIndex(item_ids, np.asarray(codes), popularity, widths, digest, categories)
+    return SidIndex(item_ids, np.asarray(codes), popularity, codebook_sizes, fingerprint, categories)
 
 
-def random_codes(items, widths, seed=0):
+def random_codes(items, codebook_sizes, seed=0):
     """(items, levels) codes; duplicates happen."""
     random = np.random.default_rng(seed)
-    return np.stack([random.integers(0, width, items) for width in widths], axis=1)
+    return np.stack([random.integers(0, width, items) for width in codebook_sizes], axis=1)
 
 
 def random_prompts(rows, longest=9, seed=0, padding_side="right"):
@@ -119,7 +125,7 @@ def sid_batch(model, codes, rows, seed=0, prompts=None):
         codes: (items, levels) of the catalogue; prompts: input_ids and attention_mask, instead of random ones. A decoder-only model's are
             padded on the left, where the SID follows them.
     """
-    starts = np.cumsum([TEXT_TOKENS, *model.config.sid_widths[:-1]])
+    starts = np.cumsum([TEXT_TOKENS, *model.config.sid_codebook_sizes[:-1]])
     is_encoder_decoder = model.config.is_encoder_decoder
     sids = torch.from_numpy(codes[np.random.default_rng(seed).integers(0, len(codes), rows)] + starts)
     input_ids, mask = prompts or random_prompts(rows, seed=seed, padding_side="right" if is_encoder_decoder else "left")
@@ -137,20 +143,20 @@ def gradients(model):
     return {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 
-LONG_VIEW = {"behaviour_tokens": 3, "behaviour_token_id": 3, "behaviour_dim": 6}
+LONG_VIEW = {"long_view_tokens": 3, "long_view_token_id": 3, "long_view_dim": 6}
 """Fields of a tiny long view; `random_prompts` never draws its placeholder."""
 
 
-def behaviour_tables(widths, dim=6, seed=0):
+def long_view_tables(codebook_sizes, dim=6, seed=0):
     """(width, dim) centroids of each level."""
     random = np.random.default_rng(seed)
-    return [random.normal(0, 0.5**level, (width, dim)).astype(np.float32) for level, width in enumerate(widths)]
+    return [random.normal(0, 0.5**level, (width, dim)).astype(np.float32) for level, width in enumerate(codebook_sizes)]
 
 
-def random_behaviour(rows, widths, sequences=2, items=9, seed=0):
-    """`behaviour_codes` with holes: (rows, sequences, items, levels); every other row lacks its last sequence."""
+def random_long_view(rows, codebook_sizes, sequences=2, items=9, seed=0):
+    """`long_view_codes` with holes: (rows, sequences, items, levels); every other row lacks its last sequence."""
     random = np.random.default_rng(seed)
-    codes = np.stack([random.integers(0, width, (rows, sequences, items)) for width in widths], axis=-1)
+    codes = np.stack([random.integers(0, width, (rows, sequences, items)) for width in codebook_sizes], axis=-1)
     codes[random.random((rows, sequences, items)) < 0.3] = -1
     codes[::2, -1] = -1
     return torch.from_numpy(codes)

@@ -14,7 +14,9 @@ from transformers import TrainerCallback
 from onesearch import SidSFTConfig, SidSFTTrainer, SidTokenizer
 
 LEVELS, CODES, WORDS = 5, 8, 16
-TOKENIZER = SidTokenizer.train([f"w{word}" for word in range(WORDS)] * 9, [CODES] * LEVELS, vocab_size=320, digest="digest")
+TOKENIZER = SidTokenizer.train(
+    [f"w{word}" for word in range(WORDS)] * 9, [CODES] * LEVELS, vocab_size=320, fingerprint="fingerprint"
+)
 
 
 def toy_rows(rows, seed):
@@ -83,7 +85,7 @@ def trainer_of(
     retrieval_metrics=None,
     peft_config=None,
     callbacks=None,
-    behaviour=None,
+    long_view=None,
     **changes,
 ):
     return SidSFTTrainer(
@@ -93,7 +95,7 @@ def trainer_of(
         eval_dataset=eval_dataset,
         processing_class=TOKENIZER,
         retrieval_metrics=retrieval_metrics,
-        behaviour=behaviour,
+        long_view=long_view,
         peft_config=peft_config,
         callbacks=callbacks,
     )

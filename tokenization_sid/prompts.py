@@ -23,7 +23,7 @@ class SidVocabulary(Protocol):
     bos_token_id: int
     eos_token: str
     eos_token_id: int
-    behaviour_token_id: int | None
+    long_view_token_id: int | None
     all_special_tokens: Sequence[str]
     backend_tokenizer: Any
 
@@ -42,14 +42,14 @@ class SidVocabulary(Protocol):
 
 _TOKEN_LIKE = re.compile(r"<(?=/?[a-z]+(?:_\d+)?>)")
 
-FIELDS = ("text", "item", "sid", "user", "behaviour", "items", "queries", "profile", "keywords")
+FIELDS = ("text", "item", "sid", "user", "long_view", "items", "queries", "profile", "keywords")
 """What a section of a prompt can hold: the text of a query, that of an item, its SID, the user's signatures, the place of the long view,
 recent items as SIDs, recent queries, the user's profile, keywords of what is meant (which the teacher of self-distillation sees)."""
 
-ONCE = ("text", "item", "sid", "user", "behaviour", "items")
+ONCE = ("text", "item", "sid", "user", "long_view", "items")
 """Fields that are there where they have tokens; the others are lists of texts, and a strange text may have no token and still be there."""
 
-CODED = ("sid", "user", "behaviour", "items")
+CODED = ("sid", "user", "long_view", "items")
 """Fields that are no text. Only before these is a label tokenised on its own: between texts the border would not survive rendering."""
 
 
@@ -87,9 +87,9 @@ class PromptLayout:
         queries: most recent queries; at most 5 in the paper.
         sid: the query's own SID.
         user: the user's two signatures, of the recent items and of the long sequence (see `user_ids.py`).
-        behaviour: placeholder tokens whose embeddings the model replaces by its implicit long view; N_M, 3 as far as is known.
-        sequences: what the long view pools, of ``clicked``, ``purchased`` and ``shown``; the paper has click, order and RSU.
-        long: most recent events of a long sequence.
+        long_view_tokens: placeholder tokens whose embeddings the model replaces by its implicit long view; N_M, 3 as far as is known.
+        long_view_sequences: what the long view pools, of ``clicked``, ``purchased`` and ``shown``; the paper has click, order and RSU.
+        long_items: most recent events of a long sequence.
         profile: words of the user's profile.
         default_history: users without history get what others clicked after the same query.
     """
@@ -102,15 +102,15 @@ class PromptLayout:
     queries: int = 5
     sid: bool = True
     user: bool = True
-    behaviour: int = 3
-    sequences: tuple[str, ...] = ("clicked", "purchased")
-    long: int = 1000
+    long_view_tokens: int = 3
+    long_view_sequences: tuple[str, ...] = ("clicked", "purchased")
+    long_items: int = 1000
     profile: bool = True
     default_history: bool = True
 
     def __post_init__(self):
-        object.__setattr__(self, "sequences", tuple(self.sequences))  # JSON and YAML know lists only
-        counts = ("text_tokens", "item_tokens", "query_tokens", "items", "queries", "behaviour", "long")
+        object.__setattr__(self, "long_view_sequences", tuple(self.long_view_sequences))  # JSON and YAML know lists only
+        counts = ("text_tokens", "item_tokens", "query_tokens", "items", "queries", "long_view_tokens", "long_items")
         wrong = [f"{count}={getattr(self, count)!r}" for count in counts if getattr(self, count) < 0]
         if wrong:
             raise ValueError(f"prompt layout with {', '.join(wrong)}: limits are 0 or more")
@@ -121,7 +121,9 @@ class PromptLayout:
         return self.sid or self.default_history
 
 
-PLAIN_LAYOUT = PromptLayout(queries=0, sid=False, user=False, behaviour=0, sequences=(), profile=False, default_history=False)
+PLAIN_LAYOUT = PromptLayout(
+    queries=0, sid=False, user=False, long_view_tokens=0, long_view_sequences=(), profile=False, default_history=False
+)
 """Query and recent items alone: what a tokenizer has unless told otherwise."""
 
 
@@ -160,7 +162,7 @@ def _search(name: str, query="", user="", items="", queries="", profile="", keyw
         name,
         (
             (Section("text", query), Section("sid")),
-            (Section("user", user), Section("behaviour")),
+            (Section("user", user), Section("long_view")),
             (Section("items", items),),
             (Section("queries", queries),),
             (Section("profile", profile),),
@@ -286,8 +288,8 @@ def _encode_section(tokenizer: SidVocabulary, layout: PromptLayout, section: Sec
         known = fields.users[:, :, 0] >= 0  # (prompts, signatures)
         ids = tokenizer.users_to_ids(fields.users[known]).astype(np.int32)
         return Ragged(ids.reshape(-1), offsets_of(known.sum(1) * ids.shape[1]))
-    if field == "behaviour" and layout.behaviour:
-        ids = _ids([tokenizer.behaviour_token_id] * layout.behaviour)
+    if field == "long_view" and layout.long_view_tokens:
+        ids = _ids([tokenizer.long_view_token_id] * layout.long_view_tokens)
         return repeat(ids, np.ones(len(fields), dtype=bool))
     if field == "queries" and fields.queries is not None and layout.queries:
         recent = [_not_blank(texts)[-layout.queries :] for texts in fields.queries]
@@ -309,8 +311,8 @@ def _render_section(tokenizer: SidVocabulary, layout: PromptLayout, section: Sec
         return "".join(tokenizer.sid_string(sid) for sid in fields.items.tail(layout.items)[0])
     if field == "user" and fields.users is not None and layout.user:
         return "".join(tokenizer.user_string(one) for one in fields.users[0] if one[0] >= 0)
-    if field == "behaviour":
-        return BEHAVIOUR_TOKEN * layout.behaviour
+    if field == "long_view":
+        return LONG_VIEW_TOKEN * layout.long_view_tokens
     if field == "queries" and fields.queries is not None and layout.queries:
         recent = [plain_text(text, special) for text in _not_blank(fields.queries[0])[-layout.queries :]]
         return tokenizer.eos_token.join(([section.label] if section.label and recent else []) + recent)
@@ -323,7 +325,7 @@ def _render_section(tokenizer: SidVocabulary, layout: PromptLayout, section: Sec
     return ""
 
 
-BEHAVIOUR_TOKEN = "<behaviour>"  # noqa: S105 - a placeholder, no secret
+LONG_VIEW_TOKEN = "<longview>"  # noqa: S105 - a placeholder, no secret
 """Its embedding is replaced by the long view."""
 
 
@@ -387,7 +389,7 @@ def _ids(tokens: Sequence[int]) -> np.ndarray:
 
 
 __all__ = [
-    "BEHAVIOUR_TOKEN",
+    "LONG_VIEW_TOKEN",
     "FIELDS",
     "LANGUAGES",
     "PLAIN_LAYOUT",

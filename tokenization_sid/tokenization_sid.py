@@ -15,7 +15,7 @@ import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from .prompts import BEHAVIOUR_TOKEN, PLAIN_LAYOUT, PromptFields, PromptLayout, encode, render, template
+from .prompts import LONG_VIEW_TOKEN, PLAIN_LAYOUT, PromptFields, PromptLayout, encode, render, template
 from .ragged import Ragged
 
 SPECIAL_TOKENS = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
@@ -26,14 +26,14 @@ class SidTokenizer(PreTrainedTokenizerFast):
     """Text tokenizer plus SID tokens `<a_17><b_3>…`, one letter per level. SID tokens are ordinary tokens, not special ones.
 
     Where prompts hold a user's signatures, the vocabulary also has `<ua_17><ub_3>…` behind the SIDs, so that a signature is never mistaken
-    for an item; where they hold the long view, it has `<behaviour>`.
+    for an item; where they hold the long view, it has `<longview>`.
 
     Example:
 
     ```python
     >>> from onesearch import SidTokenizer
 
-    >>> tokenizer = SidTokenizer.train(["red running shoe", "blue rain coat"], widths=[8, 4, 4], vocab_size=300)
+    >>> tokenizer = SidTokenizer.train(["red running shoe", "blue rain coat"], codebook_sizes=[8, 4, 4], vocab_size=300)
     >>> tokenizer.sid_string((7, 0, 3))
     '<a_7><b_0><c_3>'
     >>> tokenizer.sids_to_ids([[7, 0, 3]]) - tokenizer.sid_offset
@@ -47,18 +47,18 @@ class SidTokenizer(PreTrainedTokenizerFast):
     def train(
         cls,
         texts: Iterable[str],
-        widths: Sequence[int],
+        codebook_sizes: Sequence[int],
         vocab_size: int = 8000,
-        digest: str | None = None,
+        fingerprint: str | None = None,
         prompt: PromptLayout | None = None,
     ) -> SidTokenizer:
         """Train a byte-level BPE on `texts` (lower-cased, NFKC) and add all SID tokens.
 
         Args:
             texts: queries and item texts.
-            widths: codes per level.
+            codebook sizes: codes per level.
             vocab_size: text tokens at most, the 256 bytes and 4 special tokens included; ours, no paper gives one.
-            digest: digest of the codebooks.
+            fingerprint: fingerprint of the codebooks.
             prompt: layout of search prompts; default `PLAIN_LAYOUT`, the query and the recent items.
         """
         model = Tokenizer(models.BPE(unk_token=None))
@@ -78,14 +78,14 @@ class SidTokenizer(PreTrainedTokenizerFast):
             pair=f"{bos} $A {eos} $B {eos}",
             special_tokens=[(token, model.token_to_id(token)) for token in (bos, eos)],
         )
-        return cls._with_sids(model, SPECIAL_TOKENS, widths, digest, prompt)
+        return cls._with_sids(model, SPECIAL_TOKENS, codebook_sizes, fingerprint, prompt)
 
     @classmethod
     def extend(
         cls,
         tokenizer: PreTrainedTokenizerBase,
-        widths: Sequence[int],
-        digest: str | None = None,
+        codebook_sizes: Sequence[int],
+        fingerprint: str | None = None,
         prompt: PromptLayout | None = None,
     ) -> SidTokenizer:
         """Add all SID tokens behind the vocabulary of another fast tokenizer, for instance a BART checkpoint's; see `train`.
@@ -99,34 +99,41 @@ class SidTokenizer(PreTrainedTokenizerFast):
         if missing:
             raise ValueError(f"the tokenizer to extend has no {', '.join(missing)}; set them first")
         copy = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-        return cls._with_sids(copy, special, widths, digest, prompt)
+        return cls._with_sids(copy, special, codebook_sizes, fingerprint, prompt)
 
     @classmethod
     def _with_sids(
-        cls, model: Tokenizer, special: dict[str, str], widths: Sequence[int], digest: str | None, prompt: PromptLayout | None
+        cls,
+        model: Tokenizer,
+        special: dict[str, str],
+        codebook_sizes: Sequence[int],
+        fingerprint: str | None,
+        prompt: PromptLayout | None,
     ) -> SidTokenizer:
         prompt = prompt or PLAIN_LAYOUT
-        widths = [int(width) for width in widths]
-        if not 1 <= len(widths) <= len(string.ascii_lowercase) or min(widths) < 1:
-            raise ValueError(f"widths={widths}: 1 to {len(string.ascii_lowercase)} levels of at least one code each")
-        tokens = [sid_token(level, code) for level, width in enumerate(widths) for code in range(width)]
+        codebook_sizes = [int(width) for width in codebook_sizes]
+        if not 1 <= len(codebook_sizes) <= len(string.ascii_lowercase) or min(codebook_sizes) < 1:
+            raise ValueError(
+                f"codebook_sizes={codebook_sizes}: 1 to {len(string.ascii_lowercase)} levels of at least one code each"
+            )
+        tokens = [sid_token(level, code) for level, width in enumerate(codebook_sizes) for code in range(width)]
         taken = [token for token in tokens if model.token_to_id(token) is not None]
         if taken:
             raise ValueError(f"the vocabulary already holds {taken[0]!r}: extend a tokenizer without SID tokens")
         if prompt.user:
-            tokens += [user_token(level, code) for level, width in enumerate(widths) for code in range(width)]
-        tokens += [BEHAVIOUR_TOKEN] if prompt.behaviour else []
+            tokens += [user_token(level, code) for level, width in enumerate(codebook_sizes) for code in range(width)]
+        tokens += [LONG_VIEW_TOKEN] if prompt.long_view_tokens else []
         offset = model.get_vocab_size(with_added_tokens=True)
         model.add_tokens([AddedToken(token, normalized=False, special=False) for token in tokens])
-        layout = {"sid_widths": widths, "sid_offset": offset, "sid_digest": digest}
+        layout = {"sid_codebook_sizes": codebook_sizes, "sid_offset": offset, "sid_fingerprint": fingerprint}
         tokenizer = cls(tokenizer_object=model, **special, **layout, prompt_layout=asdict(PLAIN_LAYOUT))
         tokenizer.prompt = prompt
         return tokenizer
 
     @property
-    def sid_widths(self) -> tuple[int, ...]:
+    def sid_codebook_sizes(self) -> tuple[int, ...]:
         """Codes per level."""
-        return tuple(self.init_kwargs["sid_widths"])
+        return tuple(self.init_kwargs["sid_codebook_sizes"])
 
     @property
     def sid_offset(self) -> int:
@@ -134,9 +141,9 @@ class SidTokenizer(PreTrainedTokenizerFast):
         return self.init_kwargs["sid_offset"]
 
     @property
-    def sid_digest(self) -> str | None:
+    def sid_fingerprint(self) -> str | None:
         """Digest of the codebooks that the SIDs come from."""
-        return self.init_kwargs.get("sid_digest")
+        return self.init_kwargs.get("sid_fingerprint")
 
     @property
     def prompt(self) -> PromptLayout:
@@ -146,39 +153,39 @@ class SidTokenizer(PreTrainedTokenizerFast):
     @prompt.setter
     def prompt(self, layout: PromptLayout) -> None:
         template(layout.name)
-        missing = [name for name, token in (("user", user_token(0, 0)), ("behaviour", BEHAVIOUR_TOKEN)) if getattr(layout, name)
+        missing = [name for name, token in (("user", user_token(0, 0)), ("long_view_tokens", LONG_VIEW_TOKEN)) if getattr(layout, name)
                    and self.convert_tokens_to_ids(token) in (None, self.unk_token_id)]  # fmt: skip
         if missing:
             raise ValueError(f"the vocabulary has no tokens for {' and '.join(missing)}: make the tokenizer with this layout")
         self.init_kwargs["prompt_layout"] = asdict(layout)  # no attribute of this name: transformers would save that instead
 
     @property
-    def behaviour_token_id(self) -> int | None:
+    def long_view_token_id(self) -> int | None:
         """Vocabulary id of the placeholder of the long view; None where prompts have none."""
-        return self.convert_tokens_to_ids(BEHAVIOUR_TOKEN) if self.prompt.behaviour else None
+        return self.convert_tokens_to_ids(LONG_VIEW_TOKEN) if self.prompt.long_view_tokens else None
 
     @property
     def level_offsets(self) -> np.ndarray:
         """(levels,) vocabulary id of code 0 of each level."""
-        return self.sid_offset + np.concatenate([[0], np.cumsum(self.sid_widths)[:-1]])
+        return self.sid_offset + np.concatenate([[0], np.cumsum(self.sid_codebook_sizes)[:-1]])
 
     def sids_to_ids(self, codes: Sequence[Sequence[int]] | np.ndarray) -> np.ndarray:
         """Vocabulary ids of SIDs: (n, levels) → (n, levels); ValueError for a code out of range."""
-        codes = np.asarray(codes, dtype=np.int64).reshape(-1, len(self.sid_widths))
-        wrong = (codes < 0) | (codes >= np.asarray(self.sid_widths))
+        codes = np.asarray(codes, dtype=np.int64).reshape(-1, len(self.sid_codebook_sizes))
+        wrong = (codes < 0) | (codes >= np.asarray(self.sid_codebook_sizes))
         if wrong.any():
             row, level = np.argwhere(wrong)[0].tolist()
-            raise ValueError(f"code {codes[row, level]} at level {level} is outside 0..{self.sid_widths[level] - 1}")
+            raise ValueError(f"code {codes[row, level]} at level {level} is outside 0..{self.sid_codebook_sizes[level] - 1}")
         return codes + self.level_offsets
 
     def users_to_ids(self, signatures: Sequence[Sequence[int]] | np.ndarray) -> np.ndarray:
         """Vocabulary ids of user signatures: (n, levels) → (n, levels); they lie behind those of the SIDs, in the same order."""
-        return self.sids_to_ids(signatures) + sum(self.sid_widths)
+        return self.sids_to_ids(signatures) + sum(self.sid_codebook_sizes)
 
     def ids_to_sids(self, token_ids: Sequence[Sequence[int]] | np.ndarray) -> np.ndarray:
         """Codes of SIDs given as vocabulary ids: (n, levels) → (n, levels); ValueError where an id is of another level."""
-        codes = np.asarray(token_ids, dtype=np.int64).reshape(-1, len(self.sid_widths)) - self.level_offsets
-        wrong = (codes < 0) | (codes >= np.asarray(self.sid_widths))
+        codes = np.asarray(token_ids, dtype=np.int64).reshape(-1, len(self.sid_codebook_sizes)) - self.level_offsets
+        wrong = (codes < 0) | (codes >= np.asarray(self.sid_codebook_sizes))
         if wrong.any():
             row, level = np.argwhere(wrong)[0].tolist()
             raise ValueError(f"token id {codes[row, level] + self.level_offsets[level]} is no code of level {level}")
@@ -225,7 +232,7 @@ class SidTokenizer(PreTrainedTokenizerFast):
         return encode(self, self.prompt, name or self.prompt.name, fields)
 
     def _histories(self, histories: Sequence[Sequence[Sequence[int]]]) -> Ragged:
-        return Ragged.of(histories, (len(self.sid_widths),))
+        return Ragged.of(histories, (len(self.sid_codebook_sizes),))
 
 
 def sid_token(level: int, code: int) -> str:

@@ -20,12 +20,12 @@ def recency_weights(count: int) -> np.ndarray:
     return powers / powers.sum()
 
 
-def user_signatures(histories: Ragged, widths: Sequence[int]) -> np.ndarray:
+def user_signatures(histories: Ragged, codebook_sizes: Sequence[int]) -> np.ndarray:
     """Signatures of users: per level ⌈Σ λ_i · code_i⌉, clipped to the level.
 
     Args:
         histories: per user the codes (items, levels) of a sequence, oldest first; may be empty.
-        widths: codes of each level.
+        codebook sizes: codes of each level.
 
     Returns:
         (users, levels) int64, -1 throughout for a user without items.
@@ -33,14 +33,14 @@ def user_signatures(histories: Ragged, widths: Sequence[int]) -> np.ndarray:
     Raises:
         ValueError: histories of another number of levels, or a code outside its level.
     """
-    widths = np.asarray(widths, dtype=np.int64)
+    codebook_sizes = np.asarray(codebook_sizes, dtype=np.int64)
     codes, lengths = histories.values, histories.lengths
-    signatures = np.full((len(histories), len(widths)), -1, dtype=np.int64)
-    if codes.ndim != 2 or codes.shape[1] != len(widths):
-        raise ValueError(f"histories hold codes of shape {codes.shape[1:]} per item, expected {len(widths)} levels")
-    if (codes < 0).any() or (codes >= widths).any():
-        row, level = np.argwhere((codes < 0) | (codes >= widths))[0].tolist()
-        raise ValueError(f"code {codes[row, level]} at level {level} is outside 0..{widths[level] - 1}")
+    signatures = np.full((len(histories), len(codebook_sizes)), -1, dtype=np.int64)
+    if codes.ndim != 2 or codes.shape[1] != len(codebook_sizes):
+        raise ValueError(f"histories hold codes of shape {codes.shape[1:]} per item, expected {len(codebook_sizes)} levels")
+    if (codes < 0).any() or (codes >= codebook_sizes).any():
+        row, level = np.argwhere((codes < 0) | (codes >= codebook_sizes))[0].tolist()
+        raise ValueError(f"code {codes[row, level]} at level {level} is outside 0..{codebook_sizes[level] - 1}")
     filled = lengths > 0
     if not filled.any():
         return signatures
@@ -49,7 +49,7 @@ def user_signatures(histories: Ragged, widths: Sequence[int]) -> np.ndarray:
     totals = np.add.reduceat(powers, starts)
     means = np.add.reduceat(codes * powers[:, None], starts, axis=0) / totals[:, None]
     # Equal codes have their own number as mean; the rounding error of the sum must not lift it to the next.
-    signatures[filled] = np.minimum(np.ceil(means - 1e-9).astype(np.int64), widths - 1)
+    signatures[filled] = np.minimum(np.ceil(means - 1e-9).astype(np.int64), codebook_sizes - 1)
     return signatures
 
 

@@ -27,7 +27,7 @@ LAYER = re.compile(r"(^|\.)layers\.\d+\.")
 
 
 @dataclass(frozen=True)
-class LoraPlan:
+class SidLoraConfig:
     """What an adapter trains. No paper of this family publishes an adapter: all defaults are ours.
 
     Args:
@@ -45,7 +45,7 @@ class LoraPlan:
     extra_modules: tuple[str, ...] = ()
 
 
-def lora_config(plan: LoraPlan, model: PreTrainedModel) -> LoraConfig:
+def lora_config(plan: SidLoraConfig, model: PreTrainedModel) -> LoraConfig:
     """PEFT's configuration for a model with SIDs: LoRA, and all rows from the first SID token to the end of the vocabulary.
 
     Raises:
@@ -54,13 +54,13 @@ def lora_config(plan: LoraPlan, model: PreTrainedModel) -> LoraConfig:
     Example:
 
     ```python
-    >>> from onesearch import LoraPlan, OneSearchConfig, OneSearchForConditionalGeneration
+    >>> from onesearch import SidLoraConfig, OneSearchConfig, OneSearchForConditionalGeneration
     >>> from onesearch.trainers.lora import lora_config
 
     >>> model = OneSearchForConditionalGeneration(OneSearchConfig(vocab_size=600, d_model=32, encoder_layers=1, decoder_layers=1,
     ...     encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=64, decoder_ffn_dim=64,
-    ...     sid_widths=[64, 32, 16], sid_offset=488))
-    >>> sorted(lora_config(LoraPlan(r=4), model).target_modules)
+    ...     sid_codebook_sizes=[64, 32, 16], sid_offset=488))
+    >>> sorted(lora_config(SidLoraConfig(r=4), model).target_modules)
     ['fc1', 'fc2', 'k_proj', 'out_proj', 'q_proj', 'v_proj']
 
     ```"""

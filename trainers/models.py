@@ -22,14 +22,14 @@ LABEL_COPIES = 100
 
 
 @dataclass(frozen=True)
-class ModelPlan:
+class ModelConfig:
     """Backbone and sizes; the paper's is BART-base (768, 6 + 6 layers, 12 heads, 3072). The small defaults are ours.
 
     Args:
         backbone: ``bart`` (encoder-decoder) or ``qwen3`` (decoder-only, of `encoder_layers` + `decoder_layers` layers).
         checkpoint: folder or Hub id of a BART or Qwen3 checkpoint to start from, with its tokenizer; None starts from scratch.
         text_vocab_size: of the tokenizer trained on the market's texts.
-        behaviour_layers: depth of the resampler of the long view.
+        long_view_layers: depth of the resampler of the long view.
     """
 
     backbone: str = "bart"
@@ -42,64 +42,70 @@ class ModelPlan:
     ffn_dim: int = 512
     dropout: float = 0.1
     max_position_embeddings: int = 512
-    behaviour_layers: int = 2
+    long_view_layers: int = 2
 
     def __post_init__(self):
         if self.backbone not in BACKBONES:
             raise ValueError(f"backbone={self.backbone!r}: allowed are {', '.join(BACKBONES)}")
 
 
-def build_tokenizer(plan: ModelPlan, layout: PromptLayout, index: SidIndex, texts: Sequence[str]) -> SidTokenizer:
+def build_tokenizer(plan: ModelConfig, layout: PromptLayout, index: SidIndex, texts: Sequence[str]) -> SidTokenizer:
     """Tokenizer for the codes of an index: the checkpoint's own extended, or one trained on `texts`."""
     if plan.checkpoint is not None:
-        return SidTokenizer.extend(AutoTokenizer.from_pretrained(plan.checkpoint), index.widths, index.digest, layout)
+        return SidTokenizer.extend(
+            AutoTokenizer.from_pretrained(plan.checkpoint), index.codebook_sizes, index.fingerprint, layout
+        )
     labels = [section.label for template in TEMPLATES.values() for group in template.groups for section in group]
     words = [label for label in labels if label.isascii() and label] * LABEL_COPIES
-    return SidTokenizer.train([*texts, *words], index.widths, plan.text_vocab_size, index.digest, layout)
+    return SidTokenizer.train([*texts, *words], index.codebook_sizes, plan.text_vocab_size, index.fingerprint, layout)
 
 
 def build_model(
-    plan: ModelPlan, tokenizer: SidTokenizer, index: SidIndex, centroids: Sequence[np.ndarray] = ()
+    plan: ModelConfig, tokenizer: SidTokenizer, index: SidIndex, centroids: Sequence[np.ndarray] = ()
 ) -> PreTrainedModel:
     """Model for a tokenizer, with the item index set.
 
     Args:
         centroids: (width, dimension) of each residual level, for the long view; needed where the tokenizer's prompts have one.
     """
-    behaviour = _behaviour(plan, tokenizer, centroids)
-    sids = {"sid_widths": list(index.widths), "sid_offset": tokenizer.sid_offset, "sid_digest": index.digest}
+    long_view = _long_view(plan, tokenizer, centroids)
+    sids = {
+        "sid_codebook_sizes": list(index.codebook_sizes),
+        "sid_offset": tokenizer.sid_offset,
+        "sid_fingerprint": index.fingerprint,
+    }
     if plan.checkpoint is not None:
         start = OneSearchForConditionalGeneration.from_bart if plan.backbone == "bart" else OneSearchForCausalLM.from_qwen3
-        model = start(plan.checkpoint, len(tokenizer), **sids, **behaviour)
+        model = start(plan.checkpoint, len(tokenizer), **sids, **long_view)
     elif plan.backbone == "bart":
-        model = OneSearchForConditionalGeneration(_bart_config(plan, tokenizer, {**sids, **behaviour}))
+        model = OneSearchForConditionalGeneration(_bart_config(plan, tokenizer, {**sids, **long_view}))
     else:
-        model = OneSearchForCausalLM(_qwen3_config(plan, tokenizer, {**sids, **behaviour}))
-    if behaviour:
-        model.set_behaviour_centroids(centroids)
+        model = OneSearchForCausalLM(_qwen3_config(plan, tokenizer, {**sids, **long_view}))
+    if long_view:
+        model.set_long_view_centroids(centroids)
     model.set_sid_index(index)
     return model
 
 
-def _behaviour(plan: ModelPlan, tokenizer: SidTokenizer, centroids: Sequence[np.ndarray]) -> dict[str, Any]:
+def _long_view(plan: ModelConfig, tokenizer: SidTokenizer, centroids: Sequence[np.ndarray]) -> dict[str, Any]:
     layout = tokenizer.prompt
-    if not layout.behaviour:
+    if not layout.long_view_tokens:
         return {}
     if not len(centroids):
         raise ValueError(
-            "the long view needs the centroids of residual levels, which this quantizer has none of; set prompt.behaviour to 0"
+            "the long view needs the centroids of residual levels, which this quantizer has none of; set prompt.long_view_tokens to 0"
         )
     return {
-        "behaviour_token_id": tokenizer.behaviour_token_id,
-        "behaviour_tokens": layout.behaviour,
-        "behaviour_sequences": len(layout.sequences),
-        "behaviour_levels": len(centroids),
-        "behaviour_dim": int(centroids[0].shape[1]),
-        "behaviour_layers": plan.behaviour_layers,
+        "long_view_token_id": tokenizer.long_view_token_id,
+        "long_view_tokens": layout.long_view_tokens,
+        "long_view_sequences": len(layout.long_view_sequences),
+        "long_view_levels": len(centroids),
+        "long_view_dim": int(centroids[0].shape[1]),
+        "long_view_layers": plan.long_view_layers,
     }
 
 
-def _bart_config(plan: ModelPlan, tokenizer: SidTokenizer, fields: dict[str, Any]) -> OneSearchConfig:
+def _bart_config(plan: ModelConfig, tokenizer: SidTokenizer, fields: dict[str, Any]) -> OneSearchConfig:
     return OneSearchConfig(
         vocab_size=len(tokenizer),
         d_model=plan.d_model,
@@ -117,7 +123,7 @@ def _bart_config(plan: ModelPlan, tokenizer: SidTokenizer, fields: dict[str, Any
     )
 
 
-def _qwen3_config(plan: ModelPlan, tokenizer: SidTokenizer, fields: dict[str, Any]) -> OneSearchQwen3Config:
+def _qwen3_config(plan: ModelConfig, tokenizer: SidTokenizer, fields: dict[str, Any]) -> OneSearchQwen3Config:
     return OneSearchQwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=plan.d_model,
@@ -138,4 +144,4 @@ def _special_tokens(tokenizer: SidTokenizer) -> dict[str, int]:
     return {name: getattr(tokenizer, name) for name in ("bos_token_id", "pad_token_id", "eos_token_id")}
 
 
-__all__ = ["BACKBONES", "ModelPlan", "build_model", "build_tokenizer"]
+__all__ = ["BACKBONES", "ModelConfig", "build_model", "build_tokenizer"]

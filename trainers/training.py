@@ -28,15 +28,15 @@ from onesearch.tokenization_sid.sids.sid_encoder import SidEncoder
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 from onesearch.views.default_histories import FILE_NAME as DEFAULTS_NAME
 from onesearch.views.default_histories import DefaultHistories
-from onesearch.views.session_views import BehaviourTable, SessionViews
+from onesearch.views.session_views import LongViewTable, SessionViews
 
 from .distillation.data import given_keywords, query_keywords
 from .distillation.distillation_config import SidDistillationConfig
 from .distillation.distillation_trainer import SidDistillationTrainer
-from .lora import LoraPlan, lora_config
-from .models import ModelPlan, build_model, build_tokenizer
-from .sft.data.examples import ExampleBuilder, ExamplePlan, mixed_examples, streamed_examples
-from .sft.data.tasks import STAGES, StagePlan
+from .lora import SidLoraConfig, lora_config
+from .models import ModelConfig, build_model, build_tokenizer
+from .sft.data.examples import ExampleBuilder, ExampleConfig, mixed_examples, streamed_examples
+from .sft.data.tasks import STAGES, StageConfig
 from .sft.sft_config import SidSFTConfig
 from .sft.sft_trainer import SidSFTTrainer
 
@@ -47,7 +47,7 @@ HELD_OUT = 2000
 
 
 @dataclass(frozen=True)
-class TrainingPlan:
+class TrainingConfig:
     """The whole training.
 
     Args:
@@ -65,12 +65,12 @@ class TrainingPlan:
         validation_beams: beams of those searches.
     """
 
-    model: ModelPlan = field(default_factory=ModelPlan)
+    model: ModelConfig = field(default_factory=ModelConfig)
     prompt: PromptLayout = field(default_factory=PromptLayout)
-    examples: ExamplePlan = field(default_factory=ExamplePlan)
-    stages: tuple[StagePlan, ...] = tuple(StagePlan(name) for name in STAGES)
+    examples: ExampleConfig = field(default_factory=ExampleConfig)
+    stages: tuple[StageConfig, ...] = tuple(StageConfig(name) for name in STAGES)
     arguments: dict[str, Any] = field(default_factory=dict)
-    lora: LoraPlan | None = None
+    lora: SidLoraConfig | None = None
     distillation: dict[str, Any] | None = None
     keywords: str | None = None
     streaming: bool = False
@@ -96,7 +96,7 @@ class _Parts:
     defaults: DefaultHistories | None
 
 
-def train_run(run: RunFolder, plan: TrainingPlan, resume: bool = False, progress: bool = True) -> None:
+def train_run(run: RunFolder, plan: TrainingConfig, resume: bool = False, progress: bool = True) -> None:
     """Train on ``market/`` and ``sids/`` of a run and write ``checkpoint/``, whole or not at all.
 
     Every stage has a folder in ``training/`` with the trainer's checkpoints, its plan and, once it is done, its weights.
@@ -125,7 +125,7 @@ def train_run(run: RunFolder, plan: TrainingPlan, resume: bool = False, progress
         write_json(run.training / "log.json", log)
 
 
-def _prepare(run: RunFolder, plan: TrainingPlan) -> tuple[PreTrainedModel, _Parts]:
+def _prepare(run: RunFolder, plan: TrainingConfig) -> tuple[PreTrainedModel, _Parts]:
     market = Market.load(run.require("market", "onesearch data"))
     sids = run.require("sids", "onesearch sids build")
     index = SidIndex.load(sids / SID_INDEX_NAME)
@@ -138,7 +138,7 @@ def _prepare(run: RunFolder, plan: TrainingPlan) -> tuple[PreTrainedModel, _Part
     asked = np.unique(views.logs.query_rows[request_rows(market, "train")])
     texts = item_texts(market) + views.logs.queries[asked].tolist()
     tokenizer = build_tokenizer(plan.model, layout, index, texts)
-    centroids = load_quantizer(sids).level_centroids if layout.behaviour else ()
+    centroids = load_quantizer(sids).level_centroids if layout.long_view_tokens else ()
     model = build_model(plan.model, tokenizer, index, centroids)
     builder = ExampleBuilder(views, tokenizer, plan.examples, run.market)
     if plan.distillation is not None:
@@ -153,13 +153,13 @@ def _prepare(run: RunFolder, plan: TrainingPlan) -> tuple[PreTrainedModel, _Part
     )
 
 
-def _teacher_keywords(run: RunFolder, plan: TrainingPlan, builder: ExampleBuilder) -> np.ndarray:
+def _teacher_keywords(run: RunFolder, plan: TrainingConfig, builder: ExampleBuilder) -> np.ndarray:
     if plan.keywords is not None:
         return given_keywords(builder.views, plan.keywords)
     return query_keywords(builder.views, SidEncoder.load(run).core, builder.pairs("train"))
 
 
-def _arguments(run: RunFolder, plan: TrainingPlan, number: int, progress: bool) -> SidSFTConfig:
+def _arguments(run: RunFolder, plan: TrainingConfig, number: int, progress: bool) -> SidSFTConfig:
     stage = plan.stages[number]
     known = {"output_dir": str(run.training / f"{number + 1}-{stage.name}"), "disable_tqdm": not progress}
     known |= {**plan.arguments, **stage.arguments, **({} if stage.personal else {"eval_strategy": "no"})}
@@ -171,8 +171,8 @@ def _arguments(run: RunFolder, plan: TrainingPlan, number: int, progress: bool) 
 def _train_stage(
     model: PreTrainedModel,
     parts: _Parts,
-    plan: TrainingPlan,
-    stage: StagePlan,
+    plan: TrainingConfig,
+    stage: StageConfig,
     arguments: SidSFTConfig,
     resume: bool,
     log: list[dict[str, Any]],
@@ -188,9 +188,9 @@ def _train_stage(
     with arguments.main_process_first(desc="examples"):
         train, evaluation = _datasets(parts.builder, plan, stage, folder.parent / "examples")
     logger.info("stage %s: %s examples", stage.name, f"{len(train):,}" if isinstance(train, Dataset) else "streamed")
-    behaviour = None
-    if parts.tokenizer.prompt.behaviour:
-        behaviour = BehaviourTable(parts.builder.views, model.config.behaviour_levels)
+    long_view = None
+    if parts.tokenizer.prompt.long_view_tokens:
+        long_view = LongViewTable(parts.builder.views, model.config.long_view_levels)
     trainer_class = SidDistillationTrainer if isinstance(arguments, SidDistillationConfig) else SidSFTTrainer
     trainer = trainer_class(
         model=model,
@@ -198,7 +198,7 @@ def _train_stage(
         train_dataset=train,
         eval_dataset=evaluation,
         processing_class=parts.tokenizer,
-        behaviour=behaviour,
+        long_view=long_view,
         peft_config=lora_config(plan.lora, model) if plan.lora is not None else None,
         retrieval_metrics=_validation(plan, parts) if stage.personal else None,
     )
@@ -215,7 +215,7 @@ def _train_stage(
     return trained
 
 
-def _claim_stage(folder: Path, stage: StagePlan, resume: bool) -> None:
+def _claim_stage(folder: Path, stage: StageConfig, resume: bool) -> None:
     """Note the plan of a stage, or check that what is there was made by it."""
     path = folder / "stage.json"
     if resume and path.exists():
@@ -226,7 +226,7 @@ def _claim_stage(folder: Path, stage: StagePlan, resume: bool) -> None:
 
 
 def _datasets(
-    builder: ExampleBuilder, plan: TrainingPlan, stage: StagePlan, folder: Path
+    builder: ExampleBuilder, plan: TrainingConfig, stage: StageConfig, folder: Path
 ) -> tuple[Dataset | IterableDataset, Dataset | None]:
     evaluation = None
     if stage.personal:
@@ -241,7 +241,7 @@ def _datasets(
     return train, evaluation
 
 
-def _validation(plan: TrainingPlan, parts: _Parts) -> Callable[[PreTrainedModel], dict[str, float]] | None:
+def _validation(plan: TrainingConfig, parts: _Parts) -> Callable[[PreTrainedModel], dict[str, float]] | None:
     """HR@10 and MRR@10 on validation requests, by the evaluator that reports the final figures."""
     if not parts.held_out or not plan.validation_requests:
         return None
@@ -266,4 +266,4 @@ def _save_checkpoint(folder: Path, model: PreTrainedModel, parts: _Parts) -> Non
         parts.defaults.save(folder / DEFAULTS_NAME)
 
 
-__all__ = ["HELD_OUT", "TrainingPlan", "train_run"]
+__all__ = ["HELD_OUT", "TrainingConfig", "train_run"]

@@ -22,7 +22,7 @@ MAX_BEHAVIOUR = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Behaviour:
+class UserContext:
     """What a search may know of its user besides the recent items; all sequences oldest first.
 
     Args:
@@ -46,8 +46,8 @@ class Request:
         session_id, user_id: as in the market.
         query: the text asked for.
         history: item ids the user clicked or purchased in earlier sessions, oldest first.
-        clicked, purchased: what followed; never part of `history` or `behaviour`.
-        behaviour: what else is known of the user at that time.
+        clicked, purchased: what followed; never part of `history` or `context`.
+        context: what else is known of the user at that time.
     """
 
     session_id: str
@@ -56,7 +56,7 @@ class Request:
     history: Sequence[str] = ()
     clicked: tuple[str, ...] = ()
     purchased: tuple[str, ...] = ()
-    behaviour: Behaviour = field(default_factory=Behaviour)
+    context: UserContext = field(default_factory=UserContext)
 
 
 def split_sessions(market: Market) -> np.ndarray:
@@ -106,7 +106,7 @@ def build_requests(market: Market, split: str, max_history: int = MAX_BEHAVIOUR)
     Args:
         market: sessions must be sorted by time (``onesearch data check`` verifies it).
         split: one of `SPLITS`.
-        max_history: at most so many of the most recent events of the history and of each sequence of `Behaviour` are kept.
+        max_history: at most so many of the most recent events of the history and of each sequence of `UserContext` are kept.
     """
     rows = request_rows(market, split)
     logs = UserLogs(market)
@@ -118,7 +118,7 @@ def build_requests(market: Market, split: str, max_history: int = MAX_BEHAVIOUR)
     sessions = market.sessions.data.column
     plain = [sessions(name).take(rows).to_pylist() for name in ("session_id", "user_id", "query", "clicked", "purchased")]
     return [
-        Request(session_id, user, query, history, tuple(clicked), tuple(bought), Behaviour(*past, profile_of.get(user, ())))
+        Request(session_id, user, query, history, tuple(clicked), tuple(bought), UserContext(*past, profile_of.get(user, ())))
         for session_id, user, query, clicked, bought, history, *past in zip(*plain, *pasts)
     ]
 

@@ -16,13 +16,13 @@ from onesearch.tokenization_sid.embedding.alignment import AlignmentConfig
 from onesearch.tokenization_sid.embedding.text_encoder import TextEncoderConfig
 from onesearch.tokenization_sid.quantizers.base import QuantizerConfig
 from onesearch.tokenization_sid.quantizers.loading import QUANTIZERS
-from onesearch.trainers.training import TrainingPlan
+from onesearch.trainers.training import TrainingConfig
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class MarketPlan:
+class MarketConfig:
     """Where the tables come from.
 
     Args:
@@ -37,15 +37,15 @@ class MarketPlan:
 
 
 @dataclass(frozen=True)
-class EvaluationPlan:
+class EvaluationConfig:
     """How the finished checkpoint is measured.
 
     Args:
         split: of the market's sessions.
         sample: so many requests, drawn with seed 0; None for all.
         num_beams: of the search.
-        drop_seen: leave items of the user's history out of what the model finds, as the cascade does by itself where training shows that
-            nobody buys a thing twice.
+        exclude_history: leave items of the user's history out of what the model finds, as the cascade does by itself where training
+            shows that nobody buys a thing twice.
         rank_by: ``sid``, or ``item``: what is found is ranked by the probability of its SID, or by its own; see `SidIndex.hits`.
         tune_cascade: fit the cascade's weights on the validation split first; the other baselines have nothing to fit.
     """
@@ -53,7 +53,7 @@ class EvaluationPlan:
     split: str = "test"
     sample: int | None = None
     num_beams: int = 50
-    drop_seen: bool = False
+    exclude_history: bool = False
     rank_by: str = "sid"
     tune_cascade: bool = True
 
@@ -70,8 +70,8 @@ class Recipe:
         name: of the run.
         alignment: of the encoder with the training sessions, before anything is embedded (see
             `onesearch.tokenization_sid.embedding.alignment`); None leaves the encoder as `encoder` says.
-        codes: quantizer and sizes of the SIDs; None takes `suggest_widths` for the catalogue. In YAML the key ``quantizer`` (rq-opq if it
-            is left out) says which config the other keys belong to: rq-opq `RQOPQConfig`, rq-k-means `RQKMeansConfig`, prq-k-means
+        codes: quantizer and sizes of the SIDs; None takes `suggest_codebook_sizes` for the catalogue. In YAML the key ``quantizer`` (rq-opq
+            if it is left out) says which config the other keys belong to: rq-opq `RQOPQConfig`, rq-k-means `RQKMeansConfig`, prq-k-means
             `PRQConfig`, rq-vae `RQVAEConfig`, sim-vq `SimVQConfig`.
         keywords: fuse core keywords into the embeddings.
         dictionary: a file of further keywords; see `onesearch.tokenization_sid.keywords.keyword_files.read_dictionary`.
@@ -81,7 +81,7 @@ class Recipe:
     """
 
     name: str
-    market: MarketPlan = field(default_factory=MarketPlan)
+    market: MarketConfig = field(default_factory=MarketConfig)
     encoder: TextEncoderConfig = field(default_factory=TextEncoderConfig)
     alignment: AlignmentConfig | None = None
     codes: QuantizerConfig | None = None
@@ -89,8 +89,8 @@ class Recipe:
     dictionary: str | None = None
     fit_on: str = "items"
     processes: int = 1
-    training: TrainingPlan = field(default_factory=TrainingPlan)
-    evaluation: EvaluationPlan = field(default_factory=EvaluationPlan)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
 
 def recipe_names() -> list[str]:

@@ -24,7 +24,7 @@ from onesearch.files import RunFolder, index_lock, locked
 from onesearch.serving.searcher import Searcher
 from onesearch.tokenization_sid.embedding.embeddings import ALIGNMENT_NAME
 
-from .recipe import EvaluationPlan, MarketPlan, Recipe, load_recipe, save_recipe
+from .recipe import EvaluationConfig, MarketConfig, Recipe, load_recipe, save_recipe
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -83,7 +83,7 @@ def claim(recipe: Recipe, run: RunFolder, resume: bool) -> None:
         raise ValueError(f"{run.root} was made from another recipe ({', '.join(changed)} differ); choose another folder")
 
 
-def make_market(plan: MarketPlan, folder: Path) -> Market:
+def make_market(plan: MarketConfig, folder: Path) -> Market:
     """Import or simulate the tables of a market into `folder`."""
     if plan.importer == "simulate":
         from onesearch.simulator import SimulatorConfig, simulate
@@ -102,13 +102,13 @@ def make_market(plan: MarketPlan, folder: Path) -> Market:
 def make_sids(recipe: Recipe, run: RunFolder, accelerator: Accelerator | None = None) -> None:
     """Build codebooks and the item index of a run; processes of `accelerator` share the encoding, and the main one writes."""
     from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME, SidIndex
-    from onesearch.tokenization_sid.quantizers.rq_opq import suggest_widths
+    from onesearch.tokenization_sid.quantizers.rq_opq import suggest_codebook_sizes
     from onesearch.tokenization_sid.sids.building import build_sids
 
     items = Market.load(run.market).items
     built = build_sids(
         run,
-        recipe.codes or suggest_widths(len(items)),
+        recipe.codes or suggest_codebook_sizes(len(items)),
         recipe.keywords,
         recipe.fit_on,
         dictionary=recipe.dictionary,
@@ -116,7 +116,7 @@ def make_sids(recipe: Recipe, run: RunFolder, accelerator: Accelerator | None = 
     )
     if built is None:
         return
-    index = SidIndex(built.item_ids, built.codes, built.popularity, built.widths, built.digest, built.categories)
+    index = SidIndex(built.item_ids, built.codes, built.popularity, built.codebook_sizes, built.fingerprint, built.categories)
     index.save(run.sids / SID_INDEX_NAME)
 
 
@@ -153,7 +153,7 @@ def _index_appended(run: RunFolder) -> None:
             continue
         with locked(index_lock(path), f"changing {path}"):
             index = SidIndex.load(path)
-            if index.digest != added.digest:
+            if index.fingerprint != added.fingerprint:
                 raise ValueError(
                     f"{path} belongs to other codebooks than {run.sids}; train again, or copy the checkpoint again"
                 )
@@ -164,14 +164,16 @@ def _index_appended(run: RunFolder) -> None:
                 index.save_updates(path)
 
 
-def evaluate_run(run: RunFolder, plan: EvaluationPlan, progress: bool = True, baselines: bool = True) -> Report:
+def evaluate_run(run: RunFolder, plan: EvaluationConfig, progress: bool = True, baselines: bool = True) -> Report:
     """Measure a run's checkpoint beside the baselines on one split, and on judged queries if the market has any.
 
     Writes ``metrics.json`` and TREC files to ``evaluation/``.
     """
     market = Market.load(run.require("market", "onesearch data"))
     checkpoint = run.require("checkpoint", "onesearch train")
-    searcher = Searcher.from_pretrained(checkpoint, num_beams=plan.num_beams, drop_seen=plan.drop_seen, rank_by=plan.rank_by)
+    searcher = Searcher.from_pretrained(
+        checkpoint, num_beams=plan.num_beams, exclude_history=plan.exclude_history, rank_by=plan.rank_by
+    )
     retrievers: list[Retriever] = [searcher, *(_baselines(run, market, plan) if baselines else ())]
     requests = build_requests(market, plan.split)
     index = searcher.model.sid_index
@@ -195,7 +197,7 @@ def evaluate_run(run: RunFolder, plan: EvaluationPlan, progress: bool = True, ba
     return report
 
 
-def _baselines(run: RunFolder, market: Market, plan: EvaluationPlan) -> list[Retriever]:
+def _baselines(run: RunFolder, market: Market, plan: EvaluationConfig) -> list[Retriever]:
     from onesearch.evaluation.baselines.cascade import CascadeRetriever
     from onesearch.evaluation.baselines.dense import DenseRetriever
     from onesearch.evaluation.baselines.popularity import PopularityInCategoryRetriever, PopularityRetriever

@@ -43,7 +43,7 @@ def add_from_table(checkpoint: str | Path, table: str | Path) -> int:
     with _changing(checkpoint) as index:
         index.add_items(
             rows.column("item_id").to_pylist(),
-            _codes(rows.column("codes"), len(index.widths), table),
+            _codes(rows.column("codes"), len(index.codebook_sizes), table),
             None if popularity is None else popularity.to_numpy(),
             None if categories is None else [names or () for names in categories.to_pylist()],
         )

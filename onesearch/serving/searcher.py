@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onesearch.data.requests import Behaviour, Request
+from onesearch.data.requests import Request, UserContext
 from onesearch.evaluation.retrievers import Ranking
 from onesearch.views.default_histories import FILE_NAME as DEFAULTS_NAME
 from onesearch.views.default_histories import DefaultHistories
@@ -35,7 +35,7 @@ class Searcher:
         batch_size: requests searched at once.
         name: in reports.
         query_encoder, defaults: what the tokenizer's prompts need besides: SIDs of queries, histories of users without one.
-        drop_seen: never show an item of the user's own history; for markets where nobody buys a thing twice.
+        exclude_history: never show an item of the user's own history; for markets where nobody buys a thing twice.
         rank_by: what hits are ranked by, the probability of their SID or their own; see `SidIndex.hits`.
 
     Raises:
@@ -51,7 +51,7 @@ class Searcher:
         name: str = "onesearch",
         query_encoder: SidEncoder | None = None,
         defaults: DefaultHistories | None = None,
-        drop_seen: bool = False,
+        exclude_history: bool = False,
         rank_by: str = "sid",
     ):
         if num_beams < 1 or batch_size < 1:
@@ -62,7 +62,7 @@ class Searcher:
         self.num_beams = num_beams
         self.batch_size = batch_size
         self.name = name
-        self.drop_seen = drop_seen
+        self.exclude_history = exclude_history
         self.rank_by = rank_by
         self.views = RequestViews(model.sid_index, tokenizer, query_encoder, defaults)
 
@@ -73,7 +73,7 @@ class Searcher:
         *,
         num_beams: int = 50,
         batch_size: int = 32,
-        drop_seen: bool = False,
+        exclude_history: bool = False,
         rank_by: str = "sid",
         **kwargs: Any,
     ) -> Searcher:
@@ -81,7 +81,7 @@ class Searcher:
 
         Args:
             checkpoint: holds config, weights, tokenizer and ``sid_index.safetensors``.
-            num_beams, batch_size, drop_seen, rank_by: as above.
+            num_beams, batch_size, exclude_history, rank_by: as above.
             kwargs: passed to the Auto classes (``revision``, ``token``, ``dtype``, ...).
 
         Raises:
@@ -110,7 +110,7 @@ class Searcher:
                 "copy the checkpoint again"
             ) from error
         parts = _search_parts(checkpoint, tokenizer, kwargs)
-        return cls(model.eval(), tokenizer, num_beams, batch_size, drop_seen=drop_seen, rank_by=rank_by, **parts)
+        return cls(model.eval(), tokenizer, num_beams, batch_size, exclude_history=exclude_history, rank_by=rank_by, **parts)
 
     def search(
         self,
@@ -119,7 +119,7 @@ class Searcher:
         top_k: int = 10,
         num_beams: int | None = None,
         *,
-        behaviour: Behaviour | None = None,
+        context: UserContext | None = None,
         items: Sequence[str] | np.ndarray | None = None,
         exclude: Sequence[str] | None = None,
         categories: Sequence[str] | None = None,
@@ -133,7 +133,7 @@ class Searcher:
             history: ids of items the user clicked or purchased before, oldest first.
             top_k: items to return.
             num_beams: instead of the searcher's own.
-            behaviour: what else is known of the user: recent queries, long sequences, profile. Default: the history as clicks.
+            context: what else is known of the user: recent queries, long sequences, profile. Default: the history as clicks.
             items, exclude, categories: which items may be found; see `SidIndex.filter`.
             items_per_sid: items that one SID expands to at most.
             explain: put the log-probability of each code into the hits.
@@ -149,21 +149,21 @@ class Searcher:
         _check_query(query)
         index = self.model.sid_index
         history = tuple(_checked_history(history))
-        request = Request("", "", query, history, behaviour=behaviour or Behaviour(clicked=history))
+        request = Request("", "", query, history, context=context or UserContext(clicked=history))
         try:
             inputs = self._inputs([request])
         except KeyError as error:
             raise KeyError(f"{error.args[0]}; leave it out of the history") from None
-        keep = None
+        item_filter = None
         if items is not None or exclude or categories is not None:
-            keep = index.filter(items, exclude, categories)
+            item_filter = index.filter(items, exclude, categories)
         seen = self._seen(request)
         hits = self.model.search(
             **inputs,
             num_beams=self.num_beams if num_beams is None else num_beams,
             top_k=top_k + len(seen) if top_k > 0 else top_k,
             items_per_sid=items_per_sid,
-            keep=keep,
+            item_filter=item_filter,
             explain=explain,
             rank_by=self.rank_by,
         )[0]
@@ -189,7 +189,7 @@ class Searcher:
 
     def _seen(self, request: Request) -> set[str]:
         """Items that are dropped from the hits of a request."""
-        return set(request.history) if self.drop_seen else set()
+        return set(request.history) if self.exclude_history else set()
 
     def _inputs(self, requests: Sequence[Request]) -> Mapping[str, Any]:
         import torch
@@ -198,9 +198,9 @@ class Searcher:
         prompts = [encoded[row].tolist() for row in range(len(encoded))]
         padded = self.tokenizer.pad({"input_ids": prompts}, return_tensors="pt").to(self.model.device)
         inputs = {name: padded[name] for name in ("input_ids", "attention_mask")}
-        codes = self.views.behaviour_codes(requests, getattr(self.model.config, "behaviour_levels", 0))
+        codes = self.views.long_view_codes(requests, getattr(self.model.config, "long_view_levels", 0))
         if codes is not None:
-            inputs["behaviour_codes"] = torch.from_numpy(codes).to(self.model.device)
+            inputs["long_view_codes"] = torch.from_numpy(codes).to(self.model.device)
         return inputs
 
 
@@ -242,11 +242,11 @@ def _check_together(model: OneSearchForConditionalGeneration, tokenizer: SidToke
     if model.sid_index is None:
         raise ValueError("the model has no item index: put sid_index.safetensors beside its weights or call set_sid_index")
     config = model.config
-    ours, theirs = (tuple(config.sid_widths), config.sid_offset), (tokenizer.sid_widths, tokenizer.sid_offset)
+    ours, theirs = (tuple(config.sid_codebook_sizes), config.sid_offset), (tokenizer.sid_codebook_sizes, tokenizer.sid_offset)
     if ours != theirs:
-        raise ValueError(f"model and tokenizer lay out SIDs differently: widths and offset {ours} and {theirs}")
-    if tokenizer.sid_digest and config.sid_digest and tokenizer.sid_digest != config.sid_digest:
+        raise ValueError(f"model and tokenizer lay out SIDs differently: codebook sizes and offset {ours} and {theirs}")
+    if tokenizer.sid_fingerprint and config.sid_fingerprint and tokenizer.sid_fingerprint != config.sid_fingerprint:
         raise ValueError(
-            f"the tokenizer was made for codebooks {tokenizer.sid_digest[:12]}…, the model for {config.sid_digest[:12]}…; "
+            f"the tokenizer was made for codebooks {tokenizer.sid_fingerprint[:12]}…, the model for {config.sid_fingerprint[:12]}…; "
             "load both from the same checkpoint"
         )

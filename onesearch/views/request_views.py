@@ -48,7 +48,7 @@ class RequestViews:
                 f"the prompts of this tokenizer need {' and '.join(missing)}: load the checkpoint with Searcher.from_pretrained, "
                 "or pass them"
             )
-        self.index, self.layout, self.widths = index, layout, tokenizer.sid_widths
+        self.index, self.layout, self.codebook_sizes = index, layout, tokenizer.sid_codebook_sizes
         self.query_encoder, self.defaults = query_encoder, defaults
         self._sid_of: dict[str, np.ndarray] = {}
 
@@ -63,25 +63,27 @@ class RequestViews:
         users = None
         if layout.user:
             users = np.stack(
-                [user_signatures(part, self.widths) for part in (recent.tail(max(layout.items, 1)), recent)], axis=1
+                [user_signatures(part, self.codebook_sizes) for part in (recent.tail(max(layout.items, 1)), recent)], axis=1
             )
         return PromptFields(
             texts=[request.query for request in requests],
             sids=sids if layout.sid else None,
             items=recent.tail(layout.items),
             users=users,
-            queries=[list(request.behaviour.queries[-layout.queries :]) for request in requests] if layout.queries else None,
-            profiles=[request.behaviour.profile for request in requests] if layout.profile else None,
+            queries=[list(request.context.queries[-layout.queries :]) for request in requests] if layout.queries else None,
+            profiles=[request.context.profile for request in requests] if layout.profile else None,
         )
 
-    def behaviour_codes(self, requests: Sequence[Request], levels: int) -> np.ndarray | None:
+    def long_view_codes(self, requests: Sequence[Request], levels: int) -> np.ndarray | None:
         """(requests, sequences, longest, levels) codes of the long sequences, padded with -1; None where the prompts have no long view."""
         from onesearch.tokenization_sid.ragged import Ragged
 
-        if not self.layout.behaviour:
+        if not self.layout.long_view_tokens:
             return None
         sequences = [
-            getattr(request.behaviour, kind)[-self.layout.long :] for request in requests for kind in self.layout.sequences
+            getattr(request.context, kind)[-self.layout.long_items :]
+            for request in requests
+            for kind in self.layout.long_view_sequences
         ]
         codes = self._codes(sequences)
         padded = Ragged(codes.values[:, :levels], codes.offsets).padded(-1)
@@ -90,7 +92,7 @@ class RequestViews:
     def _history(self, request: Request, sids: np.ndarray | None, row: int) -> Sequence[str]:
         """The long history; a default one for a user who has none."""
         if request.history or not self.layout.default_history:
-            return request.history[-self.layout.long :]
+            return request.history[-self.layout.long_items :]
         known = sids is not None and sids[row, 0] >= 0
         found = self.defaults.of(request.query, sids[row].tolist() if known else None)
         return [item for item, there in zip(found, self.index.contains(found)) if there]  # the catalogue may have moved on
@@ -99,7 +101,7 @@ class RequestViews:
         from onesearch.tokenization_sid.ragged import Ragged, offsets_of
 
         names = [item_id for sequence in sequences for item_id in sequence]
-        codes = self.index.codes_of(names).astype(np.int64).reshape(len(names), len(self.widths))
+        codes = self.index.codes_of(names).astype(np.int64).reshape(len(names), len(self.codebook_sizes))
         return Ragged(codes, offsets_of(np.array([len(sequence) for sequence in sequences], dtype=np.int64)))
 
     def _query_sids(self, queries: Sequence[str]) -> np.ndarray:

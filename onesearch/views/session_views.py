@@ -48,7 +48,7 @@ class SessionViews:
             )
         self.market, self.layout = market, layout
         self.logs = UserLogs(market)
-        self.widths = index.widths
+        self.codebook_sizes = index.codebook_sizes
         self.item_sids = (
             index.codes_of(market.items.data.column("item_id").to_pylist()).astype(np.int64).reshape(len(market.items), -1)
         )
@@ -67,15 +67,17 @@ class SessionViews:
         )
 
     def long_spans(self, sessions: np.ndarray) -> np.ndarray:
-        """(rows, sequences, 2) where each long sequence of each session begins and ends in `BehaviourTable.values`."""
+        """(rows, sequences, 2) where each long sequence of each session begins and ends in `LongViewTable.values`."""
         starts = np.cumsum([0, *(len(log.values) for log in self.long_logs[:-1])])
-        parts = [np.stack(log.last(sessions, self.layout.long), axis=1) + start for log, start in zip(self.long_logs, starts)]
+        parts = [
+            np.stack(log.last(sessions, self.layout.long_items), axis=1) + start for log, start in zip(self.long_logs, starts)
+        ]
         return np.stack(parts, axis=1) if parts else np.zeros((len(sessions), 0, 2), dtype=np.int64)
 
     @cached_property
     def long_logs(self) -> list[EventLog]:
         """Logs of the sequences that the long view pools."""
-        return [self.logs.of_kind(kind) for kind in self.layout.sequences] if self.layout.behaviour else []
+        return [self.logs.of_kind(kind) for kind in self.layout.long_view_sequences] if self.layout.long_view_tokens else []
 
     @cached_property
     def defaults(self) -> Ragged:
@@ -107,8 +109,10 @@ class SessionViews:
 
     def _users(self, sessions: np.ndarray) -> np.ndarray:
         """(rows, 2, levels) signatures of the recent items and of the long sequence."""
-        short, long = (self._codes(self._history(sessions, most)) for most in (max(self.layout.items, 1), self.layout.long))
-        return np.stack([user_signatures(short, self.widths), user_signatures(long, self.widths)], axis=1)
+        short, long = (
+            self._codes(self._history(sessions, most)) for most in (max(self.layout.items, 1), self.layout.long_items)
+        )
+        return np.stack([user_signatures(short, self.codebook_sizes), user_signatures(long, self.codebook_sizes)], axis=1)
 
     def _earlier_queries(self, sessions: np.ndarray) -> list[list[str]]:
         begin, end = self.logs.asked.last(sessions, self.layout.queries)
@@ -156,8 +160,8 @@ class SessionViews:
         return Ragged.of(noted), counts
 
 
-class BehaviourTable:
-    """Long sequences as codes, for collators: called with examples, it looks up what their column `behaviour` points to.
+class LongViewTable:
+    """Long sequences as codes, for collators: called with examples, it looks up what their column `long_view` points to.
 
     Args:
         views: of the market; levels: the first so many codes of a SID.
@@ -169,7 +173,7 @@ class BehaviourTable:
 
     def __call__(self, examples: Sequence[dict]) -> np.ndarray:
         """(examples, sequences, longest, levels) int64, padded with -1; one entry at least, so that shapes never vanish."""
-        ends = np.stack([np.asarray(example["behaviour"], dtype=np.int64) for example in examples]).reshape(-1, 2)
+        ends = np.stack([np.asarray(example["long_view"], dtype=np.int64) for example in examples]).reshape(-1, 2)
         rows = Ragged.of_spans(self.values, ends[:, 0], ends[:, 1])
         padded = Ragged(self.codes[rows.values], rows.offsets).padded(-1)
         return padded.reshape(len(examples), -1, *padded.shape[1:])
@@ -184,4 +188,4 @@ def _add_all(counts: ClickCounts, sessions: Sequence[int], asked: np.ndarray, li
         counts.add(int(asked[session]), *(of_session[session].tolist() for of_session in lists))
 
 
-__all__ = ["BehaviourTable", "SessionViews"]
+__all__ = ["LongViewTable", "SessionViews"]

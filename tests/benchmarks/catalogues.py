@@ -1,4 +1,4 @@
-"""Made-up catalogues with the paper's widths, and the trie that public code searches them with."""
+"""Made-up catalogues with the paper's codebook sizes, and the trie that public code searches them with."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from onesearch import SidIndex
 
-WIDTHS = (4096, 1024, 512, 256, 256)
+CODEBOOK_SIZES = (4096, 1024, 512, 256, 256)
 """Codes of each level (OneSearch, arXiv 2509.03236); powers of two, which `clustered` relies on."""
 
 DIGEST = "benchmark"
@@ -21,9 +21,9 @@ POPULARITY_EXPONENTS = (0.7, 1.05, 0.8, 0.5, 0.5)
 def clustered(items: int, seed: int = 0) -> np.ndarray:
     """(items, levels) int16 codes. Under every prefix a few children have most of the items, others under each prefix."""
     random = np.random.default_rng(seed)
-    codes = np.empty((items, len(WIDTHS)), dtype=np.int16)
+    codes = np.empty((items, len(CODEBOOK_SIZES)), dtype=np.int16)
     prefix = np.zeros(items, dtype=np.uint64)
-    for level, (width, exponent) in enumerate(zip(WIDTHS, POPULARITY_EXPONENTS)):
+    for level, (width, exponent) in enumerate(zip(CODEBOOK_SIZES, POPULARITY_EXPONENTS)):
         share = np.cumsum(np.arange(1, width + 1) ** -exponent)
         rank = np.searchsorted(share / share[-1], random.random(items)).astype(np.uint64)
         mixed = _mixed(prefix + np.uint64(level))
@@ -43,7 +43,7 @@ def _mixed(numbers: np.ndarray) -> np.ndarray:
 
 def skewed(items: int, seed: int = 0) -> np.ndarray:
     """(items, levels) int16 codes, small ones more frequent, levels independent of each other."""
-    return (np.random.default_rng(seed).random((items, len(WIDTHS))) ** 2 * WIDTHS).astype(np.int16)
+    return (np.random.default_rng(seed).random((items, len(CODEBOOK_SIZES))) ** 2 * CODEBOOK_SIZES).astype(np.int16)
 
 
 KINDS = {"clustered": clustered, "skewed": skewed}
@@ -56,7 +56,7 @@ def names(items: int, first: int = 0) -> list[str]:
 
 def index_of(codes: np.ndarray, categories: Sequence[Sequence[str]] | None = None) -> SidIndex:
     """An item index without any order inside a SID."""
-    return SidIndex(names(len(codes)), codes, np.zeros(len(codes), dtype=np.float32), WIDTHS, DIGEST, categories)
+    return SidIndex(names(len(codes)), codes, np.zeros(len(codes), dtype=np.float32), CODEBOOK_SIZES, DIGEST, categories)
 
 
 class DictTrie:
@@ -72,7 +72,7 @@ class DictTrie:
     def __init__(self, codes: np.ndarray, offset: int, prompt_length: int):
         self.root: dict[int, dict] = {}
         self.prompt_length = prompt_length
-        for tokens in (codes + (np.cumsum((0, *WIDTHS[:-1])) + offset)).tolist():
+        for tokens in (codes + (np.cumsum((0, *CODEBOOK_SIZES[:-1])) + offset)).tolist():
             node = self.root
             for token in tokens:
                 node = node.setdefault(token, {})

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from catalogues import DIGEST, WIDTHS, names
+from catalogues import CODEBOOK_SIZES, DIGEST, names
 
 from onesearch import SidIndex, SidTrie
 
@@ -44,12 +44,12 @@ def cpu_seconds(run: Callable[[], object], rounds: int) -> float:
 def trie(file: str, way: str, rounds: str) -> dict[str, float]:
     """Build a trie of the codes in `file`; `way` is `trie` for `SidTrie`, `rows` for `SidTrie.build`, which also maps rows to leaves."""
     build = SidTrie if way == "trie" else SidTrie.build
-    build(np.zeros((1, len(WIDTHS)), dtype=np.int16), WIDTHS)
+    build(np.zeros((1, len(CODEBOOK_SIZES)), dtype=np.int16), CODEBOOK_SIZES)
     codes = np.load(file)
-    built, peak = peak_of(lambda: build(codes, WIDTHS))
+    built, peak = peak_of(lambda: build(codes, CODEBOOK_SIZES))
     table = built if way == "trie" else built[0]
     return {
-        "seconds": cpu_seconds(lambda: build(codes, WIDTHS), int(rounds)),
+        "seconds": cpu_seconds(lambda: build(codes, CODEBOOK_SIZES), int(rounds)),
         "peak": peak,
         "nbytes": table.nbytes,
         "sids": len(table),
@@ -61,7 +61,7 @@ def index(file: str, path: str) -> dict[str, float]:
     codes = np.load(file)
     item_ids, popularity = names(len(codes)), np.zeros(len(codes), dtype=np.float32)
     start = time.process_time()
-    built, peak = peak_of(lambda: SidIndex(item_ids, codes, popularity, WIDTHS, DIGEST))
+    built, peak = peak_of(lambda: SidIndex(item_ids, codes, popularity, CODEBOOK_SIZES, DIGEST))
     build = time.process_time() - start
     return {"seconds": build, "peak": peak, "save": cpu_seconds(lambda: built.save(path), 1), "file": Path(path).stat().st_size}
 
@@ -71,7 +71,9 @@ def serve(path: str, beams: str) -> dict[str, float]:
     from models import bart, prompts
 
     model = bart("small")
-    model.set_sid_index(SidIndex(["item-0"], np.zeros((1, len(WIDTHS))).astype(int), np.zeros(1), WIDTHS, DIGEST))
+    model.set_sid_index(
+        SidIndex(["item-0"], np.zeros((1, len(CODEBOOK_SIZES))).astype(int), np.zeros(1), CODEBOOK_SIZES, DIGEST)
+    )
     search = {**prompts(), "num_beams": int(beams)}
     model.search(**search)
     anonymous, mapped = memory("RssAnon"), memory("RssFile")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import torch
-from catalogues import DIGEST, WIDTHS
+from catalogues import CODEBOOK_SIZES, DIGEST
 
 from onesearch import OneSearchConfig, OneSearchForCausalLM, OneSearchForConditionalGeneration, OneSearchQwen3Config
 from onesearch.modeling_onesearch.decoding_onesearch import BeamDecoder
 
 VOCABULARY = 60_000
-OFFSET = VOCABULARY - sum(WIDTHS)
-LAYOUT = {"vocab_size": VOCABULARY, "sid_widths": list(WIDTHS), "sid_offset": OFFSET, "sid_digest": DIGEST}
+OFFSET = VOCABULARY - sum(CODEBOOK_SIZES)
+LAYOUT = {"vocab_size": VOCABULARY, "sid_codebook_sizes": list(CODEBOOK_SIZES), "sid_offset": OFFSET, "sid_fingerprint": DIGEST}
 PROMPT = 64
 """Tokens of each prompt."""
 

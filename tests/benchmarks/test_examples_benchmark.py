@@ -10,10 +10,10 @@ from onesearch import PromptLayout, SidIndex, SidTokenizer
 from onesearch.data.text import item_texts
 from onesearch.simulator import SimulatorConfig, simulate
 from onesearch.tokenization_sid.prompts import PLAIN_LAYOUT
-from onesearch.trainers.sft.data.examples import ExampleBuilder, ExamplePlan
+from onesearch.trainers.sft.data.examples import ExampleBuilder, ExampleConfig
 from onesearch.views.session_views import SessionViews
 
-WIDTHS = (256, 128, 64, 64, 64)
+CODEBOOK_SIZES = (256, 128, 64, 64, 64)
 SESSIONS = sized(20_000, 200_000)
 
 
@@ -26,15 +26,15 @@ def market(tmp_path_factory):
 @pytest.mark.slow
 def test_making_examples(market):
     random = np.random.default_rng(0)
-    codes = np.stack([random.integers(0, width, len(market.items)) for width in WIDTHS], axis=1)
-    index = SidIndex(market.items["item_id"], codes, np.zeros(len(codes)), WIDTHS, "benchmark")
+    codes = np.stack([random.integers(0, width, len(market.items)) for width in CODEBOOK_SIZES], axis=1)
+    index = SidIndex(market.items["item_id"], codes, np.zeros(len(codes)), CODEBOOK_SIZES, "benchmark")
     queries = sorted(set(market.sessions["query"]))
-    sids = np.stack([random.integers(0, width, len(queries)) for width in WIDTHS], axis=1)
+    sids = np.stack([random.integers(0, width, len(queries)) for width in CODEBOOK_SIZES], axis=1)
     with Report("examples", f"Training examples of {SESSIONS:,} sessions, per CPU second, one thread") as report:
         for name, layout in {"query and items": PLAIN_LAYOUT, "all views": PromptLayout()}.items():
-            tokenizer = SidTokenizer.train(item_texts(market), WIDTHS, 4000, prompt=layout)
+            tokenizer = SidTokenizer.train(item_texts(market), CODEBOOK_SIZES, 4000, prompt=layout)
             views = SessionViews(market, index, layout, queries, sids)
-            builder = ExampleBuilder(views, tokenizer, ExamplePlan())
+            builder = ExampleBuilder(views, tokenizer, ExampleConfig())
             views.frozen_defaults()  # the logs are read once, whatever is made of them
             for task in ("purchases", "clicks", "item-text-to-sid", "query-sid-to-item-sid"):
                 timing = alternate({task: lambda task=task, builder=builder: _tokens(builder, task)}, rounds=3)[task]

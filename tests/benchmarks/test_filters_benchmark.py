@@ -41,12 +41,12 @@ def measure(report, model, index, beams, name, condition):
     """One row: unfiltered search, making the filter and searching with it, in turn."""
     top_k = beams
     search = {**prompts(), "num_beams": beams, "top_k": top_k}
-    keep = index.filter(**condition)
+    item_filter = index.filter(**condition)
     timings = alternate(
         {
             "unfiltered": lambda: model.search(**search),
             "filter": lambda: index.filter(**condition),
-            "search": lambda: model.search(**search, keep=keep),
+            "search": lambda: model.search(**search, item_filter=item_filter),
         },
         rounds=9,
     )
@@ -55,7 +55,7 @@ def measure(report, model, index, beams, name, condition):
     report.add(
         beams=beams,
         filter=name,
-        kept=int(keep.mask.sum()),
+        kept=int(item_filter.mask.sum()),
         unfiltered=unfiltered,
         make=made,
         search=filtered,
@@ -63,4 +63,4 @@ def measure(report, model, index, beams, name, condition):
         hits=len(hits),
     )
     assert len(hits) == top_k
-    assert keep.mask[index.rows_of([hit.item_id for hit in hits])].all()
+    assert item_filter.mask[index.rows_of([hit.item_id for hit in hits])].all()

@@ -6,7 +6,7 @@ import os
 
 import pytest
 import torch
-from catalogues import KINDS, WIDTHS, DictTrie, index_of
+from catalogues import CODEBOOK_SIZES, KINDS, DictTrie, index_of
 from harness import Report, alternate, sized
 from models import OFFSET, PROMPT, bart, decoder_rows, prompts, qwen3
 
@@ -64,7 +64,7 @@ def compare(report, model, codes, prompt_length, queries, beams, clock, **labels
 
 def share_found(codes: torch.Tensor, tokens: torch.Tensor) -> float:
     """Share of the SIDs (queries, beams, levels) that are among the generated tokens (queries * beams, levels)."""
-    levels = torch.tensor(WIDTHS)
+    levels = torch.tensor(CODEBOOK_SIZES)
     generated = (tokens[:, : len(levels)] - (levels.cumsum(0) - levels + OFFSET)).view(codes.shape)
     common = [len({*map(tuple, a)} & {*map(tuple, b)}) for a, b in zip(codes.tolist(), generated.tolist())]
     return sum(common) / codes.shape[:2].numel()

@@ -55,7 +55,7 @@ def faiss_baseline(vectors: np.ndarray, config: RQOPQConfig) -> dict:
     """The authors' way: 25 iterations of faiss k-means per level, OPQ with faiss' own rotations, both on one thread."""
     faiss.omp_set_num_threads(1)
     start, residual, codes = time.process_time(), vectors.copy(), []
-    for level, width in enumerate(config.levels):
+    for level, width in enumerate(config.residual_sizes):
         clustering = faiss.Kmeans(
             vectors.shape[1], width, niter=25, seed=level, min_points_per_centroid=1, max_points_per_centroid=10_000
         )
@@ -86,7 +86,7 @@ def ours(vectors: np.ndarray, config, way: str, quantizer=RQOPQ) -> dict:
     fitted = quantizer.fit(vectors, config)
     seconds = time.process_time() - start
     codes = fitted.encode(vectors)
-    last = codes[:, len(config.levels) - 1]
+    last = codes[:, len(config.residual_sizes) - 1]
     row = {"way": way, "seconds": seconds, "encode_seconds": time.process_time() - start - seconds, "icr": icr(codes)}
     row |= {"mse": squared_error(vectors, fitted.decode(codes)), "largest": int(np.bincount(last).max())}
     return row | {"used": [len(np.unique(level)) for level in codes.T]}
@@ -160,7 +160,7 @@ def test_threads_do_not_matter():
     for threads in (1, 2):
         with threadpool_limits(threads):
             fitted = RQOPQ.fit(vectors, RQOPQConfig((256, 256, 256), (2, 256)))
-            digests.append((fitted.digest, fitted.encode(vectors).tobytes()))
+            digests.append((fitted.fingerprint, fitted.encode(vectors).tobytes()))
     assert digests[0] == digests[1]
 
 
@@ -196,7 +196,7 @@ with threadpool_limits(1):
 
 
 def test_encoding_speed():
-    """Items per second at the paper's widths, 384 dimensions, in processes of their own: the number of threads is set at the start."""
+    """Items per second at the paper's codebook sizes, 384 dimensions, in processes of their own: threads are set at the start."""
     rows = []
     for threads in range(1, (os.cpu_count() or 1) + 1):
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads)}

@@ -32,7 +32,7 @@ from onesearch.modeling_onesearch import packing_onesearch
 from onesearch.trainers.sft.data.collators import CausalCollator, Seq2SeqCollator
 from onesearch.trainers.sft.data.rows import ArrowRows
 
-WIDTHS = {50_000: (4096, 1024, 512, 256, 256), 8_000: (512, 256, 128, 64, 64)}
+CODEBOOK_SIZES = {50_000: (4096, 1024, 512, 256, 256), 8_000: (512, 256, 128, 64, 64)}
 """Codes per level by size of the vocabulary: the paper's, and those of a smaller catalogue."""
 
 SIZES = {
@@ -42,7 +42,7 @@ SIZES = {
 }
 CASES = sized(
     [("128x2", 50_000, 32), ("128x2", 8_000, 32)],
-    [(size, vocabulary, batch) for size in ("128x2", "256x3") for vocabulary in WIDTHS for batch in (32, 128)]
+    [(size, vocabulary, batch) for size in ("128x2", "256x3") for vocabulary in CODEBOOK_SIZES for batch in (32, 128)]
     + [("768x6", 50_000, 16), ("768x6", 8_000, 16)],
 )
 STEPS = sized(6, 10)
@@ -58,12 +58,12 @@ def config_of(size, vocabulary, cls, **extra):
 
 def examples(rows, vocabulary, longest=48):
     """Prompts of 8 to `longest` tokens: a query with up to five items of history has at most 48."""
-    widths = WIDTHS[vocabulary]
-    offset, random = vocabulary - sum(widths), np.random.default_rng(0)
+    codebook_sizes = CODEBOOK_SIZES[vocabulary]
+    offset, random = vocabulary - sum(codebook_sizes), np.random.default_rng(0)
     lengths = random.integers(8, longest, rows)
     prompts = [random.integers(4, offset, length).tolist() for length in lengths]
-    starts = offset + np.cumsum((0, *widths[:-1]))
-    labels = (random.integers(0, widths, (rows, len(widths))) + starts).tolist()
+    starts = offset + np.cumsum((0, *codebook_sizes[:-1]))
+    labels = (random.integers(0, codebook_sizes, (rows, len(codebook_sizes))) + starts).tolist()
     return Dataset.from_dict({"input_ids": prompts, "labels": labels, "length": [len(prompt) for prompt in prompts]})
 
 
@@ -107,7 +107,7 @@ def tokenizer_of(vocabulary):
 def test_a_training_step_against_stock_bart(tmp_path, size, vocabulary, batch):
     about = f"Training, batch {batch}, {STEPS} whole steps (batch, forward, backward, clipping, AdamW), CPU seconds, one thread"
     dataset, tokenizer = examples(batch * (STEPS + 1), vocabulary), tokenizer_of(vocabulary)
-    sid = {"sid_widths": list(WIDTHS[vocabulary]), "sid_offset": vocabulary - sum(WIDTHS[vocabulary])}
+    sid = {"sid_codebook_sizes": list(CODEBOOK_SIZES[vocabulary]), "sid_offset": vocabulary - sum(CODEBOOK_SIZES[vocabulary])}
 
     def ours():
         torch.manual_seed(0)
@@ -118,7 +118,7 @@ def test_a_training_step_against_stock_bart(tmp_path, size, vocabulary, batch):
         torch.manual_seed(0)
         model = BartForConditionalGeneration(config_of(size, vocabulary, BartConfig))
         model.final_logits_bias = torch.zeros(1, vocabulary)
-        collator, keep = Seq2SeqCollator(1, 2), ("input_ids", "attention_mask", "decoder_input_ids", "labels")
+        collator, item_filter = Seq2SeqCollator(1, 2), ("input_ids", "attention_mask", "decoder_input_ids", "labels")
         return train(
             Seq2SeqTrainer,
             Seq2SeqTrainingArguments,
@@ -126,7 +126,7 @@ def test_a_training_step_against_stock_bart(tmp_path, size, vocabulary, batch):
             dataset.with_format("numpy"),
             tmp_path,
             batch,
-            data_collator=lambda rows: {name: value for name, value in collator(rows).items() if name in keep},
+            data_collator=lambda rows: {name: value for name, value in collator(rows).items() if name in item_filter},
         )
 
     with Report(f"training_{size}_{vocabulary}_{batch}", about) as report:
@@ -157,7 +157,7 @@ def causal_model(size, vocabulary, **sid):
 def test_batches_without_their_padding(kind, size, batch, monkeypatch):
     """Forward and backward with the padding left out of all but the attention, and with it."""
     about = f"Training, prompts of 8 to 47 tokens at random, batch {batch}, forward and backward, CPU seconds, one thread"
-    sid = {"sid_widths": list(WIDTHS[8_000]), "sid_offset": 8_000 - sum(WIDTHS[8_000])}
+    sid = {"sid_codebook_sizes": list(CODEBOOK_SIZES[8_000]), "sid_offset": 8_000 - sum(CODEBOOK_SIZES[8_000])}
     torch.manual_seed(0)
     if kind == "encoder-decoder":
         model = OneSearchForConditionalGeneration(config_of(size, 8_000, OneSearchConfig, dropout=0.0, **sid)).train()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from catalogues import KINDS, WIDTHS
+from catalogues import CODEBOOK_SIZES, KINDS
 from harness import Report, alternate, sized
 
 from onesearch import SidTrie
@@ -13,7 +13,7 @@ from onesearch.modeling_onesearch.kernels_onesearch import AVAILABLE
 
 SIZES = sized([10**4, 10**6], [10**4, 10**6, 10**7])
 QUERIES_AND_BEAMS = [(1, 512), (1, 50), (16, 50)]
-LEVELS = range(len(WIDTHS))
+LEVELS = range(len(CODEBOOK_SIZES))
 NORMALISATIONS = ("children", "level")
 ENGINES = {"compiled": True, "torch": False} if AVAILABLE else {"torch": False}
 
@@ -22,7 +22,7 @@ def given_logits(queries, beams, normalize):
     """A step function that returns the same random logits every time."""
     random = torch.Generator().manual_seed(0)
     rows = [queries * (beams if level else 1) for level in LEVELS]
-    logits = [2 * torch.randn(count, width, generator=random) for count, width in zip(rows, WIDTHS)]
+    logits = [2 * torch.randn(count, width, generator=random) for count, width in zip(rows, CODEBOOK_SIZES)]
     totals = [table.logsumexp(-1) for table in logits]
 
     def step(codes, parents, level):
@@ -54,7 +54,7 @@ def test_trie_and_beams_alone():
     with Report("trie", "All levels of a beam search, logits given, CPU milliseconds, one thread") as report:
         for kind in sized(["clustered"], list(KINDS)):
             for items in SIZES:
-                trie = SidTrie(KINDS[kind](items), WIDTHS)
+                trie = SidTrie(KINDS[kind](items), CODEBOOK_SIZES)
                 for queries, beams in QUERIES_AND_BEAMS:
                     measure(report, trie, queries, beams, kind=kind, items=items)
 

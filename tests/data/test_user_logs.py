@@ -37,11 +37,11 @@ def test_requests_know_the_behaviour_before_them_and_no_more(sessions):
         earlier = before(sessions, row)
         for kind in SEQUENCES:
             expected = [item for session in earlier for item in session[COLUMN[kind]]][-4:]
-            past = getattr(request.behaviour, kind)
+            past = getattr(request.context, kind)
             assert past == expected and list(past) == expected and len(past) == len(expected)
             assert past[-2:] == expected[-2:]
-        assert list(request.behaviour.queries) == [session[2] for session in earlier if session[2].strip()][-4:]
-        assert request.behaviour.profile == (("f", "25-34") if request.user_id == "u" else ())
+        assert list(request.context.queries) == [session[2] for session in earlier if session[2].strip()][-4:]
+        assert request.context.profile == (("f", "25-34") if request.user_id == "u" else ())
 
 
 def test_the_last_events_of_a_log_are_the_most_recent():

@@ -16,7 +16,7 @@ def test_the_card_shows_the_codes_and_their_page(shared_run):
     assert "](diagnostics.png)" in text
     assert (shared_run.checkpoint / "diagnostics.png").read_bytes() == (shared_run.sids / "diagnostics.png").read_bytes()
     rows = [line for line in text.splitlines() if line.startswith(tuple(f"| {level} |" for level in range(5)))]
-    assert len(rows) == len(report["widths"])
+    assert len(rows) == len(report["codebook_sizes"])
     assert f"{report['items']['used_per_level'][0]} of 16" in rows[0]
     assert f"{100 * report['items']['icr_sids']:.1f} % of the SIDs belong to one item" in text
     assert "by chance" in text and "category purity" in text

@@ -8,8 +8,8 @@ from tiny import (
     LONG_VIEW,
     SID_MODELS,
     gradients,
-    random_behaviour,
     random_codes,
+    random_long_view,
     random_prompts,
     sid_batch,
     tiny_index,
@@ -18,8 +18,8 @@ from tiny import (
 
 from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME
 
-WIDTHS = (8, 4, 4)
-CODES = random_codes(60, WIDTHS, seed=4)
+CODEBOOK_SIZES = (8, 4, 4)
+CODES = random_codes(60, CODEBOOK_SIZES, seed=4)
 
 
 @pytest.fixture(params=SID_MODELS)
@@ -29,7 +29,7 @@ def make(request):
 
 @pytest.fixture
 def model(make):
-    return make(WIDTHS, CODES)
+    return make(CODEBOOK_SIZES, CODES)
 
 
 # The loss
@@ -75,11 +75,11 @@ def test_logits_are_left_out_while_training_only(model):
 
 @pytest.mark.parametrize("long_view", [False, True])
 def test_gradient_checkpointing_changes_nothing(make, long_view):
-    model = make(WIDTHS, CODES, **(LONG_VIEW if long_view else {})).train()
+    model = make(CODEBOOK_SIZES, CODES, **(LONG_VIEW if long_view else {})).train()
     prompts = random_prompts(4, padding_side="right" if model.config.is_encoder_decoder else "left")
     batch = sid_batch(model, CODES, 4, prompts=with_places(*prompts) if long_view else prompts)
     if long_view:
-        batch["behaviour_codes"] = random_behaviour(4, WIDTHS)
+        batch["long_view_codes"] = random_long_view(4, CODEBOOK_SIZES)
     loss = model(**batch).loss
     loss.backward()
     expected = gradients(model)
@@ -114,10 +114,10 @@ def test_the_backbone_loads_from_the_same_folder(model, tmp_path):
 def test_an_index_of_other_codebooks_is_refused(model, tmp_path):
     with pytest.raises(ValueError, match=r"\[8, 4\].*\[8, 4, 4\]"):
         model.set_sid_index(tiny_index([[0, 1]], (8, 4)))
-    with pytest.raises(ValueError, match="other-codebo.*digest"):
-        model.set_sid_index(tiny_index(CODES, WIDTHS, digest="other-codebooks"))
-    assert model.sid_index.digest == "digest"
+    with pytest.raises(ValueError, match="other-codebo.*fingerprint"):
+        model.set_sid_index(tiny_index(CODES, CODEBOOK_SIZES, fingerprint="other-codebooks"))
+    assert model.sid_index.fingerprint == "fingerprint"
     model.save_pretrained(tmp_path)
-    tiny_index(CODES, WIDTHS, digest="other-codebooks").save(tmp_path / SID_INDEX_NAME)
+    tiny_index(CODES, CODEBOOK_SIZES, fingerprint="other-codebooks").save(tmp_path / SID_INDEX_NAME)
     with pytest.raises(ValueError, match="codebooks"):
         type(model).from_pretrained(tmp_path)

@@ -29,14 +29,14 @@ import onesearch
 from onesearch import OneSearchForCausalLM, OneSearchQwen3Config, OneSearchQwen3Model, SidTokenizer
 from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME
 
-WIDTHS = (8, 4, 4)
-CODES = random_codes(40, WIDTHS, seed=1)
-STARTS = np.cumsum([TEXT_TOKENS, *WIDTHS[:-1]])
+CODEBOOK_SIZES = (8, 4, 4)
+CODES = random_codes(40, CODEBOOK_SIZES, seed=1)
+STARTS = np.cumsum([TEXT_TOKENS, *CODEBOOK_SIZES[:-1]])
 
 
 @pytest.fixture
 def model():
-    return tiny_causal_model(WIDTHS, CODES)
+    return tiny_causal_model(CODEBOOK_SIZES, CODES)
 
 
 def batch_of(model, rows, seed=0, padding_side="right"):
@@ -108,7 +108,7 @@ def test_the_loss_of_a_sid_is_what_search_scores_over_the_level(model):
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_save_then_load_gives_the_same_logits_and_hits(tied, tmp_path):
-    model = tiny_causal_model(WIDTHS, CODES, tie_word_embeddings=tied)
+    model = tiny_causal_model(CODEBOOK_SIZES, CODES, tie_word_embeddings=tied)
     model.save_pretrained(tmp_path)
     assert ("lm_head.weight" in load_file(tmp_path / "model.safetensors")) != tied
     loaded, report = OneSearchForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
@@ -118,19 +118,24 @@ def test_save_then_load_gives_the_same_logits_and_hits(tied, tmp_path):
     assert torch.equal(loaded(**batch).logits, model(**batch).logits)
     prompts = random_prompts(4)
     assert loaded.search(*prompts, 10) == model.search(*prompts, 10)
-    assert loaded.generation_config.max_new_tokens == len(WIDTHS) and loaded.generation_config.eos_token_id is None
-    assert loaded.config.sid_widths == list(WIDTHS) and loaded.config.sid_digest == "digest"
+    assert loaded.generation_config.max_new_tokens == len(CODEBOOK_SIZES) and loaded.generation_config.eos_token_id is None
+    assert loaded.config.sid_codebook_sizes == list(CODEBOOK_SIZES) and loaded.config.sid_fingerprint == "fingerprint"
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     """A model, its index and its tokenizer, as they are published."""
     folder = tmp_path_factory.mktemp("causal") / "checkpoint"
-    tokenizer = SidTokenizer.train(["red running shoe", "blue rain coat"], WIDTHS, vocab_size=300, digest="digest")
-    config = tiny_causal_model(WIDTHS).config.to_dict() | {"vocab_size": len(tokenizer), "sid_offset": tokenizer.sid_offset}
+    tokenizer = SidTokenizer.train(
+        ["red running shoe", "blue rain coat"], CODEBOOK_SIZES, vocab_size=300, fingerprint="fingerprint"
+    )
+    config = tiny_causal_model(CODEBOOK_SIZES).config.to_dict() | {
+        "vocab_size": len(tokenizer),
+        "sid_offset": tokenizer.sid_offset,
+    }
     torch.manual_seed(0)
     model = OneSearchForCausalLM(OneSearchQwen3Config(**config)).eval()
-    model.set_sid_index(tiny_index(CODES, WIDTHS))
+    model.set_sid_index(tiny_index(CODES, CODEBOOK_SIZES))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -174,12 +179,12 @@ assert not [name for name in sys.modules if name.split(".")[0] == "onesearch"]
 input_ids = torch.tensor([ids])
 with torch.no_grad():
     logits = model(input_ids=input_ids).logits[0, -1]
-keep = model.sid_index.filter(exclude=["item-3"])
-(hits,) = model.search(input_ids, num_beams=10, top_k=10, keep=keep)
+item_filter = model.sid_index.filter(exclude=["item-3"])
+(hits,) = model.search(input_ids, num_beams=10, top_k=10, item_filter=item_filter)
 out = model.generate(
-    input_ids=input_ids, num_beams=10, num_return_sequences=10, logits_processor=[model.logits_processor(len(ids), keep)]
+    input_ids=input_ids, num_beams=10, num_return_sequences=10, logits_processor=[model.logits_processor(len(ids), item_filter)]
 )
-codes = model.search_sids(input_ids, None, 10, keep)[0][0]
+codes = model.search_sids(input_ids, None, 10, item_filter)[0][0]
 kernels = [module for name, module in sys.modules.items() if name.endswith(".kernels_onesearch")]
 assert [module.AVAILABLE for module in kernels] == [False]
 generation = sys.modules[kernels[0].__name__.replace("kernels", "generation")]
@@ -195,7 +200,7 @@ model.save_pretrained(again)
 tokenizer.save_pretrained(again)
 assert AutoTokenizer.from_pretrained(again, **trusted).encode_prompts([query], [model.sid_index.codes[:3]]) == [ids]
 other = AutoModelForCausalLM.from_pretrained(again, **trusted)
-(others,) = other.search(input_ids, num_beams=10, top_k=10, keep=other.sid_index.filter(exclude=["item-3"]))
+(others,) = other.search(input_ids, num_beams=10, top_k=10, item_filter=other.sid_index.filter(exclude=["item-3"]))
 assert [(hit.item_id, hit.sid, hit.score) for hit in others] == [(hit.item_id, hit.sid, hit.score) for hit in hits]
 print(json.dumps({"ids": ids, "logits": logits.tolist(), "hits": [[hit.item_id, list(hit.sid), hit.score] for hit in hits]}))
 """
@@ -211,7 +216,7 @@ def test_a_machine_without_the_package_and_numba_gives_the_same(checkpoint, tmp_
     (ids,) = SidTokenizer.from_pretrained(checkpoint).encode_prompts(["red shoe"], [CODES[:3]])
     assert found["ids"] == ids
     assert found["logits"] == pytest.approx(model(torch.tensor([ids])).logits[0, -1].tolist(), abs=1e-5)
-    (hits,) = model.search(torch.tensor([ids]), num_beams=10, keep=model.sid_index.filter(exclude=["item-3"]))
+    (hits,) = model.search(torch.tensor([ids]), num_beams=10, item_filter=model.sid_index.filter(exclude=["item-3"]))
     assert [hit[:2] for hit in found["hits"]] == [[hit.item_id, list(hit.sid)] for hit in hits]
     assert [hit[2] for hit in found["hits"]] == pytest.approx([hit.score for hit in hits], abs=1e-5)
 
@@ -238,9 +243,9 @@ def test_a_qwen3_checkpoint_initialises_the_model(tied, padding, tmp_path):
     """Qwen3's vocabulary is padded: the SIDs of an extended tokenizer may lie on rows that the checkpoint has already."""
     old = TEXT_TOKENS + padding
     qwen = save_tiny_qwen3(tmp_path / "qwen", old, tie_word_embeddings=tied)
-    size = max(old, TEXT_TOKENS + sum(WIDTHS))
-    model = OneSearchForCausalLM.from_qwen3(tmp_path / "qwen", size, WIDTHS, TEXT_TOKENS, "digest").eval()
-    assert model.config.vocab_size == size and model.config.sid_digest == "digest"
+    size = max(old, TEXT_TOKENS + sum(CODEBOOK_SIZES))
+    model = OneSearchForCausalLM.from_qwen3(tmp_path / "qwen", size, CODEBOOK_SIZES, TEXT_TOKENS, "fingerprint").eval()
+    assert model.config.vocab_size == size and model.config.sid_fingerprint == "fingerprint"
     assert model.config.tie_word_embeddings == tied and (model.lm_head.weight is model.model.embed_tokens.weight) == tied
     ours, theirs = model.state_dict(), qwen.state_dict()
     assert set(ours) == set(theirs)
@@ -252,7 +257,7 @@ def test_a_qwen3_checkpoint_initialises_the_model(tied, padding, tmp_path):
     expected = qwen(input_ids=input_ids, attention_mask=attention_mask).logits
     torch.testing.assert_close(logits[..., :old], expected)
     assert model.generation_config.max_new_tokens == 3
-    model.set_sid_index(tiny_index(CODES, WIDTHS))
+    model.set_sid_index(tiny_index(CODES, CODEBOOK_SIZES))
     model.save_pretrained(tmp_path / "ours")
     loaded = OneSearchForCausalLM.from_pretrained(tmp_path / "ours").eval()
     assert loaded.search(input_ids, attention_mask, 5) == model.search(input_ids, attention_mask, 5)
@@ -260,7 +265,7 @@ def test_a_qwen3_checkpoint_initialises_the_model(tied, padding, tmp_path):
 
 def test_the_type_of_the_weights_is_kept(tmp_path):
     save_tiny_qwen3(tmp_path)
-    model = OneSearchForCausalLM.from_qwen3(tmp_path, TEXT_TOKENS + 16, WIDTHS, TEXT_TOKENS, dtype=torch.bfloat16)
+    model = OneSearchForCausalLM.from_qwen3(tmp_path, TEXT_TOKENS + 16, CODEBOOK_SIZES, TEXT_TOKENS, dtype=torch.bfloat16)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
 
 
@@ -269,10 +274,10 @@ def test_what_is_no_qwen3_or_does_not_fit_is_refused(tmp_path):
     with pytest.raises(ValueError, match="SidTokenizer.extend"):
         OneSearchForCausalLM.from_qwen3(tmp_path / "qwen", TEXT_TOKENS - 1, (2,), 10)
     with pytest.raises(ValueError, match="vocabulary of at least 56"):
-        OneSearchForCausalLM.from_qwen3(tmp_path / "qwen", TEXT_TOKENS + 15, WIDTHS, TEXT_TOKENS)
-    tiny_model(WIDTHS).config.save_pretrained(tmp_path / "onesearch")
+        OneSearchForCausalLM.from_qwen3(tmp_path / "qwen", TEXT_TOKENS + 15, CODEBOOK_SIZES, TEXT_TOKENS)
+    tiny_model(CODEBOOK_SIZES).config.save_pretrained(tmp_path / "onesearch")
     save_tiny_bart(tmp_path / "bart")
     with pytest.raises(ValueError, match="'bart'.*from_qwen3"):
-        OneSearchForCausalLM.from_qwen3(tmp_path / "bart", 400, WIDTHS, 384)
+        OneSearchForCausalLM.from_qwen3(tmp_path / "bart", 400, CODEBOOK_SIZES, 384)
     with pytest.raises(ValueError, match="'qwen3'|Unrecognized configuration class"):
-        onesearch.OneSearchForConditionalGeneration.from_bart(tmp_path / "qwen", 400, WIDTHS, 384)
+        onesearch.OneSearchForConditionalGeneration.from_bart(tmp_path / "qwen", 400, CODEBOOK_SIZES, 384)

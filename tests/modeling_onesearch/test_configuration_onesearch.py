@@ -11,11 +11,11 @@ from tiny import LONG_VIEW, TEXT_TOKENS, tiny_causal_model, tiny_config
 from onesearch import OneSearchConfig, OneSearchForConditionalGeneration, OneSearchQwen3Config
 
 
-@given(widths=st.lists(st.integers(1, 50), min_size=1, max_size=6), offset=st.integers(4, 100))
-def test_levels_follow_each_other_without_gaps(widths, offset):
-    config = OneSearchConfig(vocab_size=offset + sum(widths), sid_widths=widths, sid_offset=offset)
+@given(codebook_sizes=st.lists(st.integers(1, 50), min_size=1, max_size=6), offset=st.integers(4, 100))
+def test_levels_follow_each_other_without_gaps(codebook_sizes, offset):
+    config = OneSearchConfig(vocab_size=offset + sum(codebook_sizes), sid_codebook_sizes=codebook_sizes, sid_offset=offset)
     slices = [config.sid_slice(level) for level in range(config.sid_levels)]
-    assert [stop - start for start, stop in slices] == widths
+    assert [stop - start for start, stop in slices] == codebook_sizes
     assert [start for start, _ in slices] == [offset, *(stop for _, stop in slices[:-1])]
     assert slices[-1][1] <= config.vocab_size
 
@@ -23,9 +23,9 @@ def test_levels_follow_each_other_without_gaps(widths, offset):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"vocab_size": 99, "sid_widths": [60, 36], "sid_offset": 4}, ["sid_offset=4", "100", "len(tokenizer)"]),
-        ({"vocab_size": 99, "sid_widths": [4, 0], "sid_offset": 4}, ["[4, 0]", "at least one code"]),
-        ({"vocab_size": 99, "sid_widths": [4], "sid_offset": -1}, ["sid_offset=-1"]),
+        ({"vocab_size": 99, "sid_codebook_sizes": [60, 36], "sid_offset": 4}, ["sid_offset=4", "100", "len(tokenizer)"]),
+        ({"vocab_size": 99, "sid_codebook_sizes": [4, 0], "sid_offset": 4}, ["[4, 0]", "at least one code"]),
+        ({"vocab_size": 99, "sid_codebook_sizes": [4], "sid_offset": -1}, ["sid_offset=-1"]),
     ],
 )
 def test_a_layout_that_does_not_fit_is_refused(changes, words):
@@ -39,7 +39,7 @@ def test_a_layout_that_does_not_fit_is_refused(changes, words):
     [(OneSearchConfig, "d_model", "init_std"), (OneSearchQwen3Config, "hidden_size", "initializer_range")],
 )
 def test_narrow_models_start_with_larger_weights(config_class, width, std, tmp_path):
-    layout = {"vocab_size": 99, "sid_widths": [4], "sid_offset": 4}
+    layout = {"vocab_size": 99, "sid_codebook_sizes": [4], "sid_offset": 4}
     of_width = {size: getattr(config_class(**layout, **{width: size}), std) for size in (128, 768, 3072)}
     assert of_width == pytest.approx({128: 0.02 * 6**0.5, 768: 0.02, 3072: 0.01})
     asked = config_class(**layout, **{width: 128, std: 0.02})
@@ -48,29 +48,31 @@ def test_narrow_models_start_with_larger_weights(config_class, width, std, tmp_p
 
 
 def test_weights_are_drawn_as_the_configuration_says():
-    config = OneSearchConfig(vocab_size=99, sid_widths=[4], sid_offset=4, d_model=128, encoder_layers=1, decoder_layers=1)
+    config = OneSearchConfig(
+        vocab_size=99, sid_codebook_sizes=[4], sid_offset=4, d_model=128, encoder_layers=1, decoder_layers=1
+    )
     model = OneSearchForConditionalGeneration(config)
     for name in ("shared", "encoder.layers.0.fc1", "decoder.layers.0.encoder_attn.q_proj"):
         assert float(model.model.get_submodule(name).weight.std()) == pytest.approx(config.init_std, rel=0.05)
 
 
 def test_a_wrong_type_is_refused():
-    with pytest.raises(StrictDataclassFieldValidationError, match="sid_digest"):
-        OneSearchConfig(vocab_size=99, sid_widths=[4], sid_offset=4, sid_digest=7)
+    with pytest.raises(StrictDataclassFieldValidationError, match="sid_fingerprint"):
+        OneSearchConfig(vocab_size=99, sid_codebook_sizes=[4], sid_offset=4, sid_fingerprint=7)
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"behaviour_tokens": -1}, ["behaviour_tokens=-1", "0 for a model without"]),
-        ({"behaviour_dim": 0}, ["behaviour_dim=0", "at least 1"]),
-        ({"behaviour_layers": 0}, ["behaviour_layers=0"]),
-        ({"behaviour_sequences": 0}, ["behaviour_sequences=0"]),
-        ({"behaviour_levels": 4}, ["behaviour_levels=4", "1..3"]),
-        ({"behaviour_token_id": None}, ["behaviour_token_id=None", "placeholder"]),
-        ({"behaviour_token_id": 56}, ["behaviour_token_id=56", "vocabulary of 56"]),
-        ({"behaviour_token_id": TEXT_TOKENS}, ["behaviour_token_id=40", "40..55"]),
-        ({"behaviour_token_id": 1}, ["behaviour_token_id=1", "padding"]),
+        ({"long_view_tokens": -1}, ["long_view_tokens=-1", "0 for a model without"]),
+        ({"long_view_dim": 0}, ["long_view_dim=0", "at least 1"]),
+        ({"long_view_layers": 0}, ["long_view_layers=0"]),
+        ({"long_view_sequences": 0}, ["long_view_sequences=0"]),
+        ({"long_view_levels": 4}, ["long_view_levels=4", "1..3"]),
+        ({"long_view_token_id": None}, ["long_view_token_id=None", "placeholder"]),
+        ({"long_view_token_id": 56}, ["long_view_token_id=56", "vocabulary of 56"]),
+        ({"long_view_token_id": TEXT_TOKENS}, ["long_view_token_id=40", "40..55"]),
+        ({"long_view_token_id": 1}, ["long_view_token_id=1", "padding"]),
     ],
 )
 def test_a_long_view_that_does_not_fit_is_refused(changes, words):
@@ -82,14 +84,14 @@ def test_a_long_view_that_does_not_fit_is_refused(changes, words):
 
 
 def test_without_a_long_view_its_fields_are_not_looked_at(tmp_path):
-    config = tiny_config(**{**LONG_VIEW, "behaviour_tokens": 0, "behaviour_dim": 0})
-    assert config.behaviour_tokens == 0 == tiny_config().behaviour_tokens
-    with pytest.raises(StrictDataclassFieldValidationError, match="behaviour_tokens"):
-        tiny_config(behaviour_tokens="3")
-    config = tiny_config(**LONG_VIEW, behaviour_sequences=3)
+    config = tiny_config(**{**LONG_VIEW, "long_view_tokens": 0, "long_view_dim": 0})
+    assert config.long_view_tokens == 0 == tiny_config().long_view_tokens
+    with pytest.raises(StrictDataclassFieldValidationError, match="long_view_tokens"):
+        tiny_config(long_view_tokens="3")
+    config = tiny_config(**LONG_VIEW, long_view_sequences=3)
     config.save_pretrained(tmp_path)
     loaded = OneSearchConfig.from_pretrained(tmp_path)
-    assert {name: getattr(loaded, name) for name in LONG_VIEW} == LONG_VIEW and loaded.behaviour_sequences == 3
+    assert {name: getattr(loaded, name) for name in LONG_VIEW} == LONG_VIEW and loaded.long_view_sequences == 3
     assert repr(loaded).startswith("OneSearchConfig {")
 
 
@@ -99,11 +101,11 @@ def test_save_then_load_gives_the_same_configuration(tmp_path):
     loaded = OneSearchConfig.from_pretrained(tmp_path)
     ours = {key: value for key, value in config.to_dict().items() if not key.startswith("_")}
     assert {key: value for key, value in loaded.to_dict().items() if key in ours} == ours
-    assert loaded.sid_widths == [8, 4, 4] and loaded.sid_digest == "digest"
+    assert loaded.sid_codebook_sizes == [8, 4, 4] and loaded.sid_fingerprint == "fingerprint"
     assert loaded.forced_eos_token_id is None
 
 
 def test_a_key_of_a_newer_version_does_not_crash(tmp_path):
     config = tiny_config(unheard_of=7)
     config.save_pretrained(tmp_path)
-    assert OneSearchConfig.from_pretrained(tmp_path).sid_widths == config.sid_widths
+    assert OneSearchConfig.from_pretrained(tmp_path).sid_codebook_sizes == config.sid_codebook_sizes

@@ -9,19 +9,25 @@ from tiny import TEXT_TOKENS, random_codes, random_prompts, tiny_causal_model, t
 
 from onesearch import OneSearchForCausalLM, OneSearchForConditionalGeneration
 
-WIDTHS = (8, 4, 4)
-CODES = random_codes(60, WIDTHS, seed=4)
+CODEBOOK_SIZES = (8, 4, 4)
+CODES = random_codes(60, CODEBOOK_SIZES, seed=4)
 MODELS = {
-    "bart": lambda **changes: tiny_model(WIDTHS, CODES, **changes),
+    "bart": lambda **changes: tiny_model(CODEBOOK_SIZES, CODES, **changes),
     "bart, three layers, scaled embeddings": lambda **changes: tiny_model(
-        WIDTHS, CODES, decoder_layers=3, encoder_layers=2, scale_embedding=True, activation_function="relu", **changes
+        CODEBOOK_SIZES, CODES, decoder_layers=3, encoder_layers=2, scale_embedding=True, activation_function="relu", **changes
     ),
-    "qwen3": lambda **changes: tiny_causal_model(WIDTHS, CODES, **changes),
+    "qwen3": lambda **changes: tiny_causal_model(CODEBOOK_SIZES, CODES, **changes),
     "qwen3, biases, a head per key, untied": lambda **changes: tiny_causal_model(
-        WIDTHS, CODES, attention_bias=True, num_key_value_heads=4, num_hidden_layers=3, tie_word_embeddings=False, **changes
+        CODEBOOK_SIZES,
+        CODES,
+        attention_bias=True,
+        num_key_value_heads=4,
+        num_hidden_layers=3,
+        tie_word_embeddings=False,
+        **changes,
     ),
     "qwen3, one key head, scaled rotation": lambda **changes: tiny_causal_model(
-        WIDTHS,
+        CODEBOOK_SIZES,
         CODES,
         num_key_value_heads=1,
         rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 500.0},
@@ -38,7 +44,7 @@ def run_beams(model, input_ids, attention_mask, seed=0):
     tokens, beams = [[] for _ in range(queries)], 1
     yield decoder.start(), tokens
     for live in (3, 5, 2):
-        codes = torch.randint(TEXT_TOKENS, TEXT_TOKENS + sum(WIDTHS), (queries, live), generator=random)
+        codes = torch.randint(TEXT_TOKENS, TEXT_TOKENS + sum(CODEBOOK_SIZES), (queries, live), generator=random)
         parents = torch.randint(0, beams, (queries, live), generator=random) + torch.arange(queries)[:, None] * beams
         tokens = [[*tokens[parent], code] for parent, code in zip(parents.flatten().tolist(), codes.flatten().tolist())]
         beams = live
@@ -110,7 +116,7 @@ def test_the_prompt_runs_once_per_query_and_its_memory_is_not_repeated():
 
 
 def test_a_sliding_window_is_refused_in_search():
-    model = tiny_causal_model(WIDTHS, CODES, use_sliding_window=True, sliding_window=4, max_window_layers=1)
+    model = tiny_causal_model(CODEBOOK_SIZES, CODES, use_sliding_window=True, sliding_window=4, max_window_layers=1)
     assert model.config.layer_types == ["full_attention", "sliding_attention"]
     with pytest.raises(ValueError, match="sliding-window.*use_sliding_window"):
         model.search(*random_prompts(2))

@@ -23,32 +23,34 @@ EOS = 2
 @st.composite
 def decoder_rows(draw):
     """A catalogue and rows of `input_ids` that end in prefixes of its SIDs; before them padding, text, and whole SIDs."""
-    codes, widths = draw(catalogues())
-    bounds = np.concatenate([[0], np.cumsum(widths)[:-1]]) + TEXT_TOKENS
+    codes, codebook_sizes = draw(catalogues())
+    bounds = np.concatenate([[0], np.cumsum(codebook_sizes)[:-1]]) + TEXT_TOKENS
     rows, prefixes = [], []
     for _ in range(draw(st.integers(1, 6))):
         earlier = draw(st.lists(st.sampled_from(codes.tolist()), max_size=2))
         text = draw(st.lists(st.integers(3, TEXT_TOKENS - 1), max_size=3))
         sid = draw(st.sampled_from(codes.tolist()))
-        prefix = sid[: draw(st.integers(0, len(widths)))]
+        prefix = sid[: draw(st.integers(0, len(codebook_sizes)))]
         past = [token for one in earlier for token in (bounds + one).tolist()]
         rows.append([*past, *text, EOS, *(bounds[: len(prefix)] + prefix).tolist()])
         prefixes.append(tuple(prefix))
     longest = max(map(len, rows))
-    return codes, widths, torch.tensor([[1] * (longest - len(row)) + row for row in rows]), prefixes
+    return codes, codebook_sizes, torch.tensor([[1] * (longest - len(row)) + row for row in rows]), prefixes
 
 
 @settings(max_examples=50)
 @given(decoder_rows())
 def test_the_mask_is_the_brute_force_one(case):
-    codes, widths, input_ids, prefixes = case
-    processor = TrieLogitsProcessor(SidTrie(codes, widths), TEXT_TOKENS, eos_token_id=EOS)
-    bounds = np.concatenate([[0], np.cumsum(widths)]) + TEXT_TOKENS
+    codes, codebook_sizes, input_ids, prefixes = case
+    processor = TrieLogitsProcessor(SidTrie(codes, codebook_sizes), TEXT_TOKENS, eos_token_id=EOS)
+    bounds = np.concatenate([[0], np.cumsum(codebook_sizes)]) + TEXT_TOKENS
     scores = torch.randn(len(input_ids), int(bounds[-1]) + 3)
     expected = torch.full_like(scores, float("-inf"))
     for row, prefix in enumerate(prefixes):
         depth = len(prefix)
-        allowed = [EOS] if depth == len(widths) else [int(bounds[depth]) + code for code in children(codes.tolist(), prefix)]
+        allowed = (
+            [EOS] if depth == len(codebook_sizes) else [int(bounds[depth]) + code for code in children(codes.tolist(), prefix)]
+        )
         expected[row, allowed] = scores[row, allowed]
     untouched = scores.clone()
     assert torch.equal(processor(input_ids, scores), expected)
@@ -62,9 +64,9 @@ def test_the_mask_is_the_brute_force_one(case):
 @given(tries(catalogues()), st.data())
 def test_with_a_prompt_length_the_prompt_may_hold_anything(case, data):
     """Prompts of arbitrary tokens, SIDs and their beginnings among them; tries with dead and added SIDs."""
-    trie, names, widths = case
-    bounds = np.concatenate([[0], np.cumsum(widths)]) + TEXT_TOKENS
-    length, depth = data.draw(st.integers(0, 5)), data.draw(st.integers(0, len(widths)))
+    trie, names, codebook_sizes = case
+    bounds = np.concatenate([[0], np.cumsum(codebook_sizes)]) + TEXT_TOKENS
+    length, depth = data.draw(st.integers(0, 5)), data.draw(st.integers(0, len(codebook_sizes)))
     tokens = st.integers(0, int(bounds[-1]) - 1)
     prompts = data.draw(st.lists(st.lists(tokens, min_size=length, max_size=length), min_size=1, max_size=4))
     prefixes = [data.draw(st.sampled_from(sorted(names)))[:depth] for _ in prompts]
@@ -72,11 +74,11 @@ def test_with_a_prompt_length_the_prompt_may_hold_anything(case, data):
     scores = torch.randn(len(prompts), int(bounds[-1]))
     expected = torch.full_like(scores, float("-inf"))
     for row, prefix in enumerate(prefixes):
-        own = [EOS] if depth == len(widths) else [int(bounds[depth]) + code for code in children(names, prefix)]
+        own = [EOS] if depth == len(codebook_sizes) else [int(bounds[depth]) + code for code in children(names, prefix)]
         expected[row, own] = scores[row, own]
     processor = TrieLogitsProcessor(trie, TEXT_TOKENS, EOS, prompt_length=length)
     assert torch.equal(processor(input_ids, scores), expected)
-    if depth == len(widths):  # a finished row stays finished, whatever it is filled up with
+    if depth == len(codebook_sizes):  # a finished row stays finished, whatever it is filled up with
         for filler in (EOS, 1, TEXT_TOKENS):
             longer = torch.cat([input_ids, torch.full((len(input_ids), 2), filler)], dim=1)
             assert torch.equal(processor(longer, scores), expected)
@@ -114,8 +116,8 @@ def test_a_prompt_longer_than_the_row_is_refused():
 
 # The processor inside of `generate`
 
-WIDTHS = (8, 4, 4)
-CODES = random_codes(60, WIDTHS, seed=4)
+CODEBOOK_SIZES = (8, 4, 4)
+CODES = random_codes(60, CODEBOOK_SIZES, seed=4)
 OFFSETS = torch.tensor([TEXT_TOKENS, TEXT_TOKENS + 8, TEXT_TOKENS + 12])
 WAYS = {
     "greedy": {},
@@ -127,12 +129,12 @@ WAYS = {
 
 @pytest.fixture(scope="module")
 def model():
-    return tiny_model(WIDTHS, CODES)
+    return tiny_model(CODEBOOK_SIZES, CODES)
 
 
 @pytest.fixture(scope="module")
 def causal():
-    return tiny_causal_model(WIDTHS, CODES)
+    return tiny_causal_model(CODEBOOK_SIZES, CODES)
 
 
 def sids_in(tokens):
@@ -147,10 +149,10 @@ def test_every_way_of_generating_stays_within_the_catalogue(model, causal, way):
     for rows in (1, 4):  # one instance each, for several calls and batch sizes
         inputs = dict(zip(("input_ids", "attention_mask"), random_prompts(rows, seed=rows, padding_side="left")))
         ours = model.generate(**inputs, logits_processor=[encoder], **WAYS[way])
-        assert ours.shape == (rows * WAYS[way].get("num_return_sequences", 1), 1 + len(WIDTHS))
+        assert ours.shape == (rows * WAYS[way].get("num_return_sequences", 1), 1 + len(CODEBOOK_SIZES))
         theirs = causal.generate(**inputs, logits_processor=[decoder], **WAYS[way])
-        assert theirs.shape == (len(ours), inputs["input_ids"].shape[1] + len(WIDTHS))
-        found |= {*sids_in(ours[:, 1:]), *sids_in(theirs[:, -len(WIDTHS) :])}
+        assert theirs.shape == (len(ours), inputs["input_ids"].shape[1] + len(CODEBOOK_SIZES))
+        found |= {*sids_in(ours[:, 1:]), *sids_in(theirs[:, -len(CODEBOOK_SIZES) :])}
     assert found <= set(distinct(CODES)) and len(found) > 1
 
 
@@ -180,13 +182,16 @@ def test_finished_rows_stay_finished(model, causal, kind, way):
         attention_mask=attention_mask,
         logits_processor=[TrieLogitsProcessor(own.sid_index.trie, TEXT_TOKENS, EOS, prompt_length=length)],
         eos_token_id=EOS,
-        max_new_tokens=len(WIDTHS) + 4,
+        max_new_tokens=len(CODEBOOK_SIZES) + 4,
         min_new_tokens=0,
         **WAYS[way],
     )
     new = tokens[:, length:]
-    assert set(sids_in(new[:, : len(WIDTHS)])) <= set(distinct(CODES))
-    assert set(new[:, len(WIDTHS)].tolist()) == {EOS} and set(new[:, len(WIDTHS) + 1 :].flatten().tolist()) <= {1, EOS}
+    assert set(sids_in(new[:, : len(CODEBOOK_SIZES)])) <= set(distinct(CODES))
+    assert set(new[:, len(CODEBOOK_SIZES)].tolist()) == {EOS} and set(new[:, len(CODEBOOK_SIZES) + 1 :].flatten().tolist()) <= {
+        1,
+        EOS,
+    }
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -195,7 +200,7 @@ def test_a_filter_holds_generate_to_what_passes(model, causal, way):
     allowed = set(map(tuple, CODES[::9].tolist()))
     for own, length in ((model, 1), (causal, 9)):
         input_ids, attention_mask = random_prompts(3, seed=1, padding_side="left")
-        processor = own.logits_processor(keep=own.sid_index.filter(items=passing))
+        processor = own.logits_processor(item_filter=own.sid_index.filter(items=passing))
         tokens = own.generate(input_ids=input_ids, attention_mask=attention_mask, logits_processor=[processor], **WAYS[way])
         assert set(sids_in(tokens[:, length:])) <= allowed
 
@@ -215,9 +220,9 @@ COMPILED = [False, pytest.param(True, marks=pytest.mark.skipif(not AVAILABLE, re
     st.integers(0, 9),
 )
 def test_beam_search_is_exhaustive_search(compiled, case, queries, count, manner, seed):
-    trie, names, widths = case
+    trie, names, codebook_sizes = case
     settle, totals = manner
-    model = PrefixLogits(widths, queries, seed, totals)
+    model = PrefixLogits(codebook_sizes, queries, seed, totals)
     beams = beam_search(model, trie, queries, count, settle, compiled)
     assert beams.leaves.dtype == torch.long and beams.scores.dtype == beams.level_scores.dtype == torch.float32
     assert beams.leaves.shape == beams.scores.shape == beams.level_scores.shape[:2]
@@ -236,9 +241,9 @@ def test_beam_search_is_exhaustive_search(compiled, case, queries, count, manner
 @settings(max_examples=25)
 @given(tries(any_catalogues), st.integers(1, 4), st.integers(1, 12), st.booleans(), st.integers(0, 9))
 def test_the_compiled_kernel_agrees_with_torch(case, queries, count, settle, seed):
-    trie, names, widths = case
-    slow = beam_search(PrefixLogits(widths, queries, seed), trie, queries, count, settle, compiled=False)
-    fast = beam_search(PrefixLogits(widths, queries, seed), trie, queries, count, settle, compiled=True)
+    trie, names, codebook_sizes = case
+    slow = beam_search(PrefixLogits(codebook_sizes, queries, seed), trie, queries, count, settle, compiled=False)
+    fast = beam_search(PrefixLogits(codebook_sizes, queries, seed), trie, queries, count, settle, compiled=True)
     for query in range(queries):
         sids = found_sids(slow, names, query)
         assert found_sids(fast, names, query) == sids
@@ -251,13 +256,13 @@ def test_the_compiled_kernel_agrees_with_torch(case, queries, count, settle, see
 @given(tries(any_catalogues), st.integers(1, 3), st.integers(1, 40), st.booleans(), st.booleans())
 def test_ties_give_distinct_living_sids(compiled, case, queries, count, settle, whole):
     """All logits alike, or only a few different ones: any of the best will do, but no SID twice and none from outside."""
-    trie, names, widths = case
+    trie, names, codebook_sizes = case
 
     class Alike(PrefixLogits):
         def logits(self, query, prefix):
-            return np.zeros(widths[len(prefix)], np.float32) if whole else super().logits(query, prefix).round()
+            return np.zeros(codebook_sizes[len(prefix)], np.float32) if whole else super().logits(query, prefix).round()
 
-    model = Alike(widths, queries)
+    model = Alike(codebook_sizes, queries)
     beams = beam_search(model, trie, queries, count, settle, compiled)
     for query in range(queries):
         found = found_sids(beams, names, query)
@@ -280,26 +285,26 @@ def test_the_model_runs_only_for_beams_that_have_something_to_decide(compiled):
             runs.append((level, 0 if codes is None else codes.shape[1]))
             return super().__call__(codes, parents, level)
 
-    trie = SidTrie(codes, WIDTHS)
-    beam_search(Counting(WIDTHS, 2), trie, 2, 20, True, compiled)
+    trie = SidTrie(codes, CODEBOOK_SIZES)
+    beam_search(Counting(CODEBOOK_SIZES, 2), trie, 2, 20, True, compiled)
     assert runs == [(0, 0), (1, 1), (2, 1)]  # only the prefixes (0,) and (0, 1) are shared
     runs.clear()
-    beam_search(Counting(WIDTHS, 2), SidTrie(codes[:8], WIDTHS), 2, 20, True, compiled)
+    beam_search(Counting(CODEBOOK_SIZES, 2), SidTrie(codes[:8], CODEBOOK_SIZES), 2, 20, True, compiled)
     assert runs == [(0, 0)]
     runs.clear()
-    beam_search(Counting(WIDTHS, 2), trie, 2, 20, False, compiled)
+    beam_search(Counting(CODEBOOK_SIZES, 2), trie, 2, 20, False, compiled)
     assert runs == [(0, 0), (1, 8), (2, 9)]
 
 
 @pytest.mark.parametrize("compiled", COMPILED)
 def test_logits_of_half_precision_are_read(compiled):
-    trie = SidTrie(CODES, WIDTHS)
-    expected = beam_search(PrefixLogits(WIDTHS, 2), trie, 2, 9, compiled=compiled)
+    trie = SidTrie(CODES, CODEBOOK_SIZES)
+    expected = beam_search(PrefixLogits(CODEBOOK_SIZES, 2), trie, 2, 9, compiled=compiled)
 
     class Half(PrefixLogits):
         def __call__(self, codes, parents, level):
             return super().__call__(codes, parents, level)[0].bfloat16(), None
 
-    beams = beam_search(Half(WIDTHS, 2), trie, 2, 9, compiled=compiled)
+    beams = beam_search(Half(CODEBOOK_SIZES, 2), trie, 2, 9, compiled=compiled)
     assert beams.scores.dtype == torch.float32 and (beams.leaves != NONE).all()
     torch.testing.assert_close(beams.scores, expected.scores, atol=0.1, rtol=0)

@@ -23,14 +23,14 @@ from onesearch import Hit, SidIndex
 from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME, SID_UPDATES_NAME
 from onesearch.modeling_onesearch.trie_onesearch import SidTrie
 
-WIDTHS = (8, 4, 4)
+CODEBOOK_SIZES = (8, 4, 4)
 
 
-def hits_of(index, sids, top_k=1000, items_per_sid=1000, keep=None):
+def hits_of(index, sids, top_k=1000, items_per_sid=1000, item_filter=None):
     """Item ids of SIDs in this order, through `hits`."""
-    trie = index.trie if keep is None else keep.trie
+    trie = index.trie if item_filter is None else item_filter.trie
     leaves = trie.leaf_of(trie.walk(torch.tensor(sids)))
-    (hits,) = index.hits(leaves[None], -torch.arange(len(sids)).float()[None], top_k, items_per_sid, keep)
+    (hits,) = index.hits(leaves[None], -torch.arange(len(sids)).float()[None], top_k, items_per_sid, item_filter)
     assert all(index.sid_of(hit.item_id) == hit.sid for hit in hits)
     return [hit.item_id for hit in hits]
 
@@ -48,10 +48,10 @@ def log_share(codes, popularity, row):
 @settings(max_examples=40)
 @given(catalogues(), st.data())
 def test_hits_follow_beam_order_then_popularity(catalogue, data):
-    codes, widths = catalogue
+    codes, codebook_sizes = catalogue
     popularity = np.array(data.draw(st.lists(st.integers(0, 3), min_size=len(codes), max_size=len(codes))), dtype=np.float32)
     top_k, items_per_sid = data.draw(st.integers(1, 30)), data.draw(st.integers(1, 4))
-    index = tiny_index(codes, widths, popularity=popularity)
+    index = tiny_index(codes, codebook_sizes, popularity=popularity)
     beams = [list(sid) for sid in data.draw(st.permutations(distinct(codes)))]
     scores = [-float(place) for place in range(len(beams))]
     leaves = index.trie.leaf_of(index.trie.walk(torch.tensor(beams)))
@@ -108,15 +108,15 @@ PATHS = [(), ("shoes",), ("shoes", "boots"), ("coats",), ("coats", "rain", "boot
 @st.composite
 def filtered(draw):
     """A catalogue with categories and some updates, and the conditions of a filter."""
-    codes, widths = draw(catalogues())
+    codes, codebook_sizes = draw(catalogues())
     paths = draw(st.lists(st.sampled_from(PATHS), min_size=len(codes), max_size=len(codes)))
-    oracle = Oracle(widths, codes, [0.0] * len(codes), paths)
-    index = tiny_index(codes, widths, categories=paths)
+    oracle = Oracle(codebook_sizes, codes, [0.0] * len(codes), paths)
+    index = tiny_index(codes, codebook_sizes, categories=paths)
     if draw(st.booleans()) and len(codes) > 1:
         gone = draw(st.lists(st.sampled_from(oracle.ids), max_size=len(codes) - 1, unique=True))
         index.remove_items(gone), oracle.remove(gone)
     if draw(st.booleans()):
-        sid = st.tuples(*(st.integers(0, width - 1) for width in widths))
+        sid = st.tuples(*(st.integers(0, width - 1) for width in codebook_sizes))
         new = draw(st.lists(sid, min_size=1, max_size=5))
         more = [f"new-{row}" for row in range(len(new))], np.array(new), np.zeros(len(new))
         paths = draw(st.lists(st.sampled_from(PATHS), min_size=len(new), max_size=len(new)))
@@ -148,13 +148,13 @@ def test_a_filter_keeps_what_passes_every_condition(case, data):
         with pytest.raises(ValueError, match="keeps no item"):
             index.filter(allowed, exclude, names)
         return
-    keep = index.filter(allowed, [*exclude, "unheard of"] if exclude else exclude, names)
-    assert index.checked(keep) is keep
-    assert keep.mask[index.rows_of(passing)].all() and keep.mask.sum() == len(passing)
+    item_filter = index.filter(allowed, [*exclude, "unheard of"] if exclude else exclude, names)
+    assert index.checked(item_filter) is item_filter
+    assert item_filter.mask[index.rows_of(passing)].all() and item_filter.mask.sum() == len(passing)
     sids = distinct(oracle.codes)
     sid_of = dict(zip(oracle.ids, map(tuple, oracle.codes)))
-    assert sorted(hits_of(index, sids, keep=keep)) == sorted(passing)
-    leaves = keep.trie.leaf_of(keep.trie.walk(torch.tensor(sids))).tolist()
+    assert sorted(hits_of(index, sids, item_filter=item_filter)) == sorted(passing)
+    leaves = item_filter.trie.leaf_of(item_filter.trie.walk(torch.tensor(sids))).tolist()
     assert [leaf >= 0 for leaf in leaves] == [sid in {sid_of[one] for one in passing} for sid in sids]
 
 
@@ -178,19 +178,19 @@ def test_a_filter_that_does_not_fit_says_why():
 @pytest.mark.parametrize("change", ["add", "remove", "save"])
 def test_a_filter_does_not_outlive_an_update(change, tmp_path):
     index = tiny_index([[0, 1], [2, 3]], (3, 4))
-    keep = index.filter(exclude=["item-0"])
+    item_filter = index.filter(exclude=["item-0"])
     held = index.snapshot()
     if change != "remove":
         index.add_items(["new"], np.array([[1, 1]]))
     else:
         index.remove_items(["item-1"])
     if change == "save":
-        keep = index.filter(exclude=["item-0"])
+        item_filter = index.filter(exclude=["item-0"])
         index.save(tmp_path / SID_INDEX_NAME)  # which numbers the rows anew
     with pytest.raises(ValueError, match="made before the catalogue was updated"):
-        hits_of(index, [(2, 3)], keep=keep)
+        hits_of(index, [(2, 3)], item_filter=item_filter)
     if change != "save":
-        assert hits_of(held, [(0, 1), (2, 3)], keep=keep) == ["item-1"]  # the state that it was made for
+        assert hits_of(held, [(0, 1), (2, 3)], item_filter=item_filter) == ["item-1"]  # the state that it was made for
 
 
 # Updates
@@ -200,7 +200,7 @@ def test_a_filter_does_not_outlive_an_update(change, tmp_path):
 class Oracle:
     """The catalogue as plain lists."""
 
-    widths: tuple
+    codebook_sizes: tuple
     codes: list
     popularity: list
     paths: list
@@ -226,7 +226,7 @@ class Oracle:
             setattr(self, name, [getattr(self, name)[place] for place in held])
 
     def index(self):
-        return tiny_index(self.codes, self.widths, self.ids, np.array(self.popularity), categories=self.paths)
+        return tiny_index(self.codes, self.codebook_sizes, self.ids, np.array(self.popularity), categories=self.paths)
 
 
 def check_same(index, oracle):
@@ -236,26 +236,30 @@ def check_same(index, oracle):
     assert index.codes_of(oracle.ids).tolist() == oracle.codes
     sids = distinct(oracle.codes)
     assert hits_of(index, sids) == hits_of(oracle.index(), sids)
-    others = [sid for sid in np.ndindex(*oracle.widths) if sid not in set(sids)] if np.prod(oracle.widths) < 300 else []
+    others = (
+        [sid for sid in np.ndindex(*oracle.codebook_sizes) if sid not in set(sids)]
+        if np.prod(oracle.codebook_sizes) < 300
+        else []
+    )
     if others:
         assert set(index.trie.leaf_of(index.trie.walk(torch.tensor(others))).tolist()) == {-1}
     for names in {name for path in oracle.paths for name in path}:
-        keep = index.filter(categories=[names])
+        item_filter = index.filter(categories=[names])
         expected = [item_id for item_id, path in zip(oracle.ids, oracle.paths) if names in path]
-        assert sorted(hits_of(index, sids, keep=keep)) == sorted(expected)
+        assert sorted(hits_of(index, sids, item_filter=item_filter)) == sorted(expected)
 
 
 @settings(max_examples=30)
 @given(catalogues(), st.data())
 def test_any_sequence_of_updates_gives_the_index_built_from_scratch(tmp_path_factory, catalogue, data):
     """Additions (removed items and SIDs of others among them), removals (of added items, too), files in between."""
-    codes, widths = catalogue
+    codes, codebook_sizes = catalogue
     popularity = np.arange(len(codes)) % 3
     paths = [PATHS[row % len(PATHS)] for row in range(len(codes))]
-    oracle = Oracle(widths, codes, popularity.astype(float), paths)
-    index = tiny_index(codes, widths, popularity=popularity, categories=paths)
+    oracle = Oracle(codebook_sizes, codes, popularity.astype(float), paths)
+    index = tiny_index(codes, codebook_sizes, popularity=popularity, categories=paths)
     path = tmp_path_factory.mktemp("index") / SID_INDEX_NAME
-    sid = st.tuples(*(st.integers(0, width - 1) for width in widths))
+    sid = st.tuples(*(st.integers(0, width - 1) for width in codebook_sizes))
     for _ in range(data.draw(st.integers(1, 5))):
         action = data.draw(st.sampled_from(["add", "add", "remove", "remove", "save", "load"]))
         if action == "add":
@@ -288,21 +292,21 @@ def test_any_sequence_of_updates_gives_the_index_built_from_scratch(tmp_path_fac
 @settings(max_examples=20)
 @given(catalogues(), st.data())
 def test_searching_an_updated_index_is_searching_one_built_from_scratch(catalogue, data):
-    codes, widths = catalogue
+    codes, codebook_sizes = catalogue
     kind = data.draw(st.sampled_from([tiny_model, tiny_causal_model]))
     roles = [data.draw(st.sampled_from(["old", "removed", "new"])) for _ in codes]
     roles[0] = "old"
     ids = np.array([f"item-{row}" for row in range(len(codes))])
     at_first, gone, new = (np.isin(roles, names) for names in (["old", "removed"], ["removed"], ["new"]))
-    index = tiny_index(codes[at_first], widths, ids[at_first].tolist())
+    index = tiny_index(codes[at_first], codebook_sizes, ids[at_first].tolist())
     if gone.any():
         index.remove_items(ids[gone].tolist())
     if new.any():
         index.add_items(ids[new].tolist(), codes[new])
-    model = kind(widths)
+    model = kind(codebook_sizes)
     prompts = random_prompts(2)
     found = []
-    for own in (index, tiny_index(codes[~gone], widths, ids[~gone].tolist())):
+    for own in (index, tiny_index(codes[~gone], codebook_sizes, ids[~gone].tolist())):
         model.set_sid_index(own)
         found.append([{hit.item_id: hit for hit in hits} for hits in model.search(*prompts, 30, top_k=100)])
     for one, other in zip(*found):
@@ -312,8 +316,8 @@ def test_searching_an_updated_index_is_searching_one_built_from_scratch(catalogu
 
 
 def test_published_sids_do_not_move_and_shared_ones_follow_popularity():
-    codes = random_codes(40, WIDTHS)
-    index = tiny_index(codes, WIDTHS, popularity=np.full(40, 5))
+    codes = random_codes(40, CODEBOOK_SIZES)
+    index = tiny_index(codes, CODEBOOK_SIZES, popularity=np.full(40, 5))
     before = {item_id: index.sid_of(item_id) for item_id in index.item_ids}
     index.add_items(["hot", "cold", "same"], np.tile(codes[:1], (3, 1)), np.array([9, 1, 5]))
     index.remove_items(["item-7"])
@@ -375,7 +379,7 @@ def test_a_removal_that_does_not_fit_changes_nothing():
 
 
 def test_copies_of_a_model_share_the_tables_and_not_the_updates():
-    model = tiny_model(WIDTHS, random_codes(40, WIDTHS))
+    model = tiny_model(CODEBOOK_SIZES, random_codes(40, CODEBOOK_SIZES))
     other = copy.deepcopy(model)
     ours, theirs = model.sid_index, other.sid_index
     assert ours is not theirs and ours._codes is theirs._codes and ours._base is theirs._base and ours._ids is theirs._ids
@@ -389,7 +393,7 @@ def test_copies_of_a_model_share_the_tables_and_not_the_updates():
 
 
 def test_a_snapshot_does_not_see_updates():
-    index = tiny_index(random_codes(40, WIDTHS), WIDTHS)
+    index = tiny_index(random_codes(40, CODEBOOK_SIZES), CODEBOOK_SIZES)
     held = index.snapshot()
     index.remove_items(["item-3"])
     index.add_items(["new"], np.array([[0, 0, 0]]), categories=[["a"]])
@@ -427,8 +431,8 @@ def in_threads(*tasks):
 
 def test_a_search_sees_the_catalogue_before_or_after_an_update(often_switching):
     """An item moves from one SID to another and back: searches find it once, wherever it is, and never half of it."""
-    codes = random_codes(40, WIDTHS)
-    model = tiny_model(WIDTHS, codes)
+    codes = random_codes(40, CODEBOOK_SIZES)
+    model = tiny_model(CODEBOOK_SIZES, codes)
     prompts = random_prompts(1)
     index, done = model.sid_index, threading.Event()
     index.add_items(["pair-0", "pair-1"], np.array([[0, 0, 0], [7, 3, 3]]))
@@ -455,8 +459,8 @@ def test_a_search_sees_the_catalogue_before_or_after_an_update(often_switching):
 
 def test_searches_of_one_trie_do_not_disturb_each_other(often_switching):
     """Moving a trie to where it is already is no change, so it may happen during another thread's walk."""
-    codes = random_codes(40, WIDTHS)
-    trie = SidTrie(codes, WIDTHS)
+    codes = random_codes(40, CODEBOOK_SIZES)
+    trie = SidTrie(codes, CODEBOOK_SIZES)
     expected = trie.walk(torch.from_numpy(codes)).tolist()
 
     def walk():
@@ -467,7 +471,7 @@ def test_searches_of_one_trie_do_not_disturb_each_other(often_switching):
 
 
 def test_no_update_is_lost_while_another_thread_saves(often_switching, tmp_path):
-    index = tiny_index(random_codes(40, WIDTHS), WIDTHS)
+    index = tiny_index(random_codes(40, CODEBOOK_SIZES), CODEBOOK_SIZES)
     done = threading.Event()
 
     def update():
@@ -493,15 +497,15 @@ def test_no_update_is_lost_while_another_thread_saves(often_switching, tmp_path)
 @settings(max_examples=30)
 @given(any_catalogues, st.data())
 def test_an_index_survives_its_file(tmp_path_factory, catalogue, data):
-    codes, widths = catalogue
+    codes, codebook_sizes = catalogue
     text = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
     ids = data.draw(st.lists(text, min_size=len(codes), max_size=len(codes), unique=True))
     paths = [data.draw(st.sampled_from(PATHS)) for _ in ids]
-    index = tiny_index(codes, widths, ids, np.arange(len(codes)), digest="däg", categories=paths)
+    index = tiny_index(codes, codebook_sizes, ids, np.arange(len(codes)), fingerprint="däg", categories=paths)
     path = tmp_path_factory.mktemp("index") / "sid_index.safetensors"
     index.save(path)
     loaded = SidIndex.load(path)
-    assert loaded.item_ids == ids and loaded.widths == widths and loaded.digest == "däg"
+    assert loaded.item_ids == ids and loaded.codebook_sizes == codebook_sizes and loaded.fingerprint == "däg"
     assert loaded.categories == index.categories and loaded._paths._paths == index._paths._paths
     assert np.array_equal(loaded.codes, codes) and np.array_equal(loaded.popularity, index.popularity)
     assert [loaded.sid_of(item_id) for item_id in ids] == [tuple(row) for row in codes.tolist()]
@@ -510,15 +514,15 @@ def test_an_index_survives_its_file(tmp_path_factory, catalogue, data):
 
 
 def test_a_loaded_index_lies_in_its_file_even_when_that_is_gone(tmp_path):
-    widths = (64, 64, 32)
-    codes = random_codes(60_000, widths)
+    codebook_sizes = (64, 64, 32)
+    codes = random_codes(60_000, codebook_sizes)
     path = tmp_path / SID_INDEX_NAME
-    tiny_index(codes, widths).save(path)
+    tiny_index(codes, codebook_sizes).save(path)
     loaded = SidIndex.load(path)
     large = {name: table for name, table in loaded._tensors().items() if table.nbytes > 10_000}
     assert {"codes", "bucket_rows", "ids.data", "ids.hashes", "trie.codes.2"} <= set(large)
     assert all(lies_in(table, path) for table in large.values())
-    other = tiny_index(codes[:100], widths)
+    other = tiny_index(codes[:100], codebook_sizes)
     other.save(path)  # another file of that name; the old one lives on where it is mapped
     assert len(SidIndex.load(path)) == 100
     path.unlink()
@@ -617,7 +621,7 @@ from onesearch.modeling_onesearch.index_onesearch import SidIndex
 path, kills = Path(sys.argv[1]), int(sys.argv[2])
 old = [f"item-{row}" for row in range(2000)]
 codes = np.stack(np.unravel_index(np.arange(2000), (16, 16, 16)), axis=1)
-SidIndex(old, codes, np.zeros(2000), (16, 16, 16), "digest").save(path)
+SidIndex(old, codes, np.zeros(2000), (16, 16, 16), "fingerprint").save(path)
 
 def after(count):
     "Items after so many updates: two are added one by one, then the first of both goes."
@@ -672,12 +676,12 @@ def test_a_killed_process_leaves_an_index_with_every_update_it_had_written(tmp_p
 
 
 def test_a_model_takes_its_updates_along(tmp_path):
-    model = tiny_model(WIDTHS, random_codes(40, WIDTHS))
+    model = tiny_model(CODEBOOK_SIZES, random_codes(40, CODEBOOK_SIZES))
     model.save_pretrained(tmp_path)
     model.sid_index.add_items(["new"], np.array([[7, 3, 3]]))
     model.sid_index.remove_items(["item-0"])
     model.sid_index.save_updates(tmp_path / SID_INDEX_NAME)
-    assert json.loads((tmp_path / "config.json").read_text())["sid_widths"] == list(WIDTHS)
+    assert json.loads((tmp_path / "config.json").read_text())["sid_codebook_sizes"] == list(CODEBOOK_SIZES)
     loaded = type(model).from_pretrained(tmp_path).eval()
     prompts = random_prompts(3)
     assert loaded.search(*prompts, 60, top_k=60) == model.search(*prompts, 60, top_k=60)

@@ -75,8 +75,8 @@ def test_the_log_sum_is_exact_to_single_precision(module, scale):
 @settings(max_examples=25)
 @given(tries(any_catalogues), st.integers(1, 3), st.integers(1, 12), st.booleans(), st.sampled_from([None, 0.5]))
 def test_the_kernel_as_plain_python_is_exhaustive_search(plain, case, queries, count, settle, totals):
-    trie, names, widths = case
-    model = PrefixLogits(widths, queries, 5, totals)
+    trie, names, codebook_sizes = case
+    model = PrefixLogits(codebook_sizes, queries, 5, totals)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernels, "advance", plain.advance)
         patch.setattr(kernels, "AVAILABLE", True)
@@ -91,8 +91,8 @@ def test_the_kernel_as_plain_python_is_exhaustive_search(plain, case, queries, c
 
 def test_without_numba_torch_takes_over(monkeypatch):
     """A whole machine without numba: see `test_causal_lm_onesearch.py`."""
-    widths = (8, 4, 4)
-    model = tiny_model(widths, random_codes(40, widths))
+    codebook_sizes = (8, 4, 4)
+    model = tiny_model(codebook_sizes, random_codes(40, codebook_sizes))
     prompts = random_prompts(5)
     codes, scores = model.search_sids(*prompts, 12)
     monkeypatch.setattr(kernels, "AVAILABLE", False)
@@ -100,16 +100,16 @@ def test_without_numba_torch_takes_over(monkeypatch):
     assert torch.equal(again, codes)
     torch.testing.assert_close(own_scores, scores, atol=1e-5, rtol=0)
     with pytest.raises(ValueError, match=r"compiled=True needs numba \(`pip install onesearch\[fast\]`\)"):
-        beam_search(PrefixLogits(widths, 1), model.sid_index.trie, 1, 1, compiled=True)
+        beam_search(PrefixLogits(codebook_sizes, 1), model.sid_index.trie, 1, 1, compiled=True)
 
 
 @needs_numba
 def test_compiling_leaves_the_inputs_as_they_are():
     """A frontier is replaced, not changed: an earlier one can be gone on with again."""
-    widths = (8, 4, 4)
-    model = tiny_model(widths, random_codes(40, widths))
+    codebook_sizes = (8, 4, 4)
+    model = tiny_model(codebook_sizes, random_codes(40, codebook_sizes))
     trie = model.sid_index.trie
-    steps = PrefixLogits(widths, 2)
+    steps = PrefixLogits(codebook_sizes, 2)
     scores, states = np.full((2, 5), -np.inf, np.float32), np.full((2, 2, 5), -1)
     scores[:, 0], states[0, :, 0] = 0, 0
     frontier = (scores, states, np.zeros((2, 5, 3), np.float32), np.zeros((2, 1), np.int64), np.ones(2, np.int64))

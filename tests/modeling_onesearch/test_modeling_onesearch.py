@@ -12,14 +12,14 @@ from tiny import TEXT_TOKENS, gradients, random_codes, save_tiny_bart, sid_batch
 from onesearch import OneSearchForConditionalGeneration, SidTokenizer
 from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME
 
-WIDTHS = (8, 4, 4)
-CODES = random_codes(40, WIDTHS, seed=1)
-STARTS = np.cumsum([TEXT_TOKENS, *WIDTHS[:-1]])
+CODEBOOK_SIZES = (8, 4, 4)
+CODES = random_codes(40, CODEBOOK_SIZES, seed=1)
+STARTS = np.cumsum([TEXT_TOKENS, *CODEBOOK_SIZES[:-1]])
 
 
 @pytest.fixture
 def model():
-    return tiny_model(WIDTHS, CODES)
+    return tiny_model(CODEBOOK_SIZES, CODES)
 
 
 # The loss
@@ -29,7 +29,7 @@ def test_a_sid_is_scored_over_its_level_s_slice(model):
     batch = sid_batch(model, CODES, 5)
     out = model(**batch)
     expected = 0.0
-    for level, (start, width) in enumerate(zip(STARTS, WIDTHS)):
+    for level, (start, width) in enumerate(zip(STARTS, CODEBOOK_SIZES)):
         part = out.logits[:, level, start : start + width]
         expected += F.cross_entropy(part, batch["labels"][:, level] - start, reduction="sum")
     torch.testing.assert_close(out.loss, expected / batch["labels"].numel())
@@ -105,7 +105,9 @@ def test_what_is_no_sid_of_the_catalogue_is_scored_over_its_level(model):
     """Texts, cut SIDs, and SIDs of queries that no item has, among those of items."""
     batch = sid_batch(model, CODES, 6)
     known = {tuple(sid) for sid in CODES.tolist()}
-    missing = next(sid for sid in np.ndindex(*WIDTHS) if sid not in known and any(sid[:2] == other[:2] for other in known))
+    missing = next(
+        sid for sid in np.ndindex(*CODEBOOK_SIZES) if sid not in known and any(sid[:2] == other[:2] for other in known)
+    )
     batch["labels"][1] = torch.tensor(missing) + torch.from_numpy(STARTS)
     batch["labels"][2, 2] = -100
     batch["labels"][3] = torch.tensor([5, 6, 7])
@@ -161,7 +163,7 @@ def test_save_then_load_gives_the_same_logits_and_hits(model, tmp_path):
     assert loaded.sid_index.item_ids == model.sid_index.item_ids
     arguments = batch["input_ids"], batch["attention_mask"], 10
     assert loaded.search(*arguments) == model.search(*arguments)
-    assert loaded.generation_config.max_new_tokens == len(WIDTHS) and loaded.generation_config.eos_token_id is None
+    assert loaded.generation_config.max_new_tokens == len(CODEBOOK_SIZES) and loaded.generation_config.eos_token_id is None
 
 
 def test_one_shared_embedding_lies_on_disk(model, tmp_path):
@@ -200,12 +202,12 @@ def test_a_bart_checkpoint_initialises_the_model(tmp_path):
     bart, _ = save_tiny_bart(tmp_path / "bart")
     from transformers import AutoTokenizer
 
-    tokenizer = SidTokenizer.extend(AutoTokenizer.from_pretrained(tmp_path / "bart"), WIDTHS, "digest")
+    tokenizer = SidTokenizer.extend(AutoTokenizer.from_pretrained(tmp_path / "bart"), CODEBOOK_SIZES, "fingerprint")
     model = OneSearchForConditionalGeneration.from_bart(
-        tmp_path / "bart", len(tokenizer), WIDTHS, tokenizer.sid_offset, "digest"
+        tmp_path / "bart", len(tokenizer), CODEBOOK_SIZES, tokenizer.sid_offset, "fingerprint"
     ).eval()
     old = bart.config.vocab_size
-    assert tokenizer.sid_offset == old and model.config.vocab_size == old + sum(WIDTHS)
+    assert tokenizer.sid_offset == old and model.config.vocab_size == old + sum(CODEBOOK_SIZES)
     ours, theirs = model.model.state_dict(), bart.model.state_dict()
     assert set(ours) == set(theirs)
     for name, tensor in theirs.items():
@@ -215,7 +217,7 @@ def test_a_bart_checkpoint_initialises_the_model(tmp_path):
     decoder_input_ids = torch.tensor([[2, 0, 7]])
     logits = model(input_ids=input_ids, decoder_input_ids=decoder_input_ids).logits
     torch.testing.assert_close(logits[..., :old], bart(input_ids=input_ids, decoder_input_ids=decoder_input_ids).logits)
-    model.set_sid_index(tiny_index(CODES, WIDTHS))
+    model.set_sid_index(tiny_index(CODES, CODEBOOK_SIZES))
     model.save_pretrained(tmp_path / "ours")
     tokenizer.save_pretrained(tmp_path / "ours")
     loaded = OneSearchForConditionalGeneration.from_pretrained(tmp_path / "ours")
@@ -226,13 +228,13 @@ def test_what_is_no_plain_bart_is_refused(tmp_path):
     bart, _ = save_tiny_bart(tmp_path / "bias", bias=0.5)
     old = bart.config.vocab_size
     with pytest.raises(ValueError, match="final_logits_bias"):
-        OneSearchForConditionalGeneration.from_bart(tmp_path / "bias", old + 16, WIDTHS, old)
+        OneSearchForConditionalGeneration.from_bart(tmp_path / "bias", old + 16, CODEBOOK_SIZES, old)
     save_tiny_bart(tmp_path / "bart")
     with pytest.raises(ValueError, match="SidTokenizer.extend"):
-        OneSearchForConditionalGeneration.from_bart(tmp_path / "bart", old + 6, WIDTHS, old - 10)
+        OneSearchForConditionalGeneration.from_bart(tmp_path / "bart", old + 6, CODEBOOK_SIZES, old - 10)
     from transformers import T5Config, T5ForConditionalGeneration
 
     sizes = {"d_model": 8, "d_kv": 4, "d_ff": 8, "num_layers": 1, "num_heads": 2, "decoder_start_token_id": 0}
     T5ForConditionalGeneration(T5Config(vocab_size=50, **sizes)).save_pretrained(tmp_path / "t5")
     with pytest.raises(ValueError, match="'t5'"):
-        OneSearchForConditionalGeneration.from_bart(tmp_path / "t5", 66, WIDTHS, 50)
+        OneSearchForConditionalGeneration.from_bart(tmp_path / "t5", 66, CODEBOOK_SIZES, 50)

@@ -8,8 +8,8 @@ from tiny import (
     LONG_VIEW,
     SID_MODELS,
     gradients,
-    random_behaviour,
     random_codes,
+    random_long_view,
     random_prompts,
     sid_batch,
     tiny_model,
@@ -19,14 +19,14 @@ from tiny import (
 from onesearch.modeling_onesearch import packing_onesearch
 from onesearch.modeling_onesearch.packing_onesearch import Packing
 
-WIDTHS = (8, 4, 4)
-CODES = random_codes(60, WIDTHS, seed=4)
+CODEBOOK_SIZES = (8, 4, 4)
+CODES = random_codes(60, CODEBOOK_SIZES, seed=4)
 TWO_LAYERS = {"encoder-decoder": {"encoder_layers": 2}, "decoder-only": {"num_hidden_layers": 2}}
 
 
 @pytest.fixture(params=SID_MODELS)
 def make(request):
-    return lambda **changes: SID_MODELS[request.param](WIDTHS, CODES, **{**TWO_LAYERS[request.param], **changes})
+    return lambda **changes: SID_MODELS[request.param](CODEBOOK_SIZES, CODES, **{**TWO_LAYERS[request.param], **changes})
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_loss_and_gradients_are_those_of_the_padded_batch(make, long_view, witho
     batch = sid_batch(model, CODES, 4, prompts=with_places(*prompts) if long_view else prompts)
     batch["labels"][1, -2:] = -100
     if long_view:
-        batch["behaviour_codes"] = random_behaviour(4, WIDTHS)
+        batch["long_view_codes"] = random_long_view(4, CODEBOOK_SIZES)
 
     def found():
         model.zero_grad()
@@ -89,7 +89,7 @@ def test_loss_and_gradients_are_those_of_the_padded_batch(make, long_view, witho
 
 
 def test_positions_that_are_given_are_kept():
-    model, batch = SID_MODELS["decoder-only"](WIDTHS, CODES).double(), padded("left")
+    model, batch = SID_MODELS["decoder-only"](CODEBOOK_SIZES, CODES).double(), padded("left")
     is_token = batch["attention_mask"].bool()
     positions = (is_token.long().cumsum(1) - 1).clamp(min=0) * 2
     _, packed = places_of_layers(model, **batch, position_ids=positions)
@@ -101,7 +101,7 @@ def test_positions_that_are_given_are_kept():
 
 
 def test_search_finds_what_it_finds_for_one_prompt_at_a_time():
-    model, batch = tiny_model(WIDTHS, CODES), padded()
+    model, batch = tiny_model(CODEBOOK_SIZES, CODES), padded()
     lengths = batch["attention_mask"].sum(1).tolist()
     for row, hits in enumerate(model.search(**batch, num_beams=8, top_k=5)):
         (alone,) = model.search(batch["input_ids"][row : row + 1, : lengths[row]], num_beams=8, top_k=5)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from oracles import ForcedLogits, catalogues, children, distinct, forced_logits
 from tiny import random_codes, random_prompts, tiny_causal_model, tiny_index, tiny_model
 
-WIDTHS = (16, 8, 8)
-CODES = random_codes(300, WIDTHS, seed=4)
+CODEBOOK_SIZES = (16, 8, 8)
+CODES = random_codes(300, CODEBOOK_SIZES, seed=4)
 DISTINCT = distinct(CODES)
 MAKERS = {"encoder-decoder": tiny_model, "decoder-only": tiny_causal_model}
 CATEGORIES = [["shoes", f"kind-{row % 5}"] if row % 3 else ["coats"] for row in range(300)]
@@ -21,9 +21,9 @@ CATEGORIES = [["shoes", f"kind-{row % 5}"] if row % 3 else ["coats"] for row in 
 
 @pytest.fixture(scope="module")
 def models():
-    found = {name: make(WIDTHS, CODES) for name, make in MAKERS.items()}
+    found = {name: make(CODEBOOK_SIZES, CODES) for name, make in MAKERS.items()}
     for model in found.values():
-        model.set_sid_index(tiny_index(CODES, WIDTHS, popularity=np.arange(300) % 7, categories=CATEGORIES))
+        model.set_sid_index(tiny_index(CODES, CODEBOOK_SIZES, popularity=np.arange(300) % 7, categories=CATEGORIES))
     return found
 
 
@@ -47,7 +47,7 @@ def alive(codes, scores):
 # Against `generate`
 
 
-def generated(model, input_ids, attention_mask, beams, normalize="children", keep=None):
+def generated(model, input_ids, attention_mask, beams, normalize="children", item_filter=None):
     """SIDs and scores per query of transformers' own beam search with the processor; places without a SID are left out."""
     length = 1 if model.config.is_encoder_decoder else input_ids.shape[1]
     out = model.generate(
@@ -57,12 +57,12 @@ def generated(model, input_ids, attention_mask, beams, normalize="children", kee
         num_return_sequences=beams,
         length_penalty=0.0,  # scores are sums over the codes
         renormalize_logits=normalize == "children",
-        logits_processor=[model.logits_processor(length, keep)],
+        logits_processor=[model.logits_processor(length, item_filter)],
         output_scores=True,
         output_logits=True,
         return_dict_in_generate=True,
     )
-    offsets = torch.tensor([model.config.sid_slice(level)[0] for level in range(len(WIDTHS))])
+    offsets = torch.tensor([model.config.sid_slice(level)[0] for level in range(len(CODEBOOK_SIZES))])
     codes = (out.sequences[:, length:] - offsets).view(len(input_ids), beams, -1)
     if beams == 1:  # greedy search, which neither sums nor, without renormalising, takes the logarithm
         steps = out.scores if normalize == "children" else [logits.log_softmax(-1) for logits in out.logits]
@@ -74,11 +74,11 @@ def generated(model, input_ids, attention_mask, beams, normalize="children", kee
     return [(list(map(tuple, codes[row][held[row]].tolist())), scores[row][held[row]]) for row in range(len(input_ids))]
 
 
-def check_against_generate(model, prompts, beams, normalize="children", keep=None):
-    codes, scores = model.search_sids(*prompts, beams, keep=keep, normalize=normalize)
-    for row, (expected, expected_scores) in enumerate(generated(model, *prompts, beams, normalize, keep)):
+def check_against_generate(model, prompts, beams, normalize="children", item_filter=None):
+    codes, scores = model.search_sids(*prompts, beams, item_filter=item_filter, normalize=normalize)
+    for row, (expected, expected_scores) in enumerate(generated(model, *prompts, beams, normalize, item_filter)):
         found, own_scores = alive(codes[row], scores[row])
-        assert len(found) == len(set(found)) and (keep or len(found) == min(beams, len(DISTINCT)))
+        assert len(found) == len(set(found)) and (item_filter or len(found) == min(beams, len(DISTINCT)))
         torch.testing.assert_close(own_scores, expected_scores, atol=1e-4, rtol=0)
         assert_same_order(found, own_scores.tolist(), expected)
 
@@ -105,7 +105,7 @@ def test_over_the_vocabulary_it_finds_what_generate_finds_without_renormalising(
 @pytest.mark.parametrize("beams", [1, 10, 128])
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 def test_any_attention_implementation_finds_what_generate_finds(name_of_kind, beams, implementation):
-    model = MAKERS[name_of_kind](WIDTHS, CODES, attn_implementation=implementation)
+    model = MAKERS[name_of_kind](CODEBOOK_SIZES, CODES, attn_implementation=implementation)
     assert model.config._attn_implementation == implementation
     check_against_generate(model, prompts_for(model, 3, seed=beams), beams)
 
@@ -117,18 +117,18 @@ def name_of_kind(request):
 
 @pytest.mark.parametrize("share", [2, 40])
 def test_under_a_filter_it_finds_what_generate_finds(model, share):
-    keep = model.sid_index.filter(items=[f"item-{row}" for row in range(0, 300, share)])
+    item_filter = model.sid_index.filter(items=[f"item-{row}" for row in range(0, 300, share)])
     for beams in (1, 10, 200):
-        check_against_generate(model, prompts_for(model, 3, seed=share), beams, keep=keep)
+        check_against_generate(model, prompts_for(model, 3, seed=share), beams, item_filter=item_filter)
 
 
 def test_generate_stops_after_one_sid_with_the_model_s_own_settings(model):
     input_ids, attention_mask = prompts_for(model, 3)
     length = 1 if model.config.is_encoder_decoder else input_ids.shape[1]
     greedy = model.generate(input_ids=input_ids, attention_mask=attention_mask, logits_processor=[model.logits_processor()])
-    assert greedy.shape == (3, length + len(WIDTHS))
+    assert greedy.shape == (3, length + len(CODEBOOK_SIZES))
     codes, _ = model.search_sids(input_ids, attention_mask, 1)
-    offsets = torch.tensor([model.config.sid_slice(level)[0] for level in range(len(WIDTHS))])
+    offsets = torch.tensor([model.config.sid_slice(level)[0] for level in range(len(CODEBOOK_SIZES))])
     assert torch.equal(greedy[:, length:] - offsets, codes[:, 0])
 
 
@@ -189,9 +189,9 @@ def test_beams_are_those_of_exhaustive_search_over_forced_logits(model, beams, n
 @pytest.mark.parametrize("kind", MAKERS)
 @pytest.mark.parametrize("normalize", ["children", "level"])
 def test_a_beam_as_wide_as_a_catalogue_of_3000_is_enumeration(kind, normalize):
-    widths = (32, 16, 16)
-    codes = np.stack(np.unravel_index(np.random.default_rng(0).permutation(32 * 16 * 16)[:3000], widths), axis=1)
-    model = MAKERS[kind](widths, codes)
+    codebook_sizes = (32, 16, 16)
+    codes = np.stack(np.unravel_index(np.random.default_rng(0).permutation(32 * 16 * 16)[:3000], codebook_sizes), axis=1)
+    model = MAKERS[kind](codebook_sizes, codes)
     input_ids, attention_mask = random_prompts(1, seed=3)
     (hits,) = model.search(input_ids, attention_mask, 3000, top_k=3000, normalize=normalize)
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
@@ -231,7 +231,7 @@ def starting_with(codes, prefix):
 def test_more_beams_than_items_invent_nothing(name_of_kind):
     """One item under most prefixes: beams have nowhere else to go."""
     codes = np.array([[level, level % 4, 0] for level in range(8)] + [[0, 1, 1], [0, 1, 2]])
-    model = MAKERS[name_of_kind](WIDTHS, codes)
+    model = MAKERS[name_of_kind](CODEBOOK_SIZES, codes)
     prompts = random_prompts(4)
     for beams in (3, 11, 512):
         found, scores = model.search_sids(*prompts, beams)
@@ -246,10 +246,10 @@ def test_more_beams_than_items_invent_nothing(name_of_kind):
 
 @pytest.mark.parametrize("items", [1, 40, 600])
 def test_no_invalid_sid_in_a_thousand_queries(items):
-    widths = (16, 8, 8, 4, 4)
-    codes = random_codes(items, widths, seed=items)
+    codebook_sizes = (16, 8, 8, 4, 4)
+    codes = random_codes(items, codebook_sizes, seed=items)
     valid = set(distinct(codes))
-    model = tiny_model(widths, codes, d_model=8, encoder_ffn_dim=8, decoder_ffn_dim=8)
+    model = tiny_model(codebook_sizes, codes, d_model=8, encoder_ffn_dim=8, decoder_ffn_dim=8)
     input_ids, attention_mask = random_prompts(1000, longest=12, seed=5)
     beams = [1, 2, 3, 5, 10, 20, 50, 100, 128, 512]
     for part, count in enumerate(beams):
@@ -266,8 +266,8 @@ def test_no_invalid_sid_in_a_thousand_queries(items):
 @settings(max_examples=30)
 @given(catalogues(), st.integers(1, 40), st.integers(0, 3), st.sampled_from(sorted(MAKERS)))
 def test_beams_are_valid_distinct_and_sorted_on_any_catalogue(catalogue, beams, seed, kind):
-    codes, widths = catalogue
-    model = MAKERS[kind](widths, codes, seed=seed)
+    codes, codebook_sizes = catalogue
+    model = MAKERS[kind](codebook_sizes, codes, seed=seed)
     found, scores = model.search_sids(*random_prompts(3, seed=seed), beams)
     sids_held = set(distinct(codes))
     for row in range(3):
@@ -289,13 +289,13 @@ def plain(hits):
 def test_a_filter_gives_what_an_index_of_these_items_alone_gives(model, rows):
     prompts = random_prompts(4, seed=6)
     rows = list(rows)
-    keep = model.sid_index.filter(items=[f"item-{row}" for row in rows])
+    item_filter = model.sid_index.filter(items=[f"item-{row}" for row in rows])
     own = type(model)(model.config).eval()
     own.load_state_dict(model.state_dict())
     popularity = (np.arange(300) % 7)[rows]
-    own.set_sid_index(tiny_index(CODES[rows], WIDTHS, [f"item-{row}" for row in rows], popularity))
+    own.set_sid_index(tiny_index(CODES[rows], CODEBOOK_SIZES, [f"item-{row}" for row in rows], popularity))
     for normalize in ("children", "level"):
-        items, scores = plain(model.search(*prompts, 20, top_k=15, keep=keep, normalize=normalize))
+        items, scores = plain(model.search(*prompts, 20, top_k=15, item_filter=item_filter, normalize=normalize))
         expected, expected_scores = plain(own.search(*prompts, 20, top_k=15, normalize=normalize))
         assert items == expected and all(len(row) == min(15, len(rows)) for row in items)
         assert scores == pytest.approx(expected_scores, abs=1e-5)
@@ -306,15 +306,15 @@ def test_queries_of_one_batch_have_filters_of_their_own(model):
     index = model.sid_index
     shoes, few = index.filter(categories=["shoes"]), index.filter(items=["item-3", "item-70", "item-150"])
     filters = [shoes, None, few, shoes, index.filter(exclude=[f"item-{row}" for row in range(290)])]
-    hits = model.search(input_ids, attention_mask, 50, keep=filters)
-    for row, keep in enumerate(filters):
-        (alone,) = model.search(input_ids[row : row + 1], attention_mask[row : row + 1], 50, keep=keep)
+    hits = model.search(input_ids, attention_mask, 50, item_filter=filters)
+    for row, item_filter in enumerate(filters):
+        (alone,) = model.search(input_ids[row : row + 1], attention_mask[row : row + 1], 50, item_filter=item_filter)
         assert [hit.item_id for hit in hits[row]] == [hit.item_id for hit in alone]
         assert [hit.score for hit in hits[row]] == pytest.approx([hit.score for hit in alone], abs=1e-5)
-        assert keep is None or keep.mask[index.rows_of([hit.item_id for hit in hits[row]])].all()
+        assert item_filter is None or item_filter.mask[index.rows_of([hit.item_id for hit in hits[row]])].all()
     assert [len(row) for row in hits] == [10, 10, 3, 10, 10]
     with pytest.raises(ValueError, match="2 filters for 5 queries"):
-        model.search(input_ids, attention_mask, keep=[None, shoes])
+        model.search(input_ids, attention_mask, item_filter=[None, shoes])
 
 
 def test_top_k_is_full_whatever_the_share_of_the_filter(model):
@@ -324,23 +324,23 @@ def test_top_k_is_full_whatever_the_share_of_the_filter(model):
     for count in (10, 12, 29, 31, 100, 299):
         mask = np.zeros(300, dtype=bool)
         mask[random.permutation(300)[:count]] = True
-        hits = model.search(*prompts, 10, top_k=10, keep=model.sid_index.filter(items=mask), items_per_sid=1)
+        hits = model.search(*prompts, 10, top_k=10, item_filter=model.sid_index.filter(items=mask), items_per_sid=1)
         reach = min(10, len(distinct(CODES[mask])))
         assert [len(row) for row in hits] == [reach] * 4
         assert all(mask[int(hit.item_id[5:])] for row in hits for hit in row)
 
 
 def test_a_filter_from_before_an_update_is_refused(name_of_kind):
-    model = MAKERS[name_of_kind](WIDTHS, CODES)
+    model = MAKERS[name_of_kind](CODEBOOK_SIZES, CODES)
     prompts = random_prompts(2)
-    keep = model.sid_index.filter(exclude=["item-3"])
-    assert len(model.search(*prompts, keep=keep)[0]) == 10
+    item_filter = model.sid_index.filter(exclude=["item-3"])
+    assert len(model.search(*prompts, item_filter=item_filter)[0]) == 10
     model.sid_index.remove_items(["item-5"])
     for search in (model.search, model.search_sids):
         with pytest.raises(ValueError, match="before the catalogue was updated"):
-            search(*prompts, keep=keep)
+            search(*prompts, item_filter=item_filter)
     fresh = model.sid_index.filter(exclude=["item-3"])
-    items = {hit.item_id for row in model.search(*prompts, 300, top_k=300, keep=fresh) for hit in row}
+    items = {hit.item_id for row in model.search(*prompts, 300, top_k=300, item_filter=fresh) for hit in row}
     assert items == {f"item-{row}" for row in range(300)} - {"item-3", "item-5"}
 
 
@@ -385,6 +385,6 @@ def test_an_unknown_normalisation_is_refused(model):
 def test_searching_leaves_no_trace(model):
     prompts = random_prompts(3, seed=4)
     first = model.search(*prompts, 20)
-    model.search(*random_prompts(7, seed=5), 64, keep=model.sid_index.filter(categories=["coats"]))
+    model.search(*random_prompts(7, seed=5), 64, item_filter=model.sid_index.filter(categories=["coats"]))
     assert model.search(*prompts, 20) == first
     assert not any(parameter.grad is not None for parameter in model.parameters())

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from onesearch.modeling_onesearch import tables_onesearch as tables
 from onesearch.modeling_onesearch.tables_onesearch import (
     ItemIds,
-    content_digest,
+    content_fingerprint,
     packed_strings,
     read_metadata,
     read_tensors,
@@ -153,8 +153,8 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
 @given(st.permutations(["a", "b", "c"]))
 def test_the_digest_is_of_names_types_and_values_in_any_order(order):
     tensors = {"a": torch.arange(4), "b": torch.zeros(4, dtype=torch.uint8), "c": torch.zeros(0, 2)}
-    digest = content_digest(tensors)
-    assert content_digest({name: tensors[name] for name in order}) == digest
+    fingerprint = content_fingerprint(tensors)
+    assert content_fingerprint({name: tensors[name] for name in order}) == fingerprint
     changes = [{"a": torch.arange(4).int()}, {"a": torch.tensor([0, 1, 2, 4])}, {"b": torch.zeros(2, 2, dtype=torch.uint8)}]
     changes += [{"d": torch.arange(1)}, {"c": torch.zeros(2, 0)}]
-    assert digest not in {content_digest({**tensors, **change}) for change in changes}
+    assert fingerprint not in {content_fingerprint({**tensors, **change}) for change in changes}

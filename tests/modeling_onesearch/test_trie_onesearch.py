@@ -17,7 +17,7 @@ few = settings(max_examples=25)
 
 def same_tables(one, other):
     ours, theirs = one.tensors(), other.tensors()
-    assert list(ours) == list(theirs) and one.widths == other.widths
+    assert list(ours) == list(theirs) and one.codebook_sizes == other.codebook_sizes
     return all(torch.equal(ours[name], theirs[name]) and ours[name].dtype == theirs[name].dtype for name in ours)
 
 
@@ -31,13 +31,13 @@ def sharing(sids, prefix):
 @few
 @given(any_catalogues)
 def test_every_sid_walks_and_nothing_else_does(catalogue):
-    codes, widths = catalogue
-    trie = SidTrie(codes, widths)
+    codes, codebook_sizes = catalogue
+    trie = SidTrie(codes, codebook_sizes)
     sids = distinct(codes)
-    assert len(trie) == len(sids) and trie.levels == len(widths) and trie.device.type == "cpu"
-    assert sorted(trie.leaf_of(trie.walk(tensor(sids, len(widths)))).tolist()) == list(range(len(sids)))
-    for depth in range(len(widths) + 1):
-        prefixes = prefixes_of(sids, widths, depth)
+    assert len(trie) == len(sids) and trie.levels == len(codebook_sizes) and trie.device.type == "cpu"
+    assert sorted(trie.leaf_of(trie.walk(tensor(sids, len(codebook_sizes)))).tolist()) == list(range(len(sids)))
+    for depth in range(len(codebook_sizes) + 1):
+        prefixes = prefixes_of(sids, codebook_sizes, depth)
         states = trie.walk(tensor(prefixes, depth))
         counts = [sharing(sids, prefix) for prefix in prefixes]
         assert [state != NONE for state in states.tolist()] == [count > 0 for count in counts]
@@ -51,14 +51,14 @@ def test_every_sid_walks_and_nothing_else_does(catalogue):
 @few
 @given(any_catalogues)
 def test_expand_gives_exactly_the_children(catalogue):
-    codes, widths = catalogue
-    trie = SidTrie(codes, widths)
-    check_children(trie, distinct(codes), widths)
+    codes, codebook_sizes = catalogue
+    trie = SidTrie(codes, codebook_sizes)
+    check_children(trie, distinct(codes), codebook_sizes)
 
 
-def check_children(trie, sids, widths):
-    for level in range(len(widths)):
-        prefixes = prefixes_of(sids, widths, level)
+def check_children(trie, sids, codebook_sizes):
+    for level in range(len(codebook_sizes)):
+        prefixes = prefixes_of(sids, codebook_sizes, level)
         row, code, child = trie.expand(level, trie.walk(tensor(prefixes, level)))  # unknown prefixes are among them, as -1
         assert row.tolist() == sorted(row.tolist())
         found = [[] for _ in prefixes]
@@ -72,27 +72,27 @@ def check_children(trie, sids, widths):
 @few
 @given(any_catalogues, st.data())
 def test_child_is_one_step_of_walk_and_knows_no_code_outside_the_level(catalogue, data):
-    codes, widths = catalogue
-    trie = SidTrie(codes, widths)
+    codes, codebook_sizes = catalogue
+    trie = SidTrie(codes, codebook_sizes)
     sids = distinct(codes)
-    level = data.draw(st.integers(0, len(widths) - 1))
-    prefixes = prefixes_of(sids, widths, level)
+    level = data.draw(st.integers(0, len(codebook_sizes) - 1))
+    prefixes = prefixes_of(sids, codebook_sizes, level)
     states = trie.walk(tensor(prefixes, level))
     step = torch.tensor(
         data.draw(st.lists(st.sampled_from(codes[:, level].tolist()), min_size=len(states), max_size=len(states)))
     )
     longer = [(*prefix, code) for prefix, code in zip(prefixes, step.tolist())]
     assert trie.child(level, states, step).tolist() == trie.walk(tensor(longer, level + 1)).tolist()
-    for outside in (-1, widths[level], widths[level] + 1):
+    for outside in (-1, codebook_sizes[level], codebook_sizes[level] + 1):
         assert set(trie.child(level, states, torch.full_like(states, outside)).tolist()) <= {NONE}
 
 
 @few
 @given(any_catalogues)
 def test_build_gives_the_leaf_of_every_row(catalogue):
-    codes, widths = catalogue
-    trie, leaves = SidTrie.build(codes, widths)
-    assert same_tables(trie, SidTrie(codes, widths))
+    codes, codebook_sizes = catalogue
+    trie, leaves = SidTrie.build(codes, codebook_sizes)
+    assert same_tables(trie, SidTrie(codes, codebook_sizes))
     assert leaves.dtype == np.int32 and leaves.shape == (len(codes),)
     assert torch.equal(trie.sids_of(torch.from_numpy(leaves).long()), torch.from_numpy(codes))
     assert leaves.tolist() == trie.leaf_of(trie.walk(torch.from_numpy(codes))).tolist()
@@ -101,22 +101,22 @@ def test_build_gives_the_leaf_of_every_row(catalogue):
 @few
 @given(any_catalogues, st.randoms(use_true_random=False))
 def test_the_order_and_number_of_rows_does_not_matter(catalogue, random):
-    codes, widths = catalogue
+    codes, codebook_sizes = catalogue
     rows = codes.tolist() * 2
     random.shuffle(rows)
-    assert same_tables(SidTrie(np.array(rows), widths), SidTrie(codes, widths))
-    assert same_tables(SidTrie(np.array(rows, dtype=np.uint16), widths), SidTrie(codes, widths))
+    assert same_tables(SidTrie(np.array(rows), codebook_sizes), SidTrie(codes, codebook_sizes))
+    assert same_tables(SidTrie(np.array(rows, dtype=np.uint16), codebook_sizes), SidTrie(codes, codebook_sizes))
 
 
 @few
 @given(any_catalogues)
 def test_a_trie_survives_its_tensors(catalogue):
-    codes, widths = catalogue
-    trie = SidTrie(codes, widths)
-    again = SidTrie.from_tensors(trie.tensors(), list(widths))
+    codes, codebook_sizes = catalogue
+    trie = SidTrie(codes, codebook_sizes)
+    again = SidTrie.from_tensors(trie.tensors(), list(codebook_sizes))
     assert same_tables(trie, again) and len(again) == len(trie)
     assert again.nbytes == trie.nbytes == sum(table.numel() * table.element_size() for table in trie.tensors().values())
-    check_children(again, distinct(codes), widths)
+    check_children(again, distinct(codes), codebook_sizes)
 
 
 @pytest.mark.parametrize(("width", "size"), [(256, 2), (257, 2), (32_768, 2), (32_769, 4), (100_000, 4)])
@@ -130,16 +130,16 @@ def test_codes_take_a_narrow_type_that_holds_them(width, size):
 @few
 @given(any_catalogues, st.data())
 def test_a_subset_keeps_the_names(catalogue, data):
-    codes, widths = catalogue
-    trie = SidTrie(codes, widths)
+    codes, codebook_sizes = catalogue
+    trie = SidTrie(codes, codebook_sizes)
     kept = data.draw(st.lists(st.sampled_from(range(len(trie))), min_size=1, unique=True))
     sids = list(map(tuple, trie.sids_of(torch.tensor(kept)).tolist()))
     part = trie.subset(torch.tensor(kept))
     assert len(part) == len(kept)
-    assert part.leaf_of(part.walk(tensor(sids, len(widths)))).tolist() == kept
-    check_children(part, sids, widths)
+    assert part.leaf_of(part.walk(tensor(sids, len(codebook_sizes)))).tolist() == kept
+    check_children(part, sids, codebook_sizes)
     everything = distinct(codes)
-    states = part.walk(tensor(everything, len(widths)))
+    states = part.walk(tensor(everything, len(codebook_sizes)))
     assert [state != NONE for state in states.tolist()] == [sid in sids for sid in everything]
 
 
@@ -163,7 +163,7 @@ def test_most_of_a_sid_that_is_alone_is_no_node():
 
 
 @pytest.mark.parametrize(
-    ("codes", "widths", "words"),
+    ("codes", "codebook_sizes", "words"),
     [
         ([[0, 1], [2, 4]], (3, 4), ["item 1", "code 4", "level 1", "0..3"]),
         ([[0, -1]], (3, 4), ["item 0", "code -1"]),
@@ -173,9 +173,9 @@ def test_most_of_a_sid_that_is_alone_is_no_node():
     ],
 )
 @pytest.mark.parametrize("make", [SidTrie, SidTrie.build])
-def test_codes_that_do_not_fit_are_refused(make, codes, widths, words):
+def test_codes_that_do_not_fit_are_refused(make, codes, codebook_sizes, words):
     with pytest.raises(ValueError) as error:
-        make(np.asarray(codes), widths)
+        make(np.asarray(codes), codebook_sizes)
     assert all(word in str(error.value) for word in words)
 
 
@@ -185,13 +185,13 @@ def test_codes_that_do_not_fit_are_refused(make, codes, widths, words):
 @few
 @given(tries())
 def test_any_trie_reads_as_the_set_of_its_living_sids(case):
-    trie, names, widths = case
+    trie, names, codebook_sizes = case
     sids = sorted(names)
-    assert trie.levels == len(widths) and trie.widths == tuple(widths)
-    full = trie.walk(tensor(sids, len(widths)))
+    assert trie.levels == len(codebook_sizes) and trie.codebook_sizes == tuple(codebook_sizes)
+    full = trie.walk(tensor(sids, len(codebook_sizes)))
     assert trie.leaf_of(full).tolist() == [names[sid] for sid in sids]
-    for depth in range(1, len(widths) + 1):
-        prefixes = prefixes_of(sids, widths, depth)
+    for depth in range(1, len(codebook_sizes) + 1):
+        prefixes = prefixes_of(sids, codebook_sizes, depth)
         states = trie.walk(tensor(prefixes, depth))
         counts = [sharing(sids, prefix) for prefix in prefixes]
         assert [state != NONE for state in states.tolist()] == [count > 0 for count in counts]
@@ -205,24 +205,24 @@ def test_any_trie_reads_as_the_set_of_its_living_sids(case):
 @few
 @given(tries())
 def test_any_trie_expands_to_the_children_of_its_living_sids(case):
-    trie, names, widths = case
-    check_children(trie, sorted(names), widths)
+    trie, names, codebook_sizes = case
+    check_children(trie, sorted(names), codebook_sizes)
 
 
 @few
 @given(tries())
 def test_names_lead_back_to_the_codes(case):
-    trie, names, widths = case
+    trie, names, codebook_sizes = case
     if isinstance(trie, TrieView) or trie.leaf_ids is None:  # a subset's names are those of another trie
         codes = trie.sids_of(torch.tensor([*names.values(), NONE]))
-        assert list(map(tuple, codes.tolist())) == [*names, (NONE,) * len(widths)]
+        assert list(map(tuple, codes.tolist())) == [*names, (NONE,) * len(codebook_sizes)]
 
 
 @few
 @given(catalogues(), st.data())
 def test_marks_can_be_taken_out_one_after_the_other(catalogue, data):
-    codes, widths = catalogue
-    trie = SidTrie(codes, widths)
+    codes, codebook_sizes = catalogue
+    trie = SidTrie(codes, codebook_sizes)
     order = data.draw(st.permutations(range(len(trie))))
     cuts = data.draw(st.lists(st.integers(0, len(order)), max_size=2).map(sorted))
     marks = Alive.of(trie, torch.ones(len(trie), dtype=torch.bool))
@@ -245,7 +245,7 @@ def test_marks_can_be_taken_out_one_after_the_other(catalogue, data):
 @few
 @given(tries(), st.data())
 def test_restrict_keeps_what_is_kept_and_alive(case, data):
-    trie, names, widths = case
+    trie, names, codebook_sizes = case
     if not isinstance(trie, TrieView) and trie.leaf_ids is not None:
         return  # a filter of a filter is not made
     passing = data.draw(st.lists(st.sampled_from(sorted(names)), min_size=1, unique=True))
@@ -256,10 +256,10 @@ def test_restrict_keeps_what_is_kept_and_alive(case, data):
         kept[sorted(set(range(len(trie))) - set(names.values()))] = True
     part = restrict(trie, kept)
     assert isinstance(part, SidTrie) == (len(passing) < SUBSET_SHARE * len(kept))
-    check_children(part, passing, widths)
+    check_children(part, passing, codebook_sizes)
     sids = sorted(names)
     expected = [names[sid] if sid in passing else NONE for sid in sids]
-    assert part.leaf_of(part.walk(tensor(sids, len(widths)))).tolist() == expected
+    assert part.leaf_of(part.walk(tensor(sids, len(codebook_sizes)))).tolist() == expected
 
 
 def roots(kind):

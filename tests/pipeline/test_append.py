@@ -58,7 +58,7 @@ def test_an_append_that_died_half_way_is_finished_by_the_next(run, table):
 
 def test_an_index_of_other_codebooks_is_refused(run, table):
     index = SidIndex.load(run.checkpoint / SID_INDEX_NAME)
-    SidIndex(index.item_ids, index.codes, index.popularity, index.widths, "other").save(run.checkpoint / SID_INDEX_NAME)
+    SidIndex(index.item_ids, index.codes, index.popularity, index.codebook_sizes, "other").save(run.checkpoint / SID_INDEX_NAME)
     with pytest.raises(ValueError, match="other codebooks"):
         append_to_run(run, table)
 

@@ -33,15 +33,18 @@ def test_recipes_are_short_and_load_strictly(name, tmp_path):
         ({"name": "x", "training": {"model": {"d_modell": 8}}}, "recipe.training.model: unknown key 'd_modell'.*d_model"),
         ({"name": "x", "market": ["simulate"]}, "recipe.market must be a mapping"),
         ({"market": {}}, "recipe: .*name"),
-        ({"name": "x", "codes": {"levels": [4, 0]}}, r"levels=\(4, 0\)"),
+        ({"name": "x", "codes": {"residual_sizes": [4, 0]}}, r"residual_sizes=\(4, 0\)"),
         (
             {"name": "x", "codes": {"quantizer": "vq"}},
             "recipe.codes.quantizer: 'vq' is unknown; allowed are rq-opq, rq-k-means",
         ),
         ({"name": "x", "codes": {"quantizer": ["rq-opq"]}}, "recipe.codes.quantizer: .* is unknown"),
-        ({"name": "x", "codes": {"top_k": 3}}, r"recipe.codes \(rq-opq\): unknown key 'top_k'; allowed are levels, opq"),
+        (
+            {"name": "x", "codes": {"top_k": 3}},
+            r"recipe.codes \(rq-opq\): unknown key 'top_k'; allowed are residual_sizes, opq",
+        ),
         ({"name": "x", "codes": {"quantizer": "sim-vq", "opq": [2, 4]}}, r"recipe.codes \(sim-vq\): unknown key 'opq'"),
-        ({"name": "x", "codes": {"quantizer": "rq-vae", "levels": 5}}, r"recipe.codes \(rq-vae\): 'int' object"),
+        ({"name": "x", "codes": {"quantizer": "rq-vae", "residual_sizes": 5}}, r"recipe.codes \(rq-vae\): 'int' object"),
         ({"name": "x", "codes": ["rq-opq"]}, "recipe.codes must be a mapping"),
         ({"name": "x", "evaluation": {"rank_by": "share"}}, "rank_by='share': allowed are sid, item"),
     ],
@@ -63,9 +66,9 @@ def test_a_recipe_survives_its_file(recipe, tmp_path):
 @pytest.mark.parametrize(
     ("codes", "kind"),
     [
-        ({"levels": [4, 2]}, "rq-opq"),  # as before there was a choice
-        ({"quantizer": "rq-opq", "levels": [4, 2], "opq": [1, 2]}, "rq-opq"),
-        ({"quantizer": "rq-k-means", "levels": [4, 2]}, "rq-k-means"),
+        ({"residual_sizes": [4, 2]}, "rq-opq"),  # as before there was a choice
+        ({"quantizer": "rq-opq", "residual_sizes": [4, 2], "opq": [1, 2]}, "rq-opq"),
+        ({"quantizer": "rq-k-means", "residual_sizes": [4, 2]}, "rq-k-means"),
         ({"quantizer": "prq-k-means", "top_k": 2}, "prq-k-means"),
         ({"quantizer": "rq-vae", "hidden": [8], "steps": 3}, "rq-vae"),
         ({"quantizer": "sim-vq", "hidden": []}, "sim-vq"),

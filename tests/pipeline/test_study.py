@@ -110,8 +110,8 @@ def test_intervals_widen_with_the_spread_of_the_seeds(tmp_path):
     variants = {"steady": {}, "unsteady": {}}
     study = Study(name="x", variants=variants, metrics=["HR@10"], diagnostics=["icr_items"])
     found = summarise(study, {"steady": cells("a", (0.3, 0.3, 0.3)), "unsteady": cells("b", (0.1, 0.3, 0.5))})["variants"]
-    widths = {name: row["HR@10"]["high"] - row["HR@10"]["low"] for name, row in found.items()}
-    assert widths["unsteady"] > 2 * widths["steady"] > 0.03
+    spread = {name: row["HR@10"]["high"] - row["HR@10"]["low"] for name, row in found.items()}
+    assert spread["unsteady"] > 2 * spread["steady"] > 0.03
     assert found["unsteady"]["HR@10"]["lead"]["low"] < 0 < found["unsteady"]["HR@10"]["lead"]["high"]
     for row in found.values():  # three quarters of the requests are of warm users
         of_group = {group: row["users"][group]["HR@10"]["mean"] for group in ("cold", "warm")}

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from onesearch import Behaviour, Hit, Request, Searcher, SidIndex
+from onesearch import Hit, Request, Searcher, SidIndex, UserContext
 from onesearch.data.requests import build_requests
 from onesearch.evaluation.retrievers import Ranking, Retriever
 from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME
@@ -26,7 +26,7 @@ def test_what_the_user_has_is_dropped_on_demand(checkpoint, shared_searcher, mar
     requests = [replace(request, history=request.history[-3:]) for request in build_requests(market, "test")[:8]]
     first = [hit.item_id for hit in shared_searcher.search(requests[0].query, top_k=2)]
     requests[0] = replace(requests[0], history=tuple(first))
-    dropping = Searcher.from_pretrained(checkpoint, num_beams=shared_searcher.num_beams, drop_seen=True)
+    dropping = Searcher.from_pretrained(checkpoint, num_beams=shared_searcher.num_beams, exclude_history=True)
     for request, ranking, full in zip(requests, dropping.retrieve(requests, 5), shared_searcher.retrieve(requests, 8)):
         assert list(ranking.item_ids) == [item for item in full.item_ids if item not in request.history][:5]
     found = [hit.item_id for hit in dropping.search(requests[0].query, requests[0].history, top_k=5)]
@@ -51,27 +51,25 @@ def test_every_view_of_a_user_changes_the_scores(shared_searcher, some_items):
     known = {"queries": ["blue coat"], "clicked": some_items, "purchased": some_items[:2], "profile": ("female", "25-34")}
     seen = [scores(shared_searcher.search("red shoe")), scores(shared_searcher.search("red shoe", some_items))]
     for view in known:
-        changed = scores(shared_searcher.search("red shoe", some_items, behaviour=Behaviour(**{view: known[view]})))
+        changed = scores(shared_searcher.search("red shoe", some_items, context=UserContext(**{view: known[view]})))
         assert view == "clicked" or changed not in seen
         seen.append(changed)
     assert scores(shared_searcher.search("red shoe", some_items[::-1])) not in seen
     # Without more the history counts as clicks, and what the layout lacks does not count.
-    assert seen[1] == scores(shared_searcher.search("red shoe", tuple(some_items), behaviour=Behaviour(clicked=some_items)))
+    assert seen[1] == scores(shared_searcher.search("red shoe", tuple(some_items), context=UserContext(clicked=some_items)))
     assert seen[1] == scores(
-        shared_searcher.search("red shoe", some_items, behaviour=Behaviour(clicked=some_items, shown=some_items))
+        shared_searcher.search("red shoe", some_items, context=UserContext(clicked=some_items, shown=some_items))
     )
 
 
 def test_of_each_view_only_the_end_counts(checkpoint, some_items):
     searcher = Searcher.from_pretrained(checkpoint, num_beams=10)
-    searcher.tokenizer.prompt = replace(searcher.tokenizer.prompt, long=5)
+    searcher.tokenizer.prompt = replace(searcher.tokenizer.prompt, long_items=5)
     searcher = Searcher(searcher.model, searcher.tokenizer, 10, **parts_of(searcher))
-    more = Behaviour(queries=["x"] * 9 + ["blue"] * 5, clicked=some_items, purchased=some_items)
-    less = Behaviour(queries=["blue"] * 5, clicked=some_items[-5:], purchased=some_items[-5:])
+    more = UserContext(queries=["x"] * 9 + ["blue"] * 5, clicked=some_items, purchased=some_items)
+    less = UserContext(queries=["blue"] * 5, clicked=some_items[-5:], purchased=some_items[-5:])
     assert len(some_items) > 5
-    assert searcher.search("red shoe", some_items, behaviour=more) == searcher.search(
-        "red shoe", some_items[-5:], behaviour=less
-    )
+    assert searcher.search("red shoe", some_items, context=more) == searcher.search("red shoe", some_items[-5:], context=less)
 
 
 def test_a_user_without_history_gets_the_query_s_default_one(shared_searcher, market):
@@ -171,15 +169,17 @@ def test_an_explained_hit_tells_the_probability_of_each_code(shared_searcher):
 # As the evaluator's retriever
 
 
-@pytest.mark.parametrize(("rank_by", "drop_seen"), [("sid", False), ("item", True)])
-def test_what_is_measured_is_what_is_served(shared_searcher, market, rank_by, drop_seen):
+@pytest.mark.parametrize(("rank_by", "exclude_history"), [("sid", False), ("item", True)])
+def test_what_is_measured_is_what_is_served(shared_searcher, market, rank_by, exclude_history):
     assert isinstance(shared_searcher, Retriever)
     requests = build_requests(market, "test")[:40]
     model, tokenizer = shared_searcher.model, shared_searcher.tokenizer
-    searcher = Searcher(model, tokenizer, num_beams=10, rank_by=rank_by, drop_seen=drop_seen, **parts_of(shared_searcher))
+    searcher = Searcher(
+        model, tokenizer, num_beams=10, rank_by=rank_by, exclude_history=exclude_history, **parts_of(shared_searcher)
+    )
     rankings = searcher.retrieve(requests, 10)
     for request, ranking in zip(requests, rankings):
-        hits = searcher.search(request.query, request.history, top_k=10, behaviour=request.behaviour)
+        hits = searcher.search(request.query, request.history, top_k=10, context=request.context)
         assert isinstance(ranking, Ranking) and ranking.invalid == 0 and 1 <= ranking.beams <= 10
         assert ranking.item_ids == tuple(hit.item_id for hit in hits)
         assert ranking.sids == tuple(hit.sid for hit in hits)
@@ -218,7 +218,7 @@ def rewrite(path, **changes):
 
 @pytest.mark.parametrize("part", ["tokenizer_config.json", "config.json"])
 def test_parts_of_other_codebooks_are_refused(checkpoint, part):
-    rewrite(checkpoint / part, sid_digest="0123456789abcdef")
+    rewrite(checkpoint / part, sid_fingerprint="0123456789abcdef")
     with pytest.raises(ValueError, match="codebooks.*0123456789ab"):
         Searcher.from_pretrained(checkpoint)
 
@@ -226,7 +226,7 @@ def test_parts_of_other_codebooks_are_refused(checkpoint, part):
 def test_an_index_of_other_codebooks_is_refused(checkpoint):
     path = checkpoint / SID_INDEX_NAME
     index = SidIndex.load(path)
-    SidIndex(index.item_ids, index.codes, index.popularity, index.widths, "fedcba9876543210").save(path)
+    SidIndex(index.item_ids, index.codes, index.popularity, index.codebook_sizes, "fedcba9876543210").save(path)
     with pytest.raises(ValueError, match="codebooks fedcba987654.*Encode this catalogue"):
         Searcher.from_pretrained(checkpoint)
 

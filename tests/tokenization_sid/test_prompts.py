@@ -13,10 +13,10 @@ from onesearch.tokenization_sid.prompts import LANGUAGES, TEMPLATES, PromptField
 from onesearch.tokenization_sid.ragged import Ragged
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 
-WIDTHS = (8, 4, 4)
+CODEBOOK_SIZES = (8, 4, 4)
 TEXTS = ["red running shoe", "blue rain coat", "warm hat"] * 5
-TOKENIZER = SidTokenizer.train(TEXTS, WIDTHS, vocab_size=320, prompt=PromptLayout())
-SID = st.tuples(*(st.integers(0, width - 1) for width in WIDTHS))
+TOKENIZER = SidTokenizer.train(TEXTS, CODEBOOK_SIZES, vocab_size=320, prompt=PromptLayout())
+SID = st.tuples(*(st.integers(0, width - 1) for width in CODEBOOK_SIZES))
 NO_SID = (-1,) * 3
 WORDS = st.text(max_size=12)
 SEARCH = [name for name in TEMPLATES if name.startswith("search")]
@@ -38,18 +38,18 @@ def test_a_prompt_is_the_same_as_text_and_as_ids(name, text, sid, items, user, q
     rendered = TOKENIZER.render_prompt(text, items, name, **views)
     stacked = {"queries": [queries], "profiles": [profile], "sids": np.array([sid]), "users": np.array([user])}
     (encoded,) = TOKENIZER.encode_prompts([text], [np.array(items, dtype=int).reshape(-1, 3)], name, **stacked)
-    parts = [text, *queries[-5:]]
+    parts = [text, *queries[-5:], " ".join(profile)]
     if all(len(TOKENIZER(part, add_special_tokens=False).input_ids) <= 11 for part in parts):
         assert TOKENIZER(rendered).input_ids == encoded
     ids = np.array(encoded)
-    first, users = TOKENIZER.sid_offset, TOKENIZER.sid_offset + sum(WIDTHS)
+    first, users = TOKENIZER.sid_offset, TOKENIZER.sid_offset + sum(CODEBOOK_SIZES)
     sids = ids[(ids >= first) & (ids < users)]
     expected = ([sid] if sid != NO_SID else []) + items[-5:]
     assert TOKENIZER.ids_to_sids(sids).tolist() == [list(one) for one in expected]
-    signatures = ids[(ids >= users) & (ids < users + sum(WIDTHS))]
+    signatures = ids[(ids >= users) & (ids < users + sum(CODEBOOK_SIZES))]
     expected = [one for one in user if one != NO_SID]
     assert signatures.tolist() == (TOKENIZER.users_to_ids(expected).ravel().tolist() if expected else [])
-    assert (ids == TOKENIZER.behaviour_token_id).sum() == 3
+    assert (ids == TOKENIZER.long_view_token_id).sum() == 3
     assert ids[0] == TOKENIZER.bos_token_id and ids[-1] == TOKENIZER.eos_token_id
 
 
@@ -76,28 +76,28 @@ def test_limits_cut_each_view():
     layout = TOKENIZER.prompt
     ends = np.flatnonzero(np.array(prompt) == TOKENIZER.eos_token_id)
     lengths = np.diff([0, *ends])  # begin token and query; long view; items; 5 queries; profile
-    assert lengths[0] == layout.text_tokens + 1 and lengths[1] == layout.behaviour + 1
+    assert lengths[0] == layout.text_tokens + 1 and lengths[1] == layout.long_view_tokens + 1
     assert lengths[2] == layout.items * 3 + 1
     assert lengths[3:8].tolist() == [layout.query_tokens + 1] * 5 and lengths[8] == 17
 
 
-@pytest.mark.parametrize("off", ["queries", "sid", "user", "behaviour", "profile", "items"])
+@pytest.mark.parametrize("off", ["queries", "sid", "user", "long_view_tokens", "profile", "items"])
 def test_a_view_that_the_layout_lacks_is_left_out(off):
     layout = replace(PromptLayout(), **{off: type(getattr(PromptLayout(), off))(0)})
-    tokenizer = SidTokenizer.train(TEXTS, WIDTHS, vocab_size=320, prompt=layout)
+    tokenizer = SidTokenizer.train(TEXTS, CODEBOOK_SIZES, vocab_size=320, prompt=layout)
     views = {"queries": [["blue"]], "profiles": [["f"]], "users": np.ones((1, 2, 3), dtype=int)}
     views |= {} if off == "sid" else {"sids": np.ones((1, 3), dtype=int)}
     (prompt,) = tokenizer.encode_prompts(["red"], [np.ones((1, 3), dtype=int)], **views)
-    (whole,) = SidTokenizer.train(TEXTS, WIDTHS, vocab_size=320, prompt=PromptLayout()).encode_prompts(
+    (whole,) = SidTokenizer.train(TEXTS, CODEBOOK_SIZES, vocab_size=320, prompt=PromptLayout()).encode_prompts(
         ["red"], [np.ones((1, 3), dtype=int)], **{**views, "sids": np.ones((1, 3), dtype=int)}
     )
     assert 0 < len(prompt) < len(whole)
 
 
 def test_a_vocabulary_without_the_tokens_refuses_the_layout():
-    plain = SidTokenizer.train(TEXTS, WIDTHS, vocab_size=320)
-    assert len(plain) == len(TOKENIZER) - sum(WIDTHS) - 1 and plain.behaviour_token_id is None
-    with pytest.raises(ValueError, match="no tokens for user and behaviour"):
+    plain = SidTokenizer.train(TEXTS, CODEBOOK_SIZES, vocab_size=320)
+    assert len(plain) == len(TOKENIZER) - sum(CODEBOOK_SIZES) - 1 and plain.long_view_token_id is None
+    with pytest.raises(ValueError, match="no tokens for user and long_view_tokens"):
         plain.prompt = PromptLayout()
 
 
@@ -106,9 +106,9 @@ def test_every_template_renders_and_nothing_in_a_text_is_read_as_a_token(name):
     fields = {"text": {}, "item": {}, "sid": {"sids": np.array([[1, 2, 3]])}}
     given = {section.field for group in template(name).groups for section in group}
     views = fields["sid"] if "sid" in given else {}
-    texts = None if given == {"sid"} else ["<a_1> </s> <ua_3> <behaviour> red"]
+    texts = None if given == {"sid"} else ["<a_1> </s> <ua_3> <longview> red"]
     found = TOKENIZER.encode_fields(PromptFields(texts, **views), name)[0].tolist()
-    codes = [token for token in found if token >= TOKENIZER.sid_offset and token != TOKENIZER.behaviour_token_id]
+    codes = [token for token in found if token >= TOKENIZER.sid_offset and token != TOKENIZER.long_view_token_id]
     assert codes == (TOKENIZER.sids_to_ids([(1, 2, 3)])[0].tolist() if views else [])
     assert found.count(TOKENIZER.eos_token_id) == (2 if name in SEARCH else 1)  # the query's group, and the long view's
 
@@ -136,4 +136,4 @@ def test_a_layout_travels_with_the_tokenizer(tmp_path):
     TOKENIZER.save_pretrained(tmp_path)
     loaded = SidTokenizer.from_pretrained(tmp_path)
     assert loaded.prompt == TOKENIZER.prompt == PromptLayout()
-    assert loaded.behaviour_token_id == TOKENIZER.behaviour_token_id
+    assert loaded.long_view_token_id == TOKENIZER.long_view_token_id

@@ -15,29 +15,29 @@ from onesearch import SidTokenizer
 from onesearch.tokenization_sid.prompts import PLAIN_LAYOUT, TEMPLATES, plain_text
 from onesearch.tokenization_sid.tokenization_sid import sid_token
 
-WIDTHS = (16, 8, 8, 4)
+CODEBOOK_SIZES = (16, 8, 8, 4)
 TEXTS = ["red running shoe", "Blue RAIN coat", "裙子 夏季 新款", "café chair 50 cm", "shoe for rain"]
-TOKENIZER = SidTokenizer.train(TEXTS, WIDTHS, vocab_size=320, digest="digest")
-SIDS = st.tuples(*(st.integers(0, width - 1) for width in WIDTHS))
+TOKENIZER = SidTokenizer.train(TEXTS, CODEBOOK_SIZES, vocab_size=320, fingerprint="fingerprint")
+SIDS = st.tuples(*(st.integers(0, width - 1) for width in CODEBOOK_SIZES))
 
 
 def sid_ids(tokenizer):
-    return set(range(tokenizer.sid_offset, tokenizer.sid_offset + sum(tokenizer.sid_widths)))
+    return set(range(tokenizer.sid_offset, tokenizer.sid_offset + sum(tokenizer.sid_codebook_sizes)))
 
 
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory):
     _, bart = save_tiny_bart(tmp_path_factory.mktemp("bart"), texts=TEXTS)
-    return SidTokenizer.extend(bart, WIDTHS, "digest")
+    return SidTokenizer.extend(bart, CODEBOOK_SIZES, "fingerprint")
 
 
 # Codes in the vocabulary
 
 
 def test_levels_are_contiguous_and_last():
-    tokens = [sid_token(level, code) for level, width in enumerate(WIDTHS) for code in range(width)]
+    tokens = [sid_token(level, code) for level, width in enumerate(CODEBOOK_SIZES) for code in range(width)]
     ids = TOKENIZER.convert_tokens_to_ids(tokens)
-    assert ids == list(range(TOKENIZER.sid_offset, TOKENIZER.sid_offset + sum(WIDTHS)))
+    assert ids == list(range(TOKENIZER.sid_offset, TOKENIZER.sid_offset + sum(CODEBOOK_SIZES)))
     assert ids[-1] == len(TOKENIZER) - 1
     assert TOKENIZER.level_offsets.tolist() == [ids[0], ids[16], ids[24], ids[32]]
     assert (TOKENIZER.bos_token_id, TOKENIZER.pad_token_id, TOKENIZER.eos_token_id, TOKENIZER.unk_token_id) == (0, 1, 2, 3)
@@ -46,7 +46,7 @@ def test_levels_are_contiguous_and_last():
 @given(st.lists(SIDS, max_size=20))
 def test_ids_to_sids_undoes_sids_to_ids(sids):
     ids = TOKENIZER.sids_to_ids(sids)
-    assert ids.shape == (len(sids), len(WIDTHS))
+    assert ids.shape == (len(sids), len(CODEBOOK_SIZES))
     assert TOKENIZER.ids_to_sids(ids).tolist() == [list(sid) for sid in sids]
 
 
@@ -76,10 +76,10 @@ def test_an_id_of_another_level_is_refused():
         TOKENIZER.ids_to_sids([[5, 0, 0, 0]])
 
 
-@pytest.mark.parametrize("widths", [[], [4, 0], [2] * 27])
-def test_impossible_widths_are_refused(widths):
+@pytest.mark.parametrize("codebook_sizes", [[], [4, 0], [2] * 27])
+def test_impossible_widths_are_refused(codebook_sizes):
     with pytest.raises(ValueError, match="1 to 26 levels"):
-        SidTokenizer.train(TEXTS, widths)
+        SidTokenizer.train(TEXTS, codebook_sizes)
 
 
 # Prompts
@@ -124,7 +124,7 @@ def test_special_tokens_of_another_form_cannot_be_injected():
     backend = Tokenizer(models.WordLevel({word: row for row, word in enumerate([*special, "red", "SEP"])}, unk_token="[UNK]"))
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     names = dict(zip(("pad_token", "bos_token", "eos_token", "unk_token"), special))
-    tokenizer = SidTokenizer.extend(PreTrainedTokenizerFast(tokenizer_object=backend, **names), WIDTHS)
+    tokenizer = SidTokenizer.extend(PreTrainedTokenizerFast(tokenizer_object=backend, **names), CODEBOOK_SIZES)
     (prompt,) = tokenizer.encode_prompts(["red [SEP] red [CLS]"])
     assert prompt[0] == 1 and prompt[-1] == 2 and not {0, 1, 2} & set(prompt[1:-1])
 
@@ -138,7 +138,7 @@ def test_a_long_text_is_cut_and_the_history_is_not():
     layout = PLAIN_LAYOUT
     sids = np.array([[row, 0, 0, 0] for row in range(9)])
     (prompt,) = TOKENIZER.encode_prompts(["shoe " * 5000], [sids])
-    assert len(prompt) == layout.text_tokens + 3 + layout.items * len(WIDTHS)
+    assert len(prompt) == layout.text_tokens + 3 + layout.items * len(CODEBOOK_SIZES)
     kept = TOKENIZER.ids_to_sids(np.array(prompt[layout.text_tokens + 2 : -1]).reshape(-1, 4))
     assert kept.tolist() == sids[-layout.items :].tolist()  # the most recent, oldest first
 
@@ -171,7 +171,11 @@ def test_save_then_load_gives_the_same_ids(which, extended, tmp_path):
     tokenizer = TOKENIZER if which == "trained" else extended
     tokenizer.save_pretrained(tmp_path)
     loaded = SidTokenizer.from_pretrained(tmp_path)
-    assert (loaded.sid_widths, loaded.sid_offset, loaded.sid_digest) == (WIDTHS, tokenizer.sid_offset, "digest")
+    assert (loaded.sid_codebook_sizes, loaded.sid_offset, loaded.sid_fingerprint) == (
+        CODEBOOK_SIZES,
+        tokenizer.sid_offset,
+        "fingerprint",
+    )
     assert len(loaded) == len(tokenizer) and loaded.get_vocab() == tokenizer.get_vocab()
     history = np.array([[1, 2, 3, 0]])
     for text in [*TEXTS, "neverseen ☃", "<a_1> shoe"]:
@@ -182,13 +186,13 @@ def test_save_then_load_gives_the_same_ids(which, extended, tmp_path):
 
 
 def test_limits_of_prompts_travel_with_the_tokenizer(tmp_path):
-    tokenizer = SidTokenizer.train(TEXTS, WIDTHS, vocab_size=320)
+    tokenizer = SidTokenizer.train(TEXTS, CODEBOOK_SIZES, vocab_size=320)
     tokenizer.prompt = replace(tokenizer.prompt, items=2, text_tokens=4)
     tokenizer.save_pretrained(tmp_path)
     history = np.array([[row, 0, 0, 0] for row in range(5)])
     for one in (tokenizer, SidTokenizer.from_pretrained(tmp_path)):
         (prompt,) = one.encode_prompts(["shoe " * 50], [history])
-        assert len(prompt) == 4 + 3 + 2 * len(WIDTHS)
+        assert len(prompt) == 4 + 3 + 2 * len(CODEBOOK_SIZES)
         assert one.render_prompt("shoe", history).count("<a_") == 2
     tokenizer.prompt = replace(tokenizer.prompt, items=0)
     assert tokenizer.encode_prompts(["shoe"], [history]) == tokenizer.encode_prompts(["shoe"])
@@ -198,13 +202,13 @@ def test_limits_of_prompts_travel_with_the_tokenizer(tmp_path):
 
 def test_extending_keeps_the_old_tokenizer_s_ids(tmp_path):
     _, bart = save_tiny_bart(tmp_path, texts=TEXTS)
-    extended = SidTokenizer.extend(bart, WIDTHS)
-    assert extended.sid_offset == len(bart) and len(extended) == len(bart) + sum(WIDTHS)
+    extended = SidTokenizer.extend(bart, CODEBOOK_SIZES)
+    assert extended.sid_offset == len(bart) and len(extended) == len(bart) + sum(CODEBOOK_SIZES)
     for text in TEXTS:
         assert extended(text).input_ids == bart(text).input_ids
     assert len(bart) == bart.backend_tokenizer.get_vocab_size()  # the old one is left as it was
     with pytest.raises(ValueError, match="'<a_0>'"):
-        SidTokenizer.extend(extended, WIDTHS)
+        SidTokenizer.extend(extended, CODEBOOK_SIZES)
 
 
 def test_a_tokenizer_without_special_tokens_is_not_extended():
@@ -213,7 +217,7 @@ def test_a_tokenizer_without_special_tokens_is_not_extended():
 
     bare = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0}, unk_token="a")), eos_token="a")
     with pytest.raises(ValueError, match="has no pad_token"):
-        SidTokenizer.extend(bare, WIDTHS)
+        SidTokenizer.extend(bare, CODEBOOK_SIZES)
 
 
 def test_training_text_is_lower_cased_and_round_trips():

@@ -12,7 +12,7 @@ from torch import nn
 from toy import CODES, LEVELS, MODELS, TOKENIZER, StopAt, logged, toy_dataset, toy_model, toy_rows, trainer_of
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-from onesearch import LoraPlan, SidIndex
+from onesearch import SidIndex, SidLoraConfig
 from onesearch.trainers.lora import check_adapters, lora_config
 
 PROMPTS = TOKENIZER.pad({"input_ids": TOKENIZER.encode_prompts(toy_rows(6, seed=4)[0])}, return_tensors="pt")
@@ -28,7 +28,7 @@ def saved_base(kind, folder, index=True, **changes):
     return type(model).from_pretrained(folder)
 
 
-PLAN = LoraPlan(r=4, dropout=0.0)
+PLAN = SidLoraConfig(r=4, dropout=0.0)
 
 
 def trained(kind, folder, plan=PLAN, steps=4, index=True, model_changes=None, **settings):
@@ -60,7 +60,7 @@ def is_tied(model):
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_the_plan_trains_layers_and_sid_rows(tmp_path, kind):
-    model = get_peft_model(MODELS[kind](), lora_config(LoraPlan(), MODELS[kind]()))
+    model = get_peft_model(MODELS[kind](), lora_config(SidLoraConfig(), MODELS[kind]()))
     names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     (delta,) = [name for name in names if "trainable_tokens" in name]
     rows = model.get_parameter(delta)
@@ -73,7 +73,7 @@ def test_the_plan_trains_layers_and_sid_rows(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_training_moves_sid_rows_alone_and_both_sides(tmp_path, kind):
-    trainer = trained(kind, tmp_path, LoraPlan(r=8, dropout=0.0), steps=40, learning_rate=1e-2, dataset=toy_dataset(1280))
+    trainer = trained(kind, tmp_path, SidLoraConfig(r=8, dropout=0.0), steps=40, learning_rate=1e-2, dataset=toy_dataset(1280))
     losses = logged(trainer, "loss")
     assert min(losses[-5:]) < losses[0] - 0.03
     before = MODELS[kind]().get_input_embeddings().weight
@@ -99,7 +99,7 @@ def test_an_untied_head_learns_its_rows_too(tmp_path):
 def test_the_wrapped_head_projects_slices_exactly():
     """Slices of the head under PEFT's wrapper are those of its output over the vocabulary, with the same gradients."""
     model = toy_model()
-    wrapped = get_peft_model(model, lora_config(LoraPlan(), model))
+    wrapped = get_peft_model(model, lora_config(SidLoraConfig(), model))
     rows = [parameter for name, parameter in wrapped.named_parameters() if "trainable_tokens_delta" in name][0]
     with torch.no_grad():
         rows += torch.randn_like(rows)
@@ -149,24 +149,24 @@ def test_copies_of_tied_weights_are_refused(tmp_path, kind, name):
     with pytest.raises(ValueError, match="modules_to_save names"):
         check_adapters(native)
     with pytest.raises(ValueError, match="modules_to_save names|no module"):
-        lora_config(LoraPlan(extra_modules=(name,)), MODELS[kind]())
+        lora_config(SidLoraConfig(extra_modules=(name,)), MODELS[kind]())
 
 
 def test_freshly_added_modules_train_in_full():
     model = toy_model()
     model.model.extra = WithExtra()
-    config = lora_config(LoraPlan(extra_modules=("extra",)), model)
+    config = lora_config(SidLoraConfig(extra_modules=("extra",)), model)
     wrapped = get_peft_model(model, config)
     names = [name for name, parameter in wrapped.named_parameters() if parameter.requires_grad and "extra" in name]
     assert len(names) == 2 and all("modules_to_save" in name for name in names)
     with pytest.raises(ValueError, match="no module 'extras'"):
-        lora_config(LoraPlan(extra_modules=("extras",)), toy_model())
+        lora_config(SidLoraConfig(extra_modules=("extras",)), toy_model())
 
 
 def test_an_adapter_of_an_unsaved_base_is_warned_of(tmp_path, caplog):
     model = toy_model()
     with caplog.at_level(logging.WARNING):
-        trainer_of(model, tmp_path, peft_config=lora_config(LoraPlan(), model))
+        trainer_of(model, tmp_path, peft_config=lora_config(SidLoraConfig(), model))
     assert "never saved" in caplog.text
 
 
@@ -225,7 +225,7 @@ def test_checkpoints_hold_the_index_and_resume(tmp_path):
     assert not (folder / "model.safetensors").exists()
     base = saved_base("bart", tmp_path / "base")
     resumed = trainer_of(
-        base, tmp_path / "cut", peft_config=lora_config(LoraPlan(r=4, dropout=0.0), base), max_steps=6, learning_rate=1e-3
+        base, tmp_path / "cut", peft_config=lora_config(SidLoraConfig(r=4, dropout=0.0), base), max_steps=6, learning_rate=1e-3
     )
     resumed.add_callback(StopAt(6))
     resumed.train(resume_from_checkpoint=str(folder))

@@ -11,9 +11,9 @@ from safetensors.numpy import load_file
 from onesearch import OneSearchForCausalLM, PromptLayout, RunFolder, Searcher
 from onesearch.files import read_json
 from onesearch.tokenization_sid.prompts import PLAIN_LAYOUT
-from onesearch.trainers.lora import LoraPlan
-from onesearch.trainers.sft.data.tasks import StagePlan
-from onesearch.trainers.training import TrainingPlan, train_run
+from onesearch.trainers.lora import SidLoraConfig
+from onesearch.trainers.sft.data.tasks import StageConfig
+from onesearch.trainers.training import TrainingConfig, train_run
 
 STAGES = ["1-alignment", "2-co-occurrence", "3-personalised"]
 
@@ -30,7 +30,7 @@ def untrained(shared_run, tmp_path):
 def steps(plan, count, **changes):
     """A plan of a few steps in one stage."""
     arguments = {**plan.arguments, "max_steps": count, "eval_strategy": "no", "save_strategy": "no"}
-    return replace(plan, stages=(StagePlan("personalised"),), arguments=arguments, **changes)
+    return replace(plan, stages=(StageConfig("personalised"),), arguments=arguments, **changes)
 
 
 def weights(run):
@@ -53,8 +53,8 @@ def test_a_checkpoint_holds_all_that_its_prompts_need(shared_run, shared_searche
     names = {path.name for path in shared_run.checkpoint.iterdir()}
     assert {"query_encoder", "default_histories.parquet", "sid_index.safetensors"} <= names
     config = shared_searcher.model.config
-    assert (config.behaviour_tokens, config.behaviour_sequences, config.behaviour_levels) == (3, 2, 3)
-    assert config.behaviour_token_id == shared_searcher.tokenizer.behaviour_token_id
+    assert (config.long_view_tokens, config.long_view_sequences, config.long_view_levels) == (3, 2, 3)
+    assert config.long_view_token_id == shared_searcher.tokenizer.long_view_token_id
     assert shared_searcher.tokenizer.prompt == PromptLayout()
 
 
@@ -71,7 +71,7 @@ def test_a_stopped_training_goes_on_with_the_stage_it_was_in(shared_run, run, re
 
 
 def test_a_stage_that_was_planned_otherwise_is_not_resumed(run, recipe):
-    stages = (StagePlan("alignment", {"item-text-to-sid": 1}), *recipe.training.stages[1:])
+    stages = (StageConfig("alignment", {"item-text-to-sid": 1}), *recipe.training.stages[1:])
     with pytest.raises(ValueError, match="another plan of stage 'alignment'"):
         train_run(run, replace(recipe.training, stages=stages), resume=True, progress=False)
 
@@ -84,7 +84,7 @@ def test_training_anew_forgets_what_was(run, recipe):
     assert not (run.checkpoint / "query_encoder").exists() and len(searcher.search("red shoe", top_k=3)) == 3
 
 
-WAYS = {"adapter": {"lora": LoraPlan(r=2)}, "streaming": {"streaming": True}, "self-distillation": {"distillation": {}}}
+WAYS = {"adapter": {"lora": SidLoraConfig(r=2)}, "streaming": {"streaming": True}, "self-distillation": {"distillation": {}}}
 
 
 @pytest.mark.parametrize("changes", WAYS.values(), ids=WAYS)
@@ -104,10 +104,10 @@ def test_a_decoder_alone(untrained, recipe):
     assert len(searcher.search("red shoe", items, top_k=3)) == 3
 
 
-@pytest.mark.parametrize("stages", [(), (StagePlan("alignment"), StagePlan("alignment"))])
+@pytest.mark.parametrize("stages", [(), (StageConfig("alignment"), StageConfig("alignment"))])
 def test_stages_need_names_of_their_own(stages):
     with pytest.raises(ValueError, match="stages are named"):
-        TrainingPlan(stages=stages)
+        TrainingConfig(stages=stages)
 
 
 def test_a_market_without_what_a_stage_learns_says_so(untrained, recipe):

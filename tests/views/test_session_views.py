@@ -16,16 +16,16 @@ from onesearch.tokenization_sid.ragged import Ragged
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 from onesearch.tokenization_sid.user_ids import user_signatures
 from onesearch.views.request_views import RequestViews
-from onesearch.views.session_views import BehaviourTable, SessionViews
+from onesearch.views.session_views import LongViewTable, SessionViews
 
-WIDTHS = (3, 2, 2)
+CODEBOOK_SIZES = (3, 2, 2)
 ITEM_IDS = list("abcdef")
 CODES = np.array([[0, 0, 0], [0, 0, 1], [1, 0, 0], [1, 1, 1], [2, 1, 0], [2, 0, 1]])
 SID_OF = dict(zip(ITEM_IDS, CODES.tolist()))
 QUERIES = ["dress", "shoe"]
 QUERY_SIDS = np.array([[0, 0, 1], [1, 1, 0]])
-INDEX = tiny_index(CODES, WIDTHS, ITEM_IDS)
-LAYOUT = PromptLayout(sequences=("clicked", "purchased", "shown"), items=3, queries=2, long=4)
+INDEX = tiny_index(CODES, CODEBOOK_SIZES, ITEM_IDS)
+LAYOUT = PromptLayout(long_view_sequences=("clicked", "purchased", "shown"), items=3, queries=2, long_items=4)
 
 
 class Encoder:
@@ -77,7 +77,7 @@ def test_no_view_sees_its_session_or_anything_later(sessions):
         history = own or counted(clicked_before, row)
         assert fields.items[place].tolist() == [SID_OF[item] for item in history[-3:]]
         short, long = (Ragged.of([[SID_OF[item] for item in history[-most:]]], (3,)) for most in (3, 4))
-        assert fields.users[place].tolist() == [user_signatures(part, WIDTHS)[0].tolist() for part in (short, long)]
+        assert fields.users[place].tolist() == [user_signatures(part, CODEBOOK_SIZES)[0].tolist() for part in (short, long)]
         assert fields.queries[place] == [session[2] for session in earlier if session[2].strip()][-2:]
         assert fields.texts[place] == sessions[row][2]
         assert fields.sids[place].tolist() == QUERY_SIDS[QUERIES.index(sessions[row][2])].tolist()
@@ -92,17 +92,17 @@ def test_search_makes_the_prompts_that_training_made(sessions):
     requests = build_requests(views.market, "test")
     if not requests:
         return
-    tokenizer = SidTokenizer.train(["dress shoe f 25"], WIDTHS, vocab_size=300, prompt=LAYOUT)
+    tokenizer = SidTokenizer.train(["dress shoe f 25"], CODEBOOK_SIZES, vocab_size=300, prompt=LAYOUT)
     serving = RequestViews(INDEX, tokenizer, Encoder(), views.frozen_defaults())
     trained, served = tokenizer.encode_fields(views.fields(rows)), tokenizer.encode_fields(serving.fields(requests))
     last_training = max((s[1] for s, part in zip(sessions, _assigned(views.market)) if part == 0), default=-1)
     for place, row in enumerate(rows.tolist()):
         if touched(before(sessions, row)) or sessions[row][1] > last_training:  # at the same time, search knows of more clicks
             assert trained[place].tolist() == served[place].tolist()
-    table = BehaviourTable(views, 2)
+    table = LongViewTable(views, 2)
     spans = views.long_spans(rows)
-    codes = table([{"behaviour": one.ravel()} for one in spans])
-    assert codes.tolist() == serving.behaviour_codes(requests, 2).tolist()
+    codes = table([{"long_view": one.ravel()} for one in spans])
+    assert codes.tolist() == serving.long_view_codes(requests, 2).tolist()
 
 
 def _assigned(market):
@@ -115,7 +115,7 @@ def test_behaviour_is_looked_up_and_padded():
     views = views_of(
         [("u", 0, "dress", ["a", "c"], ["c"], ["a", "b", "c"]), ("u", 1, "shoe", ["d"], []), ("v", 2, "dress", ["e"], [])]
     )
-    codes = BehaviourTable(views, 2)([{"behaviour": one.ravel()} for one in views.long_spans(np.array([1, 2]))])
+    codes = LongViewTable(views, 2)([{"long_view": one.ravel()} for one in views.long_spans(np.array([1, 2]))])
     none = [-1, -1]
     assert codes.shape == (2, 3, 3, 2)
     assert codes[0].tolist() == [[[0, 0], [1, 0], none], [[1, 0], none, none], [[0, 0], [0, 0], [1, 0]]]
@@ -123,7 +123,7 @@ def test_behaviour_is_looked_up_and_padded():
 
 
 def test_views_can_be_left_out():
-    layout = replace(LAYOUT, queries=0, sid=False, user=False, behaviour=0, profile=False, default_history=False)
+    layout = replace(LAYOUT, queries=0, sid=False, user=False, long_view_tokens=0, profile=False, default_history=False)
     views = SessionViews(market_of([("u", 0, "dress", ["a"], [])]), INDEX, layout)
     fields = views.fields(np.array([0]))
     assert (fields.sids, fields.users, fields.queries, fields.profiles) == (None,) * 4
@@ -133,6 +133,6 @@ def test_views_can_be_left_out():
 def test_a_layout_that_needs_query_sids_says_so():
     with pytest.raises(ValueError, match="needs the SIDs of queries"):
         SessionViews(market_of([]), INDEX, LAYOUT)
-    tokenizer = SidTokenizer.train(["dress"], WIDTHS, vocab_size=300, prompt=LAYOUT)
+    tokenizer = SidTokenizer.train(["dress"], CODEBOOK_SIZES, vocab_size=300, prompt=LAYOUT)
     with pytest.raises(ValueError, match="need query_encoder and defaults"):
         RequestViews(INDEX, tokenizer)

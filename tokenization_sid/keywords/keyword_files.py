@@ -29,7 +29,7 @@ FORMAT = "onesearch-keywords/1"
 DICTIONARY_COLUMNS = ("type", "text", "page_views")
 
 
-def save_keywords(path: str | Path, core: CoreKeywords, digest: str) -> None:
+def save_keywords(path: str | Path, core: CoreKeywords, fingerprint: str) -> None:
     """Write the keywords of a run and their vectors, atomically."""
     dimension = core.embeddings.shape[1]
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.asarray(core.embeddings, dtype=np.float32).ravel()), dimension)
@@ -39,21 +39,21 @@ def save_keywords(path: str | Path, core: CoreKeywords, digest: str) -> None:
         "page_views": pa.array([keyword.page_views for keyword in core.keywords], pa.int64()),
         "embedding": vectors,
     }
-    table = pa.table(columns).replace_schema_metadata({"format": FORMAT, "digest": digest})
+    table = pa.table(columns).replace_schema_metadata({"format": FORMAT, "fingerprint": fingerprint})
     with atomic_file(path) as temporary:
         pq.write_table(table, temporary)
 
 
-def load_keywords(path: str | Path, digest: str) -> CoreKeywords:
+def load_keywords(path: str | Path, fingerprint: str) -> CoreKeywords:
     """Read the keywords of a run.
 
     Args:
-        digest: of the codebooks that they must belong to.
+        fingerprint: of the codebooks that they must belong to.
 
     Raises:
         FileNotFoundError, ValueError: the file is missing, damaged, of another kind or of other codebooks.
     """
-    table = read_own_table(path, FORMAT, digest, "copy it again, or make it with `onesearch sids build`")
+    table = read_own_table(path, FORMAT, fingerprint, "copy it again, or make it with `onesearch sids build`")
     rows = zip(*(table.column(name).to_pylist() for name in ("text", "type", "page_views")))
     vectors = table.column("embedding").combine_chunks()
     dimension = vectors.type.list_size

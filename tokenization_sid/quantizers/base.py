@@ -1,4 +1,4 @@
-"""What every quantizer offers: `fit`, `encode`, `decode`, `save_pretrained`, `from_pretrained`, a digest, and one file."""
+"""What every quantizer offers: `fit`, `encode`, `decode`, `save_pretrained`, `from_pretrained`, a fingerprint, and one file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class QuantizerConfig(Protocol):
         """Codes of each residual level."""
 
     @property
-    def widths(self) -> tuple[int, ...]:
+    def codebook_sizes(self) -> tuple[int, ...]:
         """Codes per SID position: residual levels, then product codes if there are any."""
 
 
@@ -78,7 +78,7 @@ class Quantizer(ABC):
         Those of a level lie where its residuals do: about the length of a unit vector wherever residuals are normalised. Product codes
         that follow the levels are no part of it.
         """
-        return [self.tensors[f"level_{level}"] for level in range(len(self.config.levels))]
+        return [self.tensors[f"level_{level}"] for level in range(len(self.config.residual_sizes))]
 
     @abstractmethod
     def _encode_chunk(self, vectors: np.ndarray, codes: np.ndarray) -> None:
@@ -89,9 +89,9 @@ class Quantizer(ABC):
         """Vectors (n, dimension) of `codes`."""
 
     @property
-    def digest(self) -> str:
+    def fingerprint(self) -> str:
         """SHA-256 of the kind, the sizes and all tensors: equal digests mean that SIDs may be mixed."""
-        state = hashlib.sha256(json.dumps([self.kind, self.config.widths]).encode())
+        state = hashlib.sha256(json.dumps([self.kind, self.config.codebook_sizes]).encode())
         for name, tensor in sorted(self.tensors.items()):
             state.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
             state.update(np.ascontiguousarray(tensor).tobytes())
@@ -103,7 +103,7 @@ class Quantizer(ABC):
         An `np.memmap` or `ShardedRows` is read `chunk` rows at a time.
         """
         rows = as_rows(vectors, self.dimension)
-        codes = np.empty((len(rows), len(self.config.widths)), dtype=np.int32)
+        codes = np.empty((len(rows), len(self.config.codebook_sizes)), dtype=np.int32)
         with Workers(ROWS_PER_BLOCK) as workers:
             for place, block in chunks(rows, chunk):
                 workers.run(len(block), partial(self._fill, block, codes[place]))
@@ -114,13 +114,17 @@ class Quantizer(ABC):
 
     def decode(self, codes: np.ndarray, chunk: int = CHUNK) -> np.ndarray:
         """Vectors that the codes stand for: (n, positions) → (n, dimension) float32."""
-        codes, widths = np.asarray(codes), np.array(self.config.widths)
-        if codes.ndim != 2 or codes.shape[1] != len(widths) or not np.issubdtype(codes.dtype, np.integer):
-            raise ValueError(f"codes have shape {codes.shape} and type {codes.dtype}, expected integers (n, {len(widths)})")
-        wrong = ((codes < 0) | (codes >= widths)).any(axis=1)
+        codes, codebook_sizes = np.asarray(codes), np.array(self.config.codebook_sizes)
+        if codes.ndim != 2 or codes.shape[1] != len(codebook_sizes) or not np.issubdtype(codes.dtype, np.integer):
+            raise ValueError(
+                f"codes have shape {codes.shape} and type {codes.dtype}, expected integers (n, {len(codebook_sizes)})"
+            )
+        wrong = ((codes < 0) | (codes >= codebook_sizes)).any(axis=1)
         if wrong.any():
             row = int(np.argmax(wrong))
-            raise ValueError(f"codes {codes[row].tolist()} of row {row} are outside the widths {widths.tolist()}")
+            raise ValueError(
+                f"codes {codes[row].tolist()} of row {row} are outside the codebook sizes {codebook_sizes.tolist()}"
+            )
         vectors = np.empty((len(codes), self.dimension), dtype=np.float32)
         for start in range(0, len(codes), chunk):
             vectors[start : start + chunk] = self._decode_chunk(codes[start : start + chunk])
@@ -129,7 +133,12 @@ class Quantizer(ABC):
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write ``codebooks.safetensors`` into `folder`, atomically."""
         path = Path(folder) / CODEBOOKS_NAME
-        metadata = {"format": FORMAT, "kind": self.kind, "config": json.dumps(asdict(self.config)), "digest": self.digest}
+        metadata = {
+            "format": FORMAT,
+            "kind": self.kind,
+            "config": json.dumps(asdict(self.config)),
+            "fingerprint": self.fingerprint,
+        }
         with atomic_file(path) as temporary:
             save_file({name: np.ascontiguousarray(value) for name, value in self.tensors.items()}, temporary, metadata=metadata)
         return path
@@ -147,7 +156,7 @@ class Quantizer(ABC):
         if unknown := sorted(set(values) - known):
             logger.warning("%s: settings %s are unknown to this version and left out", path, ", ".join(unknown))
         quantizer = cls(cls.config_class(**{name: value for name, value in values.items() if name in known}), tensors)
-        if quantizer.digest != metadata.get("digest"):
+        if quantizer.fingerprint != metadata.get("fingerprint"):
             raise ValueError(f"{path} is damaged (its tensors are not those that were saved); copy the file again")
         return quantizer
 

@@ -56,8 +56,8 @@ class AdditiveDecoder:
         scales = None
         if lengths is not None:
             keys = [np.zeros(len(codes), dtype=np.int32), *codes.T]
-            widths = [1, *(len(book) for book in books)]
-            scales = [_means(length, key, width) for length, key, width in zip(lengths, keys, widths)]
+            codebook_sizes = [1, *(len(book) for book in books)]
+            scales = [_means(length, key, width) for length, key, width in zip(lengths, keys, codebook_sizes)]
         stride = -(-len(codes) // ROWS)
         vectors, codes = vectors[::stride], codes[::stride]
         decoder = cls([book.copy() for book in books], scales, centre)

@@ -27,8 +27,8 @@ class LearnedConfig:
     """Sizes and training that `RQVAEConfig` and `SimVQConfig` share.
 
     Args:
-        levels: codes of each residual level.
-        hidden: widths of the hidden layers of the encoder; the decoder mirrors them. Empty for none: the vectors themselves are quantised.
+        residual_sizes: codes of each residual level.
+        hidden: codebook sizes of the hidden layers of the encoder; the decoder mirrors them. Empty for none: the vectors are quantised.
         latent: size of what is quantised; unused without hidden layers.
         steps, batch_size, learning_rate: of Adam.
         commitment: weight of the codebook and commitment terms beside the reconstruction error.
@@ -36,7 +36,7 @@ class LearnedConfig:
         seed: of the draws and the initial weights.
     """
 
-    levels: tuple[int, ...] = (256, 256, 256)
+    residual_sizes: tuple[int, ...] = (256, 256, 256)
     hidden: tuple[int, ...] = (256,)
     latent: int = 64
     steps: int = 2000
@@ -47,12 +47,12 @@ class LearnedConfig:
     seed: int = 0
 
     def __post_init__(self):
-        object.__setattr__(self, "levels", tuple(int(width) for width in self.levels))
+        object.__setattr__(self, "residual_sizes", tuple(int(width) for width in self.residual_sizes))
         object.__setattr__(self, "hidden", tuple(int(width) for width in self.hidden))
-        sizes = (*self.levels, *self.hidden, self.latent, self.steps, self.batch_size, self.training_rows)
-        if not self.levels or min(sizes) < 1:
+        sizes = (*self.residual_sizes, *self.hidden, self.latent, self.steps, self.batch_size, self.training_rows)
+        if not self.residual_sizes or min(sizes) < 1:
             raise ValueError(
-                f"levels={self.levels}, hidden={self.hidden}: there must be a level, and all sizes must be at least 1"
+                f"residual_sizes={self.residual_sizes}, hidden={self.hidden}: there must be a level, and all sizes must be at least 1"
             )
         if not self.learning_rate > 0 or not self.commitment >= 0:
             raise ValueError(
@@ -60,9 +60,9 @@ class LearnedConfig:
             )
 
     @property
-    def widths(self) -> tuple[int, ...]:
+    def codebook_sizes(self) -> tuple[int, ...]:
         """Codes per SID position."""
-        return self.levels
+        return self.residual_sizes
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ class _Learned(Quantizer):
                 f"{cls.__name__} is trained with vector-quantize-pytorch: pip install onesearch[variants]"
             ) from error
         drawn = draw(as_rows(vectors), config.training_rows, config.seed)
-        if len(drawn) < max(config.levels):
-            raise ValueError(f"{len(drawn):,} vectors cannot train {max(config.levels):,} codes: use narrower levels")
+        if len(drawn) < max(config.residual_sizes):
+            raise ValueError(f"{len(drawn):,} vectors cannot train {max(config.residual_sizes):,} codes: use narrower levels")
         return cls(config, _train(cls, drawn, config))
 
     @classmethod
@@ -169,8 +169,8 @@ def _train(cls: type[_Learned], vectors: np.ndarray, config: LearnedConfig) -> d
         encoder, decoder = _linear_layers(sizes), _linear_layers(sizes[::-1])
         layers = torch.nn.ModuleList()
         with torch.no_grad():
-            residual = _forward(encoder, data[torch.randperm(len(data))[: 64 * max(config.levels)]])
-            for width in config.levels:
+            residual = _forward(encoder, data[torch.randperm(len(data))[: 64 * max(config.residual_sizes)]])
+            for width in config.residual_sizes:
                 layers.append(cls._layer(width, residual))
                 quantised, _, _ = layers[-1](residual[None])
                 residual = residual - quantised[0]

@@ -21,7 +21,7 @@ from .base import CODEBOOKS_NAME, Quantizer
 from .decoder import AdditiveDecoder
 from .k_means import SWAP_ROUNDS, Centroids, k_means, nearest, shared_out_directions
 
-__all__ = ["CODEBOOKS_NAME", "RQOPQ", "RQOPQConfig", "suggest_widths"]
+__all__ = ["CODEBOOKS_NAME", "RQOPQ", "RQOPQConfig", "suggest_codebook_sizes"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class RQOPQConfig:
     """Sizes and training of the codes.
 
     Args:
-        levels: codes of each residual level. The paper's 4096-1024-512 suit catalogues of 10⁶ items and more; see `suggest_widths`.
+        residual_sizes: codes of each residual level. The paper's 4096-1024-512 suit catalogues of 10⁶ items and more;
+            see `suggest_codebook_sizes`.
         opq: (sub-codes, codes each); the paper's are (2, 256). (0, 0) leaves the product codes out.
         iterations: of k-means, at most so many after centroids have found their places (the authors' code: 25; 4 is ours). On
             20,000 clustered vectors, 3 × 256, 10 of them lower the error by 1 % and the ICR by .01.
@@ -44,7 +45,7 @@ class RQOPQConfig:
 
     quantizer: ClassVar[str] = "rq-opq"
 
-    levels: tuple[int, ...] = (256, 128, 64)
+    residual_sizes: tuple[int, ...] = (256, 128, 64)
     opq: tuple[int, int] = (2, 64)
     iterations: int = 4
     points_per_centroid: int = 256
@@ -54,18 +55,18 @@ class RQOPQConfig:
     seed: int = 0
 
     def __post_init__(self):
-        object.__setattr__(self, "levels", tuple(int(width) for width in self.levels))
+        object.__setattr__(self, "residual_sizes", tuple(int(width) for width in self.residual_sizes))
         object.__setattr__(self, "opq", tuple(int(value) for value in self.opq))
         if (
-            not self.levels
-            or min(self.levels) < 1
+            not self.residual_sizes
+            or min(self.residual_sizes) < 1
             or len(self.opq) != 2
             or min(self.opq) < 0
             or self.opq[0]
             and not self.opq[1]
         ):
             raise ValueError(
-                f"levels={self.levels}, opq={self.opq}: levels need at least one code, opq is (sub-codes, codes each)"
+                f"residual_sizes={self.residual_sizes}, opq={self.opq}: levels need at least one code, opq is (sub-codes, codes each)"
             )
         if self.iterations < 1 or self.points_per_centroid < 1 or not self.slack >= 0:
             raise ValueError(
@@ -74,12 +75,12 @@ class RQOPQConfig:
             )
 
     @property
-    def widths(self) -> tuple[int, ...]:
+    def codebook_sizes(self) -> tuple[int, ...]:
         """Codes per SID position: residual levels, then product codes."""
-        return (*self.levels, *([self.opq[1]] * self.opq[0]))
+        return (*self.residual_sizes, *([self.opq[1]] * self.opq[0]))
 
 
-def suggest_widths(items: int) -> RQOPQConfig:
+def suggest_codebook_sizes(items: int) -> RQOPQConfig:
     """Widths in proportion to the catalogue and never above it, growing to the paper's at 10⁶ items; the steps between are ours."""
     if items >= 1_000_000:
         return RQOPQConfig((4096, 1024, 512), (2, 256))
@@ -99,7 +100,7 @@ class RQOPQ(Quantizer):
     `prices` and `loads` (codes of the last level,) belong to the balanced level and are None without it.
 
     >>> vectors = np.random.default_rng(0).normal(size=(400, 8)).astype(np.float32)
-    >>> quantizer = RQOPQ.fit(vectors, RQOPQConfig(levels=(16, 8), opq=(2, 8)))
+    >>> quantizer = RQOPQ.fit(vectors, RQOPQConfig(residual_sizes=(16, 8), opq=(2, 8)))
     >>> quantizer.encode(vectors).shape
     (400, 4)
     >>> int(quantizer.loads.max())  # ⌈400 / 8⌉ · 1.05
@@ -113,7 +114,9 @@ class RQOPQ(Quantizer):
         super().__init__(config, tensors)
         self.product_codebooks = [tensors[f"product_{part}"] for part in range(config.opq[0])]
         self.prices, self.loads = tensors.get("prices"), tensors.get("loads")
-        books = [tensors[f"decoder_{position}"] for position in range(len(config.widths))] if "decoder_0" in tensors else []
+        books = (
+            [tensors[f"decoder_{position}"] for position in range(len(config.codebook_sizes))] if "decoder_0" in tensors else []
+        )
         scales = [tensors[name] for name in sorted(tensors) if name.startswith("scale_")]
         self._decoder = AdditiveDecoder(books, scales or None, tensors.get("centre"))
 
@@ -135,12 +138,12 @@ class RQOPQ(Quantizer):
         rows = as_rows(vectors)
         if config.opq[0] > rows.shape[1]:
             raise ValueError(f"{config.opq[0]} sub-codes need at least as many dimensions, the vectors have {rows.shape[1]}")
-        drawn = draw(rows, config.points_per_centroid * max(config.widths), config.seed)
+        drawn = draw(rows, config.points_per_centroid * max(config.codebook_sizes), config.seed)
         _refuse_too_few(drawn, config)
         tensors = cls._prepare(drawn)
         trace = _Trace(drawn, tensors)
         residual = cls._start(drawn, tensors)
-        for level, width in enumerate(config.levels):
+        for level, width in enumerate(config.residual_sizes):
             residual = trace.scale(residual, config)
             generator = np.random.default_rng([config.seed, level])
             sample = _sample(residual, width * config.points_per_centroid, generator)
@@ -177,7 +180,7 @@ class RQOPQ(Quantizer):
     @cached_property
     def _ready(self) -> tuple[list[Centroids], list[Centroids]]:
         """Centroids of the residual levels and of the product codes."""
-        books, last = self.level_centroids, len(self.config.levels) - 1
+        books, last = self.level_centroids, len(self.config.residual_sizes) - 1
         levels = [Centroids(book, self.prices if level == last else None) for level, book in enumerate(books)]
         return levels, [Centroids(book) for book in self.product_codebooks]
 
@@ -201,7 +204,7 @@ class RQOPQ(Quantizer):
         cls, residual: np.ndarray, level: int, config: Any, generator: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Centroids, and prices if the level is balanced."""
-        width, last = config.levels[level], level == len(config.levels) - 1
+        width, last = config.residual_sizes[level], level == len(config.residual_sizes) - 1
         if last and config.balanced and width > 1:
             return balanced_k_means(residual, width, max(1, config.iterations // 2), generator)
         return k_means(residual, width, config.iterations, generator, 0 if last and level else SWAP_ROUNDS), None
@@ -227,7 +230,7 @@ class _Trace:
         return residual
 
     def decoder(self, config: Any) -> dict[str, np.ndarray]:
-        books = [self.tensors[f"level_{level}"] for level in range(len(config.levels))]
+        books = [self.tensors[f"level_{level}"] for level in range(len(config.residual_sizes))]
         books += [self.tensors[f"product_{part}"] for part in range(config.opq[0])]
         fitted = AdditiveDecoder.fit(
             self.vectors, np.stack(self.codes, axis=1), books, self.lengths or None, self.tensors.get("centre")
@@ -241,7 +244,7 @@ class _Residuals:
 
     def __init__(self, quantizer: type[RQOPQ], rows: Rows, config: Any, tensors: dict[str, np.ndarray]):
         self.quantizer, self.rows, self.config, self.tensors = quantizer, rows, config, tensors
-        self.books = [tensors[f"level_{level}"] for level in range(len(config.levels) - 1)]
+        self.books = [tensors[f"level_{level}"] for level in range(len(config.residual_sizes) - 1)]
         self.codes: dict[int, list[np.ndarray]] = {}
 
     def __call__(self) -> Iterator[np.ndarray]:
@@ -270,13 +273,13 @@ def _sample(residual: np.ndarray, count: int, generator: np.random.Generator) ->
 
 
 def _refuse_too_few(vectors: np.ndarray, config: Any) -> None:
-    largest = max(config.widths)
+    largest = max(config.codebook_sizes)
     distinct = len(np.unique(vectors, axis=0)) if len(vectors) < 4 * largest else len(vectors)
     if distinct < largest:
-        better = suggest_widths(distinct)
+        better = suggest_codebook_sizes(distinct)
         raise ValueError(
-            f"{distinct:,} distinct vectors cannot train {largest:,} codes: use widths no larger than the catalogue, "
-            f"for instance levels={better.levels}, opq={better.opq}"
+            f"{distinct:,} distinct vectors cannot train {largest:,} codes: use codebook sizes no larger than the catalogue, "
+            f"for instance residual_sizes={better.residual_sizes}, opq={better.opq}"
         )
 
 

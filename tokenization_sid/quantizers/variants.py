@@ -20,7 +20,7 @@ class RQKMeansConfig(RQOPQConfig):
 
     quantizer: ClassVar[str] = "rq-k-means"
 
-    levels: tuple[int, ...] = (256, 256, 256)
+    residual_sizes: tuple[int, ...] = (256, 256, 256)
     opq: tuple[int, int] = (0, 0)
     iterations: int = 25
     normalise_residuals: bool = False
@@ -37,8 +37,8 @@ class RQKMeans(RQOPQ):
     def _train_level(
         cls, residual: np.ndarray, level: int, config: Any, generator: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        width = config.levels[level]
-        if config.balanced and level == len(config.levels) - 1 and width > 1:
+        width = config.residual_sizes[level]
+        if config.balanced and level == len(config.residual_sizes) - 1 and width > 1:
             return balanced_k_means(residual, width, config.iterations, generator)
         return k_means(residual, width, config.iterations, generator, rounds=0), None
 
@@ -48,7 +48,7 @@ class PRQConfig(RQOPQConfig):
     """Projection residuals.
 
     Args:
-        levels: the paper's are 1024-512-128 for 8 · 10⁶ items.
+        residual_sizes: the paper's are 1024-512-128 for 8 · 10⁶ items.
         opq: (2, 64) after 1024-512-128 in the paper ("PRQ-OPQ"); none by default.
         iterations: 10 is ours.
         top_k: centroids that a vector pulls at (the paper: 5 and 2).
@@ -57,7 +57,7 @@ class PRQConfig(RQOPQConfig):
 
     quantizer: ClassVar[str] = "prq-k-means"
 
-    levels: tuple[int, ...] = (256, 128, 64)
+    residual_sizes: tuple[int, ...] = (256, 128, 64)
     opq: tuple[int, int] = (0, 0)
     iterations: int = 10
     balanced: bool = False
@@ -102,11 +102,11 @@ class PRQ(RQOPQ):
     def _train_level(
         cls, residual: np.ndarray, level: int, config: Any, generator: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        width = config.levels[level]
+        width = config.residual_sizes[level]
         centroids = _unit(residual[generator.choice(len(residual), width, replace=False)])
         for _ in range(config.iterations):
             centroids = _refined(residual, centroids, min(config.top_k, width), config.beta)
-        if config.balanced and level == len(config.levels) - 1 and width > 1:
+        if config.balanced and level == len(config.residual_sizes) - 1 and width > 1:
             return centroids, np.zeros(width)
         return centroids, None
 

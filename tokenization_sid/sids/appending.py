@@ -129,10 +129,12 @@ def _append(run: RunFolder, items: pa.Table, known: str, config: DriftConfig) ->
     path = run.sids / FOLDER / f"{_next_number(run):05d}.parquet"
     _save(path, fresh, coded)
     distances = centroid_distances(vectors, coded.codes[:, 0], stored.centroids)
-    drift = measure_drift(published, coded.codes, distances, stored.distances, coded.widths, config, int((~understood).sum()))
+    drift = measure_drift(
+        published, coded.codes, distances, stored.distances, coded.codebook_sizes, config, int((~understood).sum())
+    )
     for warning in drift.warnings:
         logger.warning("%s", warning)
-    return AppendReport(path, len(items) - len(fresh), count_collisions(published, coded.codes, coded.widths), drift)
+    return AppendReport(path, len(items) - len(fresh), count_collisions(published, coded.codes, coded.codebook_sizes), drift)
 
 
 def appended_codes(run: RunFolder) -> ItemCodes:
@@ -140,16 +142,16 @@ def appended_codes(run: RunFolder) -> ItemCodes:
     stored, added = load_codes(run, "items"), load_appended(run)
     item_ids, categories = added.table.column("item_id").to_pylist(), added.table.column("categories").to_pylist()
     popularity = np.zeros(len(item_ids), dtype=np.float32)
-    return ItemCodes(item_ids, added.codes, popularity, stored.widths, stored.digest, categories)
+    return ItemCodes(item_ids, added.codes, popularity, stored.codebook_sizes, stored.fingerprint, categories)
 
 
 def load_appended(run: RunFolder) -> Appended:
     """What was appended to a run; nothing if nothing was. A file of other codebooks than the run's raises."""
     stored = load_codes(run, "items")
-    levels = len(stored.widths)
+    levels = len(stored.codebook_sizes)
     remedy = "copy it again, or remove it and append its items again"
     paths = sorted((run.sids / FOLDER).glob("[0-9]*.parquet"))
-    tables = [read_own_table(path, FORMAT, stored.digest, remedy) for path in paths]
+    tables = [read_own_table(path, FORMAT, stored.fingerprint, remedy) for path in paths]
     table = pa.concat_tables(tables) if tables else _schema(levels).empty_table()
     codes = table.column("codes").combine_chunks().flatten()
     return Appended(table.drop_columns("codes").combine_chunks(), np.asarray(codes, dtype=np.int32).reshape(-1, levels))
@@ -173,7 +175,7 @@ def _new_items(run: RunFolder, items: pa.Table, known: str) -> pa.Table:
 
 
 def _refuse_changed(run: RunFolder, encoder: SidEncoder) -> None:
-    """The invariant needs what made the published codes: codebooks name their digest, an encoder is known by what it gives."""
+    """The invariant needs what made the published codes: codebooks name their fingerprint, an encoder is known by what it gives."""
     items, stored = Market.load(run.require("market", "onesearch data")).items, load_codes(run, "items")
     rows = np.unique(np.linspace(0, len(items) - 1, CHECKED_ITEMS).astype(int))
     if len(items) == len(stored.codes):
@@ -192,12 +194,12 @@ def _encode(run: RunFolder, encoder: SidEncoder, items: pa.Table) -> tuple[ItemC
     empty = {name: as_dataset(pa.table({})) for name in ("users", "sessions", "relevance")}
     texts = item_texts(Market(as_dataset(items), **empty, info=info))
     vectors, understood = encoder.embed(texts) if texts else (np.zeros((0, encoder.quantizer.dimension)), np.zeros(0, bool))
-    widths = encoder.quantizer.config.widths
-    codes = encoder.quantizer.encode(vectors) if texts else np.zeros((0, len(widths)), dtype=np.int32)
+    codebook_sizes = encoder.quantizer.config.codebook_sizes
+    codes = encoder.quantizer.encode(vectors) if texts else np.zeros((0, len(codebook_sizes)), dtype=np.int32)
     item_ids, categories = items.column("item_id").to_pylist(), items.column("categories").to_pylist()
     popularity = np.zeros(len(item_ids), dtype=np.float32)
     paths = [list(path or ()) for path in categories]
-    return ItemCodes(item_ids, codes, popularity, widths, encoder.quantizer.digest, paths), vectors, understood
+    return ItemCodes(item_ids, codes, popularity, codebook_sizes, encoder.quantizer.fingerprint, paths), vectors, understood
 
 
 def _next_number(run: RunFolder) -> int:
@@ -210,10 +212,14 @@ def _schema(levels: int) -> pa.Schema:
 
 
 def _save(path: Path, items: pa.Table, coded: ItemCodes) -> None:
-    levels = len(coded.widths)
+    levels = len(coded.codebook_sizes)
     codes = pa.FixedSizeListArray.from_arrays(pa.array(coded.codes.astype(np.int32).ravel()), levels)
     columns = [items.column("item_id"), items.column("title"), pa.array(coded.categories, pa.list_(pa.string())), codes]
-    metadata = {"format": FORMAT, "widths": json.dumps([int(width) for width in coded.widths]), "digest": coded.digest}
+    metadata = {
+        "format": FORMAT,
+        "codebook_sizes": json.dumps([int(width) for width in coded.codebook_sizes]),
+        "fingerprint": coded.fingerprint,
+    }
     table = pa.table(columns, schema=_schema(levels)).replace_schema_metadata(metadata)
     with atomic_file(path) as temporary:
         pq.write_table(table, temporary)

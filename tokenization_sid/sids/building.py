@@ -2,7 +2,7 @@
 
 What `build_sids` leaves in ``sids/``: ``codebooks.safetensors`` (`quantizers/`), ``keywords.parquet`` (`keyword_files.py`),
 ``item_codes.safetensors`` and ``query_codes.safetensors`` (`code_files.py`), ``diagnostics.json`` (`diagnostics.py`) and its page as
-``diagnostics.png`` and ``diagnostics.svg`` (`plots.py`). All but the page name the digest of the codebooks.
+``diagnostics.png`` and ``diagnostics.svg`` (`plots.py`). All but the page name the fingerprint of the codebooks.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ..keywords.keywords import CoreKeywords, Keyword, fuse
 from ..parallel.shared_rows import make_rows
 from ..quantizers.base import Quantizer, QuantizerConfig
 from ..quantizers.loading import fit_quantizer, load_quantizer
-from ..quantizers.rq_opq import suggest_widths
+from ..quantizers.rq_opq import suggest_codebook_sizes
 from .code_files import StoredCodes, codes_path
 from .diagnostics import SCHEMA, agreement, diagnose, purity
 from .plots import PAGE_NAMES, draw_page, plots_available
@@ -49,7 +49,7 @@ ROWS_PER_BLOCK = 4096
 """Rows that one of several processes encodes at a time."""
 
 MAX_PREFIXES_PER_ITEM = 5000
-"""Above this the residual levels are called too wide; ours. `suggest_widths` stays below 2,200."""
+"""Above this the residual levels are called too wide; ours. `suggest_codebook_sizes` stays below 2,200."""
 
 
 @dataclass(frozen=True)
@@ -60,16 +60,16 @@ class ItemCodes:
         item_ids: as in the items table.
         codes: (items, levels).
         popularity: (items,) purchases in the training split, plus a click as a hundredth of one; new items have 0.
-        widths: codes per level.
-        digest: of the codebooks.
+        codebook sizes: codes per level.
+        fingerprint: of the codebooks.
         categories: per item its path from coarse to fine.
     """
 
     item_ids: list[str]
     codes: np.ndarray
     popularity: np.ndarray
-    widths: tuple[int, ...]
-    digest: str
+    codebook_sizes: tuple[int, ...]
+    fingerprint: str
     categories: list[list[str]] = field(default_factory=list)
 
 
@@ -116,7 +116,7 @@ def build_sids(
     known = queries[known_rows(queries)] if fit_on == "both" else queries[:0]
     quantizer = fit_quantizer(np.concatenate([items, known]), config)
     quantizer.save_pretrained(run.sids)
-    save_keywords(run.sids / KEYWORDS_NAME, core, quantizer.digest)
+    save_keywords(run.sids / KEYWORDS_NAME, core, quantizer.fingerprint)
     if accelerator is not None:
         accelerator.wait_for_everyone()
     coded = {
@@ -128,8 +128,8 @@ def build_sids(
     named = {kind: float(np.mean([bool(rows) for rows in part] or [0])) for kind, part in names.items()}
     report = {
         "schema": SCHEMA,
-        "digest": quantizer.digest,
-        "widths": list(quantizer.config.widths),
+        "fingerprint": quantizer.fingerprint,
+        "codebook_sizes": list(quantizer.config.codebook_sizes),
         "fit_on": fit_on,
         "keywords": keywords,
         "keyword_lists": dict(Counter(keyword.kind for keyword in core.keywords)),
@@ -142,7 +142,9 @@ def build_sids(
     item_ids = market.items.data.column("item_id").to_pylist()
     categories = [list(path or ()) for path in market.items.data.column("categories").to_pylist()]
     popularity = item_popularity(market, item_ids)
-    return ItemCodes(item_ids, coded["items"].codes, popularity, coded["items"].widths, quantizer.digest, categories)
+    return ItemCodes(
+        item_ids, coded["items"].codes, popularity, coded["items"].codebook_sizes, quantizer.fingerprint, categories
+    )
 
 
 def item_popularity(market: Market, item_ids: list[str]) -> np.ndarray:
@@ -169,19 +171,19 @@ def held_out_agreement(market: Market, items: StoredCodes, queries: StoredCodes,
         sessions, targets = session_items(market, split, (column,))
         asked = rows[sessions]
         usable = (asked >= 0) & queries.known[asked]
-        found[kind] = agreement(queries.codes[asked[usable]], items.codes[targets[usable]], items.widths)
+        found[kind] = agreement(queries.codes[asked[usable]], items.codes[targets[usable]], items.codebook_sizes)
     return found
 
 
 def _warn_if_too_wide(config: QuantizerConfig, items: int) -> None:
-    """Paper widths on a small catalogue make nearly every SID unique by accident and leave the model nothing to share."""
-    prefixes = math.prod(config.levels)
+    """Paper codebook sizes on a small catalogue make nearly every SID unique by accident and leave the model nothing to share."""
+    prefixes = math.prod(config.residual_sizes)
     if prefixes > MAX_PREFIXES_PER_ITEM * items:
-        better = suggest_widths(items)
-        levels, opq = ",".join(map(str, better.levels)), "x".join(map(str, better.opq))
+        better = suggest_codebook_sizes(items)
+        levels, opq = ",".join(map(str, better.residual_sizes)), "x".join(map(str, better.opq))
         logger.warning(
-            "levels %s span %s prefixes for %s items, far too many; better: --levels %s --opq %s",
-            ",".join(map(str, config.levels)), f"{prefixes:,}", f"{items:,}", levels, opq,
+            "levels %s span %s prefixes for %s items, far too many; better: --residual-sizes %s --opq %s",
+            ",".join(map(str, config.residual_sizes)), f"{prefixes:,}", f"{items:,}", levels, opq,
         )  # fmt: skip
 
 
@@ -201,7 +203,7 @@ def _encode(
     quantizer: Quantizer, count: int, vectors: Callable[[slice], np.ndarray], accelerator: Accelerator | None
 ) -> np.ndarray:
     """Codes (count, levels) of the rows that `vectors` gives, in every process; each encodes a part of them."""
-    nothing = np.zeros((0, len(quantizer.config.widths)), dtype=np.int32)
+    nothing = np.zeros((0, len(quantizer.config.codebook_sizes)), dtype=np.int32)
 
     def codes(block: slice) -> np.ndarray:
         return quantizer.encode(vectors(block)) if block.stop > block.start else nothing
@@ -215,7 +217,7 @@ def _help_to_encode(run: RunFolder, accelerator: Accelerator) -> None:
     market = Market.load(run.require("market", "onesearch data"))
     accelerator.wait_for_everyone()
     quantizer = load_quantizer(run.sids)
-    core = load_keywords(run.sids / KEYWORDS_NAME, quantizer.digest)
+    core = load_keywords(run.sids / KEYWORDS_NAME, quantizer.fingerprint)
     for kind, texts in (("items", item_texts(market)), ("queries", distinct_queries(market))):
         rows = embedding_rows(run, kind)
         _encode(quantizer, len(rows), lambda block, rows=rows, texts=texts: core.fuse(texts[block], rows[block]), accelerator)
@@ -223,24 +225,24 @@ def _help_to_encode(run: RunFolder, accelerator: Accelerator) -> None:
 
 def _stored(quantizer: Quantizer, vectors: np.ndarray, codes: np.ndarray, reference: bool = False) -> StoredCodes:
     """`codes` of `vectors`, with `reference` also what new items are held against."""
-    known, widths = known_rows(vectors), quantizer.config.widths
+    known, codebook_sizes = known_rows(vectors), quantizer.config.codebook_sizes
     if not reference:
-        return StoredCodes(codes, known, widths, quantizer.digest)
-    centroids = code_centroids(vectors, codes[:, 0], widths[0])
+        return StoredCodes(codes, known, codebook_sizes, quantizer.fingerprint)
+    centroids = code_centroids(vectors, codes[:, 0], codebook_sizes[0])
     percentiles = np.percentile(centroid_distances(vectors, codes[:, 0], centroids), np.arange(101)).astype(np.float32)
-    return StoredCodes(codes, known, widths, quantizer.digest, centroids, percentiles)
+    return StoredCodes(codes, known, codebook_sizes, quantizer.fingerprint, centroids, percentiles)
 
 
 def _measured(
     market: Market, quantizer: Quantizer, coded: dict[str, StoredCodes], items: np.ndarray, queries: np.ndarray
 ) -> dict[str, Any]:
     """The parts of the diagnostics that are measured: measures, purity and agreement."""
-    known, widths = coded["queries"].known, quantizer.config.widths
+    known, codebook_sizes = coded["queries"].known, quantizer.config.codebook_sizes
     vectors = items, queries[known]
-    found = diagnose(coded["items"].codes, coded["queries"].codes[known], widths, vectors, quantizer.decode)
+    found = diagnose(coded["items"].codes, coded["queries"].codes[known], codebook_sizes, vectors, quantizer.decode)
     column = market.items.data.column("categories")
     depths = {"coarse": category_ids(column, 1)[0], "fine": category_ids(column)[0]}
-    found["purity"] = {depth: purity(coded["items"].codes, widths, ids) for depth, ids in depths.items()}
+    found["purity"] = {depth: purity(coded["items"].codes, codebook_sizes, ids) for depth, ids in depths.items()}
     found["agreement"] = held_out_agreement(market, coded["items"], coded["queries"])
     return found
 
@@ -255,5 +257,5 @@ def _draw(run: RunFolder, market: Market, coded: StoredCodes, vectors: np.ndarra
         logger.warning("matplotlib is not installed, so no page of the diagnostics is drawn; pip install 'onesearch[plots]'")
         return []
     titles = market.items.data.column("title").to_pylist()
-    draw_page(run.sids, coded.codes, coded.widths, vectors, titles)
+    draw_page(run.sids, coded.codes, coded.codebook_sizes, vectors, titles)
     return list(PAGE_NAMES)

@@ -30,16 +30,16 @@ class StoredCodes:
     Args:
         codes: (rows, levels) int32.
         known: (rows,) bool, whether the text has a word that the encoder knows.
-        widths: codes per level.
-        digest: of the codebooks.
+        codebook sizes: codes per level.
+        fingerprint: of the codebooks.
         centroids: (codes, dimension) mean of the items of each level-0 code; None for queries.
         distances: (101,) percentiles of the items' distances to those means; None for queries.
     """
 
     codes: np.ndarray
     known: np.ndarray
-    widths: tuple[int, ...]
-    digest: str
+    codebook_sizes: tuple[int, ...]
+    fingerprint: str
     centroids: np.ndarray | None = None
     distances: np.ndarray | None = None
 
@@ -48,22 +48,26 @@ class StoredCodes:
         tensors = {"codes": np.ascontiguousarray(self.codes, dtype=np.int32), "known": self.known.astype(np.uint8)}
         if self.centroids is not None and self.distances is not None:
             tensors |= {"centroids": self.centroids, "distances": self.distances}
-        metadata = {"format": FORMAT, "widths": json.dumps([int(width) for width in self.widths]), "digest": self.digest}
+        metadata = {
+            "format": FORMAT,
+            "codebook_sizes": json.dumps([int(width) for width in self.codebook_sizes]),
+            "fingerprint": self.fingerprint,
+        }
         with atomic_file(path) as temporary:
             save_file(tensors, temporary, metadata=metadata)
 
     @classmethod
-    def load(cls, path: str | Path, digest: str | None = None) -> StoredCodes:
-        """Read a file; a missing, damaged or foreign one raises with its path, and so does one of other codebooks than `digest`."""
+    def load(cls, path: str | Path, fingerprint: str | None = None) -> StoredCodes:
+        """Read a file; a missing, damaged or foreign one raises with its path, and so does one of other codebooks than `fingerprint`."""
         path = Path(path)
         metadata, tensors = read_tensors(path, FORMAT)
-        if digest is not None and metadata["digest"] != digest:
+        if fingerprint is not None and metadata["fingerprint"] != fingerprint:
             raise ValueError(
-                f"{path} belongs to codebooks {metadata['digest'][:12]}…, not {digest[:12]}…; build the SIDs again"
+                f"{path} belongs to codebooks {metadata['fingerprint'][:12]}…, not {fingerprint[:12]}…; build the SIDs again"
             )
-        widths = tuple(json.loads(metadata["widths"]))
+        codebook_sizes = tuple(json.loads(metadata["codebook_sizes"]))
         reference = tensors.get("centroids"), tensors.get("distances")
-        return cls(tensors["codes"], tensors["known"].astype(bool), widths, metadata["digest"], *reference)
+        return cls(tensors["codes"], tensors["known"].astype(bool), codebook_sizes, metadata["fingerprint"], *reference)
 
 
 def codes_path(run: RunFolder, kind: str) -> Path:

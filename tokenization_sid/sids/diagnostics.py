@@ -2,7 +2,7 @@
 
 ``sids/diagnostics.json`` (schema 2)::
 
-    {"schema": 2, "digest": str, "widths": [int], "fit_on": "items" | "both", "keywords": bool,
+    {"schema": 2, "fingerprint": str, "codebook_sizes": [int], "fit_on": "items" | "both", "keywords": bool,
      "keyword_lists": {type: int}, "named": {"items": float, "queries": float},   # share of texts that name a keyword
      "items": MEASURES, "queries": MEASURES | null, "both": MEASURES | null,
      "purity": {"coarse": PURITY | null, "fine": PURITY | null},
@@ -27,10 +27,10 @@ SCHEMA = 2
 _CHUNK = 65_536
 
 
-def prefix_ids(codes: np.ndarray, widths: Sequence[int]) -> list[np.ndarray]:
+def prefix_ids(codes: np.ndarray, codebook_sizes: Sequence[int]) -> list[np.ndarray]:
     """Which prefix each SID has, level by level: `levels` arrays (n,) of dense ids, ordered as the prefixes are."""
     found: list[np.ndarray] = []
-    for level, width in enumerate(widths):
+    for level, width in enumerate(codebook_sizes):
         key = np.asarray(codes[:, level], dtype=np.int64)
         if found:
             key = key + found[-1] * int(width)
@@ -38,18 +38,18 @@ def prefix_ids(codes: np.ndarray, widths: Sequence[int]) -> list[np.ndarray]:
     return found
 
 
-def measures(codes: np.ndarray, widths: Sequence[int]) -> dict[str, Any]:
+def measures(codes: np.ndarray, codebook_sizes: Sequence[int]) -> dict[str, Any]:
     """Use of the codebooks and collisions (OneSearch, arXiv 2509.03236, Tables 2 and 3; PRQ-KMeans for the second ICR).
 
     Args:
         codes: (n, levels), n ≥ 1.
-        widths: codes per level.
+        codebook sizes: codes per level.
 
     Returns:
         Lists have one entry per level.
 
         * ``count``, ``distinct_sids``, ``largest_bucket`` (most rows in one SID);
-        * ``cur_per_prefix``: distinct prefixes of length 1, 2, … over the product of their widths (codebook utilisation rate);
+        * ``cur_per_prefix``: distinct prefixes of length 1, 2, … over the product of their codebook_sizes (codebook utilisation rate);
         * ``cur_per_level``: used codes of each level alone, over its width; ``used_per_level``: their number;
         * ``entropy_per_level`` of code use in bits, and ``perplexity_per_level`` = 2^entropy;
         * ``gini_per_level`` of the use of all codes of a level, unused ones included: 0 if all are used alike, towards 1 if one has all;
@@ -60,8 +60,8 @@ def measures(codes: np.ndarray, widths: Sequence[int]) -> dict[str, Any]:
     codes = np.asarray(codes)
     if not len(codes):
         raise ValueError("no codes to measure: the catalogue is empty")
-    prefixes = prefix_ids(codes, widths)
-    usage = [np.bincount(codes[:, level], minlength=width) for level, width in enumerate(widths)]
+    prefixes = prefix_ids(codes, codebook_sizes)
+    usage = [np.bincount(codes[:, level], minlength=width) for level, width in enumerate(codebook_sizes)]
     sizes = np.bincount(prefixes[-1])
     single = int((sizes == 1).sum())
     distinct = [int(ids.max()) + 1 for ids in prefixes]
@@ -70,7 +70,7 @@ def measures(codes: np.ndarray, widths: Sequence[int]) -> dict[str, Any]:
         "count": len(codes),
         "distinct_sids": len(sizes),
         "cur_per_prefix": [
-            number / room for number, room in zip(distinct, np.cumprod(np.asarray(widths, dtype=float)).tolist())
+            number / room for number, room in zip(distinct, np.cumprod(np.asarray(codebook_sizes, dtype=float)).tolist())
         ],
         "cur_per_level": [int((counts > 0).sum()) / len(counts) for counts in usage],
         "used_per_level": [int((counts > 0).sum()) for counts in usage],
@@ -127,7 +127,7 @@ class Reconstruction:
         return {"mse": mse, "unexplained_variance": mse / variance if variance > 1e-9 else None}
 
 
-def purity(codes: np.ndarray, widths: Sequence[int], categories: np.ndarray) -> dict[str, Any] | None:
+def purity(codes: np.ndarray, codebook_sizes: Sequence[int], categories: np.ndarray) -> dict[str, Any] | None:
     """How well prefixes keep categories apart.
 
     Args:
@@ -149,11 +149,11 @@ def purity(codes: np.ndarray, widths: Sequence[int], categories: np.ndarray) -> 
         "items": len(codes),
         "categories": len(np.unique(categories)),
         "without_codes": int(np.bincount(categories).max()) / len(codes),
-        "per_prefix": [_majority(ids, categories, number) / len(codes) for ids in prefix_ids(codes, widths)],
+        "per_prefix": [_majority(ids, categories, number) / len(codes) for ids in prefix_ids(codes, codebook_sizes)],
     }
 
 
-def agreement(queries: np.ndarray, items: np.ndarray, widths: Sequence[int]) -> dict[str, Any] | None:
+def agreement(queries: np.ndarray, items: np.ndarray, codebook_sizes: Sequence[int]) -> dict[str, Any] | None:
     """How far the codes of queries agree with those of the items that followed.
 
     Args:
@@ -168,8 +168,8 @@ def agreement(queries: np.ndarray, items: np.ndarray, widths: Sequence[int]) -> 
     """
     if not len(queries):
         return None
-    both = prefix_ids(np.concatenate([queries, items]), widths)
-    columns = [np.concatenate([queries[:, level], items[:, level]]) for level in range(len(widths))]
+    both = prefix_ids(np.concatenate([queries, items]), codebook_sizes)
+    columns = [np.concatenate([queries[:, level], items[:, level]]) for level in range(len(codebook_sizes))]
     by_prefix = [_agreement(ids) for ids in both]
     by_level = [_agreement(column) for column in columns]
     return {
@@ -184,7 +184,7 @@ def agreement(queries: np.ndarray, items: np.ndarray, widths: Sequence[int]) -> 
 def diagnose(
     items: np.ndarray,
     queries: np.ndarray,
-    widths: Sequence[int],
+    codebook_sizes: Sequence[int],
     vectors: tuple[np.ndarray, np.ndarray] | None = None,
     decode: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> dict[str, Any]:
@@ -200,7 +200,7 @@ def diagnose(
     """
     parts = {"items": items, "queries": queries, "both": np.concatenate([items, queries])}
     report: dict[str, Any] = {
-        name: measures(codes, widths) if name == "items" or len(queries) else None for name, codes in parts.items()
+        name: measures(codes, codebook_sizes) if name == "items" or len(queries) else None for name, codes in parts.items()
     }
     if vectors is not None and decode is not None:
         sums = {"items": Reconstruction.of(vectors[0], items, decode)}

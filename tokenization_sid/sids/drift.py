@@ -80,9 +80,9 @@ class Drift:
     warnings: tuple[str, ...]
 
 
-def count_collisions(published: np.ndarray, new: np.ndarray, widths: Sequence[int]) -> Collisions:
+def count_collisions(published: np.ndarray, new: np.ndarray, codebook_sizes: Sequence[int]) -> Collisions:
     """Collisions of new items with published ones and among themselves: (items, levels) codes each."""
-    ids = prefix_ids(np.concatenate([published, new]), widths)[-1]
+    ids = prefix_ids(np.concatenate([published, new]), codebook_sizes)[-1]
     size = int(ids.max()) + 1
     old = np.bincount(ids[: len(published)], minlength=size)
     mine = ids[len(published) :]
@@ -102,7 +102,7 @@ def measure_drift(
     new: np.ndarray,
     distances: np.ndarray,
     percentiles: np.ndarray,
-    widths: Sequence[int],
+    codebook_sizes: Sequence[int],
     config: DriftConfig,
     unknown: int = 0,
 ) -> Drift:
@@ -113,7 +113,7 @@ def measure_drift(
         distances: (new items,) to the centroid of their level-0 code; percentiles: (101,) of the training items' distances.
         unknown: new items without a known word.
     """
-    before, added = (np.bincount(codes[:, 0], minlength=widths[0]) for codes in (published, new))
+    before, added = (np.bincount(codes[:, 0], minlength=codebook_sizes[0]) for codes in (published, new))
     share = before / before.sum()
     used, expected = int((added > 0).sum()), float((1 - (1 - share) ** len(new)).sum())
     divergence, by_chance = _divergence(before, added)

@@ -41,7 +41,9 @@ def plots_available() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
 
 
-def draw_page(folder: Path, codes: np.ndarray, widths: Sequence[int], vectors: np.ndarray, titles: Sequence[str]) -> None:
+def draw_page(
+    folder: Path, codes: np.ndarray, codebook_sizes: Sequence[int], vectors: np.ndarray, titles: Sequence[str]
+) -> None:
     """Write ``diagnostics.png`` and ``diagnostics.svg`` into `folder`, the same bytes for the same input.
 
     Args:
@@ -60,11 +62,11 @@ def draw_page(folder: Path, codes: np.ndarray, widths: Sequence[int], vectors: n
         figure = Figure(figsize=(13, 9))
         areas = figure.subplot_mosaic([["usage", "buckets"], ["map", "tree"]], width_ratios=[1, 1.15])
         figure.subplots_adjust(left=0.05, right=0.99, bottom=0.03, top=0.96, wspace=0.12, hspace=0.2)
-        _draw_usage(areas["usage"], codes, widths)
-        _draw_buckets(areas["buckets"], codes, widths)
+        _draw_usage(areas["usage"], codes, codebook_sizes)
+        _draw_buckets(areas["buckets"], codes, codebook_sizes)
         colours = _colours(codes[:, 0])
         _draw_map(areas["map"], codes, vectors, colours)
-        _draw_tree(areas["tree"], codes, widths, vectors, titles, colours)
+        _draw_tree(areas["tree"], codes, codebook_sizes, vectors, titles, colours)
         _save(figure, folder)
 
 
@@ -84,9 +86,9 @@ def _style() -> dict[str, Any]:
     return {"font.family": fonts, "font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "onesearch", "axes.titlesize": 10}
 
 
-def _draw_usage(axes: Axes, codes: np.ndarray, widths: Sequence[int]) -> None:
+def _draw_usage(axes: Axes, codes: np.ndarray, codebook_sizes: Sequence[int]) -> None:
     """Per level the share of items in each code, largest code first, over the share of the codebook."""
-    for level, width in enumerate(widths):
+    for level, width in enumerate(codebook_sizes):
         counts = np.sort(np.bincount(codes[:, level], minlength=width))[::-1]
         used = int((counts > 0).sum())
         axes.plot(
@@ -102,8 +104,8 @@ def _draw_usage(axes: Axes, codes: np.ndarray, widths: Sequence[int]) -> None:
     axes.legend(frameon=False)
 
 
-def _draw_buckets(axes: Axes, codes: np.ndarray, widths: Sequence[int]) -> None:
-    sizes = np.bincount(prefix_ids(codes, widths)[-1])
+def _draw_buckets(axes: Axes, codes: np.ndarray, codebook_sizes: Sequence[int]) -> None:
+    sizes = np.bincount(prefix_ids(codes, codebook_sizes)[-1])
     number = np.bincount(sizes)[1:]
     shown = min(len(number), 20)
     heights = [*number[: shown - 1].tolist(), int(number[shown - 1 :].sum())]
@@ -147,14 +149,19 @@ def _draw_map(axes: Axes, codes: np.ndarray, vectors: np.ndarray, colours: dict[
 
 
 def _draw_tree(
-    axes: Axes, codes: np.ndarray, widths: Sequence[int], vectors: np.ndarray, titles: Sequence[str], colours: dict[int, Any]
+    axes: Axes,
+    codes: np.ndarray,
+    codebook_sizes: Sequence[int],
+    vectors: np.ndarray,
+    titles: Sequence[str],
+    colours: dict[int, Any],
 ) -> None:
     """The largest level-0 codes, under each its largest level-1 codes with the title closest to their centre."""
     lines: list[tuple[str, Any, int]] = []
     for code, colour in colours.items():
         rows = np.flatnonzero(codes[:, 0] == code)
         lines.append((_line(sid_token(0, code), rows, vectors, titles), colour, 0))
-        if len(widths) == 1:
+        if len(codebook_sizes) == 1:
             continue
         counts = np.bincount(codes[rows, 1])
         for twig in np.argsort(-counts, kind="stable")[:TWIGS].tolist():

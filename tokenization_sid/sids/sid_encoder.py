@@ -58,7 +58,7 @@ class SidEncoder:
     def load(cls, run: RunFolder) -> SidEncoder:
         """Read what `build_sids` left; the text encoder itself is read at first use."""
         quantizer = load_quantizer(run.require("sids", "onesearch sids build"))
-        return cls(encoder_name(run), load_keywords(run.sids / KEYWORDS_NAME, quantizer.digest), quantizer)
+        return cls(encoder_name(run), load_keywords(run.sids / KEYWORDS_NAME, quantizer.fingerprint), quantizer)
 
     @classmethod
     def from_pretrained(cls, name: str | Path, subfolder: str = "", revision: str | None = None) -> SidEncoder:
@@ -76,7 +76,7 @@ class SidEncoder:
         folder = _local_folder(str(name), subfolder, revision)
         _check_files(folder)
         quantizer = load_quantizer(folder)
-        core = load_keywords(folder / KEYWORDS_NAME, quantizer.digest)
+        core = load_keywords(folder / KEYWORDS_NAME, quantizer.fingerprint)
         return cls(str(folder / ENCODER_FOLDER), core, quantizer)
 
     def save_pretrained(self, folder: str | Path) -> Path:
@@ -94,13 +94,15 @@ class SidEncoder:
         encoder = self.encoder  # read before anything is written: it may lie in the folder that is replaced
         with atomic_folder(folder) as temporary:
             self.quantizer.save_pretrained(temporary)
-            save_keywords(temporary / KEYWORDS_NAME, self.core, self.quantizer.digest)
+            save_keywords(temporary / KEYWORDS_NAME, self.core, self.quantizer.fingerprint)
             encoder.save(str(temporary / ENCODER_FOLDER), create_model_card=False)
             files = sorted(path for path in temporary.rglob("*") if path.is_file())
             if other := [path.name for path in files if path.suffix not in HARMLESS]:
                 raise ValueError(f"text encoder {self.name} has {', '.join(other)}; save it with safetensors first")
             sums = {path.relative_to(temporary).as_posix(): _sha256(path) for path in files}
-            write_json(temporary / SID_ENCODER_NAME, {"format": FORMAT, "digest": self.quantizer.digest, "files": sums})
+            write_json(
+                temporary / SID_ENCODER_NAME, {"format": FORMAT, "fingerprint": self.quantizer.fingerprint, "files": sums}
+            )
         return folder
 
     @cached_property
@@ -119,7 +121,7 @@ class SidEncoder:
     def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Codes (texts, levels) int32, and whether the encoder knows a word of each text, (texts,) bool."""
         if not len(texts):
-            return np.zeros((0, len(self.quantizer.config.widths)), dtype=np.int32), np.zeros(0, dtype=bool)
+            return np.zeros((0, len(self.quantizer.config.codebook_sizes)), dtype=np.int32), np.zeros(0, dtype=bool)
         vectors, known = self.embed(texts)
         return self.quantizer.encode(vectors), known
 

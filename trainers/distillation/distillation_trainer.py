@@ -135,7 +135,7 @@ class DistillationHead:
         """All terms (targets,) by name, and the student's first pass."""
         args, embeddings = self.args, None
         if args.adversarial_weight:
-            embeddings = _embeddings(model, student.pop("input_ids"), student.pop("behaviour_codes", None))
+            embeddings = _embeddings(model, student.pop("input_ids"), student.pop("long_view_codes", None))
             student = {**student, "inputs_embeds": embeddings}
         passes = [self._logits(model, student, is_target, targets) for _ in range(2 if args.r_drop_weight else 1)]
         terms = {"ce": sum(map(self._ce, passes)) / len(passes)}
@@ -197,9 +197,9 @@ def _statistics(groups: Groups) -> tuple[torch.Tensor, torch.Tensor]:
     return entropy, _per_target(lambda part: (part[1].argmax(-1) == part[2]).float(), groups)
 
 
-def _embeddings(model: PreTrainedModel, input_ids: torch.Tensor, behaviour_codes: torch.Tensor | None) -> torch.Tensor:
+def _embeddings(model: PreTrainedModel, input_ids: torch.Tensor, long_view_codes: torch.Tensor | None) -> torch.Tensor:
     """(batch, length, d_model), the long view in place, with a gradient also where the embedding is frozen."""
-    embeddings = model.embed_prompts(input_ids, behaviour_codes)
+    embeddings = model.embed_prompts(input_ids, long_view_codes)
     return embeddings if embeddings.requires_grad else embeddings.requires_grad_()
 
 

@@ -17,7 +17,7 @@ def install_sid_head(model: PreTrainedModel, normalize: str = "level") -> None:
     """Replace the head that TRL patched into `model.forward` by one that scores each target over its own softmax.
 
     TRL's multiplies by the whole vocabulary and reads `lm_head.weight` past any adapter. `forward` without `fused_lm_head` is the
-    model's own. The backbone gets all inputs but the labels, so whatever a model adds to them (as `behaviour_codes`) is the backbone's.
+    model's own. The backbone gets all inputs but the labels, so whatever a model adds to them (as `long_view_codes`) is the backbone's.
 
     Args:
         normalize: what a SID token competes with; see `SidModelMixin.target_logits`.

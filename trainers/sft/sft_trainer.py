@@ -27,7 +27,7 @@ from onesearch.modeling_onesearch.modeling_onesearch import IGNORED
 from ..checkpoints import is_complete, last_complete_checkpoint, unfinish
 from ..lora import base_of, check_adapters, save_index_beside
 from ..trl_contract import check_trl
-from .data.collators import Behaviour, CausalCollator, Seq2SeqCollator
+from .data.collators import CausalCollator, LongViewLookup, Seq2SeqCollator
 from .data.rows import ArrowRows, lengths_of
 from .losses import install_sid_head
 from .prompt_watch import PromptWatch
@@ -35,7 +35,7 @@ from .sft_config import SidSFTConfig
 
 RetrievalMetrics = Callable[[PreTrainedModel], dict[str, float]]
 
-COLUMNS = ("input_ids", "labels", "length", "behaviour")
+COLUMNS = ("input_ids", "labels", "length", "long_view")
 """Columns that reach the collator."""
 
 GROUP = 4
@@ -51,13 +51,13 @@ class SidSFTTrainer(SFTTrainer):
     Args:
         model: the model itself, or a `PeftModel` of it; a path would be opened as another class by TRL.
         args: settings.
-        train_dataset, eval_dataset: columns `input_ids` and `labels` (and optionally `length`, `behaviour`), or `prompt` and `completion`
+        train_dataset, eval_dataset: columns `input_ids` and `labels` (and optionally `length`, `long_view`), or `prompt` and `completion`
             texts. Read as numpy arrays.
         processing_class: the model's tokenizer.
         retrieval_metrics: called with the model at every evaluation; what it returns (for instance HR@10 from the evaluator) is logged
             under `eval_` and can select the best checkpoint.
-        behaviour: makes the batch's `behaviour_codes` of the examples; see `onesearch.trainers.sft.data.collators`.
-        peft_config: a PEFT configuration, for instance `lora_config(LoraPlan(), model)`.
+        long_view: makes the batch's `long_view_codes` of the examples; see `onesearch.trainers.sft.data.collators`.
+        peft_config: a PEFT configuration, for instance `lora_config(SidLoraConfig(), model)`.
         kwargs: as in TRL.
 
     Raises:
@@ -78,7 +78,7 @@ class SidSFTTrainer(SFTTrainer):
         eval_dataset: Dataset | IterableDataset | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         retrieval_metrics: RetrievalMetrics | None = None,
-        behaviour: Behaviour | None = None,
+        long_view: LongViewLookup | None = None,
         peft_config: Any = None,
         **kwargs: Any,
     ):
@@ -87,7 +87,7 @@ class SidSFTTrainer(SFTTrainer):
             raise TypeError(f"pass a loaded model, not the name {model!r}: TRL would open it as a causal model")
         check_adapters(model, peft_config)
         base = base_of(model)
-        kwargs.setdefault("data_collator", self._collator(base, behaviour))
+        kwargs.setdefault("data_collator", self._collator(base, long_view))
         super().__init__(
             model=model,
             args=args,
@@ -115,11 +115,11 @@ class SidSFTTrainer(SFTTrainer):
 
     # Data
 
-    def _collator(self, model: PreTrainedModel, behaviour: Behaviour | None) -> Seq2SeqCollator | CausalCollator:
+    def _collator(self, model: PreTrainedModel, long_view: LongViewLookup | None) -> Seq2SeqCollator | CausalCollator:
         config = model.config
         if config.is_encoder_decoder:
-            return Seq2SeqCollator(config.pad_token_id, config.decoder_start_token_id, behaviour)
-        return CausalCollator(config.pad_token_id, behaviour)
+            return Seq2SeqCollator(config.pad_token_id, config.decoder_start_token_id, long_view)
+        return CausalCollator(config.pad_token_id, long_view)
 
     def _install_head(self, model: PreTrainedModel) -> None:
         install_sid_head(model, self.args.sid_softmax)

@@ -135,7 +135,7 @@ class CascadeRetriever:
         self._votes = decay ** np.arange(history)
         self._transitions = Transitions.count(self.log, window, window_decay)
         self._brands = _brand_numbers(market)
-        self._drop_seen = self.log.repeat_share() < _RARE_REPEAT
+        self._exclude_history = self.log.repeat_share() < _RARE_REPEAT
         seen = np.log1p(self.log.purchases + _CLICK_SHARE * self.log.clicks)
         self._popularity = seen / max(seen.max(), 1e-9)
         self._item_votes = np.zeros(len(self.item_ids))
@@ -185,7 +185,7 @@ class CascadeRetriever:
         past = [self.log.row_of[item] for item in request.history[-MAX_HISTORY:] if item in self.log.row_of]
         items, brands = self._vote(past, rows)
         features = np.column_stack([items, brands, of_query])
-        if not (self._drop_seen and past):
+        if not (self._exclude_history and past):
             return rows, features
         fresh = ~np.isin(rows, past)
         return rows[fresh], features[fresh]
@@ -230,7 +230,7 @@ class CascadeRetriever:
         """Append popular items below the last recalled one until there are `top_k`."""
         if len(rows) >= top_k:
             return make_ranking(self.item_ids, rows, scores)
-        recent = request.history[-MAX_HISTORY:] if self._drop_seen else ()
+        recent = request.history[-MAX_HISTORY:] if self._exclude_history else ()
         past = {self.log.row_of[item] for item in recent if item in self.log.row_of}
         taken = past.union(rows.tolist())
         popular = [row for row in self._categories.order[: top_k + len(taken)].tolist() if row not in taken][

@@ -244,7 +244,7 @@ def test_alignment_replaces_embeddings_and_build_makes_them_again(run, market, c
     assert f"q2i: {report['examples']['q2i']['kept']:,} of {report['examples']['q2i']['mined']:,}" in printed
     assert "purchase recall@10" in printed and report["config"]["mining"]["min_cosine"] == 0.3
     assert sorted(path.name for path in run.embeddings.iterdir()) == ["alignment.json", "encoder"]
-    assert cli.main(["sids", "build", str(run.root), "--levels", "8,4,4", "--opq", "2x4"]) == 0
+    assert cli.main(["sids", "build", str(run.root), "--residual-sizes", "8,4,4", "--opq", "2x4"]) == 0
     encoder = load_encoder(run)
     np.testing.assert_allclose(load_embeddings(run, "items"), embed_texts(encoder, item_texts(market)), atol=1e-6)
     vectors = embed_texts(encoder, distinct_queries(market)), embed_texts(encoder, item_texts(market))
@@ -281,7 +281,7 @@ def test_two_processes_embed_like_one(run, market, monkeypatch):
     embed_market(run, ENCODER)
     one = {path.name: path.read_bytes() for path in run.embeddings.iterdir() if path.is_file()}
     script = run.root / "build.py"
-    build_sids = ["sids", "build", str(run.root), "--rebuild", "--levels", "8,4,4", "--opq", "0x0"]
+    build_sids = ["sids", "build", str(run.root), "--rebuild", "--residual-sizes", "8,4,4", "--opq", "0x0"]
     script.write_text(
         f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n"
         "import conftest, onesearch.cli as cli, onesearch.tokenization_sid.embedding.embeddings as embeddings\n"

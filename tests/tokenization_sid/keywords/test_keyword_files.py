@@ -15,8 +15,8 @@ from onesearch.tokenization_sid.keywords.keywords import CoreKeywords, Keyword
 
 def test_what_is_saved_is_loaded(tmp_path):
     core = CoreKeywords([Keyword("连衣裙", "entity", 7), Keyword("red", "color", 0)], np.eye(3, dtype=np.float32)[:2])
-    save_keywords(tmp_path / KEYWORDS_NAME, core, "digest")
-    loaded = load_keywords(tmp_path / KEYWORDS_NAME, "digest")
+    save_keywords(tmp_path / KEYWORDS_NAME, core, "fingerprint")
+    loaded = load_keywords(tmp_path / KEYWORDS_NAME, "fingerprint")
     assert loaded.keywords == core.keywords
     np.testing.assert_array_equal(loaded.embeddings, core.embeddings)
     assert loaded.embeddings.dtype == np.float32
@@ -25,24 +25,24 @@ def test_what_is_saved_is_loaded(tmp_path):
 
 
 def test_a_run_without_keywords_has_a_file_without_rows(tmp_path):
-    save_keywords(tmp_path / "k.parquet", CoreKeywords([], np.zeros((0, 3), dtype=np.float32)), "digest")
-    loaded = load_keywords(tmp_path / "k.parquet", "digest")
+    save_keywords(tmp_path / "k.parquet", CoreKeywords([], np.zeros((0, 3), dtype=np.float32)), "fingerprint")
+    loaded = load_keywords(tmp_path / "k.parquet", "fingerprint")
     assert loaded.keywords == [] and loaded.embeddings.shape == (0, 3)
 
 
 def test_missing_damaged_and_foreign_files_are_named(tmp_path):
     path = tmp_path / "k.parquet"
     with pytest.raises(FileNotFoundError, match="k.parquet does not exist.*sids build"):
-        load_keywords(path, "digest")
+        load_keywords(path, "fingerprint")
     path.write_bytes(b"PAR1")
     with pytest.raises(ValueError, match="k.parquet is damaged"):
-        load_keywords(path, "digest")
+        load_keywords(path, "fingerprint")
     pq.write_table(pa.table({"text": ["red"]}), path)
     with pytest.raises(ValueError, match="k.parquet has format None.*copy it again"):
-        load_keywords(path, "digest")
+        load_keywords(path, "fingerprint")
     save_keywords(path, CoreKeywords([], np.zeros((0, 3), dtype=np.float32)), "another")
     with pytest.raises(ValueError, match="belongs to codebooks another"):
-        load_keywords(path, "digest")
+        load_keywords(path, "fingerprint")
 
 
 ROWS = [{"type": "color", "text": " Off  White", "page_views": 3}, {"type": "material", "text": "橡木"}]

@@ -20,15 +20,15 @@ from onesearch.tokenization_sid.quantizers.variants import PRQ, PRQConfig, RQKMe
 needs_library = pytest.mark.skipif(
     importlib.util.find_spec("vector_quantize_pytorch") is None, reason="vector-quantize-pytorch is not installed"
 )
-SIZES = {"levels": (16, 8), "hidden": (24,), "latent": 8, "steps": 100, "batch_size": 128, "learning_rate": 5e-3}
+SIZES = {"residual_sizes": (16, 8), "hidden": (24,), "latent": 8, "steps": 100, "batch_size": 128, "learning_rate": 5e-3}
 LEARNED, SIM = RQVAEConfig(**SIZES), SimVQConfig(**SIZES)
 CASES = {
-    "rq-opq": (RQOPQ, RQOPQConfig(levels=(16, 8), opq=(2, 8))),
-    "rq-k-means": (RQKMeans, RQKMeansConfig(levels=(16, 8))),
-    "prq-k-means": (PRQ, PRQConfig(levels=(16, 8))),
-    "prq-opq": (PRQ, PRQConfig(levels=(16, 8), opq=(2, 8), balanced=True)),
+    "rq-opq": (RQOPQ, RQOPQConfig(residual_sizes=(16, 8), opq=(2, 8))),
+    "rq-k-means": (RQKMeans, RQKMeansConfig(residual_sizes=(16, 8))),
+    "prq-k-means": (PRQ, PRQConfig(residual_sizes=(16, 8))),
+    "prq-opq": (PRQ, PRQConfig(residual_sizes=(16, 8), opq=(2, 8), balanced=True)),
     "rq-vae": (RQVAE, LEARNED),
-    "residual vq": (RQVAE, replace(LEARNED, hidden=(), levels=(16, 4))),
+    "residual vq": (RQVAE, replace(LEARNED, hidden=(), residual_sizes=(16, 4))),
     "sim-vq": (SimVQ, SIM),
     "sim-vq without layers": (SimVQ, replace(SIM, hidden=())),
 }
@@ -61,8 +61,8 @@ def fitted(vectors):
 def test_codes_fit_the_widths_and_reconstruct(name, vectors, fitted):
     quantizer = fitted(name)
     codes = quantizer.encode(vectors)
-    assert codes.dtype == np.int32 and codes.shape == (600, len(quantizer.config.widths))
-    assert (codes >= 0).all() and (codes < np.array(quantizer.config.widths)).all()
+    assert codes.dtype == np.int32 and codes.shape == (600, len(quantizer.config.codebook_sizes))
+    assert (codes >= 0).all() and (codes < np.array(quantizer.config.codebook_sizes)).all()
     decoded = quantizer.decode(codes)
     assert decoded.dtype == np.float32 and quantizer.dimension == 16
     share = 0.8 if isinstance(quantizer, RQVAE | SimVQ) else 0.4  # a hundred steps are few
@@ -75,14 +75,14 @@ def test_a_config_says_which_quantizer_it_is_for(name, vectors, fitted):
     assert config.quantizer == quantizer.kind
     if quantizer in (RQOPQ, RQKMeans):  # the others are the same call
         again = fit_quantizer(vectors, config)
-        assert type(again) is quantizer and again.digest == fitted(name).digest
+        assert type(again) is quantizer and again.fingerprint == fitted(name).fingerprint
 
 
 @every
 def test_every_level_has_a_table_of_centroids(name, vectors, fitted):
     quantizer = fitted(name)
     size = 8 if getattr(quantizer.config, "hidden", ()) else 16
-    assert [table.shape for table in quantizer.level_centroids] == [(width, size) for width in quantizer.config.levels]
+    assert [table.shape for table in quantizer.level_centroids] == [(width, size) for width in quantizer.config.residual_sizes]
     assert all(table.dtype == np.float32 for table in quantizer.level_centroids)
 
 
@@ -101,9 +101,9 @@ def test_the_same_seed_gives_the_same_codebooks(name, vectors, fitted):
     quantizer, config = CASES[name]
     state, threads = torch.random.get_rng_state(), torch.get_num_threads()
     with threadpool_limits(2):
-        assert quantizer.fit(vectors, config).digest == fitted(name).digest
+        assert quantizer.fit(vectors, config).fingerprint == fitted(name).fingerprint
     assert torch.equal(torch.random.get_rng_state(), state) and torch.get_num_threads() == threads
-    assert quantizer.fit(vectors, replace(config, seed=5)).digest != fitted(name).digest
+    assert quantizer.fit(vectors, replace(config, seed=5)).fingerprint != fitted(name).fingerprint
 
 
 @every
@@ -111,7 +111,7 @@ def test_a_folder_says_what_it_holds(name, vectors, fitted, tmp_path):
     quantizer = fitted(name)
     quantizer.save_pretrained(tmp_path)
     loaded = load_quantizer(tmp_path)
-    assert type(loaded) is type(quantizer) and loaded.config == quantizer.config and loaded.digest == quantizer.digest
+    assert type(loaded) is type(quantizer) and loaded.config == quantizer.config and loaded.fingerprint == quantizer.fingerprint
     codes = quantizer.encode(vectors)
     assert np.array_equal(loaded.encode(vectors), codes) and np.array_equal(loaded.decode(codes), quantizer.decode(codes))
     other = RQKMeans if type(quantizer) is RQOPQ else RQOPQ
@@ -206,9 +206,11 @@ def test_without_the_library_the_extra_is_named(vectors, monkeypatch):
         RQVAE.fit(vectors, LEARNED)
 
 
-@pytest.mark.parametrize("changes", [{"levels": ()}, {"levels": (0,)}, {"hidden": (0,)}, {"steps": 0}, {"commitment": -1}])
+@pytest.mark.parametrize(
+    "changes", [{"residual_sizes": ()}, {"residual_sizes": (0,)}, {"hidden": (0,)}, {"steps": 0}, {"commitment": -1}]
+)
 def test_impossible_sizes_are_refused(changes):
-    with pytest.raises(ValueError, match="levels=|commitment=-1"):
+    with pytest.raises(ValueError, match="residual_sizes=|commitment=-1"):
         LearnedConfig(**changes)
 
 

@@ -16,9 +16,9 @@ from threadpoolctl import threadpool_limits
 
 from onesearch import RQOPQ, RQOPQConfig
 from onesearch.tokenization_sid.parallel.rows import ShardedRows
-from onesearch.tokenization_sid.quantizers.rq_opq import CODEBOOKS_NAME, suggest_widths
+from onesearch.tokenization_sid.quantizers.rq_opq import CODEBOOKS_NAME, suggest_codebook_sizes
 
-CONFIG = RQOPQConfig(levels=(16, 8, 8), opq=(2, 8), iterations=8)
+CONFIG = RQOPQConfig(residual_sizes=(16, 8, 8), opq=(2, 8), iterations=8)
 
 
 def clustered(rows=400, dimension=12, seed=0):
@@ -46,10 +46,10 @@ def quantizer(vectors):
 def test_codes_are_in_range_and_every_level_brings_them_closer(vectors, quantizer):
     codes = quantizer.encode(vectors)
     assert codes.shape == (len(vectors), 5) and codes.dtype == np.int32
-    assert (codes >= 0).all() and (codes < np.array(CONFIG.widths)).all()
+    assert (codes >= 0).all() and (codes < np.array(CONFIG.codebook_sizes)).all()
     errors = [float((vectors**2).sum(axis=1).mean())]
     for levels in (1, 2, 3):
-        shorter = RQOPQ.fit(vectors, replace(CONFIG, levels=CONFIG.levels[:levels], opq=(0, 0)))
+        shorter = RQOPQ.fit(vectors, replace(CONFIG, residual_sizes=CONFIG.residual_sizes[:levels], opq=(0, 0)))
         errors.append(error(vectors, shorter))
     errors.append(error(vectors, quantizer))
     assert errors == sorted(errors, reverse=True) and len(set(errors)) == len(errors)
@@ -91,7 +91,7 @@ def test_the_number_of_threads_does_not_matter(vectors, quantizer):
     for threads in (1, 2):
         with threadpool_limits(threads):
             again = RQOPQ.fit(vectors, CONFIG)
-            assert again.digest == quantizer.digest
+            assert again.fingerprint == quantizer.fingerprint
             assert np.array_equal(again.encode(vectors), quantizer.encode(vectors))
 
 
@@ -103,12 +103,12 @@ def test_the_input_is_left_as_it_was(vectors):
 
 def test_the_digest_is_that_of_the_codebooks(vectors, quantizer):
     other_seed = RQOPQ.fit(vectors, replace(CONFIG, seed=1))
-    fewer = RQOPQ.fit(vectors, replace(CONFIG, levels=(16, 8)))
-    assert len({quantizer.digest, other_seed.digest, fewer.digest}) == 3
+    fewer = RQOPQ.fit(vectors, replace(CONFIG, residual_sizes=(16, 8)))
+    assert len({quantizer.fingerprint, other_seed.fingerprint, fewer.fingerprint}) == 3
     touched = RQOPQ(CONFIG, {name: tensor.copy() for name, tensor in quantizer.tensors.items()})
-    assert touched.digest == quantizer.digest
+    assert touched.fingerprint == quantizer.fingerprint
     touched.level_centroids[1][0, 0] += 1e-6
-    assert touched.digest != quantizer.digest
+    assert touched.fingerprint != quantizer.fingerprint
 
 
 @pytest.mark.parametrize("normalise", [True, False])
@@ -140,10 +140,12 @@ def test_the_bound_holds_for_all_vectors_when_some_are_drawn(tmp_path):
 )
 def test_any_sizes(opq, levels, normalise):
     vectors = clustered(120, 12)
-    quantizer = RQOPQ.fit(vectors, RQOPQConfig(levels=tuple(levels), opq=opq, iterations=2, normalise_residuals=normalise))
+    quantizer = RQOPQ.fit(
+        vectors, RQOPQConfig(residual_sizes=tuple(levels), opq=opq, iterations=2, normalise_residuals=normalise)
+    )
     codes = quantizer.encode(vectors)
     assert codes.shape == (120, len(levels) + opq[0])
-    assert (codes >= 0).all() and (codes < np.array(quantizer.config.widths)).all()
+    assert (codes >= 0).all() and (codes < np.array(quantizer.config.codebook_sizes)).all()
     assert len(np.unique(codes[:, 0])) == levels[0]
     whole, rows = np.concatenate(quantizer.product_codebooks), quantizer.product_codebooks
     assert sum(np.linalg.matrix_rank(book, tol=1e-4) for book in rows) >= np.linalg.matrix_rank(whole, tol=1e-4)
@@ -159,7 +161,7 @@ def test_vectors_on_disk_give_the_same_codebooks_and_codes(vectors, quantizer, t
     shards = ShardedRows(paths)
     assert shards.shape == vectors.shape and np.array_equal(shards[149:152], vectors[149:152])
     for rows in (file, shards):
-        assert RQOPQ.fit(rows, CONFIG).digest == quantizer.digest
+        assert RQOPQ.fit(rows, CONFIG).fingerprint == quantizer.fingerprint
         assert np.array_equal(quantizer.encode(rows, chunk=64), quantizer.encode(vectors))
 
 
@@ -182,9 +184,9 @@ def test_shards_that_do_not_fit_are_named(vectors, tmp_path):
 
 
 def test_without_product_codes(vectors, tmp_path):
-    quantizer = RQOPQ.fit(vectors, RQOPQConfig(levels=(16, 8), opq=(0, 0), iterations=5))
+    quantizer = RQOPQ.fit(vectors, RQOPQConfig(residual_sizes=(16, 8), opq=(0, 0), iterations=5))
     codes = quantizer.encode(vectors)
-    assert codes.shape == (len(vectors), 2) and quantizer.config.widths == (16, 8)
+    assert codes.shape == (len(vectors), 2) and quantizer.config.codebook_sizes == (16, 8)
     quantizer.save_pretrained(tmp_path)
     assert np.array_equal(RQOPQ.from_pretrained(tmp_path).decode(codes), quantizer.decode(codes))
 
@@ -207,14 +209,14 @@ def test_codes_that_are_none_are_refused_by_decode(quantizer):
         quantizer.decode(np.zeros((2, 4), dtype=int))
     with pytest.raises(ValueError, match="expected integers"):
         quantizer.decode(np.zeros((2, 5)))
-    with pytest.raises(ValueError, match="of row 1 are outside the widths"):
+    with pytest.raises(ValueError, match="of row 1 are outside the codebook sizes"):
         quantizer.decode(np.array([[0, 0, 0, 0, 0], [0, 8, 0, 0, 0]]))
 
 
 def test_save_then_load_gives_the_same_codes(vectors, quantizer, tmp_path):
     quantizer.save_pretrained(tmp_path)
     loaded = RQOPQ.from_pretrained(tmp_path)
-    assert loaded.config == quantizer.config and loaded.digest == quantizer.digest
+    assert loaded.config == quantizer.config and loaded.fingerprint == quantizer.fingerprint
     fresh = clustered(50, seed=9)  # new items
     assert np.array_equal(loaded.encode(fresh), quantizer.encode(fresh))
     assert np.array_equal(loaded.decode(loaded.encode(fresh)), quantizer.decode(quantizer.encode(fresh)))
@@ -242,7 +244,7 @@ def test_changed_tensors_and_newer_settings_are_noticed(quantizer, tmp_path, cap
         metadata["config"] = metadata["config"].replace("{", '{"invented": 1, ', 1)
         save_file(tensors, path, metadata=metadata)
     with caplog.at_level(logging.WARNING):
-        assert RQOPQ.from_pretrained(tmp_path).digest == quantizer.digest
+        assert RQOPQ.from_pretrained(tmp_path).fingerprint == quantizer.fingerprint
     assert "invented" in caplog.text
     tensors["level_1"][3, 3] += 1
     with rq_opq_file(path) as metadata:
@@ -276,7 +278,7 @@ def test_vectors_that_do_not_fit_are_refused(vectors, quantizer):
 
 
 def test_fewer_vectors_than_codes_come_with_a_suggestion(vectors):
-    with pytest.raises(ValueError, match=r"15 distinct vectors cannot train 16 codes.*levels="):
+    with pytest.raises(ValueError, match=r"15 distinct vectors cannot train 16 codes.*residual_sizes="):
         RQOPQ.fit(vectors[:15], CONFIG)
     with pytest.raises(ValueError, match="1 distinct vectors"):
         RQOPQ.fit(np.repeat(vectors[:1], 40, axis=0), CONFIG)
@@ -285,7 +287,7 @@ def test_fewer_vectors_than_codes_come_with_a_suggestion(vectors):
 def test_the_suggestion_can_be_trained():
     for items in (1, 3, 20, 63, 100):
         vectors = clustered(items, dimension=8)
-        RQOPQ.fit(vectors, suggest_widths(items))
+        RQOPQ.fit(vectors, suggest_codebook_sizes(items))
 
 
 def test_duplicates_and_zero_vectors_have_a_defined_result(vectors, caplog):
@@ -304,14 +306,16 @@ def test_as_many_vectors_as_codes_suffice(vectors):
 
 @pytest.mark.parametrize(("items", "paper"), [(10, False), (5_000, False), (200_000, False), (1_000_000, True)])
 def test_suggested_widths_grow_to_the_paper_s(items, paper):
-    suggested = suggest_widths(items)
-    assert (suggested.widths == (4096, 1024, 512, 256, 256)) == paper
-    assert max(suggested.widths) <= items
+    suggested = suggest_codebook_sizes(items)
+    assert (suggested.codebook_sizes == (4096, 1024, 512, 256, 256)) == paper
+    assert max(suggested.codebook_sizes) <= items
 
 
-@pytest.mark.parametrize("changes", [{"levels": ()}, {"levels": (4, 0)}, {"opq": (2,)}, {"opq": (-1, 4)}, {"opq": (2, 0)}])
+@pytest.mark.parametrize(
+    "changes", [{"residual_sizes": ()}, {"residual_sizes": (4, 0)}, {"opq": (2,)}, {"opq": (-1, 4)}, {"opq": (2, 0)}]
+)
 def test_impossible_sizes_are_refused(changes):
-    with pytest.raises(ValueError, match="levels="):
+    with pytest.raises(ValueError, match="residual_sizes="):
         RQOPQConfig(**changes)
 
 

@@ -31,7 +31,11 @@ def test_an_item_like_a_published_one_gets_its_sid(shared_run, market):
     stored = load_codes(shared_run, "items")
     coded = encode_items(shared_run, copies(market, range(0, 450, 9)))
     np.testing.assert_array_equal(coded.codes, stored.codes[::9])
-    assert coded.item_ids[1] == "new-9" and coded.digest == stored.digest and coded.widths == stored.widths
+    assert (
+        coded.item_ids[1] == "new-9"
+        and coded.fingerprint == stored.fingerprint
+        and coded.codebook_sizes == stored.codebook_sizes
+    )
     assert coded.categories[1] == market.items[9]["categories"] and not coded.popularity.any()
 
 

@@ -32,8 +32,8 @@ def test_the_stage_left_codebooks_index_and_diagnostics_that_agree(shared_run, m
     index = SidIndex.load(shared_run.sids / SID_INDEX_NAME)
     report = read_json(shared_run.sids / "diagnostics.json")
     assert index.item_ids == list(market.items["item_id"])
-    assert index.digest == quantizer.digest == report["digest"]
-    assert index.widths == quantizer.config.widths == tuple(report["widths"])
+    assert index.fingerprint == quantizer.fingerprint == report["fingerprint"]
+    assert index.codebook_sizes == quantizer.config.codebook_sizes == tuple(report["codebook_sizes"])
     assert report["items"]["count"] == len(index) and report["items"]["distinct_sids"] == len(index.trie)
     assert report["items"]["icr_items"] > 0.5 and report["items"]["mse"] < 0.2
     assert 0 < report["items"]["unexplained_variance"] < 0.5
@@ -41,7 +41,7 @@ def test_the_stage_left_codebooks_index_and_diagnostics_that_agree(shared_run, m
 
 def test_the_diagnostics_have_the_parts_of_their_schema(shared_run):
     report = read_json(shared_run.sids / "diagnostics.json")
-    parts = "schema digest widths fit_on keywords keyword_lists named items queries both purity agreement page"
+    parts = "schema fingerprint codebook_sizes fit_on keywords keyword_lists named items queries both purity agreement page"
     assert list(report) == parts.split() and report["schema"] == 2
     assert report["both"]["count"] == report["items"]["count"] + report["queries"]["count"]
     assert set(report["items"]) == set(report["queries"]) == set(report["both"])
@@ -70,14 +70,14 @@ def test_agreement_counts_the_held_out_sessions(shared_run, market):
 
 def test_codes_of_items_and_queries_are_those_of_the_frozen_parts(shared_run, market):
     quantizer = RQOPQ.from_pretrained(shared_run.sids)
-    core = load_keywords(shared_run.sids / KEYWORDS_NAME, quantizer.digest)
+    core = load_keywords(shared_run.sids / KEYWORDS_NAME, quantizer.fingerprint)
     queries, stored = distinct_queries(market), load_codes(shared_run, "queries")
     fused = core.fuse(queries, load_embeddings(shared_run, "queries"))
     np.testing.assert_array_equal(stored.codes, quantizer.encode(fused))
     assert stored.known.all() and len(stored.codes) == len(queries) and stored.distances is None
     items, index = load_codes(shared_run, "items"), SidIndex.load(shared_run.sids / SID_INDEX_NAME)
     np.testing.assert_array_equal(items.codes, index.codes)
-    assert items.digest == index.digest and items.distances.shape == (101,) and (np.diff(items.distances) >= 0).all()
+    assert items.fingerprint == index.fingerprint and items.distances.shape == (101,) and (np.diff(items.distances) >= 0).all()
 
 
 def test_the_same_run_gives_the_same_sids(run, recipe):
@@ -85,27 +85,28 @@ def test_the_same_run_gives_the_same_sids(run, recipe):
     pages = {name: (run.sids / name).read_bytes() for name in ("diagnostics.png", "diagnostics.svg", "diagnostics.json")}
     built = build_sids(run, recipe.codes)
     assert {name: (run.sids / name).read_bytes() for name in pages} == pages
-    assert built.digest == before.digest and np.array_equal(built.codes, before.codes)
+    assert built.fingerprint == before.fingerprint and np.array_equal(built.codes, before.codes)
     assert np.array_equal(built.popularity, before.popularity)
 
 
 def test_keywords_change_the_codes(run, recipe):
-    before = SidIndex.load(run.sids / SID_INDEX_NAME).digest
+    before = SidIndex.load(run.sids / SID_INDEX_NAME).fingerprint
     built = build_sids(run, recipe.codes, keywords=False, page=False)
-    assert built.digest != before
+    assert built.fingerprint != before
     report = read_json(run.sids / "diagnostics.json")
     assert report["keywords"] is False and report["named"] == {"items": 0, "queries": 0} and report["page"] == []
-    assert load_keywords(run.sids / KEYWORDS_NAME, built.digest).keywords == []
+    assert load_keywords(run.sids / KEYWORDS_NAME, built.fingerprint).keywords == []
     assert not (run.sids / "diagnostics.png").exists()  # it showed other codes
 
 
 def test_a_dictionary_adds_keywords(run, recipe, tmp_path):
     (tmp_path / "words.json").write_text('[{"type": "entity", "text": "Wok"}, {"type": "function", "text": "never named"}]')
     before = {
-        keyword.text for keyword in load_keywords(run.sids / KEYWORDS_NAME, RQOPQ.from_pretrained(run.sids).digest).keywords
+        keyword.text
+        for keyword in load_keywords(run.sids / KEYWORDS_NAME, RQOPQ.from_pretrained(run.sids).fingerprint).keywords
     }
     built = build_sids(run, recipe.codes, dictionary=tmp_path / "words.json", page=False)
-    after = {keyword.text for keyword in load_keywords(run.sids / KEYWORDS_NAME, built.digest).keywords}
+    after = {keyword.text for keyword in load_keywords(run.sids / KEYWORDS_NAME, built.fingerprint).keywords}
     assert after == before | {"wok", "never named"}
     with pytest.raises(ValueError, match="needs keywords=True"):
         build_sids(run, recipe.codes, keywords=False, dictionary=tmp_path / "words.json")
@@ -119,10 +120,10 @@ def test_without_matplotlib_the_stage_goes_on_and_says_so(run, recipe, monkeypat
 
 
 CONFIGS = {
-    "rq-k-means": RQKMeansConfig(levels=(8, 4), iterations=3),
-    "prq-k-means": PRQConfig(levels=(8, 4), opq=(1, 4), iterations=2, balanced=True),
-    "rq-vae": RQVAEConfig(levels=(8, 4), hidden=(), steps=5),
-    "sim-vq": SimVQConfig(levels=(8, 4), hidden=(12,), latent=6, steps=5),
+    "rq-k-means": RQKMeansConfig(residual_sizes=(8, 4), iterations=3),
+    "prq-k-means": PRQConfig(residual_sizes=(8, 4), opq=(1, 4), iterations=2, balanced=True),
+    "rq-vae": RQVAEConfig(residual_sizes=(8, 4), hidden=(), steps=5),
+    "sim-vq": SimVQConfig(residual_sizes=(8, 4), hidden=(12,), latent=6, steps=5),
 }
 
 
@@ -133,7 +134,10 @@ def test_every_quantizer_goes_the_whole_way(kind, run, market, recipe):
         pytest.importorskip("vector_quantize_pytorch")
     make_sids(replace(recipe, codes=CONFIGS[kind]), run)
     report, index = read_json(run.sids / "diagnostics.json"), SidIndex.load(run.sids / SID_INDEX_NAME)
-    assert tuple(report["widths"]) == index.widths == CONFIGS[kind].widths and report["digest"] == index.digest
+    assert (
+        tuple(report["codebook_sizes"]) == index.codebook_sizes == CONFIGS[kind].codebook_sizes
+        and report["fingerprint"] == index.fingerprint
+    )
     encoder = SidEncoder.load(run)
     assert encoder.quantizer.kind == kind
     queries = distinct_queries(market)[:5]
@@ -170,7 +174,7 @@ def test_a_catalogue_of_three_items_without_sessions_gets_sids(tmp_path):
     embed_market(run, TextEncoderConfig(dimension=4, vocab_size=60))
     make_sids(Recipe("three"), run)
     index = SidIndex.load(run.sids / SID_INDEX_NAME)
-    assert index.item_ids == ["red", "blue", "green"] and len(index.widths) == 5
+    assert index.item_ids == ["red", "blue", "green"] and len(index.codebook_sizes) == 5
 
 
 def test_an_earlier_stage_that_is_missing_is_named(tmp_path, recipe):
@@ -186,7 +190,7 @@ def test_two_processes_give_the_files_of_one(run, tmp_path):
         "sids.ROWS_PER_BLOCK = 7\nraise SystemExit(main(sys.argv[1:]))\n",
         encoding="utf-8",
     )
-    flags = ["sids", "build", str(run.root), "--levels", "16,8", "--opq", "1x4"]
+    flags = ["sids", "build", str(run.root), "--residual-sizes", "16,8", "--opq", "1x4"]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     found = []
     for command in ([*launcher, str(script)], [sys.executable, str(script)]):

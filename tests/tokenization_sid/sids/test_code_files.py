@@ -12,11 +12,11 @@ from onesearch.tokenization_sid.sids.code_files import StoredCodes, codes_path
 
 def test_what_is_saved_is_loaded(tmp_path):
     known = np.array([True, False])
-    stored = StoredCodes(np.array([[1, 2], [3, 0]]), known, (4, 3), "digest", np.full((4, 2), np.nan), np.arange(101.0))
+    stored = StoredCodes(np.array([[1, 2], [3, 0]]), known, (4, 3), "fingerprint", np.full((4, 2), np.nan), np.arange(101.0))
     stored.save(tmp_path / "codes.safetensors")
-    loaded = StoredCodes.load(tmp_path / "codes.safetensors", "digest")
+    loaded = StoredCodes.load(tmp_path / "codes.safetensors", "fingerprint")
     np.testing.assert_array_equal(loaded.codes, stored.codes)
-    assert loaded.codes.dtype == np.int32 and loaded.known.tolist() == [True, False] and loaded.widths == (4, 3)
+    assert loaded.codes.dtype == np.int32 and loaded.known.tolist() == [True, False] and loaded.codebook_sizes == (4, 3)
     np.testing.assert_array_equal(loaded.distances, np.arange(101.0))
     assert np.isnan(loaded.centroids).all() and loaded.centroids.shape == (4, 2)
     assert [path.name for path in tmp_path.iterdir()] == ["codes.safetensors"]
@@ -34,7 +34,7 @@ def test_missing_damaged_and_foreign_files_are_named(tmp_path):
         StoredCodes.load(path)
     StoredCodes(np.zeros((1, 1), dtype=int), np.ones(1, dtype=bool), (2,), "another").save(path)
     with pytest.raises(ValueError, match="belongs to codebooks another"):
-        StoredCodes.load(path, "digest")
+        StoredCodes.load(path, "fingerprint")
 
 
 def test_only_items_and_queries_have_codes():

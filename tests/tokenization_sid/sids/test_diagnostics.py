@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from onesearch.tokenization_sid.sids.diagnostics import Reconstruction, agreement, diagnose, gini, measures, prefix_ids, purity
 
 CODES = np.array([[0, 0], [0, 0], [0, 1], [2, 1], [2, 1], [2, 1], [1, 0]])
-WIDTHS = (4, 2)
+CODEBOOK_SIZES = (4, 2)
 
 
 def test_every_number_by_hand():
-    report = measures(CODES, WIDTHS)
+    report = measures(CODES, CODEBOOK_SIZES)
     entropy = -(6 / 7 * math.log2(3 / 7) + 1 / 7 * math.log2(1 / 7))
     assert report.pop("entropy_per_level") == pytest.approx([entropy, -(3 / 7 * math.log2(3 / 7) + 4 / 7 * math.log2(4 / 7))])
     assert report.pop("perplexity_per_level")[0] == pytest.approx(2**entropy)
@@ -47,23 +47,23 @@ LEVELS = st.lists(st.integers(1, 5), min_size=1, max_size=4)
 
 @st.composite
 def coded(draw):
-    widths = draw(LEVELS)
-    rows = st.tuples(*(st.integers(0, width - 1) for width in widths))
-    return np.array(draw(st.lists(rows, min_size=1, max_size=20))).reshape(-1, len(widths)), widths
+    codebook_sizes = draw(LEVELS)
+    rows = st.tuples(*(st.integers(0, width - 1) for width in codebook_sizes))
+    return np.array(draw(st.lists(rows, min_size=1, max_size=20))).reshape(-1, len(codebook_sizes)), codebook_sizes
 
 
 @given(coded())
 def test_measures_are_those_of_the_definitions(sids):
-    codes, widths = sids
-    report = measures(codes, widths)
+    codes, codebook_sizes = sids
+    report = measures(codes, codebook_sizes)
     buckets = Counter(map(tuple, codes.tolist()))
     owned = [sid for sid, count in buckets.items() if count == 1]
     assert report["icr_items"] == len(owned) / len(codes) and report["icr_sids"] == len(owned) / len(buckets)
     assert report["largest_bucket"] == max(buckets.values()) and report["distinct_sids"] == len(buckets)
-    for level in range(len(widths)):
+    for level in range(len(codebook_sizes)):
         prefixes = {tuple(row[: level + 1]) for row in codes.tolist()}
-        assert report["cur_per_prefix"][level] == pytest.approx(len(prefixes) / math.prod(widths[: level + 1]))
-        use = [int((codes[:, level] == code).sum()) for code in range(widths[level])]
+        assert report["cur_per_prefix"][level] == pytest.approx(len(prefixes) / math.prod(codebook_sizes[: level + 1]))
+        use = [int((codes[:, level] == code).sum()) for code in range(codebook_sizes[level])]
         shares = [count / len(codes) for count in use if count]
         assert report["entropy_per_level"][level] == pytest.approx(-sum(share * math.log2(share) for share in shares))
         pairs = sum(abs(one - two) for one in use for two in use)
@@ -76,8 +76,8 @@ def test_measures_are_those_of_the_definitions(sids):
 
 @given(coded())
 def test_prefix_ids_are_dense_and_in_order(sids):
-    codes, widths = sids
-    for level, ids in enumerate(prefix_ids(codes, widths)):
+    codes, codebook_sizes = sids
+    for level, ids in enumerate(prefix_ids(codes, codebook_sizes)):
         prefixes = [tuple(row[: level + 1]) for row in codes.tolist()]
         place = {prefix: number for number, prefix in enumerate(sorted(set(prefixes)))}
         assert ids.tolist() == [place[prefix] for prefix in prefixes]
@@ -126,17 +126,17 @@ def test_items_queries_and_both_are_reported_apart():
 
 def test_purity_by_hand():
     categories = np.array([0, 0, 1, 2, 2, 0, -1])
-    report = purity(CODES, WIDTHS, categories)
+    report = purity(CODES, CODEBOOK_SIZES, categories)
     # Prefix 0 holds 0, 0, 1; prefix 2 holds 2, 2, 0; the item without a category is left out.
     assert report == {"items": 6, "categories": 3, "without_codes": 3 / 6, "per_prefix": [4 / 6, 5 / 6]}
-    assert purity(CODES, WIDTHS, np.full(7, -1)) is None
+    assert purity(CODES, CODEBOOK_SIZES, np.full(7, -1)) is None
 
 
 @given(coded(), st.integers(0, 9))
 def test_purity_is_that_of_the_definition(sids, seed):
-    codes, widths = sids
+    codes, codebook_sizes = sids
     categories = np.random.default_rng(seed).integers(0, 3, len(codes))
-    for level, share in enumerate(purity(codes, widths, categories)["per_prefix"]):
+    for level, share in enumerate(purity(codes, codebook_sizes, categories)["per_prefix"]):
         under: dict[tuple, Counter] = {}
         for row, category in zip(codes.tolist(), categories.tolist()):
             under.setdefault(tuple(row[: level + 1]), Counter())[category] += 1
@@ -145,10 +145,10 @@ def test_purity_is_that_of_the_definition(sids, seed):
 
 @given(coded(), st.randoms(use_true_random=False))
 def test_agreement_is_that_of_the_definition(sids, random):
-    items, widths = sids
+    items, codebook_sizes = sids
     queries = items[random.sample(range(len(items)), len(items))]
-    report = agreement(queries, items, widths)
-    for level in range(len(widths)):
+    report = agreement(queries, items, codebook_sizes)
+    for level in range(len(codebook_sizes)):
         for name, first in (("prefix", 0), ("level", level)):
             cut = slice(first, level + 1)
             equal = [(query[cut] == item[cut]).all() for query in queries for item in items]
@@ -156,14 +156,14 @@ def test_agreement_is_that_of_the_definition(sids, random):
             assert report[f"per_{name}"][level] == pytest.approx(
                 np.mean([(q[cut] == i[cut]).all() for q, i in zip(queries, items)])
             )
-    assert agreement(items[:0], items[:0], widths) is None
+    assert agreement(items[:0], items[:0], codebook_sizes) is None
 
 
 def test_a_million_items_take_seconds():
     random = np.random.default_rng(0)
-    widths = (1024, 512, 256)
-    codes = np.stack([random.integers(0, width, 1_000_000, dtype=np.int32) for width in widths], axis=1)
+    codebook_sizes = (1024, 512, 256)
+    codes = np.stack([random.integers(0, width, 1_000_000, dtype=np.int32) for width in codebook_sizes], axis=1)
     started = time.process_time()
-    measures(codes, widths)
-    purity(codes, widths, codes[:, 1].astype(np.int64))
+    measures(codes, codebook_sizes)
+    purity(codes, codebook_sizes, codes[:, 1].astype(np.int64))
     assert time.process_time() - started < 10  # below 1 s on one core

@@ -8,11 +8,11 @@ import pytest
 from onesearch.tokenization_sid.sids.plots import PAGE_NAMES, draw_page, typical_rows
 
 
-def drawn(folder, items=40, widths=(3, 4), titles=None):
+def drawn(folder, items=40, codebook_sizes=(3, 4), titles=None):
     random = np.random.default_rng(0)
-    codes = np.stack([random.integers(0, width, items) for width in widths], axis=1)
+    codes = np.stack([random.integers(0, width, items) for width in codebook_sizes], axis=1)
     vectors = random.normal(size=(items, 5)).astype(np.float32)
-    draw_page(folder, codes, widths, vectors, titles or [f"title {row}" for row in range(items)])
+    draw_page(folder, codes, codebook_sizes, vectors, titles or [f"title {row}" for row in range(items)])
     return codes, vectors
 
 
@@ -30,11 +30,11 @@ def test_the_page_names_branches_and_their_typical_titles(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("items", "widths", "titles"),
+    ("items", "codebook_sizes", "titles"),
     [(1, (2,), ["淡水珍珠项链"]), (3, (1, 1, 1), ["$5 & <b>", "", "x" * 200]), (30, (2, 1), ["same"] * 30)],
 )
-def test_catalogues_at_the_edge_are_drawn(tmp_path, items, widths, titles):
-    drawn(tmp_path, items, widths, titles)
+def test_catalogues_at_the_edge_are_drawn(tmp_path, items, codebook_sizes, titles):
+    drawn(tmp_path, items, codebook_sizes, titles)
     assert titles[0][:3].replace("&", "&amp;").replace("<", "&lt;") in (tmp_path / PAGE_NAMES[1]).read_text(encoding="utf-8")
 
 

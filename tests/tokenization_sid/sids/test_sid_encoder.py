@@ -72,7 +72,7 @@ def test_a_folder_of_its_own_gives_the_same_codes_without_the_run(run, market, t
     for loaded in (SidEncoder.from_pretrained(folder), SidEncoder.from_pretrained(tmp_path / "checkpoint", "query_encoder")):
         for found, wanted in zip(loaded.encode(texts), expected):
             np.testing.assert_array_equal(found, wanted)
-        assert loaded.core.keywords == before.core.keywords and loaded.quantizer.digest == before.quantizer.digest
+        assert loaded.core.keywords == before.core.keywords and loaded.quantizer.fingerprint == before.quantizer.fingerprint
     again = SidEncoder.from_pretrained(folder).save_pretrained(folder)  # in place of itself
     np.testing.assert_array_equal(SidEncoder.from_pretrained(again).encode(texts)[0], expected[0])
 
@@ -84,7 +84,7 @@ def test_the_folder_holds_declared_files_and_nothing_pickled(saved):
         files == {*listed["files"], SID_ENCODER_NAME} >= {"codebooks.safetensors", "keywords.parquet", "encoder/modules.json"}
     )
     assert {Path(name).suffix for name in files} <= {".safetensors", ".parquet", ".json", ".txt"}
-    assert listed["digest"] == SidEncoder.from_pretrained(saved).quantizer.digest
+    assert listed["fingerprint"] == SidEncoder.from_pretrained(saved).quantizer.fingerprint
 
 
 def test_an_encoder_known_by_name_is_saved_too(run, saved, tmp_path):

@@ -13,7 +13,7 @@ from onesearch.tokenization_sid.keywords.keywords import CoreKeywords, Keyword
 from onesearch.tokenization_sid.prompts import PLAIN_LAYOUT
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 from onesearch.trainers.distillation.data import given_keywords, query_keywords
-from onesearch.trainers.sft.data.examples import ExampleBuilder, ExamplePlan, stored_examples
+from onesearch.trainers.sft.data.examples import ExampleBuilder, ExampleConfig, stored_examples
 from onesearch.views.session_views import SessionViews
 
 SESSIONS = [("u", 0, "red dress", ["a", "c"], []), ("v", 1, "red dress", ["c"], ["d"]), ("u", 2, "hat", ["e"], [])]
@@ -24,7 +24,7 @@ def builder():
     market = market_of(SESSIONS)
     index = tiny_index(np.arange(6)[:, None] % 3, (3,), list("abcdef"))
     views = SessionViews(market, index, PLAIN_LAYOUT)
-    return ExampleBuilder(views, SidTokenizer.train(["red dress hat shoe"], (3,), vocab_size=300), ExamplePlan())
+    return ExampleBuilder(views, SidTokenizer.train(["red dress hat shoe"], (3,), vocab_size=300), ExampleConfig())
 
 
 @pytest.fixture(scope="module")

@@ -281,7 +281,7 @@ def test_accumulation_gives_the_weights_of_one_large_batch(tmp_path):
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_all_terms_train_with_dropout_and_adapters(tmp_path, kind):
-    from onesearch import LoraPlan
+    from onesearch import SidLoraConfig
     from onesearch.trainers.lora import lora_config
 
     changes = {"bart": {"dropout": 0.1}, "qwen3": {"attention_dropout": 0.1}}[kind]
@@ -291,7 +291,7 @@ def test_all_terms_train_with_dropout_and_adapters(tmp_path, kind):
         args=arguments(tmp_path, SidDistillationConfig, max_steps=12, learning_rate=1e-2),
         train_dataset=toy_dataset(256, teacher=True),
         processing_class=TOKENIZER,
-        peft_config=lora_config(LoraPlan(r=4), model),
+        peft_config=lora_config(SidLoraConfig(r=4), model),
     )
     trainer.train()
     losses = logged(trainer, "loss")

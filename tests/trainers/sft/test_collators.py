@@ -63,14 +63,14 @@ def test_a_target_stands_behind_its_prompt(rows, teacher):
 
 @pytest.mark.parametrize("collator", [Seq2SeqCollator(1, 2), CausalCollator(1)])
 def test_behaviour_has_the_batch_s_shape(collator):
-    rows = [{"input_ids": np.array([5, 6]), "labels": np.array([7]), "behaviour": np.arange(row)} for row in range(3)]
-    collator.behaviour = lambda examples: np.stack(
-        [np.full((2, 4, 5), len(row["behaviour"]), dtype=np.int16) for row in examples]
+    rows = [{"input_ids": np.array([5, 6]), "labels": np.array([7]), "long_view": np.arange(row)} for row in range(3)]
+    collator.long_view = lambda examples: np.stack(
+        [np.full((2, 4, 5), len(row["long_view"]), dtype=np.int16) for row in examples]
     )
-    codes = collator(rows)["behaviour_codes"]
+    codes = collator(rows)["long_view_codes"]
     assert codes.shape == (3, 2, 4, 5) and codes.dtype == torch.int64 and codes[:, 0, 0, 0].tolist() == [0, 1, 2]
     for wrong in (np.zeros((3, 2, 4)), np.zeros((2, 2, 4, 5))):
-        collator.behaviour = lambda examples, wrong=wrong: wrong
+        collator.long_view = lambda examples, wrong=wrong: wrong
         with pytest.raises(ValueError, match=r"for 3 examples; expected \(batch, sequences, items, levels\)"):
             collator(rows)
 

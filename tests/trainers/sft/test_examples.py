@@ -14,8 +14,14 @@ from onesearch.tokenization_sid.prompts import PromptFields, PromptLayout, task_
 from onesearch.tokenization_sid.sids.code_files import load_codes
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 from onesearch.trainers.sft.data import examples as module
-from onesearch.trainers.sft.data.examples import ExampleBuilder, ExamplePlan, mixed_examples, stored_examples, streamed_examples
-from onesearch.trainers.sft.data.tasks import STAGES, TASKS, StagePlan
+from onesearch.trainers.sft.data.examples import (
+    ExampleBuilder,
+    ExampleConfig,
+    mixed_examples,
+    stored_examples,
+    streamed_examples,
+)
+from onesearch.trainers.sft.data.tasks import STAGES, TASKS, StageConfig
 from onesearch.views.session_views import SessionViews
 
 
@@ -28,12 +34,12 @@ def views(market, shared_searcher, shared_run):
 
 @pytest.fixture(scope="module")
 def tokenizer(views):
-    return SidTokenizer.train(item_texts(views.market), views.widths, vocab_size=500, prompt=PromptLayout())
+    return SidTokenizer.train(item_texts(views.market), views.codebook_sizes, vocab_size=500, prompt=PromptLayout())
 
 
 @pytest.fixture(scope="module")
 def builder(views, tokenizer, shared_run):
-    return ExampleBuilder(views, tokenizer, ExamplePlan(), shared_run.market)
+    return ExampleBuilder(views, tokenizer, ExampleConfig(), shared_run.market)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +68,7 @@ def test_requests_give_one_example_per_touched_item(builder, market, views, toke
     assert Counter(rows(bought)) == Counter(expected["purchased"]) and len(bought)
     assert Counter(rows(clicked)) == Counter(expected["clicked"]) and len(clicked)
     spans = views.long_spans(sessions)
-    assert {tuple(row["behaviour"]) for row in clicked} <= {tuple(one.ravel().tolist()) for one in spans}
+    assert {tuple(row["long_view"]) for row in clicked} <= {tuple(one.ravel().tolist()) for one in spans}
     assert all(row["length"] == len(row["input_ids"]) for row in clicked)
 
 
@@ -110,7 +116,7 @@ def test_other_tasks_give_what_they_say_and_want_what_they_say(task, builder, ma
             target = tokenizer(wanted, add_special_tokens=False).input_ids[:48] + [tokenizer.eos_token_id]
         expected[tuple(prompt), tuple(target)] += 1
     assert Counter(rows(examples)) == expected and expected
-    assert all(row["behaviour"] == [0, 0, 0, 0] for row in examples)
+    assert all(row["long_view"] == [0, 0, 0, 0] for row in examples)
 
 
 def test_a_category_of_a_query_is_that_of_most_items_after_it(builder, market):
@@ -127,7 +133,7 @@ def test_a_category_of_a_query_is_that_of_most_items_after_it(builder, market):
 
 
 def test_only_the_last_session_of_each_user_without_sliding_windows(views, tokenizer, market, shared_run, folder):
-    last = ExampleBuilder(views, tokenizer, ExamplePlan(windows="last"), shared_run.market)
+    last = ExampleBuilder(views, tokenizer, ExampleConfig(windows="last"), shared_run.market)
     sessions = request_rows(market, "train")
     users = [market.sessions[int(row)]["user_id"] for row in sessions]
     latest = {user: int(row) for user, row in zip(users, sessions)}
@@ -136,27 +142,27 @@ def test_only_the_last_session_of_each_user_without_sliding_windows(views, token
     assert sum(len(stored_examples(last, task, "train", folder)) for task in ("purchases", "clicks")) == touched
     held_out = [
         len(stored_examples(one, "clicks", "validation", folder))
-        for one in (last, ExampleBuilder(views, tokenizer, ExamplePlan()))
+        for one in (last, ExampleBuilder(views, tokenizer, ExampleConfig()))
     ]
     assert held_out[0] == held_out[1] > 0
 
 
 def test_drawn_words_are_some_of_the_text_in_order_and_seeded(views, tokenizer, market, tmp_path):
     def drawn(seed):
-        plan = ExamplePlan(words=3, copies=2, seed=seed)
+        plan = ExampleConfig(words=3, copies=2, seed=seed)
         return stored_examples(ExampleBuilder(views, tokenizer, plan), "item-words", "train", tmp_path)["input_ids"][:]
 
     few, again, other = (drawn(seed) for seed in (0, 0, 1))
     assert few == again != other and len(few) == 2 * len(market.items) and few[: len(few) // 2] != few[len(few) // 2 :]
     for prompt, text in zip(few, item_texts(market) * 2):
-        words = tokenizer.decode(prompt, skip_special_tokens=True).replace("<behaviour>", "").split()
+        words = tokenizer.decode(prompt, skip_special_tokens=True).replace("<longview>", "").split()
         places = iter(text.lower().split())
         assert 1 <= len(words) <= 3 and all(word in places for word in words)  # a subsequence
 
 
 def test_chunks_do_not_show(views, tokenizer, tmp_path, monkeypatch):
     def made(folder):
-        builder = ExampleBuilder(views, tokenizer, ExamplePlan())
+        builder = ExampleBuilder(views, tokenizer, ExampleConfig())
         return [
             rows(stored_examples(builder, task, "train", folder)) for task in ("clicks", "query-sid-to-item-sid", "item-words")
         ]
@@ -170,14 +176,14 @@ def test_examples_are_stored_once_and_made_again_when_something_changes(views, t
     def files():
         return sorted(path.name for path in tmp_path.iterdir())
 
-    builder = ExampleBuilder(views, tokenizer, ExamplePlan(), shared_run.market)
+    builder = ExampleBuilder(views, tokenizer, ExampleConfig(), shared_run.market)
     first = stored_examples(builder, "clicks", "train", tmp_path)
     (name,) = files()
     stamp = (tmp_path / name).stat().st_mtime_ns
-    again = stored_examples(ExampleBuilder(views, tokenizer, ExamplePlan(), shared_run.market), "clicks", "train", tmp_path)
+    again = stored_examples(ExampleBuilder(views, tokenizer, ExampleConfig(), shared_run.market), "clicks", "train", tmp_path)
     assert rows(first) == rows(again) and files() == [name] and (tmp_path / name).stat().st_mtime_ns == stamp
     stored_examples(
-        ExampleBuilder(views, tokenizer, ExamplePlan(language="zh"), shared_run.market), "clicks", "train", tmp_path
+        ExampleBuilder(views, tokenizer, ExampleConfig(language="zh"), shared_run.market), "clicks", "train", tmp_path
     )
     assert len(files()) == 2
 
@@ -203,16 +209,16 @@ def test_a_task_without_rows_gives_an_empty_dataset(builder, folder):
     index = tiny_index(np.arange(6)[:, None] % 3, (3,), list("abcdef"))
     views = SessionViews(BASE, index, PromptLayout(), [], np.zeros((0, 1), dtype=int))
     tokenizer = SidTokenizer.train(["dress"], (3,), vocab_size=300, prompt=PromptLayout())
-    empty = ExampleBuilder(views, tokenizer, ExamplePlan())
+    empty = ExampleBuilder(views, tokenizer, ExampleConfig())
     for task in ("clicks", "query-text-to-sid", "query-sid-to-item-sid"):
         assert len(stored_examples(empty, task, "train", folder)) == 0
-    assert set(stored_examples(empty, "clicks", "train", folder).column_names) == {"input_ids", "labels", "length", "behaviour"}
+    assert set(stored_examples(empty, "clicks", "train", folder).column_names) == {"input_ids", "labels", "length", "long_view"}
 
 
 def test_stages_of_the_paper():
     assert list(STAGES) == ["alignment", "co-occurrence", "personalised"]
-    assert set(StagePlan("alignment").tasks) == set(STAGES["alignment"]) and not StagePlan("alignment").personal
-    assert StagePlan("mine", {"clicks": 0.5}).personal
+    assert set(StageConfig("alignment").tasks) == set(STAGES["alignment"]) and not StageConfig("alignment").personal
+    assert StageConfig("mine", {"clicks": 0.5}).personal
     assert sum(map(len, STAGES.values())) == len(TASKS) - 1  # all but drawn words
 
 
@@ -226,9 +232,9 @@ def test_stages_of_the_paper():
 )
 def test_a_stage_that_does_not_fit_is_refused(name, tasks, words):
     with pytest.raises(ValueError, match=words):
-        StagePlan(name, tasks)
+        StageConfig(name, tasks)
 
 
 def test_an_unknown_kind_of_window_is_refused():
     with pytest.raises(ValueError, match="windows='some'"):
-        ExamplePlan(windows="some")
+        ExampleConfig(windows="some")

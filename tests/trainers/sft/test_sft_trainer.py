@@ -141,18 +141,18 @@ def test_a_batch_without_targets_reaches_every_parameter(tmp_path, kind):
 def test_behaviour_reaches_the_batch(tmp_path, kind):
     """The column passes the trainer's filter as an array; the model's part in it is tested with the model."""
     dataset = toy_dataset(8)
-    dataset = dataset.add_column("behaviour", [[row, row + 1] for row in range(8)]).add_column("dropped", [0] * 8)
+    dataset = dataset.add_column("long_view", [[row, row + 1] for row in range(8)]).add_column("dropped", [0] * 8)
     seen = []
 
     def codes(examples):
         seen.extend(examples)
-        return np.stack([np.full((2, 3, LEVELS), example["behaviour"].sum()) for example in examples])
+        return np.stack([np.full((2, 3, LEVELS), example["long_view"].sum()) for example in examples])
 
-    trainer = trainer_of(MODELS[kind](), tmp_path, dataset, behaviour=codes, per_device_train_batch_size=4)
+    trainer = trainer_of(MODELS[kind](), tmp_path, dataset, long_view=codes, per_device_train_batch_size=4)
     batch = next(iter(trainer.get_train_dataloader()))
-    assert batch["behaviour_codes"].shape == (4, 2, 3, LEVELS) and batch["behaviour_codes"].dtype == torch.int64
-    assert batch["behaviour_codes"][:, 0, 0, 0].tolist() == [1, 3, 5, 7]
-    assert all(set(example) == {"input_ids", "labels", "length", "behaviour"} for example in seen)
+    assert batch["long_view_codes"].shape == (4, 2, 3, LEVELS) and batch["long_view_codes"].dtype == torch.int64
+    assert batch["long_view_codes"][:, 0, 0, 0].tolist() == [1, 3, 5, 7]
+    assert all(set(example) == {"input_ids", "labels", "length", "long_view"} for example in seen)
     assert all(isinstance(example["input_ids"], np.ndarray) for example in seen)
 
 
@@ -172,8 +172,8 @@ def test_batches_of_alike_length_need_no_length_column(tmp_path):
     columns = {"input_ids": TOKENIZER.encode_prompts(texts), "labels": toy_dataset(64)["labels"][:]}
     settings = {"train_sampling_strategy": "group_by_length", "per_device_train_batch_size": 4}
     trainer = trainer_of(toy_model(), tmp_path, Dataset.from_dict(columns), **settings)
-    widths = [batch["attention_mask"].sum(1) for batch in trainer.get_train_dataloader()]
-    assert sum(int(width.unique().numel() == 1) for width in widths) >= 12
+    codebook_sizes = [batch["attention_mask"].sum(1) for batch in trainer.get_train_dataloader()]
+    assert sum(int(width.unique().numel() == 1) for width in codebook_sizes) >= 12
 
 
 @pytest.mark.parametrize("kind", MODELS)

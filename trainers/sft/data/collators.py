@@ -11,8 +11,8 @@ import torch
 
 from onesearch.modeling_onesearch.modeling_onesearch import IGNORED
 
-Behaviour = Callable[[Sequence[dict[str, Any]]], np.ndarray]
-"""Codes (batch, sequences, items, levels) of the items in the examples' behaviour sequences."""
+LongViewLookup = Callable[[Sequence[dict[str, Any]]], np.ndarray]
+"""Codes (batch, sequences, items, levels) of the items in the examples' long sequences."""
 
 
 @dataclass
@@ -23,12 +23,12 @@ class Seq2SeqCollator:
 
     Args:
         pad_token_id, decoder_start_token_id: of the model.
-        behaviour: makes the batch's `behaviour_codes` of the examples; see [`Behaviour`].
+        long_view: makes the batch's `long_view_codes` of the examples; see [`LongViewLookup`].
     """
 
     pad_token_id: int
     decoder_start_token_id: int
-    behaviour: Behaviour | None = None
+    long_view: LongViewLookup | None = None
 
     def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """`input_ids` (batch, source), `labels` (batch, target) and what follows from them; the teacher's prompts where examples have
@@ -47,7 +47,7 @@ class Seq2SeqCollator:
         if "teacher_input_ids" in examples[0]:
             prompts, is_token = _padded([example["teacher_input_ids"] for example in examples], self.pad_token_id)
             arrays |= {"teacher_input_ids": prompts, "teacher_attention_mask": is_token.astype(np.int64)}
-        batch = _tensors(arrays, self.behaviour, examples)
+        batch = _tensors(arrays, self.long_view, examples)
         batch["shift_labels"] = batch["labels"]
         return batch
 
@@ -61,11 +61,11 @@ class CausalCollator:
 
     Args:
         pad_token_id: of the model.
-        behaviour: makes the batch's `behaviour_codes` of the examples; see [`Behaviour`].
+        long_view: makes the batch's `long_view_codes` of the examples; see [`LongViewLookup`].
     """
 
     pad_token_id: int
-    behaviour: Behaviour | None = None
+    long_view: LongViewLookup | None = None
 
     def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """`input_ids`, `labels` and `shift_labels`, each (batch, prompt + target); the teacher's, with the same targets, where examples
@@ -76,7 +76,7 @@ class CausalCollator:
             teacher = self._sequences([example["teacher_input_ids"] for example in examples], targets)
             names = ("input_ids", "attention_mask", "shift_labels")
             arrays |= {f"teacher_{name}": teacher[name] for name in names}
-        return _tensors(arrays, self.behaviour, examples)
+        return _tensors(arrays, self.long_view, examples)
 
     def _sequences(self, prompts: Sequence[Any], targets: Sequence[Any]) -> dict[str, np.ndarray]:
         rows = [part for pair in zip(prompts, targets) for part in pair]
@@ -91,17 +91,17 @@ class CausalCollator:
 
 
 def _tensors(
-    arrays: dict[str, np.ndarray], behaviour: Behaviour | None, examples: Sequence[dict[str, Any]]
+    arrays: dict[str, np.ndarray], long_view: LongViewLookup | None, examples: Sequence[dict[str, Any]]
 ) -> dict[str, torch.Tensor]:
     batch = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    if behaviour is not None:
-        codes = np.ascontiguousarray(behaviour(examples), dtype=np.int64)
+    if long_view is not None:
+        codes = np.ascontiguousarray(long_view(examples), dtype=np.int64)
         if codes.ndim != 4 or len(codes) != len(examples):
             raise ValueError(
-                f"behaviour returned codes of shape {codes.shape} for {len(examples)} examples; "
+                f"long_view returned codes of shape {codes.shape} for {len(examples)} examples; "
                 "expected (batch, sequences, items, levels)"
             )
-        batch["behaviour_codes"] = torch.from_numpy(codes)
+        batch["long_view_codes"] = torch.from_numpy(codes)
     return batch
 
 

@@ -1,4 +1,4 @@
-"""Training examples: columns `input_ids`, `labels`, `length` and, where the model has a long view, `behaviour`. Tokenised once.
+"""Training examples: columns `input_ids`, `labels`, `length` and, where the model has a long view, `long_view`. Tokenised once.
 
 Made chunk by chunk, without Python per token, and kept as Arrow files that `datasets` maps into memory; or streamed, where a log is too
 large even for that. No prompt sees its target's session or anything later: see `onesearch.data.user_logs`.
@@ -39,7 +39,7 @@ WINDOWS = ("all", "last")
 
 
 @dataclass(frozen=True)
-class ExamplePlan:
+class ExampleConfig:
     """How rows become examples.
 
     Args:
@@ -74,7 +74,7 @@ class ExampleBuilder:
         self,
         views: SessionViews,
         tokenizer: SidTokenizer,
-        plan: ExamplePlan,
+        plan: ExampleConfig,
         tables: Path | None = None,
         keywords: np.ndarray | None = None,
     ):
@@ -245,14 +245,14 @@ class ExampleBuilder:
             columns["teacher_input_ids"] = _list_array(teachers)
         if self.spans:
             flat = spans.reshape(len(prompts), 2 * self.spans)
-            columns["behaviour"] = _list_array(Ragged(flat.ravel(), offsets_of(np.full(len(flat), flat.shape[1]))))
+            columns["long_view"] = _list_array(Ragged(flat.ravel(), offsets_of(np.full(len(flat), flat.shape[1]))))
         return pa.table(columns)
 
 
 def stored_examples(builder: ExampleBuilder, task: str, split: str, folder: Path) -> Dataset:
     """Examples of one task from an Arrow file in `folder`, written first unless an equal one is there.
 
-    Equal means: the same task, tables, codes, tokenizer, layout and plan; that is what the file's name is a digest of.
+    Equal means: the same task, tables, codes, tokenizer, layout and plan; that is what the file's name is a fingerprint of.
     """
     path = folder / f"{task}-{split}-{_digest(builder, task, split)[:16]}.arrow"
     if not path.exists():
@@ -348,4 +348,4 @@ def _parts(rows: np.ndarray) -> list[np.ndarray]:
     return [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
 
 
-__all__ = ["ExampleBuilder", "ExamplePlan", "mixed_examples", "stored_examples", "streamed_examples"]
+__all__ = ["ExampleBuilder", "ExampleConfig", "mixed_examples", "stored_examples", "streamed_examples"]

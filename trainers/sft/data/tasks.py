@@ -61,7 +61,7 @@ STAGES = {
 
 
 @dataclass(frozen=True)
-class StagePlan:
+class StageConfig:
     """One stage of training, with an optimiser and a schedule of its own.
 
     Args:
@@ -92,4 +92,4 @@ class StagePlan:
         return any(TASKS[task].rows == "requests" for task in self.tasks)
 
 
-__all__ = ["ROWS", "STAGES", "TASKS", "StagePlan", "Task"]
+__all__ = ["ROWS", "STAGES", "TASKS", "StageConfig", "Task"]

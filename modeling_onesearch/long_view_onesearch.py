@@ -4,7 +4,7 @@ The paper (OneSearch, arXiv 2509.03236, "Multi-view behaviour sequences") sums t
 a Q-Former make `N_M` vectors of these sums. Here the sum is a mean with a LayerNorm behind it: a sum over 10³ items would drown all else.
 Depth, width, initial scales and the learned answer to "nothing known" are ours; the paper does not give them.
 
-The vectors take the places of `behaviour_tokens` copies of a placeholder token, so masks and lengths are those of any prompt.
+The vectors take the places of `long_view_tokens` copies of a placeholder token, so masks and lengths are those of any prompt.
 Travels to the Hub with the weights: imports nothing of this package.
 """
 
@@ -21,10 +21,10 @@ from transformers import initialization as init
 from transformers.utils import is_torchdynamo_compiling
 
 if TYPE_CHECKING:
-    from .configuration_onesearch import BehaviourLayout
+    from .configuration_onesearch import LongViewFields
 
 EMPTY = -1
-"""Stands for "no item" in `behaviour_codes`."""
+"""Stands for "no item" in `long_view_codes`."""
 
 
 class CentroidPooling(nn.Module):
@@ -34,23 +34,23 @@ class CentroidPooling(nn.Module):
     and they are saved, loaded and moved with the weights.
 
     Args:
-        widths: codes of each level; dim: width of a centroid; sequences: per row.
+        codebook sizes: codes of each level; dim: width of a centroid; sequences: per row.
     """
 
-    def __init__(self, widths: Sequence[int], dim: int, sequences: int):
+    def __init__(self, codebook_sizes: Sequence[int], dim: int, sequences: int):
         super().__init__()
-        self.widths, self.sequences = tuple(widths), sequences
-        self.register_buffer("centroids", torch.zeros(sum(widths), dim))  # (sum of widths, dim)
+        self.codebook_sizes, self.sequences = tuple(codebook_sizes), sequences
+        self.register_buffer("centroids", torch.zeros(sum(codebook_sizes), dim))  # (sum of codebook sizes, dim)
         self.is_filled = False  # looked up once; the tables may also come from a checkpoint
 
     def set_centroids(self, tables: Sequence[np.ndarray | torch.Tensor]) -> None:
-        """Take over the codebooks: (widths[level], dim) of each level. ValueError if a shape or value does not fit."""
-        expected = [(width, self.centroids.shape[1]) for width in self.widths]
+        """Take over the codebooks: (codebook_sizes[level], dim) of each level. ValueError if a shape or value does not fit."""
+        expected = [(width, self.centroids.shape[1]) for width in self.codebook_sizes]
         found = [tuple(table.shape) for table in tables]
         if found != expected:
             raise ValueError(
-                f"centroid tables of shapes {found}, the model needs {expected}: one per level of behaviour_levels, of the widths in "
-                "sid_widths and of behaviour_dim columns"
+                f"centroid tables of shapes {found}, the model needs {expected}: one per level of long_view_levels, of the sizes in "
+                "sid_codebook_sizes and of long_view_dim columns"
             )
         joined = torch.cat([torch.as_tensor(table).float() for table in tables])
         if not joined.isfinite().all() or not joined.any():
@@ -75,66 +75,66 @@ class CentroidPooling(nn.Module):
         """
         if not is_torchdynamo_compiling():
             self._check(codes)
-        codes, batch, rows = codes.long(), len(codes), sum(self.widths)
-        starts = codes.new_tensor([sum(self.widths[:level]) for level in range(len(self.widths))])
+        codes, batch, rows = codes.long(), len(codes), sum(self.codebook_sizes)
+        starts = codes.new_tensor([sum(self.codebook_sizes[:level]) for level in range(len(self.codebook_sizes))])
         places = torch.where(codes >= 0, codes + starts, rows).reshape(batch * self.sequences, -1)
         with torch.no_grad(), torch.autocast(codes.device.type, enabled=False):  # half precision cannot count to a thousand
             table = self.centroids.float()
             ones = table.new_ones(()).expand(places.shape)
             counts = table.new_zeros(len(places), rows + 1).scatter_add_(1, places, ones)[:, :rows]
-            parts = zip(counts.split(self.widths, dim=1), table.split(self.widths))
+            parts = zip(counts.split(self.codebook_sizes, dim=1), table.split(self.codebook_sizes))
             means = [count @ own / count.sum(1, keepdim=True).clamp(min=1) for count, own in parts]
-        held = (counts[:, : self.widths[0]].sum(1) > 0).view(batch, self.sequences)
-        return torch.stack(means, dim=1).view(batch, self.sequences, len(self.widths), -1), held
+        held = (counts[:, : self.codebook_sizes[0]].sum(1) > 0).view(batch, self.sequences)
+        return torch.stack(means, dim=1).view(batch, self.sequences, len(self.codebook_sizes), -1), held
 
     def _check(self, codes: torch.Tensor) -> None:
-        if codes.ndim != 4 or codes.shape[1] != self.sequences or codes.shape[3] != len(self.widths):
+        if codes.ndim != 4 or codes.shape[1] != self.sequences or codes.shape[3] != len(self.codebook_sizes):
             raise ValueError(
-                f"behaviour_codes of shape {tuple(codes.shape)}, expected (batch, sequences={self.sequences}, items, "
-                f"levels={len(self.widths)}); pad with {EMPTY} along the items"
+                f"long_view_codes of shape {tuple(codes.shape)}, expected (batch, sequences={self.sequences}, items, "
+                f"levels={len(self.codebook_sizes)}); pad with {EMPTY} along the items"
             )
         if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
-            raise ValueError(f"behaviour_codes are {codes.dtype}, expected integers: the codes of the items at each level")
+            raise ValueError(f"long_view_codes are {codes.dtype}, expected integers: the codes of the items at each level")
         if codes.numel() == 0:
             return
-        for level, width in enumerate(self.widths):
+        for level, width in enumerate(self.codebook_sizes):
             low, high = codes[..., level].aminmax()
             if low < EMPTY or high >= width:
                 raise ValueError(
-                    f"behaviour_codes of level {level} lie in [{low}, {high}], allowed are 0..{width - 1}, and {EMPTY} for no item; codes "
+                    f"long_view_codes of level {level} lie in [{low}, {high}], allowed are 0..{width - 1}, and {EMPTY} for no item; codes "
                     "count from 0 within their level, without the vocabulary's offset"
                 )
         missing = codes < 0
         if not torch.equal(missing.any(-1), missing.all(-1)):
-            raise ValueError(f"behaviour_codes: an item has codes at all levels or {EMPTY} at all of them")
+            raise ValueError(f"long_view_codes: an item has codes at all levels or {EMPTY} at all of them")
         self.is_filled = self.is_filled or bool(self.centroids.any())
         if not self.is_filled and not bool(missing.all()):
-            raise ValueError("the model has no centroids for its long view yet: call model.set_behaviour_centroids(tables)")
+            raise ValueError("the model has no centroids for its long view yet: call model.set_long_view_centroids(tables)")
 
 
-class BehaviourResampler(nn.Module):
-    """Q-Former: `behaviour_tokens` learned queries read the pooled sequences and become vectors of the model's width.
+class LongViewResampler(nn.Module):
+    """Q-Former: `long_view_tokens` learned queries read the pooled sequences and become vectors of the model's width.
 
     Args:
-        layout: configuration with the behaviour fields.
+        layout: configuration with the fields of the long view.
         width, heads, dropout: the model's.
         scale: size of the vectors' entries at the start, that of the input embeddings which they stand among.
     """
 
-    def __init__(self, layout: BehaviourLayout, width: int, heads: int, dropout: float, scale: float):
+    def __init__(self, layout: LongViewFields, width: int, heads: int, dropout: float, scale: float):
         super().__init__()
         if width % heads:
             raise ValueError(
                 f"the long view shares the model's width {width} among its {heads} heads, which does not come out even"
             )
         self.scale = scale
-        self.pooled_norm = nn.LayerNorm(layout.behaviour_dim)
-        self.project = nn.Linear(layout.behaviour_dim, width)
-        self.slots = nn.Parameter(torch.zeros(layout.behaviour_sequences, layout.behaviour_levels, width))
+        self.pooled_norm = nn.LayerNorm(layout.long_view_dim)
+        self.project = nn.Linear(layout.long_view_dim, width)
+        self.slots = nn.Parameter(torch.zeros(layout.long_view_sequences, layout.long_view_levels, width))
         self.nothing = nn.Parameter(torch.zeros(1, width))  # always visible: no softmax runs over an empty set
-        self.queries = nn.Parameter(torch.zeros(layout.behaviour_tokens, width))
+        self.queries = nn.Parameter(torch.zeros(layout.long_view_tokens, width))
         self.memory_norm = nn.LayerNorm(width)
-        self.blocks = nn.ModuleList(_Block(width, heads, dropout) for _ in range(layout.behaviour_layers))
+        self.blocks = nn.ModuleList(_Block(width, heads, dropout) for _ in range(layout.long_view_layers))
         self.norm = nn.LayerNorm(width)
 
     def reset_parameters(self) -> None:
@@ -153,7 +153,7 @@ class BehaviourResampler(nn.Module):
             pooled: (batch, sequences, levels, dim); held: (batch, sequences), False where a sequence is empty.
 
         Returns:
-            (batch, behaviour_tokens, width).
+            (batch, long_view_tokens, width).
         """
         batch, levels = len(pooled), pooled.shape[2]
         memory = self.project(self.pooled_norm(pooled.to(self.queries.dtype))) + self.slots
@@ -199,36 +199,36 @@ class _Attention(nn.Module):
         return self.output(mixed.transpose(1, 2).flatten(2))
 
 
-class BehaviourMixin:
+class LongViewMixin:
     """For the module that embeds the prompt (`embed_tokens`): BART's encoder, or the decoder-only backbone.
 
-    Its `__init__` ends with `_add_behaviour`; its `forward` puts what `_placed` returns in place of its inputs.
+    Its `__init__` ends with `_add_long_view`; its `forward` puts what `_placed` returns in place of its inputs.
     """
 
-    def _add_behaviour(self, width: int, heads: int, dropout: float, scale: float) -> None:
+    def _add_long_view(self, width: int, heads: int, dropout: float, scale: float) -> None:
         """Resampler and centroids if the configuration asks for them, else nothing: no module, no parameter, no random number."""
-        self.behaviour = None
+        self.long_view = None
         config = self.config
-        if config.behaviour_tokens:
-            config.check_behaviour()  # `from_pretrained(..., behaviour_tokens=…)` changes a configuration after its own check
-            widths = config.sid_widths[: config.behaviour_levels]
-            self.behaviour = BehaviourResampler(config, width, heads, dropout, scale)
-            self.behaviour_pooling = CentroidPooling(widths, config.behaviour_dim, config.behaviour_sequences)
+        if config.long_view_tokens:
+            config.check_long_view()  # `from_pretrained(..., long_view_tokens=…)` changes a configuration after its own check
+            codebook_sizes = config.sid_codebook_sizes[: config.long_view_levels]
+            self.long_view = LongViewResampler(config, width, heads, dropout, scale)
+            self.long_view_pooling = CentroidPooling(codebook_sizes, config.long_view_dim, config.long_view_sequences)
             self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, BehaviourResampler):
+        if isinstance(module, LongViewResampler):
             module.reset_parameters()
         elif isinstance(module, CentroidPooling):
             init.zeros_(module.centroids)
 
     @torch.no_grad()
-    def match_behaviour_scale(self) -> None:
+    def match_long_view_scale(self) -> None:
         """Start the long view's vectors at the size of the embeddings, once those are trained ones."""
-        if self.behaviour is not None:
+        if self.long_view is not None:
             some = torch.arange(min(self.config.vocab_size, 4096), device=self.embed_tokens.weight.device)
-            self.behaviour.norm.weight.fill_(self.embed_tokens(some).float().square().mean().sqrt())
+            self.long_view.norm.weight.fill_(self.embed_tokens(some).float().square().mean().sqrt())
 
     def _placed(
         self,
@@ -240,29 +240,29 @@ class BehaviourMixin:
         """The backbone's `input_ids` and `inputs_embeds` with the long view in place.
 
         Args:
-            codes: `behaviour_codes` (batch, sequences, items, levels), or None for rows of which nothing is known.
+            codes: `long_view_codes` (batch, sequences, items, levels), or None for rows of which nothing is known.
             is_start: False in later steps of `generate`, whose inputs hold no prompt any more.
         """
         unchanged = {"input_ids": input_ids, "inputs_embeds": inputs_embeds}
-        if codes is not None and self.behaviour is None:
-            raise ValueError("behaviour_codes for a model without a long view: its configuration has behaviour_tokens=0")
+        if codes is not None and self.long_view is None:
+            raise ValueError("long_view_codes for a model without a long view: its configuration has long_view_tokens=0")
         if codes is not None and inputs_embeds is not None:
             raise ValueError(
-                "behaviour_codes go with input_ids, not inputs_embeds: behaviour_token_id marks the long view's places"
+                "long_view_codes go with input_ids, not inputs_embeds: long_view_token_id marks the long view's places"
             )
-        if self.behaviour is None or input_ids is None:
+        if self.long_view is None or input_ids is None:
             return unchanged
-        is_place = input_ids == self.config.behaviour_token_id  # (batch, length)
+        is_place = input_ids == self.config.long_view_token_id  # (batch, length)
         if is_torchdynamo_compiling():
-            has_places = input_ids.shape[1] >= self.config.behaviour_tokens
+            has_places = input_ids.shape[1] >= self.config.long_view_tokens
         else:
             has_places = self._check_places(is_place, codes, is_start)
         if not has_places and not (self.training and torch.is_grad_enabled()):
             return unchanged
         if codes is None or not has_places:
-            codes = input_ids.new_full((1, self.config.behaviour_sequences, 0, self.config.behaviour_levels), EMPTY)
+            codes = input_ids.new_full((1, self.config.long_view_sequences, 0, self.config.long_view_levels), EMPTY)
         embeddings = self.embed_tokens(input_ids)
-        vectors = self.behaviour(*self.behaviour_pooling(codes)).to(embeddings.dtype)
+        vectors = self.long_view(*self.long_view_pooling(codes)).to(embeddings.dtype)
         if not has_places:
             # Data parallelism waits for every parameter, also in a batch of prompts without a long view.
             return {"input_ids": None, "inputs_embeds": embeddings + 0.0 * vectors.sum()}
@@ -276,24 +276,24 @@ class BehaviourMixin:
 
     def _check_places(self, is_place: torch.Tensor, codes: torch.Tensor | None, is_start: bool) -> bool:
         """Whether any row has places; ValueError where places and codes do not fit."""
-        tokens, name = self.config.behaviour_tokens, f"behaviour_token_id={self.config.behaviour_token_id}"
+        tokens, name = self.config.long_view_tokens, f"long_view_token_id={self.config.long_view_token_id}"
         counts = is_place.sum(1)
         wrong = ((counts != 0) & (counts != tokens)).nonzero()[:, 0]
         if len(wrong):
             raise ValueError(
                 f"row {int(wrong[0])} holds {int(counts[wrong[0]])} copies of {name}: a prompt has none, or one per vector of the long "
-                f"view, {tokens} (behaviour_tokens). Was it cut?"
+                f"view, {tokens} (long_view_tokens). Was it cut?"
             )
         if codes is not None and len(codes) != len(is_place):
-            raise ValueError(f"behaviour_codes of {len(codes)} rows for {len(is_place)} prompts")
+            raise ValueError(f"long_view_codes of {len(codes)} rows for {len(is_place)} prompts")
         if codes is not None and is_start:
             lost = (codes >= 0).flatten(1).any(1) & (counts == 0)
             if bool(lost.any()):
                 raise ValueError(
-                    f"rows {lost.nonzero()[:, 0].tolist()} have behaviour_codes, but their prompts no place for them: put {tokens} copies "
+                    f"rows {lost.nonzero()[:, 0].tolist()} have long_view_codes, but their prompts no place for them: put {tokens} copies "
                     f"of {name} there, or {EMPTY} throughout their codes"
                 )
         return bool(counts.any())
 
 
-__all__ = ["EMPTY", "BehaviourMixin", "BehaviourResampler", "CentroidPooling"]
+__all__ = ["EMPTY", "LongViewMixin", "LongViewResampler", "CentroidPooling"]
