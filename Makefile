@@ -28,6 +28,8 @@ test-all: $(READY)
 
 lint: $(READY)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 # Under two minutes on an idle core; benchmark-all runs every size, up to 10,000,000 items (an hour, 10 GB of memory).
 benchmark: $(READY)

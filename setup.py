@@ -1,18 +1,36 @@
-"""Packaging: the rooms at the top level install as ``onesearch.*``, so that nothing called ``trainers`` lands in a user's environment."""
+"""Packaging: the folders at the top level install as ``onesearch.*``, so that nothing called ``trainers`` lands in a user's environment.
+
+``onesearch/`` holds a link to each of them. Through the links an editable install is one plain folder, which type checkers and editors
+find. A checkout without links (Git on Windows, unless ``core.symlinks`` is on) installs the same packages from the folders themselves.
+"""
 
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
-ROOMS = ("tokenization_sid", "modeling_onesearch", "trainers", "model_cards")
-rooms = [package for room in ROOMS for package in (room, *(f"{room}.{sub}" for sub in find_packages(room)))]
+TOP_LEVEL = ("tokenization_sid", "modeling_onesearch", "trainers", "model_cards")
+
+
+def layout() -> tuple[list[str], dict[str, str]]:
+    """All packages, and the folder of each that is not where its name says."""
+    packages = find_packages(include=["onesearch", "onesearch.*"])
+    if "onesearch.trainers" in packages:
+        return packages, {"": "."}  # so an editable install is a path, not an import hook
+    unlinked = [package for top in TOP_LEVEL for package in (top, *(f"{top}.{sub}" for sub in find_packages(top)))]
+    folders = {f"onesearch.{package}": package.replace(".", "/") for package in unlinked}
+    return [*packages, *folders], {"onesearch": "onesearch", **folders}
+
+
+packages, package_dir = layout()
 
 TRAIN = ["trl>=1.16,<1.17", "peft>=0.21,<1"]
 EVALUATION = ["bm25s>=0.3,<1", "PyStemmer>=3,<4", "ir-measures>=0.4,<1"]
 PLOTS = ["matplotlib>=3.9,<4"]
 VARIANTS = ["vector-quantize-pytorch>=1.32,<2"]
 FAST = ["numba>=0.61,<1"]
-TEST = ["pytest>=8", "hypothesis>=6", "ruff>=0.15"]
+TEST = ["pytest>=8", "hypothesis>=6"]
+TYPES = ["mypy>=1.18", "types-PyYAML", "types-tqdm"]
+LINT = ["ruff>=0.15", *TYPES]
 
 setup(
     name="onesearch",
@@ -22,8 +40,8 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=find_packages(include=["onesearch", "onesearch.*"]) + [f"onesearch.{package}" for package in rooms],
-    package_dir={"onesearch": "onesearch", **{f"onesearch.{package}": package.replace(".", "/") for package in rooms}},
+    packages=packages,
+    package_dir=package_dir,
     package_data={
         "onesearch": ["py.typed"],
         "onesearch.trainers": ["recipes/*.yaml", "recipes/studies/*.yaml", "recipes/accelerate/*.yaml"],
@@ -55,7 +73,8 @@ setup(
         "variants": VARIANTS,
         "fast": FAST,
         "test": TEST,
-        "all": TRAIN + EVALUATION + PLOTS + VARIANTS + FAST + TEST,
+        "lint": LINT,
+        "all": TRAIN + EVALUATION + PLOTS + VARIANTS + FAST + TEST + LINT,
     },
     entry_points={"console_scripts": ["onesearch = onesearch.cli:main"]},
 )
