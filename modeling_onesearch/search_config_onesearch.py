@@ -1,0 +1,103 @@
+"""Search settings of a checkpoint: they are saved beside the weights, so that everybody who loads it searches as it was measured.
+
+Travels to the Hub with the weights: imports nothing of this package.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import cached_file
+
+from .hits_onesearch import MAX_ITEMS_PER_SID, RANKINGS
+
+SEARCH_CONFIG_NAME = "search_config.json"
+"""File of the search settings, beside the weights of a checkpoint."""
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """Settings that decide which hits a search returns, apart from the query, the user and the item filter.
+
+    Args:
+        num_beams: Semantic IDs kept at each level of the beam search. More beams find more items and cost more time. The paper serves
+            with 512; 50 is our choice for a processor without GPU.
+        rank_by: order of the hits. `"sid"` ranks by the probability of the Semantic ID and, within one, by popularity; `"item"` ranks by
+            the probability of the item, which is that of its Semantic ID times the item's share of its popularity.
+        items_per_sid: items of one Semantic ID that may be among the hits, the most popular first. The default of 5 is that of
+            PRQ-KMeans' evaluation protocol.
+        exclude_history: leave the items of the user's own history out of the hits. Useful in markets where users rarely repurchase.
+
+    Raises:
+        ValueError: a count is below 1 or `rank_by` is unknown.
+        TypeError: a setting has the wrong type.
+    """
+
+    num_beams: int = 50
+    rank_by: str = "sid"
+    items_per_sid: int = MAX_ITEMS_PER_SID
+    exclude_history: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("num_beams", "items_per_sid"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise TypeError(f"{name}={value!r} must be a whole number")
+            if value < 1:
+                raise ValueError(f"{name}={value} must be at least 1")
+        if self.rank_by not in RANKINGS:
+            raise ValueError(f"rank_by={self.rank_by!r} is unknown; allowed are {', '.join(map(repr, RANKINGS))}")
+        if not isinstance(self.exclude_history, bool):
+            raise TypeError(f"exclude_history={self.exclude_history!r} must be true or false")
+
+    def save_pretrained(self, folder: str | os.PathLike) -> None:
+        """Write `search_config.json` into the folder of a checkpoint; the file appears whole or not at all."""
+        path = Path(folder) / SEARCH_CONFIG_NAME
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def from_pretrained(cls, folder_or_repo: str | os.PathLike, **hub: Any) -> SearchConfig:
+        """Read the settings of a checkpoint folder or Hub repository.
+
+        Args:
+            folder_or_repo: folder or repository of the checkpoint.
+            hub: `cache_dir`, `local_files_only`, `token`, `revision` or `subfolder`, as in transformers.
+
+        Returns:
+            The saved settings; the defaults where the checkpoint has no `search_config.json`.
+
+        Raises:
+            ValueError: the file is damaged, holds an unknown setting or a value that is not allowed; the message names the file.
+        """
+        path = cached_file(folder_or_repo, SEARCH_CONFIG_NAME, _raise_exceptions_for_missing_entries=False, **hub)
+        if path is None:
+            return cls()
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is damaged ({error}); copy the checkpoint again") from error
+        return _checked(cls, values, path)
+
+
+def _checked(cls: type[SearchConfig], values: Any, path: str) -> SearchConfig:
+    """The settings in `values`; the error names the file they come from."""
+    names = [part.name for part in fields(cls)]
+    if not isinstance(values, Mapping) or not set(values) <= set(names):
+        raise ValueError(f"{path} holds {values!r}; expected an object with some of the settings {', '.join(names)}")
+    try:
+        return cls(**values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+__all__ = ["SEARCH_CONFIG_NAME", "SearchConfig"]
