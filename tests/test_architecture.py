@@ -17,6 +17,7 @@ TOP_LEVEL = ("tokenization_sid", "modeling_onesearch", "trainers", "model_cards"
 
 FLOW = (
     "onesearch.files",
+    "onesearch.extras",
     "onesearch.parquet_files",
     "onesearch.data",
     "onesearch.simulator",

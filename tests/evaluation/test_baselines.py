@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -130,6 +131,19 @@ def test_bm25_needs_text(market):
     blank = Market.from_rows(items=[{"item_id": "a", "title": ""}])
     with pytest.raises(ValueError, match="none of the 1 items has any text"):
         BM25Retriever(blank)
+
+
+@pytest.mark.parametrize(("module", "needed"), [("bm25s", "BM25Retriever needs bm25s"), ("Stemmer", "stem=True needs Stemmer")])
+def test_bm25_names_the_extra_that_is_missing(market, monkeypatch, module, needed):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=rf"{needed}: pip install onesearch\[evaluation\]$"):
+        BM25Retriever(market)
+
+
+def test_dense_names_the_extra_that_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(ImportError, match=r"DenseRetriever needs faiss: pip install onesearch\[evaluation\]$"):
+        DenseRetriever(["a"], np.zeros((1, 2)), lambda queries: np.zeros((1, 2)))
 
 
 def test_dense_ranks_by_inner_product():

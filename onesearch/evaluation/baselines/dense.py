@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from onesearch.data.requests import Request
+from onesearch.extras import require
 
 from ..retrievers import Ranking
 from .training import make_ranking
@@ -27,6 +28,7 @@ class DenseRetriever:
     name = "dense"
 
     def __init__(self, item_ids: Sequence[str], item_embeddings: np.ndarray, encode_queries: Callable[[list[str]], np.ndarray]):
+        require("evaluation", "faiss", needed_by="DenseRetriever")
         import faiss
 
         if item_embeddings.ndim != 2 or len(item_embeddings) != len(item_ids):

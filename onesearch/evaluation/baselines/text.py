@@ -11,6 +11,7 @@ import numpy as np
 from onesearch.data.market import Market
 from onesearch.data.requests import Request
 from onesearch.data.text import item_texts
+from onesearch.extras import require
 
 from ..retrievers import Ranking
 from .training import best_rows, make_ranking
@@ -55,6 +56,7 @@ class BM25Retriever:
         stem: bool = True,
         cache: int = 4096,
     ):
+        require("evaluation", "bm25s", needed_by="BM25Retriever")
         import bm25s
 
         self.item_ids = np.array(market.items.data.column("item_id").to_pylist(), dtype=object)
@@ -94,6 +96,7 @@ def make_tokenizer(language: str, stem: bool = True) -> Callable[[str], list[str
     stopwords = frozenset(STOPWORDS_EN)
     if not stem:
         return lambda text: [word for word in _WORD.findall(text.lower()) if word not in stopwords]
+    require("evaluation", "Stemmer", needed_by="BM25Retriever with stem=True")
     import Stemmer
 
     stem_words = Stemmer.Stemmer("english").stemWords

@@ -1,0 +1,34 @@
+"""Libraries that only an extra installs: one error message for all that are missing."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+
+class MissingExtraError(ModuleNotFoundError):
+    """A feature needs libraries that the base installation leaves out."""
+
+
+def require(extra: str, *modules: str, needed_by: str = "this feature") -> None:
+    """Raise in one line if a module of an extra is not installed. Imports nothing, so it costs microseconds.
+
+    Call it in the function that needs the modules, before their imports.
+
+    Args:
+        extra: name in ``extras_require`` of ``setup.py``, for example ``evaluation``.
+        modules: import names of the top-level modules that are needed, for example ``bm25s``.
+        needed_by: subject of the message: the class, function or command that needs them.
+
+    Raises:
+        MissingExtraError: at least one module is not installed; the message names all of them and the extra.
+
+    Example:
+        >>> require("evaluation", "bm25s", needed_by="BM25Retriever")  # doctest: +SKIP
+        MissingExtraError: BM25Retriever needs bm25s: pip install onesearch[evaluation]
+    """
+    missing = [module for module in modules if find_spec(module) is None]
+    if missing:
+        raise MissingExtraError(f"{needed_by} needs {', '.join(missing)}: pip install onesearch[{extra}]", name=missing[0])
+
+
+__all__ = ["MissingExtraError", "require"]

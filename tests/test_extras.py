@@ -1,0 +1,39 @@
+"""A missing extra ends in one line that says what to install."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from onesearch.extras import MissingExtraError, require
+
+SETUP = (Path(__file__).parent.parent / "setup.py").read_text(encoding="utf-8")
+
+
+def test_installed_modules_pass():
+    require("evaluation", "json", "numpy", needed_by="this test")
+
+
+def test_missing_modules_are_named_with_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    with pytest.raises(ImportError) as caught:
+        require("evaluation", "no_such_module", "json", "numpy", needed_by="BM25Retriever")
+    assert str(caught.value) == "BM25Retriever needs no_such_module, numpy: pip install onesearch[evaluation]"
+    assert isinstance(caught.value, MissingExtraError) and caught.value.name == "no_such_module"
+
+
+def test_asking_does_not_import():
+    code = "import sys; from onesearch.extras import require; require('x', 'torch', needed_by='y'); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_extra_that_is_asked_for_exists():
+    root = Path(__file__).parent.parent
+    folders = ("onesearch", "tokenization_sid", "modeling_onesearch", "trainers", "model_cards")
+    texts = [path.read_text(encoding="utf-8") for folder in folders for path in (root / folder).rglob("*.py")]
+    asked = {extra for text in texts for extra in re.findall(r"(?<![.\w])require\(\"(\w+)\"", text)}
+    assert asked and all(f'"{extra}": ' in SETUP for extra in asked)
