@@ -17,7 +17,7 @@ _MODULE_OF = {
     "UserContext": "onesearch.data.requests",
     "Hit": "onesearch.modeling_onesearch.index_onesearch",
     "ItemFilter": "onesearch.modeling_onesearch.index_onesearch",
-    "SidLoraConfig": "onesearch.trainers.lora",
+    "SidLoraConfig": "onesearch.trainers.configs",
     "Market": "onesearch.data.market",
     "OneSearchConfig": "onesearch.modeling_onesearch.configuration_onesearch",
     "OneSearchForConditionalGeneration": "onesearch.modeling_onesearch.modeling_onesearch",
@@ -60,8 +60,8 @@ if TYPE_CHECKING:
     from .tokenization_sid.prompts import PromptLayout
     from .tokenization_sid.quantizers.rq_opq import RQOPQ, RQOPQConfig
     from .tokenization_sid.tokenization_sid import SidTokenizer
+    from .trainers.configs import SidLoraConfig
     from .trainers.distillation.distillation_trainer import SidDistillationConfig, SidDistillationTrainer
-    from .trainers.lora import SidLoraConfig
     from .trainers.sft.sft_config import SidSFTConfig
     from .trainers.sft.sft_trainer import SidSFTTrainer
 

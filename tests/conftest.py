@@ -35,7 +35,7 @@ def tiny_recipe():
     from onesearch.pipeline.recipe import EvaluationConfig, MarketConfig, Recipe
     from onesearch.tokenization_sid.embedding.text_encoder import TextEncoderConfig
     from onesearch.tokenization_sid.quantizers.rq_opq import RQOPQConfig
-    from onesearch.trainers.training import ModelConfig, TrainingConfig
+    from onesearch.trainers.configs import ModelConfig, TrainingConfig
 
     options = {"items": 450, "sessions": 600, "oracle_requests": 0, "judged_queries": 10, "seed": 3}
     model = ModelConfig(

@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import os
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 from transformers import PreTrainedModel
 
 from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME
+
+from .configs import SidLoraConfig
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftConfig, PeftModel
@@ -24,25 +25,6 @@ logger = logging.getLogger(__name__)
 
 LAYER = re.compile(r"(^|\.)layers\.\d+\.")
 """Modules of the backbone's attention and feed-forward layers."""
-
-
-@dataclass(frozen=True)
-class SidLoraConfig:
-    """What an adapter trains. No paper of this family publishes an adapter: all defaults are ours.
-
-    Args:
-        r: rank of the updates.
-        alpha: updates are scaled by alpha / r.
-        dropout: on the inputs of the updates.
-        target_modules: names of linear modules; None takes every linear module of the attention and feed-forward layers.
-        extra_modules: modules trained in full and saved with the adapter, for instance freshly added ones. Not the embedding or the head.
-    """
-
-    r: int = 16
-    alpha: int = 32
-    dropout: float = 0.05
-    target_modules: tuple[str, ...] | None = None
-    extra_modules: tuple[str, ...] = ()
 
 
 def lora_config(plan: SidLoraConfig, model: PreTrainedModel) -> LoraConfig:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,38 +14,10 @@ from onesearch.modeling_onesearch.modeling_onesearch import OneSearchForCausalLM
 from onesearch.tokenization_sid.prompts import TEMPLATES, PromptLayout
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 
-BACKBONES = ("bart", "qwen3")
+from .configs import ModelConfig
 
 LABEL_COPIES = 100
 """How often the words of the templates stand among the texts that train a tokenizer: they are in every example and should be few tokens."""
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Backbone and sizes; the paper's is BART-base (768, 6 + 6 layers, 12 heads, 3072). The small defaults are ours.
-
-    Args:
-        backbone: ``bart`` (encoder-decoder) or ``qwen3`` (decoder-only, of `encoder_layers` + `decoder_layers` layers).
-        checkpoint: folder or Hub id of a BART or Qwen3 checkpoint to start from, with its tokenizer; None starts from scratch.
-        text_vocab_size: of the tokenizer trained on the market's texts.
-        long_view_layers: depth of the resampler of the long view.
-    """
-
-    backbone: str = "bart"
-    checkpoint: str | None = None
-    text_vocab_size: int = 4000
-    d_model: int = 128
-    encoder_layers: int = 2
-    decoder_layers: int = 2
-    attention_heads: int = 4
-    ffn_dim: int = 512
-    dropout: float = 0.1
-    max_position_embeddings: int = 512
-    long_view_layers: int = 2
-
-    def __post_init__(self):
-        if self.backbone not in BACKBONES:
-            raise ValueError(f"backbone={self.backbone!r}: allowed are {', '.join(BACKBONES)}")
 
 
 def build_tokenizer(plan: ModelConfig, layout: PromptLayout, index: SidIndex, texts: Sequence[str]) -> SidTokenizer:
@@ -144,4 +115,4 @@ def _special_tokens(tokenizer: SidTokenizer) -> dict[str, int]:
     return {name: getattr(tokenizer, name) for name in ("bos_token_id", "pad_token_id", "eos_token_id")}
 
 
-__all__ = ["BACKBONES", "ModelConfig", "build_model", "build_tokenizer"]
+__all__ = ["build_model", "build_tokenizer"]

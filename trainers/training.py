@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from onesearch.files import RunFolder, atomic_folder, read_json, write_json
 from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME, SidIndex
 from onesearch.serving.searcher import QUERY_ENCODER_NAME, Searcher
 from onesearch.tokenization_sid.embedding.embeddings import distinct_queries
-from onesearch.tokenization_sid.prompts import PromptLayout
 from onesearch.tokenization_sid.quantizers.loading import load_quantizer
 from onesearch.tokenization_sid.sids.code_files import load_codes
 from onesearch.tokenization_sid.sids.sid_encoder import SidEncoder
@@ -30,13 +29,14 @@ from onesearch.views.default_histories import FILE_NAME as DEFAULTS_NAME
 from onesearch.views.default_histories import DefaultHistories
 from onesearch.views.session_views import LongViewTable, SessionViews
 
+from .configs import StageConfig, TrainingConfig
 from .distillation.data import given_keywords, query_keywords
 from .distillation.distillation_config import SidDistillationConfig
 from .distillation.distillation_trainer import SidDistillationTrainer
-from .lora import SidLoraConfig, lora_config
-from .models import ModelConfig, build_model, build_tokenizer
-from .sft.data.examples import ExampleBuilder, ExampleConfig, mixed_examples, streamed_examples
-from .sft.data.tasks import STAGES, StageConfig
+from .lora import lora_config
+from .models import build_model, build_tokenizer
+from .sft.data.examples import ExampleBuilder, mixed_examples, streamed_examples
+from .sft.data.tasks import STAGES
 from .sft.sft_config import SidSFTConfig
 from .sft.sft_trainer import SidSFTTrainer
 
@@ -44,44 +44,6 @@ logger = logging.getLogger(__name__)
 
 HELD_OUT = 2000
 """Examples of the validation split at most whose loss is measured at every evaluation."""
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """The whole training.
-
-    Args:
-        model: what is trained.
-        prompt: which views of a user the prompts hold; the defaults are the paper's.
-        examples: how rows become examples.
-        stages: in order; the default is the paper's three.
-        arguments: fields of `SidSFTConfig` for all stages; a stage's own come over them.
-        lora: train an adapter instead of all weights; it is merged at the end.
-        distillation: fields of `SidDistillationConfig`; the personalised stages then learn from a teacher that sees keywords
-            (OneSearch-V2). None is off.
-        keywords: parquet file with the teacher's keywords of each query; default see `onesearch.trainers.distillation.data`.
-        streaming: make examples while they are read instead of storing them; each stage then needs `max_steps`.
-        validation_requests: so many requests of the validation split are searched at every evaluation; 0 evaluates the loss only.
-        validation_beams: beams of those searches.
-    """
-
-    model: ModelConfig = field(default_factory=ModelConfig)
-    prompt: PromptLayout = field(default_factory=PromptLayout)
-    examples: ExampleConfig = field(default_factory=ExampleConfig)
-    stages: tuple[StageConfig, ...] = tuple(StageConfig(name) for name in STAGES)
-    arguments: dict[str, Any] = field(default_factory=dict)
-    lora: SidLoraConfig | None = None
-    distillation: dict[str, Any] | None = None
-    keywords: str | None = None
-    streaming: bool = False
-    validation_requests: int = 500
-    validation_beams: int = 20
-
-    def __post_init__(self):
-        object.__setattr__(self, "stages", tuple(self.stages))
-        names = [stage.name for stage in self.stages]
-        if not names or len(set(names)) < len(names):
-            raise ValueError(f"stages are named {names}; there must be one at least, and each needs a name of its own")
 
 
 @dataclass(frozen=True)
@@ -266,4 +228,4 @@ def _save_checkpoint(folder: Path, model: PreTrainedModel, parts: _Parts) -> Non
         parts.defaults.save(folder / DEFAULTS_NAME)
 
 
-__all__ = ["HELD_OUT", "TrainingConfig", "train_run"]
+__all__ = ["HELD_OUT", "train_run"]

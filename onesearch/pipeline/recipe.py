@@ -16,7 +16,7 @@ from onesearch.tokenization_sid.embedding.alignment import AlignmentConfig
 from onesearch.tokenization_sid.embedding.text_encoder import TextEncoderConfig
 from onesearch.tokenization_sid.quantizers.base import QuantizerConfig
 from onesearch.tokenization_sid.quantizers.loading import QUANTIZERS
-from onesearch.trainers.training import TrainingConfig
+from onesearch.trainers.configs import TrainingConfig
 
 T = TypeVar("T")
 

@@ -10,7 +10,8 @@ from onesearch import PromptLayout, SidIndex, SidTokenizer
 from onesearch.data.text import item_texts
 from onesearch.simulator import SimulatorConfig, simulate
 from onesearch.tokenization_sid.prompts import PLAIN_LAYOUT
-from onesearch.trainers.sft.data.examples import ExampleBuilder, ExampleConfig
+from onesearch.trainers.configs import ExampleConfig
+from onesearch.trainers.sft.data.examples import ExampleBuilder
 from onesearch.views.session_views import SessionViews
 
 CODEBOOK_SIZES = (256, 128, 64, 64, 64)

@@ -11,9 +11,8 @@ from safetensors.numpy import load_file
 from onesearch import OneSearchForCausalLM, PromptLayout, RunFolder, Searcher
 from onesearch.files import read_json
 from onesearch.tokenization_sid.prompts import PLAIN_LAYOUT
-from onesearch.trainers.lora import SidLoraConfig
-from onesearch.trainers.sft.data.tasks import StageConfig
-from onesearch.trainers.training import TrainingConfig, train_run
+from onesearch.trainers.configs import SidLoraConfig, StageConfig
+from onesearch.trainers.training import train_run
 
 STAGES = ["1-alignment", "2-co-occurrence", "3-personalised"]
 
@@ -102,12 +101,6 @@ def test_a_decoder_alone(untrained, recipe):
     assert isinstance(searcher.model, OneSearchForCausalLM)
     items = searcher.model.sid_index.item_ids[:3]
     assert len(searcher.search("red shoe", items, top_k=3)) == 3
-
-
-@pytest.mark.parametrize("stages", [(), (StageConfig("alignment"), StageConfig("alignment"))])
-def test_stages_need_names_of_their_own(stages):
-    with pytest.raises(ValueError, match="stages are named"):
-        TrainingConfig(stages=stages)
 
 
 def test_a_market_without_what_a_stage_learns_says_so(untrained, recipe):

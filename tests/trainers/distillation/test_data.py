@@ -12,8 +12,9 @@ from tiny import tiny_index
 from onesearch.tokenization_sid.keywords.keywords import CoreKeywords, Keyword
 from onesearch.tokenization_sid.prompts import PLAIN_LAYOUT
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
+from onesearch.trainers.configs import ExampleConfig
 from onesearch.trainers.distillation.data import given_keywords, query_keywords
-from onesearch.trainers.sft.data.examples import ExampleBuilder, ExampleConfig, stored_examples
+from onesearch.trainers.sft.data.examples import ExampleBuilder, stored_examples
 from onesearch.views.session_views import SessionViews
 
 SESSIONS = [("u", 0, "red dress", ["a", "c"], []), ("v", 1, "red dress", ["c"], ["d"]), ("u", 2, "hat", ["e"], [])]

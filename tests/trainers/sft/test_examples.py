@@ -13,15 +13,10 @@ from onesearch.tokenization_sid.embedding.embeddings import distinct_queries
 from onesearch.tokenization_sid.prompts import PromptFields, PromptLayout, task_template
 from onesearch.tokenization_sid.sids.code_files import load_codes
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
+from onesearch.trainers.configs import ExampleConfig
 from onesearch.trainers.sft.data import examples as module
-from onesearch.trainers.sft.data.examples import (
-    ExampleBuilder,
-    ExampleConfig,
-    mixed_examples,
-    stored_examples,
-    streamed_examples,
-)
-from onesearch.trainers.sft.data.tasks import STAGES, TASKS, StageConfig
+from onesearch.trainers.sft.data.examples import ExampleBuilder, mixed_examples, stored_examples, streamed_examples
+from onesearch.trainers.sft.data.tasks import TASKS
 from onesearch.views.session_views import SessionViews
 
 
@@ -213,28 +208,3 @@ def test_a_task_without_rows_gives_an_empty_dataset(builder, folder):
     for task in ("clicks", "query-text-to-sid", "query-sid-to-item-sid"):
         assert len(stored_examples(empty, task, "train", folder)) == 0
     assert set(stored_examples(empty, "clicks", "train", folder).column_names) == {"input_ids", "labels", "length", "long_view"}
-
-
-def test_stages_of_the_paper():
-    assert list(STAGES) == ["alignment", "co-occurrence", "personalised"]
-    assert set(StageConfig("alignment").tasks) == set(STAGES["alignment"]) and not StageConfig("alignment").personal
-    assert StageConfig("mine", {"clicks": 0.5}).personal
-    assert sum(map(len, STAGES.values())) == len(TASKS) - 1  # all but drawn words
-
-
-@pytest.mark.parametrize(
-    ("name", "tasks", "words"),
-    [
-        ("mine", {}, "'mine' names no tasks"),
-        ("alignment", {"item-text-to-sids": 1}, "'item-text-to-sids' is unknown"),
-        ("alignment", {"clicks": 0}, "must be positive"),
-    ],
-)
-def test_a_stage_that_does_not_fit_is_refused(name, tasks, words):
-    with pytest.raises(ValueError, match=words):
-        StageConfig(name, tasks)
-
-
-def test_an_unknown_kind_of_window_is_refused():
-    with pytest.raises(ValueError, match="windows='some'"):
-        ExampleConfig(windows="some")

@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 from uuid import uuid4
@@ -28,37 +28,13 @@ from onesearch.tokenization_sid.ragged import Ragged, offsets_of
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 from onesearch.views.session_views import SessionViews
 
+from ...configs import ExampleConfig
 from .tasks import TASKS, Task
 
 logger = logging.getLogger(__name__)
 
 CHUNK = 4096
 """Sessions, items or pairs that are turned into examples at once."""
-
-WINDOWS = ("all", "last")
-
-
-@dataclass(frozen=True)
-class ExampleConfig:
-    """How rows become examples.
-
-    Args:
-        windows: ``all`` makes every session an example with the window that precedes it (the paper's sliding-window augmentation),
-            ``last`` only the last session of each user.
-        words: most words of an `item-words` example; copies: such examples per item. Ours.
-        language: of the tasks' templates, ``en`` or ``zh``; None takes the market's (``en`` unless it is Chinese).
-        seed: of drawn words and of fractions of tasks.
-    """
-
-    windows: str = "all"
-    words: int = 4
-    copies: int = 1
-    language: str | None = None
-    seed: int = 0
-
-    def __post_init__(self):
-        if self.windows not in WINDOWS:
-            raise ValueError(f"windows={self.windows!r}: allowed are {', '.join(WINDOWS)}")
 
 
 class ExampleBuilder:
@@ -348,4 +324,4 @@ def _parts(rows: np.ndarray) -> list[np.ndarray]:
     return [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
 
 
-__all__ = ["ExampleBuilder", "ExampleConfig", "mixed_examples", "stored_examples", "streamed_examples"]
+__all__ = ["ExampleBuilder", "mixed_examples", "stored_examples", "streamed_examples"]

@@ -1,18 +1,17 @@
-"""What a model is taught, as data: tasks, and the three stages they make up (OneSearch, arXiv 2509.03236, §"PARS", supervised fine-tuning).
+"""Tasks of supervised fine-tuning, and the paper's three stages (OneSearch, arXiv 2509.03236, §"PARS", supervised fine-tuning).
 
-A task says which rows it is made from, what the prompt gives and what is wanted. Its template is the prompt template of the same name
-(`onesearch.tokenization_sid.prompts`). Only the wanted part counts in the loss; a SID is scored over its levels' slices, text over the
-whole vocabulary.
+A task says which rows its examples are made from, what the prompt gives and what the model must generate. The prompt template of a task has
+the same name (`onesearch.tokenization_sid.prompts`). Only the generated part counts in the loss: a Semantic ID is scored over the codes of
+its levels, text over the whole vocabulary.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 ROWS = ("items", "queries", "pairs", "words", "requests")
-"""What tasks are made from: the catalogue, the distinct queries of the training split, its distinct pairs of a query and an item clicked or
-bought after it, drawn words of item texts, and whole requests with their user's views."""
+"""Row kinds that tasks are made from: the items of the catalogue; the distinct queries of the training split; its distinct pairs of a query
+and an item that was clicked or bought after it; sampled words of item texts; and whole requests with their user's views."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +19,10 @@ class Task:
     """One kind of example.
 
     Args:
-        rows: of `ROWS`.
-        given: thing and field in the prompt, for instance ``("query", "text")``; of requests it is the whole search prompt.
-        wanted: thing and field of the target: ``sid``, ``text`` or ``category``.
-        events: which items of a request are targets.
+        rows: one of `ROWS`.
+        given: thing and field in the prompt, for instance ``("query", "text")``; ``("query", "search")`` is the whole search prompt.
+        wanted: thing and field of the target; the field is ``sid``, ``text`` or ``category``.
+        events: column of the sessions whose items are the targets, ``clicked`` or ``purchased``; for requests only.
     """
 
     rows: str
@@ -47,10 +46,10 @@ TASKS = {
     "item-sid-to-query-sid": Task("pairs", ("item", "sid"), ("query", "sid")),
     "purchases": Task("requests", ("query", "search"), ("item", "sid"), "purchased"),
     "clicks": Task("requests", ("query", "search"), ("item", "sid"), "clicked"),
-    # A few words of an item's text stand in for queries of a catalogue that has none; ours.
+    # For a catalogue without queries: a few words of an item's text take their place. Our addition.
     "item-words": Task("words", ("query", "search"), ("item", "sid")),
 }
-"""All tasks. `clicks` leaves out what was also bought: with `purchases` every touched item is one target."""
+"""All tasks. `clicks` leaves out items that were also bought: with `purchases`, each clicked or bought item is a target once."""
 
 STAGES = {
     "alignment": tuple(name for name, task in TASKS.items() if task.rows in ("items", "queries")),
@@ -60,36 +59,4 @@ STAGES = {
 """The paper's stages, in its order, and their tasks."""
 
 
-@dataclass(frozen=True)
-class StageConfig:
-    """One stage of training, with an optimiser and a schedule of its own.
-
-    Args:
-        name: of its folder in ``training/``; one of `STAGES` brings that stage's tasks.
-        tasks: {task: weight}. Weight 1 takes every example once an epoch, 2 twice, 0.5 a random half.
-        arguments: fields of `SidSFTConfig`, over those of the whole training.
-    """
-
-    name: str
-    tasks: dict[str, float] = field(default_factory=dict)
-    arguments: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self):
-        if not self.tasks and self.name not in STAGES:
-            raise ValueError(f"stage {self.name!r} names no tasks; name some, or take one of the stages {', '.join(STAGES)}")
-        weights = dict(self.tasks) or dict.fromkeys(STAGES[self.name], 1.0)
-        unknown = [task for task in weights if task not in TASKS]
-        if unknown:
-            raise ValueError(f"stage {self.name!r}: task {unknown[0]!r} is unknown; allowed are {', '.join(TASKS)}")
-        wrong = {task: weight for task, weight in weights.items() if not weight > 0}
-        if wrong:
-            raise ValueError(f"stage {self.name!r}: weights {wrong} must be positive; leave a task out instead")
-        object.__setattr__(self, "tasks", weights)
-
-    @property
-    def personal(self) -> bool:
-        """Whether it learns from requests, so that held-out requests measure it."""
-        return any(TASKS[task].rows == "requests" for task in self.tasks)
-
-
-__all__ = ["ROWS", "STAGES", "TASKS", "StageConfig", "Task"]
+__all__ = ["ROWS", "STAGES", "TASKS", "Task"]

@@ -1,0 +1,50 @@
+"""Configurations of a training: what they refuse, and that reading them is light."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from onesearch.trainers.configs import ExampleConfig, ModelConfig, StageConfig, TrainingConfig
+from onesearch.trainers.sft.data.tasks import STAGES, TASKS
+
+
+def test_configurations_are_read_without_the_libraries_that_train():
+    heavy = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
+    program = f"import sys, onesearch.trainers.configs; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_stages_of_the_paper():
+    assert list(STAGES) == ["alignment", "co-occurrence", "personalised"]
+    assert set(StageConfig("alignment").tasks) == set(STAGES["alignment"]) and not StageConfig("alignment").personal
+    assert StageConfig("mine", {"clicks": 0.5}).personal
+    assert sum(map(len, STAGES.values())) == len(TASKS) - 1  # all but sampled words
+
+
+@pytest.mark.parametrize(
+    ("name", "tasks", "words"),
+    [
+        ("mine", {}, "'mine' has no tasks"),
+        ("alignment", {"item-text-to-sids": 1}, "'item-text-to-sids' is unknown"),
+        ("alignment", {"clicks": 0}, "must be positive"),
+    ],
+)
+def test_a_stage_that_does_not_fit_is_refused(name, tasks, words):
+    with pytest.raises(ValueError, match=words):
+        StageConfig(name, tasks)
+
+
+@pytest.mark.parametrize("stages", [(), (StageConfig("alignment"), StageConfig("alignment"))])
+def test_a_training_needs_stages_with_different_names(stages):
+    with pytest.raises(ValueError, match="at least one stage"):
+        TrainingConfig(stages=stages)
+
+
+@pytest.mark.parametrize(("config", "field"), [(ExampleConfig, "windows"), (ModelConfig, "backbone")])
+def test_an_unknown_choice_is_refused(config, field):
+    with pytest.raises(ValueError, match=f"{field}='some'"):
+        config(**{field: "some"})
