@@ -6,7 +6,9 @@ Travels to the Hub with the weights: imports nothing of this package.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +18,9 @@ from transformers.utils import cached_file
 
 from .decoding_onesearch import BeamDecoder
 from .generation_onesearch import Beams, StepFunction, TrieLogitsProcessor, beam_search
-from .index_onesearch import MAX_ITEMS_PER_SID, SID_INDEX_NAME, SID_UPDATES_NAME, Hit, ItemFilter, SidIndex
+from .index_onesearch import SID_INDEX_NAME, SID_UPDATES_NAME, Hit, ItemFilter, SidIndex
 from .long_view_onesearch import LongViewMixin
+from .search_config_onesearch import SearchConfig
 from .trie_onesearch import SidTrie, TrieView
 
 IGNORED = -100
@@ -34,6 +37,21 @@ ROWS_AT_ONCE = 128
 """Rows whose logits over the whole vocabulary are held at once."""
 
 
+@dataclass(frozen=True)
+class SearchResult:
+    """Result of `SidModelMixin.retrieve`, one entry per query in each list.
+
+    Args:
+        hits: the hits of each query, best first, without duplicates.
+        beams: number of Semantic IDs that the beam search returned for each query.
+        invalid: number of those that are not in the catalogue. The trie allows none, so a number above 0 is a defect.
+    """
+
+    hits: list[list[Hit]]
+    beams: list[int]
+    invalid: list[int]
+
+
 class SidModelMixin:
     """Catalogue, SID scores and search of a language model with a plain `lm_head` and the SID layout in its configuration.
 
@@ -42,6 +60,10 @@ class SidModelMixin:
     """
 
     sid_index: SidIndex | None = None
+    """The item index: which item has which Semantic ID."""
+
+    search_config: SearchConfig = SearchConfig()
+    """Defaults of `search`, `retrieve` and `search_sids`; saved and loaded with the weights."""
 
     def _beam_decoder(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, long_view_codes: torch.Tensor | None = None
@@ -63,13 +85,14 @@ class SidModelMixin:
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):  # noqa: ANN206 - parent's contract
-        """As in transformers; also loads the item index that lies beside the weights, if there is one.
+        """As in transformers; also loads the search settings and the item index that lie beside the weights.
 
         Raises:
-            ValueError: the index belongs to other codebooks than the weights, or is damaged.
+            ValueError: the index belongs to other codebooks than the weights, or a file is damaged.
         """
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model.search_config = SearchConfig.from_pretrained(pretrained_model_name_or_path, **_hub_arguments(kwargs))
         if model.sid_index is None:  # an adapter has brought its own already
             model.load_sid_index(pretrained_model_name_or_path, **kwargs)
         return loaded
@@ -92,7 +115,7 @@ class SidModelMixin:
         Raises:
             ValueError: the index belongs to other codebooks than the weights, or is damaged.
         """
-        hub = {name: kwargs[name] for name in HUB_ARGUMENTS if kwargs.get(name) is not None}
+        hub = _hub_arguments(kwargs)
         paths = [
             cached_file(folder_or_repo, name, _raise_exceptions_for_missing_entries=False, **hub)
             for name in (SID_UPDATES_NAME, SID_INDEX_NAME)  # the index looks for its updates beside it
@@ -102,9 +125,12 @@ class SidModelMixin:
         return paths[1] is not None
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args, **kwargs) -> None:
-        """As in transformers; also writes the item index, if one is set."""
+        """As in transformers; also writes the search settings, and the item index if one is set."""
         super().save_pretrained(save_directory, *args, **kwargs)
-        if self.sid_index is not None and kwargs.get("is_main_process", True):
+        if not kwargs.get("is_main_process", True):
+            return
+        self.search_config.save_pretrained(save_directory)
+        if self.sid_index is not None:
             self.sid_index.save(os.path.join(save_directory, SID_INDEX_NAME))
 
     def set_sid_index(self, index: SidIndex) -> None:
@@ -257,63 +283,86 @@ class SidModelMixin:
         trie = self._require_index().trie if item_filter is None else item_filter.trie
         return TrieLogitsProcessor(trie, self.config.sid_offset, self.generation_config.eos_token_id, prompt_length)
 
-    @torch.no_grad()
     def search(
         self,
-        input_ids: torch.LongTensor,
+        input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
-        num_beams: int = 50,
+        num_beams: int | None = None,
         top_k: int = 10,
-        items_per_sid: int = MAX_ITEMS_PER_SID,
-        item_filter: ItemFilter | Sequence[ItemFilter | None] | None = None,
-        normalize: str = "children",
-        explain: bool = False,
-        long_view_codes: torch.LongTensor | None = None,
-        rank_by: str = "sid",
+        **settings: Any,
     ) -> list[list[Hit]]:
-        """Find items by beam search over the catalogue's SIDs.
-
-        Args:
-            input_ids: (queries, length) prompts, padded on either side.
-            attention_mask: (queries, length), 1 for tokens, 0 for padding.
-            num_beams: SIDs kept at each level. (The paper serves with 512; our default of 50 is for a processor without GPU.)
-            top_k: items returned per query.
-            items_per_sid: items that one SID expands to at most, most popular first.
-            keep: only items that pass the filter, or one filter (or None) per query; see `SidIndex.filter`. The beam runs over the
-                SIDs of those items alone, so it loses no place to others.
-            normalize: what the probability of a code is taken over: the `children` that the trie allows (as `generate` with
-                `renormalize_logits=True`), the codes of the `level` (as in training), or the whole `vocabulary` (as `generate` without
-                it; slower).
-            explain: put the log-probability of each code into the hits.
-            long_view_codes: (queries, sequences, items, levels) codes of the users' long sequences, -1 where there is no item, for prompts
-                with placeholders; see `forward`.
-            rank_by: `sid`, or `item`, which counts an item's share of its SID's popularity; see `SidIndex.hits`.
+        """Find items by beam search over the catalogue's SIDs: the hits of `retrieve`, which takes the same arguments.
 
         Returns:
             One list of [`Hit`] per query, best first, without duplicates; fewer than `top_k` where the beams hold fewer items.
         """
+        return self.retrieve(input_ids, attention_mask, num_beams, top_k, **settings).hits
+
+    @torch.no_grad()
+    def retrieve(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        num_beams: int | None = None,
+        top_k: int = 10,
+        items_per_sid: int | None = None,
+        item_filter: ItemFilter | Sequence[ItemFilter | None] | None = None,
+        normalize: str = "children",
+        explain: bool = False,
+        long_view_codes: torch.Tensor | None = None,
+        rank_by: str | None = None,
+    ) -> SearchResult:
+        """Find items by beam search over the catalogue's SIDs, on one state of the catalogue.
+
+        Args:
+            input_ids: (queries, length) prompts, padded on either side.
+            attention_mask: (queries, length), 1 for tokens, 0 for padding.
+            num_beams: SIDs kept at each level. More beams find more items and cost more time. Default: the model's `search_config`.
+            top_k: number of items returned per query.
+            items_per_sid: number of items that one SID expands to at most, most popular first. Default: the model's `search_config`.
+            item_filter: only items that pass the filter, or one filter (or None) per query; see `SidIndex.filter`. The beam search runs
+                over the SIDs of those items alone, so no beam is spent on other items.
+            normalize: the set of codes that a code's probability is taken over: the `children` that the trie allows (as `generate` with
+                `renormalize_logits=True`), the codes of the `level`, or the whole `vocabulary` (as `generate` without it; slower).
+            explain: put the log-probability of each code into the hits.
+            long_view_codes: (queries, sequences, items, levels) codes of the users' long sequences, -1 where there is no item, for prompts
+                with placeholders; see `forward`.
+            rank_by: `sid`, or `item`, which counts an item's share of its SID's popularity; see `SidIndex.hits`. Default: the model's
+                `search_config`.
+
+        Returns:
+            Hits and numbers of beams of each query; fewer than `top_k` hits where the beams hold fewer items.
+
+        Raises:
+            ValueError: an argument is not allowed, the shapes do not fit, or the model has no item index.
+        """
+        items_per_sid = self.search_config.items_per_sid if items_per_sid is None else items_per_sid
         if top_k < 1 or items_per_sid < 1:
             raise ValueError(f"top_k={top_k}, items_per_sid={items_per_sid}: both must be at least 1")
         attention_mask = _checked_mask(input_ids, attention_mask)
         if long_view_codes is not None and len(long_view_codes) != len(input_ids):
             raise ValueError(f"long_view_codes of {len(long_view_codes)} rows for {len(input_ids)} prompts")
+        rank_by = self.search_config.rank_by if rank_by is None else rank_by
         index = self._require_index().snapshot()
-        hits: list[list[Hit]] = [[] for _ in range(len(input_ids))]
-        for rows, own in _by_filter(item_filter, len(input_ids)):
+        queries = len(input_ids)
+        result = SearchResult([[] for _ in range(queries)], [0] * queries, [0] * queries)
+        for rows, own in _by_filter(item_filter, queries):
             codes = None if long_view_codes is None else long_view_codes[rows]
             beams = self._beams(index, input_ids[rows], attention_mask[rows], num_beams, own, normalize, codes)
             parts = beams.level_scores if explain else None
             found = index.hits(beams.leaves, beams.scores, top_k, items_per_sid, own, parts, rank_by)
-            for row, one in zip(rows, found):
-                hits[row] = one
-        return hits
+            active = beams.scores > -torch.inf  # (queries, beams)
+            invalid = active & (beams.leaves < 0)
+            for row, hits, count, wrong in zip(rows, found, active.sum(1).tolist(), invalid.sum(1).tolist()):
+                result.hits[row], result.beams[row], result.invalid[row] = hits, count, wrong
+        return result
 
     @torch.no_grad()
     def search_sids(
         self,
-        input_ids: torch.LongTensor,
+        input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
-        num_beams: int = 50,
+        num_beams: int | None = None,
         item_filter: ItemFilter | None = None,
         normalize: str = "children",
         long_view_codes: torch.LongTensor | None = None,
@@ -333,11 +382,12 @@ class SidModelMixin:
         index: SidIndex,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
-        num_beams: int,
+        num_beams: int | None,
         item_filter: ItemFilter | None,
         normalize: str,
         long_view_codes: torch.Tensor | None,
     ) -> Beams:
+        num_beams = self.search_config.num_beams if num_beams is None else num_beams
         if num_beams < 1:
             raise ValueError(f"num_beams={num_beams} must be at least 1")
         if normalize not in NORMALISATIONS:
@@ -417,6 +467,11 @@ def _only_children(trie: SidTrie | TrieView, level: int, states: torch.Tensor, l
     return logits.masked_fill(barred, torch.finfo(logits.dtype).min)
 
 
+def _hub_arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `kwargs` that say where a file of the checkpoint is loaded from."""
+    return {name: kwargs[name] for name in HUB_ARGUMENTS if kwargs.get(name) is not None}
+
+
 def _checked_mask(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
     if attention_mask is None:
         return torch.ones_like(input_ids)
@@ -455,4 +510,4 @@ def _by_filter(
     return list(groups.values())
 
 
-__all__ = ["IGNORED", "SidModelMixin"]
+__all__ = ["IGNORED", "SearchResult", "SidModelMixin"]

@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 from oracles import ForcedLogits, catalogues, children, distinct, forced_logits
 from tiny import random_codes, random_prompts, tiny_causal_model, tiny_index, tiny_model
 
+from onesearch.modeling_onesearch import search_onesearch
+from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
+
 CODEBOOK_SIZES = (16, 8, 8)
 CODES = random_codes(300, CODEBOOK_SIZES, seed=4)
 DISTINCT = distinct(CODES)
@@ -380,6 +383,62 @@ def test_counts_below_one_are_refused(model, arguments):
 def test_an_unknown_normalisation_is_refused(model):
     with pytest.raises(ValueError, match="normalize='levels'.*'children', 'level', 'vocabulary'"):
         model.search(torch.tensor([[0, 5, 2]]), normalize="levels")
+
+
+def test_a_checkpoint_searches_by_its_own_settings(name_of_kind, tmp_path):
+    model = MAKERS[name_of_kind](CODEBOOK_SIZES, CODES)
+    model.set_sid_index(tiny_index(CODES, CODEBOOK_SIZES, popularity=np.arange(300) % 7))
+    model.search_config = SearchConfig(num_beams=40, rank_by="item", items_per_sid=1)
+    model.save_pretrained(tmp_path)
+    loaded = type(model).from_pretrained(tmp_path)
+    assert loaded.search_config == model.search_config and type(model).search_config == SearchConfig()
+    prompts = random_prompts(3, seed=4)
+    settings = {"num_beams": 40, "rank_by": "item", "items_per_sid": 1}
+    expected = model.search(*prompts, top_k=30, **settings)
+    assert loaded.search(*prompts, top_k=30) == expected
+    for name, value in {
+        "num_beams": 2,
+        "rank_by": "sid",
+        "items_per_sid": 5,
+    }.items():  # each of them counts, and can be overruled
+        assert loaded.search(*prompts, top_k=30, **{name: value}) != expected, name
+    assert loaded.search_sids(*prompts)[1].shape == (3, 40)
+
+
+def test_the_result_counts_the_beams_of_each_query(model, monkeypatch):
+    input_ids, attention_mask = random_prompts(3, seed=4)
+    few = model.sid_index.filter(items=["item-3", "item-70"])
+    result = model.retrieve(input_ids, attention_mask, 20, item_filter=[None, few, None])
+    assert result.beams == [20, len({tuple(CODES[row]) for row in (3, 70)}), 20] and result.invalid == [0, 0, 0]
+    assert result.hits == model.search(input_ids, attention_mask, 20, item_filter=[None, few, None])
+    search = search_onesearch.beam_search
+
+    def with_a_sid_of_no_item(*args, **kwargs):
+        beams = search(*args, **kwargs)
+        beams.leaves[1, 4] = -1
+        return beams
+
+    monkeypatch.setattr(search_onesearch, "beam_search", with_a_sid_of_no_item)
+    assert model.retrieve(input_ids, attention_mask, 20).invalid == [0, 1, 0]
+
+
+def test_one_search_sees_one_state_of_the_catalogue(name_of_kind, monkeypatch):
+    """Every item found is removed between the beam search and the expansion of its SIDs."""
+    model = MAKERS[name_of_kind](CODEBOOK_SIZES, CODES)
+    model.set_sid_index(tiny_index(CODES, CODEBOOK_SIZES))
+    prompts = random_prompts(2, seed=4)
+    expected = model.retrieve(*prompts, 20)
+    search = search_onesearch.beam_search
+
+    def then_update(*args, **kwargs):
+        beams = search(*args, **kwargs)
+        model.sid_index.remove_items([hit.item_id for hit in expected.hits[0]])
+        return beams
+
+    monkeypatch.setattr(search_onesearch, "beam_search", then_update)
+    assert model.retrieve(*prompts, 20) == expected
+    monkeypatch.undo()
+    assert not {hit.item_id for hit in model.search(*prompts, 20)[0]} & {hit.item_id for hit in expected.hits[0]}
 
 
 def test_searching_leaves_no_trace(model):
