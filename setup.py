@@ -23,14 +23,18 @@ def layout() -> tuple[list[str], dict[str, str]]:
 
 packages, package_dir = layout()
 
+# The extras that bring optional packages; `onesearch/extras.py` names them to a user who lacks one.
 TRAIN = ["trl>=1.16,<1.17", "peft>=0.21,<1"]
-EVALUATION = ["bm25s>=0.3,<1", "PyStemmer>=3,<4", "ir-measures>=0.4,<1"]
+EVALUATION = ["bm25s>=0.3,<1", "PyStemmer>=3,<4", "faiss-cpu>=1.13,<2"]
 PLOTS = ["matplotlib>=3.9,<4"]
 VARIANTS = ["vector-quantize-pytorch>=1.32,<2"]
 FAST = ["numba>=0.61,<1"]
-TEST = ["pytest>=8", "hypothesis>=6"]
-TYPES = ["mypy>=1.18", "types-PyYAML", "types-tqdm"]
-LINT = ["ruff>=0.15", *TYPES]
+
+# The extras of contributors. The tests compare our metrics with those of ir-measures.
+TEST = ["pytest>=8", "hypothesis>=6", "ir-measures>=0.4,<1"]
+LINT = ["ruff>=0.15", "mypy>=1.18", "types-PyYAML", "types-tqdm", "pandas-stubs"]
+DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6,<10", "mkdocstrings[python]>=1,<2"]
+RELEASE = ["build>=1.2", "twine>=6"]
 
 setup(
     name="onesearch",
@@ -38,7 +42,29 @@ setup(
     description="Open generative search: one model turns a query and a user's history into the Semantic IDs of items, under a trie.",
     long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    author="The OneSearch authors",
     license="Apache-2.0",
+    license_files=["LICENSE"],
+    keywords=[
+        "generative retrieval",
+        "generative search",
+        "semantic IDs",
+        "e-commerce search",
+        "recommendation",
+        "transformers",
+    ],
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3 :: Only",
+        "Topic :: Internet :: WWW/HTTP :: Indexing/Search",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.11",
     packages=packages,
     package_dir=package_dir,
@@ -55,7 +81,6 @@ setup(
         "datasets>=4.7,<6",
         "safetensors>=0.8,<1",
         "sentence-transformers>=6.2,<7",
-        "faiss-cpu>=1.13,<2",
         "pyahocorasick>=2.1,<3",
         "scikit-learn>=1.5,<2",
         "scipy>=1.14,<2",
@@ -74,7 +99,9 @@ setup(
         "fast": FAST,
         "test": TEST,
         "lint": LINT,
-        "all": TRAIN + EVALUATION + PLOTS + VARIANTS + FAST + TEST + LINT,
+        "docs": DOCS,
+        "release": RELEASE,
+        "all": TRAIN + EVALUATION + PLOTS + VARIANTS + FAST + TEST + LINT,  # what use and the tests need
     },
     entry_points={"console_scripts": ["onesearch = onesearch.cli:main"]},
 )

@@ -1,34 +1,52 @@
-"""Libraries that only an extra installs: one error message for all that are missing."""
+"""Optional packages: which extra of the installation brings each, and one line for a user who lacks it.
+
+The base installation imports, simulates and checks markets, builds Semantic IDs, searches and evaluates a checkpoint alone. Training,
+the baselines, plots, the learned quantizers and the compiled search step need packages that the extras of ``setup.py`` name.
+"""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
 
+MODULES = {
+    "train": ("trl", "peft"),
+    "evaluation": ("bm25s", "Stemmer", "faiss"),
+    "plots": ("matplotlib",),
+    "variants": ("vector_quantize_pytorch",),
+    "fast": ("numba",),
+}
+"""Extra → the modules that its packages bring."""
 
-class MissingExtraError(ModuleNotFoundError):
-    """A feature needs libraries that the base installation leaves out."""
 
-
-def require(extra: str, *modules: str, needed_by: str = "this feature") -> None:
-    """Raise in one line if a module of an extra is not installed. Imports nothing, so it costs microseconds.
-
-    Call it in the function that needs the modules, before their imports.
+def require(*extras: str) -> None:
+    """Check that extras are installed, before work starts that would end for want of one.
 
     Args:
-        extra: name in ``extras_require`` of ``setup.py``, for example ``evaluation``.
-        modules: import names of the top-level modules that are needed, for example ``bm25s``.
-        needed_by: subject of the message: the class, function or command that needs them.
+        extras: names of extras, keys of `MODULES`.
 
     Raises:
-        MissingExtraError: at least one module is not installed; the message names all of them and the extra.
-
-    Example:
-        >>> require("evaluation", "bm25s", needed_by="BM25Retriever")  # doctest: +SKIP
-        MissingExtraError: BM25Retriever needs bm25s: pip install onesearch[evaluation]
+        ModuleNotFoundError: a module of an extra is not installed; the message says how to install it.
     """
-    missing = [module for module in modules if find_spec(module) is None]
-    if missing:
-        raise MissingExtraError(f"{needed_by} needs {', '.join(missing)}: pip install onesearch[{extra}]", name=missing[0])
+    for extra in extras:
+        for module in MODULES[extra]:
+            if find_spec(module) is None:
+                raise ModuleNotFoundError(_advice(module, extra), name=module)
 
 
-__all__ = ["MissingExtraError", "require"]
+def explain(error: ImportError) -> str | None:
+    """One line about a failed import: the missing package and the extra that brings it; None if no extra does.
+
+    Args:
+        error: what an import of an optional package, or `require`, raised.
+    """
+    module = (error.name or "").partition(".")[0]
+    for extra, modules in MODULES.items():
+        if module in modules:
+            return _advice(module, extra)
+    return None
+
+
+def _advice(module: str, extra: str) -> str:
+    return (
+        f"{module} is not installed; `pip install 'onesearch[{extra}]'` brings it (in a clone: `pip install -e '.[{extra}]'`)"
+    )

@@ -16,6 +16,7 @@ TOP_LEVEL = ("tokenization_sid", "modeling_onesearch", "trainers", "model_cards"
 """Folders at the top level that install as sub-packages of `onesearch`."""
 
 FLOW = (
+    "onesearch.extras",
     "onesearch.files",
     "onesearch.extras",
     "onesearch.parquet_files",
