@@ -1,0 +1,1 @@
+"""The `onesearch` command line: one file per group of commands."""
