@@ -3,9 +3,12 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DOCS_READY := $(VENV)/.ready-docs
+RELEASE_READY := $(VENV)/.ready-release
 OFFLINE := HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 TOKENIZERS_PARALLELISM=false OMP_WAIT_POLICY=passive
+TESTS := $(OFFLINE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests
 
-.PHONY: install demo test test-all lint benchmark benchmark-all clean
+.PHONY: install demo test test-all checks lint docs package benchmark benchmark-all clean
 
 install: $(READY)
 
@@ -17,19 +20,41 @@ $(READY): setup.py constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[all]"
 	touch $(READY)
 
+$(DOCS_READY): $(READY)
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[docs]"
+	touch $(DOCS_READY)
+
+$(RELEASE_READY): $(READY)
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[release]"
+	touch $(RELEASE_READY)
+
 demo: $(READY)
 	$(OFFLINE) $(BIN)/onesearch demo --run runs/demo --resume
 
-test: $(READY)
-	$(OFFLINE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests
+test: checks
+	$(TESTS)
 
-test-all: $(READY)
-	$(OFFLINE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -m ""
+test-all: checks
+	$(TESTS) -m ""
 
-lint: $(READY)
-	$(BIN)/ruff check .
+# Seconds: ruff's rules, and mypy's errors against the number that pyproject.toml allows.
+checks: $(READY)
+	$(BIN)/ruff check --quiet .
+	$(BIN)/python .ci/types.py
+
+lint: checks
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+
+# The pages and the API reference as a web site in build/site. A warning is an error.
+docs: $(DOCS_READY)
+	$(BIN)/python docs/draw_architecture.py
+	$(BIN)/mkdocs build --strict
+
+# Source distribution and wheel in dist/, checked as the package index would.
+package: $(RELEASE_READY)
+	rm -rf dist
+	$(BIN)/python -m build --quiet
+	$(BIN)/twine check --strict dist/*
 
 # Under two minutes on an idle core; benchmark-all runs every size, up to 10,000,000 items (an hour, 10 GB of memory).
 benchmark: $(READY)
@@ -39,4 +64,4 @@ benchmark-all: $(READY)
 	BENCHMARKS=all $(OFFLINE) $(BIN)/python -m pytest tests/benchmarks -m "" -q -s
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -32,7 +32,7 @@ class Packing:
 
     @classmethod
     def of(cls, mask: torch.Tensor | None) -> Packing | None:
-        """None where nothing is gained: few places are padding. (Nor can it be compiled: the number of tokens varies.)"""
+        """None where nothing is gained: few places are padding. Nor can it be compiled: the number of tokens varies."""
         if mask is None or mask.dim() != 2 or is_torchdynamo_compiling():
             return None
         packing = cls(mask)

@@ -27,7 +27,7 @@ _TEMPLATES = (
 
 
 def numbered_ids(prefix: str, count: int) -> pa.Array:
-    """``prefix-0000000``, ``prefix-0000001``, …"""
+    """The ids ``prefix-0000000``, ``prefix-0000001`` and so on."""
     return pa.array([f"{prefix}-{number:07d}" for number in range(count)], type=pa.string())
 
 

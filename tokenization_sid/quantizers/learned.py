@@ -80,7 +80,7 @@ class SimVQConfig(LearnedConfig):
 
 
 class _Learned(Quantizer):
-    """Encoder, residual codebooks over the latent, decoder. Weights are tensors ``encoder_0``, ``encoder_0_bias``, …"""
+    """Encoder, residual codebooks over the latent, decoder. Weights are tensors ``encoder_0``, ``encoder_0_bias`` and so on."""
 
     @property
     def dimension(self) -> int:
