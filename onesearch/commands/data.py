@@ -59,7 +59,7 @@ def _simulate(options: argparse.Namespace) -> None:
 
 def _import(options: argparse.Namespace) -> None:
     from onesearch.pipeline.recipe import MarketConfig
-    from onesearch.pipeline.run import make_market
+    from onesearch.pipeline.stages import make_market
 
     chosen = {name: getattr(options, name) for name in ("bad_rows", "queries") if hasattr(options, name)}
     plan = MarketConfig(options.action, options.source, chosen)

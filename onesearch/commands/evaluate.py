@@ -25,8 +25,8 @@ def add(commands: Any) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    from onesearch.pipeline.evaluation import evaluate_run
     from onesearch.pipeline.recipe import EvaluationConfig
-    from onesearch.pipeline.run import evaluate_run
 
     plan = EvaluationConfig(
         split=options.split,

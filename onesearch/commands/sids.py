@@ -52,7 +52,7 @@ def add(commands: Any) -> None:
 def _build_sids(options: argparse.Namespace) -> None:
     from onesearch.data.market import Market
     from onesearch.pipeline.recipe import Recipe
-    from onesearch.pipeline.run import make_sids
+    from onesearch.pipeline.stages import make_sids
     from onesearch.tokenization_sid.embedding.embeddings import aligned_from, embed_market
     from onesearch.tokenization_sid.embedding.text_encoder import TextEncoderConfig
 
@@ -100,7 +100,7 @@ def _accelerator() -> Any:
 
 
 def _append_items(options: argparse.Namespace) -> None:
-    from onesearch.pipeline.run import append_to_run
+    from onesearch.pipeline.appending import append_to_run
 
     print_values(append_to_run(RunFolder(options.run), options.items, options.known).to_dict())
 

@@ -19,7 +19,9 @@ def add(commands: Any) -> None:
 
 
 def _study(options: argparse.Namespace) -> None:
-    from onesearch.pipeline.study import load_study, run_study, to_table
+    from onesearch.pipeline.study import load_study
+    from onesearch.pipeline.study_cells import run_study
+    from onesearch.pipeline.study_summary import to_table
 
     study = load_study(options.study)
     runs = options.runs or Path("runs") / study.name

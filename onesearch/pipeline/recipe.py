@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any
 
 import yaml
 
@@ -15,10 +14,12 @@ from onesearch.modeling_onesearch.hits_onesearch import RANKINGS
 from onesearch.tokenization_sid.embedding.alignment import AlignmentConfig
 from onesearch.tokenization_sid.embedding.text_encoder import TextEncoderConfig
 from onesearch.tokenization_sid.quantizers.base import QuantizerConfig
-from onesearch.tokenization_sid.quantizers.loading import QUANTIZERS
 from onesearch.trainers.configs import TrainingConfig
 
-T = TypeVar("T")
+from .mappings import build, plain
+
+RECIPE_NAME = "recipe.yaml"
+"""File of a run's recipe, in its folder."""
 
 
 @dataclass(frozen=True)
@@ -131,58 +132,8 @@ def recipe_values(recipe: Recipe) -> dict[str, Any]:
     values = asdict(recipe)
     if recipe.codes is not None:
         values["codes"] = {"quantizer": recipe.codes.quantizer, **values["codes"]}
-    return _plain(values)
-
-
-def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
-    """Dataclass from nested mappings; ValueError names an unknown key, the allowed ones and where it stands."""
-    if not isinstance(values, Mapping):
-        raise ValueError(f"{where} must be a mapping, got {values!r}")
-    hints, names = get_type_hints(cls), [part.name for part in fields(cls)]
-    unknown = sorted(map(str, set(values) - set(names)))
-    if unknown:
-        raise ValueError(f"{where}: unknown key {unknown[0]!r}; allowed are {', '.join(names)}")
-    arguments = {}
-    for key, value in values.items():
-        if hints[key] == QuantizerConfig | None and value is not None:
-            arguments[key] = _build_codes(value, f"{where}.{key}")
-            continue
-        nested = next((kind for kind in (hints[key], *getattr(hints[key], "__args__", ())) if is_dataclass(kind)), None)
-        if nested is None or value is None:
-            arguments[key] = value
-        elif getattr(hints[key], "__origin__", None) is tuple:
-            arguments[key] = _build_all(nested, value, f"{where}.{key}")
-        else:
-            arguments[key] = build(nested, value, f"{where}.{key}")
-    try:
-        return cls(**arguments)
-    except TypeError as error:
-        raise ValueError(f"{where}: {error}") from error
-
-
-def _build_codes(values: Any, where: str) -> QuantizerConfig:
-    """The config of the quantizer that the key ``quantizer`` names."""
-    if not isinstance(values, Mapping):
-        raise ValueError(f"{where} must be a mapping, got {values!r}")
-    kind = values.get("quantizer", "rq-opq")
-    if not isinstance(kind, str) or kind not in QUANTIZERS:
-        raise ValueError(f"{where}.quantizer: {kind!r} is unknown; allowed are {', '.join(QUANTIZERS)}")
-    sizes = {key: value for key, value in values.items() if key != "quantizer"}
-    return build(QUANTIZERS[kind].config_class, sizes, f"{where} ({kind})")
+    return plain(values)
 
 
 def _shipped() -> Any:
     return resources.files("onesearch.trainers") / "recipes"
-
-
-def _plain(value: Any) -> Any:
-    """Tuples as lists, all the way down: YAML knows no tuples."""
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
-
-
-def _build_all(cls: type[T], values: Any, where: str) -> tuple[T, ...]:
-    if not isinstance(values, list | tuple):
-        raise ValueError(f"{where} must be a list of mappings, got {values!r}")
-    return tuple(build(cls, value, f"{where}[{place}]") for place, value in enumerate(values))

@@ -12,7 +12,7 @@ import pytest
 from onesearch import Searcher, SidIndex
 from onesearch.cli import main
 from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME, SID_UPDATES_NAME
-from onesearch.pipeline.run import append_to_run
+from onesearch.pipeline.appending import append_to_run
 from onesearch.tokenization_sid.sids.appending import appended_codes
 
 
@@ -67,7 +67,7 @@ APPEND = """
 import sys
 from pathlib import Path
 from onesearch.files import RunFolder
-from onesearch.pipeline.run import append_to_run
+from onesearch.pipeline.appending import append_to_run
 print("ready", flush=True)
 sys.stdin.readline()
 append_to_run(RunFolder(sys.argv[1]), Path(sys.argv[2]))

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from onesearch.pipeline.recipe import build, load_recipe, recipe_names
+from onesearch.pipeline.mappings import build
+from onesearch.pipeline.recipe import load_recipe, recipe_names
 
 ROOT = Path(__file__).parents[2]
 

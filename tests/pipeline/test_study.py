@@ -14,7 +14,9 @@ from test_architecture import ROOT
 from onesearch import RunFolder
 from onesearch.files import locked, read_json, write_json
 from onesearch.pipeline.recipe import save_recipe
-from onesearch.pipeline.study import VALUES_NAME, Study, folder_name, load_study, recipe_of, run_study, summarise, to_table
+from onesearch.pipeline.study import Study, folder_name, load_study, recipe_of
+from onesearch.pipeline.study_cells import run_study
+from onesearch.pipeline.study_summary import VALUES_NAME, summarise, to_table
 
 SHORT = "training.prompt.items"
 

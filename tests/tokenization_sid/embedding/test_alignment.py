@@ -18,7 +18,8 @@ from onesearch.data.market import Market
 from onesearch.data.requests import split_sessions
 from onesearch.data.text import item_texts
 from onesearch.files import RunFolder, read_json
-from onesearch.pipeline.recipe import Recipe, build
+from onesearch.pipeline.mappings import build
+from onesearch.pipeline.recipe import Recipe
 from onesearch.tokenization_sid.embedding.alignment import (
     KINDS,
     AlignmentConfig,
@@ -257,7 +258,7 @@ def test_alignment_replaces_embeddings_and_build_makes_them_again(run, market, c
 def test_a_recipe_s_alignment_goes_before_the_embeddings(recipe, tmp_path, monkeypatch):
     import onesearch.pipeline.run as road
 
-    for name in ("_train", "evaluate_run", "_write_card", "make_sids"):
+    for name in ("make_checkpoint", "evaluate_run", "make_card", "make_sids"):
         monkeypatch.setattr(road, name, lambda *args, **kwargs: None)
     part = {"mining": {"min_cosine": 0.3}, "epochs": 1, "batch_size": 64}
     recipe = replace(recipe, alignment=build(Recipe, {"name": "x", "alignment": part}, "recipe").alignment)

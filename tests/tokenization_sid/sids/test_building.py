@@ -15,7 +15,7 @@ from onesearch.data.market import Market, table_from_rows
 from onesearch.data.requests import build_requests
 from onesearch.files import RunFolder, read_json
 from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME
-from onesearch.pipeline.run import make_sids
+from onesearch.pipeline.stages import make_sids
 from onesearch.tokenization_sid.embedding.embeddings import distinct_queries, load_embeddings
 from onesearch.tokenization_sid.keywords.keyword_files import KEYWORDS_NAME, load_keywords
 from onesearch.tokenization_sid.quantizers.learned import RQVAEConfig, SimVQConfig
@@ -164,7 +164,7 @@ def test_popularity_counts_the_training_split_alone(market):
 
 def test_a_catalogue_of_three_items_without_sessions_gets_sids(tmp_path):
     from onesearch.pipeline.recipe import Recipe
-    from onesearch.pipeline.run import make_sids
+    from onesearch.pipeline.stages import make_sids
     from onesearch.tokenization_sid.embedding.embeddings import embed_market
     from onesearch.tokenization_sid.embedding.text_encoder import TextEncoderConfig
 
