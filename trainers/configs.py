@@ -11,7 +11,7 @@ from typing import Any
 
 from onesearch.tokenization_sid.prompts import PromptLayout
 
-from .sft.data.tasks import STAGES, TASKS
+from .tasks import STAGES, TASKS
 
 BACKBONES = ("bart", "qwen3")
 

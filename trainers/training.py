@@ -36,9 +36,9 @@ from .distillation.distillation_trainer import SidDistillationTrainer
 from .lora import lora_config
 from .models import build_model, build_tokenizer
 from .sft.data.examples import ExampleBuilder, mixed_examples, streamed_examples
-from .sft.data.tasks import STAGES
 from .sft.sft_config import SidSFTConfig
 from .sft.sft_trainer import SidSFTTrainer
+from .tasks import STAGES
 
 logger = logging.getLogger(__name__)
 

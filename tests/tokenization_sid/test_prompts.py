@@ -115,7 +115,7 @@ def test_every_template_renders_and_nothing_in_a_text_is_read_as_a_token(name):
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_tasks_have_a_template_in_each_language(language):
-    from onesearch.trainers.sft.data.tasks import TASKS
+    from onesearch.trainers.tasks import TASKS
 
     for task, made in TASKS.items():
         if made.rows not in ("requests", "words"):

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from onesearch.trainers.configs import ExampleConfig, ModelConfig, StageConfig, TrainingConfig
-from onesearch.trainers.sft.data.tasks import STAGES, TASKS
+from onesearch.trainers.tasks import STAGES, TASKS
 
 
 def test_configurations_are_read_without_the_libraries_that_train():
@@ -48,3 +48,11 @@ def test_a_training_needs_stages_with_different_names(stages):
 def test_an_unknown_choice_is_refused(config, field):
     with pytest.raises(ValueError, match=f"{field}='some'"):
         config(**{field: "some"})
+
+
+@pytest.mark.parametrize("module", ["training", "sft.sft_trainer", "distillation.distillation_trainer"])
+def test_training_without_trl_ends_in_one_line(module):
+    program = f"import sys; sys.modules['trl'] = None; import onesearch.trainers.{module}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode and "trl" in last and "pip install" in last and "onesearch[train]" in last

@@ -1,1 +1,5 @@
-"""Self-distillation of OneSearch-V2: a teacher that sees keywords."""
+"""Self-distillation on top of supervised fine-tuning (OneSearch-V2). Needs TRL and PEFT."""
+
+from onesearch.extras import require
+
+require("train")

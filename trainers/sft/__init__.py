@@ -1,1 +1,5 @@
-"""Supervised fine-tuning."""
+"""Supervised fine-tuning: config, trainer, data and losses. Needs TRL and PEFT."""
+
+from onesearch.extras import require
+
+require("train")

@@ -26,11 +26,11 @@ from onesearch.modeling_onesearch.modeling_onesearch import IGNORED
 
 from ..checkpoints import is_complete, last_complete_checkpoint, unfinish
 from ..lora import base_of, check_adapters, save_index_beside
+from ..prompt_watch import PromptWatch
 from ..trl_contract import check_trl
 from .data.collators import CausalCollator, LongViewLookup, Seq2SeqCollator
 from .data.rows import ArrowRows, lengths_of
 from .losses import install_sid_head
-from .prompt_watch import PromptWatch
 from .sft_config import SidSFTConfig
 
 RetrievalMetrics = Callable[[PreTrainedModel], dict[str, float]]

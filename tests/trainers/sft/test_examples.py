@@ -16,7 +16,7 @@ from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 from onesearch.trainers.configs import ExampleConfig
 from onesearch.trainers.sft.data import examples as module
 from onesearch.trainers.sft.data.examples import ExampleBuilder, mixed_examples, stored_examples, streamed_examples
-from onesearch.trainers.sft.data.tasks import TASKS
+from onesearch.trainers.tasks import TASKS
 from onesearch.views.session_views import SessionViews
 
 

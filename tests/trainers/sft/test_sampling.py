@@ -7,7 +7,7 @@ import logging
 import numpy as np
 from toy import MODELS, logged, toy_dataset, toy_model, trainer_of
 
-from onesearch.trainers.sft.prompt_watch import ALIKE
+from onesearch.trainers.prompt_watch import ALIKE
 from onesearch.trainers.sft.sft_trainer import LengthSampler
 
 LENGTHS = np.random.default_rng(0).integers(1, 60, 1003)

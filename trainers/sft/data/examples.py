@@ -29,7 +29,7 @@ from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 from onesearch.views.session_views import SessionViews
 
 from ...configs import ExampleConfig
-from .tasks import TASKS, Task
+from ...tasks import TASKS, Task
 
 logger = logging.getLogger(__name__)
 
