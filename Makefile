@@ -40,7 +40,7 @@ test-all: checks
 # Seconds: ruff's rules, and mypy's errors against the number that pyproject.toml allows.
 checks: $(READY)
 	$(BIN)/ruff check --quiet .
-	$(BIN)/python .ci/types.py
+	$(BIN)/python .ci/type_errors.py
 
 lint: checks
 	$(BIN)/ruff format --check .

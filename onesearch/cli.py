@@ -9,13 +9,14 @@ from collections.abc import Sequence
 
 from onesearch.commands import data, evaluate, info, items, run, search, sids, study, train
 from onesearch.commands.arguments import StrictParser
+from onesearch.extras import MissingExtraError
 
 REFUSED = 2
 """Exit code: the input was refused."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code. A refused input prints one line, not a traceback."""
+    """Run one command; returns the exit code. A refused input and a missing extra print one line, not a traceback."""
     options = build_parser().parse_args(arguments)
     logging.basicConfig(
         level=logging.INFO if options.verbose else logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("onesearch").setLevel(logging.INFO)
     try:
         return options.command(options) or 0
-    except (ValueError, TypeError, KeyError, OSError) as error:
+    except (ValueError, TypeError, KeyError, OSError, MissingExtraError) as error:
         if options.traceback:
             raise
         message = error.args[0] if isinstance(error, KeyError) and error.args else error

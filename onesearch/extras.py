@@ -1,7 +1,7 @@
-"""Optional packages: which extra of the installation brings each, and one line for a user who lacks it.
+"""Libraries that only an extra installs: one error message for all that are missing.
 
-The base installation imports, simulates and checks markets, builds Semantic IDs, searches and evaluates a checkpoint alone. Training,
-the baselines, plots, the learned quantizers and the compiled search step need packages that the extras of ``setup.py`` name.
+The base installation imports, simulates and checks markets, builds Semantic IDs, searches, and evaluates a checkpoint alone. Training,
+the baselines, the plots, the learned quantizers and the compiled search step need an extra.
 """
 
 from __future__ import annotations
@@ -15,38 +15,33 @@ MODULES = {
     "variants": ("vector_quantize_pytorch",),
     "fast": ("numba",),
 }
-"""Extra → the modules that its packages bring."""
+"""Extra in ``setup.py`` → import names of the modules that it installs."""
 
 
-def require(*extras: str) -> None:
-    """Check that extras are installed, before work starts that would end for want of one.
+class MissingExtraError(ModuleNotFoundError):
+    """A feature needs libraries that the base installation leaves out."""
+
+
+def require(extra: str, *modules: str, needed_by: str = "this feature") -> None:
+    """Raise in one line if a module of an extra is not installed. Imports nothing, so it costs microseconds.
+
+    Call it in the function that needs the modules, before their imports.
 
     Args:
-        extras: names of extras, keys of `MODULES`.
+        extra: name of the extra, a key of `MODULES`, for example ``evaluation``.
+        modules: import names of the top-level modules that are needed, for example ``bm25s``; by default all of the extra.
+        needed_by: subject of the message: the class, function or command that needs them.
 
     Raises:
-        ModuleNotFoundError: a module of an extra is not installed; the message says how to install it.
+        MissingExtraError: at least one module is not installed; the message names all of them and the extra.
+
+    Example:
+        >>> require("evaluation", "bm25s", needed_by="BM25Retriever")  # doctest: +SKIP
+        MissingExtraError: BM25Retriever needs bm25s: pip install onesearch[evaluation]
     """
-    for extra in extras:
-        for module in MODULES[extra]:
-            if find_spec(module) is None:
-                raise ModuleNotFoundError(_advice(module, extra), name=module)
+    missing = [module for module in modules or MODULES[extra] if find_spec(module) is None]
+    if missing:
+        raise MissingExtraError(f"{needed_by} needs {', '.join(missing)}: pip install onesearch[{extra}]", name=missing[0])
 
 
-def explain(error: ImportError) -> str | None:
-    """One line about a failed import: the missing package and the extra that brings it; None if no extra does.
-
-    Args:
-        error: what an import of an optional package, or `require`, raised.
-    """
-    module = (error.name or "").partition(".")[0]
-    for extra, modules in MODULES.items():
-        if module in modules:
-            return _advice(module, extra)
-    return None
-
-
-def _advice(module: str, extra: str) -> str:
-    return (
-        f"{module} is not installed; `pip install 'onesearch[{extra}]'` brings it (in a clone: `pip install -e '.[{extra}]'`)"
-    )
+__all__ = ["MODULES", "MissingExtraError", "require"]

@@ -18,7 +18,6 @@ TOP_LEVEL = ("tokenization_sid", "modeling_onesearch", "trainers", "model_cards"
 FLOW = (
     "onesearch.extras",
     "onesearch.files",
-    "onesearch.extras",
     "onesearch.parquet_files",
     "onesearch.data",
     "onesearch.simulator",

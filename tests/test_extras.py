@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from onesearch.extras import MissingExtraError, require
+from onesearch.extras import MODULES, MissingExtraError, require
 
 SETUP = (Path(__file__).parent.parent / "setup.py").read_text(encoding="utf-8")
 
@@ -26,6 +26,13 @@ def test_missing_modules_are_named_with_the_extra(monkeypatch):
     assert isinstance(caught.value, MissingExtraError) and caught.value.name == "no_such_module"
 
 
+def test_without_modules_all_of_the_extra_are_needed(monkeypatch):
+    for module in ("trl", "peft"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError, match=r"^this feature needs trl, peft: pip install onesearch\[train\]$"):
+        require("train")
+
+
 def test_asking_does_not_import():
     code = "import sys; from onesearch.extras import require; require('x', 'torch', needed_by='y'); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -36,4 +43,5 @@ def test_every_extra_that_is_asked_for_exists():
     folders = ("onesearch", "tokenization_sid", "modeling_onesearch", "trainers", "model_cards")
     texts = [path.read_text(encoding="utf-8") for folder in folders for path in (root / folder).rglob("*.py")]
     asked = {extra for text in texts for extra in re.findall(r"(?<![.\w])require\(\"(\w+)\"", text)}
-    assert asked and all(f'"{extra}": ' in SETUP for extra in asked)
+    assert asked and asked <= set(MODULES)
+    assert all(f'"{extra}": ' in SETUP for extra in MODULES)

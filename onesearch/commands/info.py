@@ -18,10 +18,7 @@ def add(commands: Any) -> None:
 
 
 def _info(options: argparse.Namespace) -> None:
-    from importlib.metadata import version
-
-    names = ("onesearch", "torch", "transformers", "trl", "datasets", "tokenizers", "faiss-cpu")
-    print("\n".join(f"{name} {version(name)}" for name in names))
+    _print_versions()
     if options.folder is None:
         return
     from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME, SidIndex
@@ -35,3 +32,14 @@ def _info(options: argparse.Namespace) -> None:
     layers = f"{config['encoder_layers']} + {config['decoder_layers']}" if "d_model" in config else config["num_hidden_layers"]
     width = config["d_model"] if "d_model" in config else config["hidden_size"]
     print(f"width {width}, {layers} layers, codebooks {index.fingerprint[:12]}…")
+
+
+def _print_versions() -> None:
+    """Versions of the package and of the libraries that results depend on; an extra may be absent."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    for name in ("onesearch", "torch", "transformers", "trl", "datasets", "tokenizers", "faiss-cpu"):
+        try:
+            print(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            print(f"{name} is not installed")
