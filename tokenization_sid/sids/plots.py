@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from onesearch.extras import require
 from onesearch.files import atomic_file
 
 from ..tokenization_sid import sid_token
@@ -50,10 +51,9 @@ def draw_page(
         codes: (items, levels); vectors: (items, dimension), what was encoded; titles: (items,).
 
     Raises:
-        ImportError: matplotlib is not installed.
+        MissingExtraError: matplotlib is not installed.
     """
-    if not plots_available():
-        raise ImportError("matplotlib is not installed, which draws the page; pip install 'onesearch[plots]'")
+    require("plots", needed_by="draw_page")
     import matplotlib
     from matplotlib.figure import Figure
 
