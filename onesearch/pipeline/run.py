@@ -11,6 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from onesearch.evaluation.reports import Report
+from onesearch.extras import require
 from onesearch.files import RunFolder
 from onesearch.tokenization_sid.embedding.embeddings import ALIGNMENT_NAME
 
@@ -32,7 +33,11 @@ def run_recipe(recipe: Recipe, run: RunFolder, resume: bool = False, progress: b
     Raises:
         FileExistsError: the folder holds a run and `resume` is False.
         ValueError: `resume`, but the folder was made from another recipe.
+        MissingExtraError: the extra ``train`` is not installed, or with `baselines` the extra ``evaluation``.
     """
+    require("train", needed_by="a run")
+    if baselines:
+        require("evaluation", needed_by="a run with baselines")
     claim(recipe, run, resume)
     stages: dict[str, tuple[Path, Callable[[], object]]] = {
         "market": (run.market, lambda: make_market(recipe.market, run.market)),
