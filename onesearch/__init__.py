@@ -27,7 +27,7 @@ _MODULE_OF = {
     "OneSearchQwen3Model": "onesearch.modeling_onesearch.modeling_onesearch",
     "PromptLayout": "onesearch.tokenization_sid.prompts",
     "RQOPQ": "onesearch.tokenization_sid.quantizers.rq_opq",
-    "RQOPQConfig": "onesearch.tokenization_sid.quantizers.rq_opq",
+    "RQOPQConfig": "onesearch.tokenization_sid.quantizers.configs",
     "Request": "onesearch.data.requests",
     "RunFolder": "onesearch.files",
     "Searcher": "onesearch.serving.searcher",
@@ -58,7 +58,8 @@ if TYPE_CHECKING:
     )
     from .serving.searcher import Searcher
     from .tokenization_sid.prompts import PromptLayout
-    from .tokenization_sid.quantizers.rq_opq import RQOPQ, RQOPQConfig
+    from .tokenization_sid.quantizers.configs import RQOPQConfig
+    from .tokenization_sid.quantizers.rq_opq import RQOPQ
     from .tokenization_sid.tokenization_sid import SidTokenizer
     from .trainers.configs import SidLoraConfig
     from .trainers.distillation.distillation_trainer import SidDistillationConfig, SidDistillationTrainer

@@ -33,8 +33,8 @@ CODEBOOK_SIZES = (16, 8, 8, 4, 4)
 def tiny_recipe():
     """The whole road in seconds: 450 items, 600 sessions, one epoch of a model of width 32."""
     from onesearch.pipeline.recipe import EvaluationConfig, MarketConfig, Recipe
-    from onesearch.tokenization_sid.embedding.text_encoder import TextEncoderConfig
-    from onesearch.tokenization_sid.quantizers.rq_opq import RQOPQConfig
+    from onesearch.tokenization_sid.embedding.configs import TextEncoderConfig
+    from onesearch.tokenization_sid.quantizers.configs import RQOPQConfig
     from onesearch.trainers.configs import ModelConfig, TrainingConfig
 
     options = {"items": 450, "sessions": 600, "oracle_requests": 0, "judged_queries": 10, "seed": 3}

@@ -31,9 +31,9 @@ def _align(options: argparse.Namespace) -> None:
     from dataclasses import replace
 
     from onesearch.pipeline.recipe import load_recipe
-    from onesearch.tokenization_sid.embedding.alignment import AlignmentConfig, align_run
+    from onesearch.tokenization_sid.embedding.alignment import align_run
     from onesearch.tokenization_sid.embedding.alignment_measures import table
-    from onesearch.tokenization_sid.embedding.text_encoder import TextEncoderConfig
+    from onesearch.tokenization_sid.embedding.configs import AlignmentConfig, TextEncoderConfig
 
     recipe = None if options.recipe is None else load_recipe(options.recipe)
     config = (recipe and recipe.alignment) or AlignmentConfig()

@@ -53,8 +53,8 @@ def _build_sids(options: argparse.Namespace) -> None:
     from onesearch.data.market import Market
     from onesearch.pipeline.recipe import Recipe
     from onesearch.pipeline.stages import make_sids
+    from onesearch.tokenization_sid.embedding.configs import TextEncoderConfig
     from onesearch.tokenization_sid.embedding.embeddings import aligned_from, embed_market
-    from onesearch.tokenization_sid.embedding.text_encoder import TextEncoderConfig
 
     run = RunFolder(options.run)
     market = Market.load(run.require("market", "onesearch data"))
@@ -75,13 +75,12 @@ def _codes(options: argparse.Namespace, items: int) -> Any:
     """Config of the quantizer that the flags name; what they leave open is as `suggest_codebook_sizes` has it."""
     from dataclasses import fields
 
-    from onesearch.tokenization_sid.quantizers.loading import QUANTIZERS
-    from onesearch.tokenization_sid.quantizers.rq_opq import suggest_codebook_sizes
+    from onesearch.tokenization_sid.quantizers.configs import QUANTIZER_CONFIGS, suggest_codebook_sizes
 
     suggested, kind = suggest_codebook_sizes(items), options.quantizer
-    if kind not in QUANTIZERS:
-        raise ValueError(f"--quantizer {kind} is unknown; allowed are {', '.join(QUANTIZERS)}")
-    config = QUANTIZERS[kind].config_class
+    if kind not in QUANTIZER_CONFIGS:
+        raise ValueError(f"--quantizer {kind} is unknown; allowed are {', '.join(QUANTIZER_CONFIGS)}")
+    config = QUANTIZER_CONFIGS[kind]
     if options.opq and "opq" not in {part.name for part in fields(config)}:
         raise ValueError(f"--opq: {kind} has no product codes; leave the flag out")
     opq = options.opq or (suggested.opq if kind == suggested.quantizer else None)

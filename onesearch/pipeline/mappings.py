@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, get_type_hints
 
-from onesearch.tokenization_sid.quantizers.base import QuantizerConfig
-from onesearch.tokenization_sid.quantizers.loading import QUANTIZERS
+from onesearch.tokenization_sid.quantizers.configs import QUANTIZER_CONFIGS, QuantizerConfig
 
 T = TypeVar("T")
 
@@ -43,10 +42,10 @@ def _build_codes(values: Any, where: str) -> QuantizerConfig:
     if not isinstance(values, Mapping):
         raise ValueError(f"{where} must be a mapping, got {values!r}")
     kind = values.get("quantizer", "rq-opq")
-    if not isinstance(kind, str) or kind not in QUANTIZERS:
-        raise ValueError(f"{where}.quantizer: {kind!r} is unknown; allowed are {', '.join(QUANTIZERS)}")
+    if not isinstance(kind, str) or kind not in QUANTIZER_CONFIGS:
+        raise ValueError(f"{where}.quantizer: {kind!r} is unknown; allowed are {', '.join(QUANTIZER_CONFIGS)}")
     sizes = {key: value for key, value in values.items() if key != "quantizer"}
-    return build(QUANTIZERS[kind].config_class, sizes, f"{where} ({kind})")
+    return build(QUANTIZER_CONFIGS[kind], sizes, f"{where} ({kind})")
 
 
 def _build_all(cls: type[T], values: Any, where: str) -> tuple[T, ...]:

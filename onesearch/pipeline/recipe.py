@@ -11,9 +11,8 @@ import yaml
 
 from onesearch.files import atomic_file
 from onesearch.modeling_onesearch.hits_onesearch import RANKINGS
-from onesearch.tokenization_sid.embedding.alignment import AlignmentConfig
-from onesearch.tokenization_sid.embedding.text_encoder import TextEncoderConfig
-from onesearch.tokenization_sid.quantizers.base import QuantizerConfig
+from onesearch.tokenization_sid.embedding.configs import AlignmentConfig, TextEncoderConfig
+from onesearch.tokenization_sid.quantizers.configs import QuantizerConfig
 from onesearch.trainers.configs import TrainingConfig
 
 from .mappings import build, plain

@@ -59,7 +59,7 @@ def make_embeddings(recipe: Recipe, run: RunFolder) -> None:
 def make_sids(recipe: Recipe, run: RunFolder, accelerator: Accelerator | None = None) -> None:
     """Build codebooks and the item index of a run; processes of `accelerator` share the encoding, and the main one writes."""
     from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME, SidIndex
-    from onesearch.tokenization_sid.quantizers.rq_opq import suggest_codebook_sizes
+    from onesearch.tokenization_sid.quantizers.configs import suggest_codebook_sizes
     from onesearch.tokenization_sid.sids.building import build_sids
 
     items = Market.load(run.market).items

@@ -22,8 +22,9 @@ from threadpoolctl import threadpool_limits
 
 from onesearch import RQOPQ, RQOPQConfig
 from onesearch.files import write_json
-from onesearch.tokenization_sid.quantizers.learned import RQVAE, RQVAEConfig, SimVQ, SimVQConfig
-from onesearch.tokenization_sid.quantizers.variants import PRQ, PRQConfig, RQKMeans, RQKMeansConfig
+from onesearch.tokenization_sid.quantizers.configs import PRQConfig, RQKMeansConfig, RQVAEConfig, SimVQConfig
+from onesearch.tokenization_sid.quantizers.learned import RQVAE, SimVQ
+from onesearch.tokenization_sid.quantizers.variants import PRQ, RQKMeans
 
 pytestmark = pytest.mark.slow
 FOLDER = Path("runs") / "benchmarks"

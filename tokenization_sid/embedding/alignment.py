@@ -13,7 +13,7 @@ import logging
 import os
 import tempfile
 from bisect import bisect_right
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,9 +24,10 @@ from onesearch.data.text import item_texts
 from onesearch.files import RunFolder, atomic_folder, write_json
 
 from .alignment_measures import held_out_queries, measure
+from .configs import EXAMPLE_KINDS, PAIR_KINDS, AlignmentConfig, TextEncoderConfig
 from .embeddings import ALIGNMENT_NAME, distinct_queries
-from .pairs import PAIR_KINDS, MiningConfig, cosines, mine_pairs, mine_triples
-from .text_encoder import TextEncoderConfig, base_encoder, blank_rows, embed_texts
+from .pairs import cosines, mine_pairs, mine_triples
+from .text_encoder import base_encoder, blank_rows, embed_texts
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -38,59 +39,6 @@ logger = logging.getLogger(__name__)
 
 FEW = 0.01
 """Warn when the cosine filter leaves a smaller share of the mined pairs than this."""
-
-
-@dataclass(frozen=True)
-class AlignmentConfig:
-    """How an encoder is aligned. The paper gives the losses and the 0.6 of the filter, none of the other values: those are ours.
-
-    Args:
-        q2q, i2i, q2i: weights λ₁ to λ₃ of the contrastive losses; 0 leaves one out.
-        rank: λ₄ of the margin between bought, clicked and shown.
-        relevance: λ₅ of the regression on judged pairs.
-        temperature: of the contrastive losses.
-        margin: between the cosines of a stronger and a weaker item.
-        mining: which pairs.
-        frozen: leave the base encoder as it is and learn a linear projection after it.
-        dimension: of the vectors; None keeps the base encoder's. Another one adds a projection (PRQ-KMeans reports 128 for this line).
-        epochs: passes over the query–item pairs; batches of the other kinds are as many.
-        batch_size: pairs per step and kind, fewer where there are not four batches of query–item pairs.
-        learning_rate: of AdamW; None takes 0.03 for the static encoder, 0.001 for a projection alone and 0.00002 for a tuned transformer.
-        seed: of sampling, shuffling and the projection.
-    """
-
-    q2q: float = 1.0
-    i2i: float = 1.0
-    q2i: float = 1.0
-    rank: float = 1.0
-    relevance: float = 1.0
-    temperature: float = 0.1
-    margin: float = 0.1
-    mining: MiningConfig = field(default_factory=MiningConfig)
-    frozen: bool = False
-    dimension: int | None = None
-    epochs: int = 3
-    batch_size: int = 512
-    learning_rate: float | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in KINDS:
-            if getattr(self, name) < 0:
-                raise ValueError(f"alignment.{name}={getattr(self, name)} must be at least 0; 0 leaves the loss out")
-        if not any(getattr(self, name) for name in KINDS):
-            raise ValueError(f"alignment: all weights are 0; give at least one of {', '.join(KINDS)} a positive one")
-        for name in ("temperature", "epochs", "learning_rate", "dimension"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"alignment.{name}={value} must be positive")
-        if self.batch_size < 2:
-            raise ValueError(
-                f"alignment.batch_size={self.batch_size} must be at least 2: a pair's negatives are the batch's others"
-            )
-
-
-KINDS = (*PAIR_KINDS, "rank", "relevance")
 
 
 @dataclass(frozen=True)
@@ -179,10 +127,10 @@ def collect_examples(
     rows["relevance"], grades = judged_pairs(market, queries)
     for kind in ("rank", "relevance"):
         counts[kind] = {"mined": len(rows[kind]), "kept": len(rows[kind])}
-    used = {kind: part for kind, part in rows.items() if len(part) and getattr(config, kind)}
-    for kind in KINDS:
+    used = {kind: part for kind, part in rows.items() if len(part) and config.weights[kind]}
+    for kind in EXAMPLE_KINDS:
         if kind not in used:
-            why = "its weight is 0" if not getattr(config, kind) else "there is no example"
+            why = "its weight is 0" if not config.weights[kind] else "there is no example"
             logger.info("alignment leaves %s out: %s", kind, why)
     if not used:
         raise ValueError(
@@ -301,7 +249,7 @@ def _dataset(kind: str, examples: Examples, queries: list[str], texts: list[str]
     from datasets import Dataset
 
     rows = examples.rows[kind]
-    random = np.random.default_rng([seed, KINDS.index(kind)])
+    random = np.random.default_rng([seed, EXAMPLE_KINDS.index(kind)])
     drawn = np.concatenate([random.permutation(len(rows)) for _ in range(-(-size // len(rows)))])[:size]
     tables = {"q2q": (queries, queries), "i2i": (texts, texts), "rank": (queries, texts, texts)}.get(kind, (queries, texts))
     names = ("anchor", "positive", "negative")[: len(tables)]
@@ -327,7 +275,7 @@ def _losses(encoder: SentenceTransformer, examples: Examples, config: AlignmentC
         for kind in PAIR_KINDS
     }
     losses |= {"rank": rank_margin(encoder, config.margin), "relevance": relevance_regression(encoder)}
-    return {kind: Weighted(losses[kind], getattr(config, kind)) for kind in examples.rows}
+    return {kind: Weighted(losses[kind], config.weights[kind]) for kind in examples.rows}
 
 
 def _prepare(encoder: SentenceTransformer, config: AlignmentConfig, item_vectors: np.ndarray) -> None:

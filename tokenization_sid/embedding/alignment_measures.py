@@ -12,7 +12,8 @@ from onesearch.data.market import Market
 from onesearch.data.requests import SPLITS, build_requests, split_sessions
 from onesearch.data.session_pairs import query_rows, session_items
 
-from .pairs import PAIR_KINDS, MiningConfig, cosines, mine_pairs
+from .configs import PAIR_KINDS, MiningConfig
+from .pairs import cosines, mine_pairs
 
 CUTOFFS = (10, 100)
 SCORES_AT_ONCE = 20_000_000

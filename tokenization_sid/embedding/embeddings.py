@@ -20,7 +20,8 @@ from onesearch.files import RunFolder, atomic_folder, read_json, write_json
 
 from ..parallel.rows import ShardedRows
 from ..parallel.shared_rows import make_rows
-from .text_encoder import TextEncoderConfig, build_text_encoder, embed_texts
+from .configs import TextEncoderConfig
+from .text_encoder import build_text_encoder, embed_texts
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

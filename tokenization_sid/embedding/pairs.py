@@ -13,7 +13,6 @@ All of it is sparse matrix algebra on row numbers of the distinct queries and of
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -22,49 +21,14 @@ from scipy.sparse import csr_matrix, diags
 from onesearch.data.market import Market
 from onesearch.data.session_pairs import query_rows, session_items
 
-logger = logging.getLogger(__name__)
+from .configs import MiningConfig
 
-PAIR_KINDS = ("q2q", "i2i", "q2i")
+logger = logging.getLogger(__name__)
 
 GROUPS_AT_ONCE = 1024
 """Rows of the group overlaps that Swing looks at together; bounds its memory."""
 
 SWINGS_AT_ONCE = 200_000
-
-
-@dataclass(frozen=True)
-class MiningConfig:
-    """How pairs are mined. Of all values the paper gives only `min_cosine`; the others are ours.
-
-    Args:
-        neighbours: of a query (an item) so many with the highest score by ItemCF and as many by Swing become pairs.
-        swing_alpha: smoothing of Swing, at least 0.
-        max_groups: groups that a query or an item counts in at most, a seeded sample: what is hot pairs with everything.
-        max_members: members that a group (a user, an item) counts at most, a seeded sample.
-        max_pairs: of each kind so many are kept at most, a seeded sample.
-        min_cosine: pairs below it under the base encoder are dropped; -1 keeps every pair. None takes the paper's 0.6, meant for a
-            distilled BGE, but -1 for a static encoder: its cosines lie elsewhere, and what it finds unlike (synonyms, misspellings) is
-            what it has to learn. On the simulated market (2,000 items, 3 seeds) 0.6 drops two thirds of the pairs and costs a third of
-            the recall@10 of purchases.
-        triples_per_item: so many weaker items of the same session are drawn for each clicked or bought one.
-    """
-
-    neighbours: int = 10
-    swing_alpha: float = 1.0
-    max_groups: int = 200
-    max_members: int = 100
-    max_pairs: int = 200_000
-    min_cosine: float | None = None
-    triples_per_item: int = 2
-
-    def __post_init__(self) -> None:
-        for name in ("neighbours", "max_groups", "max_members", "max_pairs", "triples_per_item"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"mining.{name}={getattr(self, name)} must be at least 1")
-        if self.swing_alpha < 0:
-            raise ValueError(f"mining.swing_alpha={self.swing_alpha} must be at least 0")
-        if self.min_cosine is not None and not -1 <= self.min_cosine <= 1:
-            raise ValueError(f"mining.min_cosine={self.min_cosine} is no cosine; allowed are -1 to 1; -1 keeps every pair")
 
 
 def mine_pairs(

@@ -11,7 +11,6 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from onesearch.data.market import Market
 from onesearch.data.requests import Request, build_requests
 from onesearch.data.text import item_texts
+
+from .configs import TextEncoderConfig
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -34,31 +35,6 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]")
 
 ALPHABET_SHARE = 0.75
 """Share of the vocabulary that letters may take beyond that: 6,000 of 8,000, what Chinese product texts need; ours."""
-
-
-@dataclass(frozen=True)
-class TextEncoderConfig:
-    """How texts become vectors. No paper gives these values for a static encoder; the defaults are ours.
-
-    Args:
-        model: name or folder of a sentence-transformers model to use as it is; None trains the static encoder.
-        dimension: size of the static encoder's vectors (PRQ-KMeans reports 128 for the OneSearch line).
-        vocab_size: tokens of the static encoder.
-        epochs: passes over the positive pairs; 0 keeps the latent semantic analysis alone.
-        batch_size: pairs per step, which are each other's negatives.
-        learning_rate: of Adam on the token vectors.
-        max_pairs: so many pairs per epoch are drawn at most.
-        seed: of initialisation, sampling and shuffling.
-    """
-
-    model: str | None = None
-    dimension: int = 128
-    vocab_size: int = 8000
-    epochs: int = 3
-    batch_size: int = 512
-    learning_rate: float = 0.01
-    max_pairs: int = 200_000
-    seed: int = 0
 
 
 def build_text_encoder(market: Market, config: TextEncoderConfig) -> SentenceTransformer:

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -19,27 +19,13 @@ from onesearch.files import atomic_file
 
 from ..parallel.rows import CHUNK, Rows, as_rows, chunks
 from ..parallel.threads import Workers
+from .configs import QuantizerConfig
 from .k_means import ROWS_PER_BLOCK
 
 logger = logging.getLogger(__name__)
 
 CODEBOOKS_NAME = "codebooks.safetensors"
 FORMAT = "onesearch-codebooks/1"
-
-
-class QuantizerConfig(Protocol):
-    """A frozen dataclass that knows its quantizer and the number of codes per SID position."""
-
-    quantizer: ClassVar[str]
-    """`Quantizer.kind` of the class that it is for; the key ``quantizer`` of a recipe."""
-
-    @property
-    def levels(self) -> tuple[int, ...]:
-        """Codes of each residual level."""
-
-    @property
-    def codebook_sizes(self) -> tuple[int, ...]:
-        """Codes per SID position: residual levels, then product codes if there are any."""
 
 
 class Quantizer(ABC):
@@ -55,7 +41,7 @@ class Quantizer(ABC):
 
     kind: ClassVar[str]
     """Written into the file; says which class reads it."""
-    config_class: ClassVar[type]
+    config_class: ClassVar[type[QuantizerConfig]]
 
     def __init__(self, config: Any, tensors: dict[str, np.ndarray]):
         self.config = config

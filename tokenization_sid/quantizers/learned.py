@@ -8,75 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from onesearch.extras import require
+
 from ..parallel.rows import Rows, as_rows, draw
 from .base import Quantizer
+from .configs import LearnedConfig, RQVAEConfig, SimVQConfig
 from .k_means import Centroids
 
 if TYPE_CHECKING:
     import torch
-
-
-@dataclass(frozen=True)
-class LearnedConfig:
-    """Sizes and training that `RQVAEConfig` and `SimVQConfig` share.
-
-    Args:
-        residual_sizes: codes of each residual level.
-        hidden: codebook sizes of the hidden layers of the encoder; the decoder mirrors them. Empty for none: the vectors are quantised.
-        latent: size of what is quantised; unused without hidden layers.
-        steps, batch_size, learning_rate: of Adam.
-        commitment: weight of the codebook and commitment terms beside the reconstruction error.
-        training_rows: at most so many vectors are drawn.
-        seed: of the draws and the initial weights.
-    """
-
-    residual_sizes: tuple[int, ...] = (256, 256, 256)
-    hidden: tuple[int, ...] = (256,)
-    latent: int = 64
-    steps: int = 2000
-    batch_size: int = 1024
-    learning_rate: float = 1e-3
-    commitment: float = 0.25
-    training_rows: int = 262_144
-    seed: int = 0
-
-    def __post_init__(self):
-        object.__setattr__(self, "residual_sizes", tuple(int(width) for width in self.residual_sizes))
-        object.__setattr__(self, "hidden", tuple(int(width) for width in self.hidden))
-        sizes = (*self.residual_sizes, *self.hidden, self.latent, self.steps, self.batch_size, self.training_rows)
-        if not self.residual_sizes or min(sizes) < 1:
-            raise ValueError(
-                f"residual_sizes={self.residual_sizes}, hidden={self.hidden}: there must be a level, and all sizes must be at least 1"
-            )
-        if not self.learning_rate > 0 or not self.commitment >= 0:
-            raise ValueError(
-                f"learning_rate={self.learning_rate}, commitment={self.commitment}: must be more than 0 and at least 0"
-            )
-
-    @property
-    def codebook_sizes(self) -> tuple[int, ...]:
-        """Codes per SID position."""
-        return self.residual_sizes
-
-
-@dataclass(frozen=True)
-class RQVAEConfig(LearnedConfig):
-    """Sizes and training of `RQVAE`; see `LearnedConfig`."""
-
-    quantizer: ClassVar[str] = "rq-vae"
-
-
-@dataclass(frozen=True)
-class SimVQConfig(LearnedConfig):
-    """Sizes and training of `SimVQ`; see `LearnedConfig`."""
-
-    quantizer: ClassVar[str] = "sim-vq"
 
 
 class _Learned(Quantizer):
@@ -93,14 +38,9 @@ class _Learned(Quantizer):
 
         Raises:
             ValueError: values that are not finite, or fewer vectors than codes of a level.
-            ModuleNotFoundError: `vector-quantize-pytorch` is not installed.
+            MissingExtraError: `vector-quantize-pytorch` is not installed.
         """
-        try:
-            import vector_quantize_pytorch  # noqa: F401
-        except ImportError as error:
-            raise ModuleNotFoundError(
-                f"{cls.__name__} is trained with vector-quantize-pytorch: pip install onesearch[variants]"
-            ) from error
+        require("variants", needed_by=f"training {cls.__name__}")
         drawn = draw(as_rows(vectors), config.training_rows, config.seed)
         if len(drawn) < max(config.residual_sizes):
             raise ValueError(f"{len(drawn):,} vectors cannot train {max(config.residual_sizes):,} codes: use narrower levels")

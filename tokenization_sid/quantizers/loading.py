@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..parallel.rows import Rows
-from .base import Quantizer, QuantizerConfig, read_codebooks
+from .base import Quantizer, read_codebooks
+from .configs import QuantizerConfig
 from .learned import RQVAE, SimVQ
 from .rq_opq import RQOPQ
 from .variants import PRQ, RQKMeans

@@ -8,9 +8,8 @@ encoded with them, a published SID never moves.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -18,78 +17,11 @@ from ..parallel.rows import CHUNK, Rows, as_rows, chunks, draw
 from ..parallel.threads import one_thread
 from .balance import balanced_k_means, capacity, settle
 from .base import CODEBOOKS_NAME, Quantizer
+from .configs import RQOPQConfig, suggest_codebook_sizes
 from .decoder import AdditiveDecoder
 from .k_means import SWAP_ROUNDS, Centroids, k_means, nearest, shared_out_directions
 
-__all__ = ["CODEBOOKS_NAME", "RQOPQ", "RQOPQConfig", "suggest_codebook_sizes"]
-
-
-@dataclass(frozen=True)
-class RQOPQConfig:
-    """Sizes and training of the codes.
-
-    Args:
-        residual_sizes: codes of each residual level. The paper's 4096-1024-512 suit catalogues of 10⁶ items and more;
-            see `suggest_codebook_sizes`.
-        opq: (sub-codes, codes each); the paper's are (2, 256). (0, 0) leaves the product codes out.
-        iterations: of k-means, at most so many after centroids have found their places (the authors' code: 25; 4 is ours). On
-            20,000 clustered vectors, 3 × 256, 10 of them lower the error by 1 % and the ICR by .01.
-        points_per_centroid: at most so many training vectors per centroid are drawn (the authors' code: 10,000; ours is 256).
-        normalise_residuals: scale the residual to unit length before each level. The paper's text normalises and so do we, the authors'
-            code does not by default. Measured on 20,000 clustered vectors, 3 × 256: ICR .88 with, .85 without, at the same error.
-        balanced: no code of the last residual level has more than ⌈n / codes⌉ · (1 + slack) of the n training vectors. The paper
-            balances this level and no other.
-        slack: of the bound; .05 is ours.
-        seed: of the draws and the initial centroids.
-    """
-
-    quantizer: ClassVar[str] = "rq-opq"
-
-    residual_sizes: tuple[int, ...] = (256, 128, 64)
-    opq: tuple[int, int] = (2, 64)
-    iterations: int = 4
-    points_per_centroid: int = 256
-    normalise_residuals: bool = True
-    balanced: bool = True
-    slack: float = 0.05
-    seed: int = 0
-
-    def __post_init__(self):
-        object.__setattr__(self, "residual_sizes", tuple(int(width) for width in self.residual_sizes))
-        object.__setattr__(self, "opq", tuple(int(value) for value in self.opq))
-        if (
-            not self.residual_sizes
-            or min(self.residual_sizes) < 1
-            or len(self.opq) != 2
-            or min(self.opq) < 0
-            or self.opq[0]
-            and not self.opq[1]
-        ):
-            raise ValueError(
-                f"residual_sizes={self.residual_sizes}, opq={self.opq}: levels need at least one code, opq is (sub-codes, codes each)"
-            )
-        if self.iterations < 1 or self.points_per_centroid < 1 or not self.slack >= 0:
-            raise ValueError(
-                f"iterations={self.iterations}, points_per_centroid={self.points_per_centroid}, slack={self.slack}: "
-                "at least 1, 1 and 0"
-            )
-
-    @property
-    def codebook_sizes(self) -> tuple[int, ...]:
-        """Codes per SID position: residual levels, then product codes."""
-        return (*self.residual_sizes, *([self.opq[1]] * self.opq[0]))
-
-
-def suggest_codebook_sizes(items: int) -> RQOPQConfig:
-    """Widths in proportion to the catalogue and never above it, growing to the paper's at 10⁶ items; the steps between are ours."""
-    if items >= 1_000_000:
-        return RQOPQConfig((4096, 1024, 512), (2, 256))
-    if items >= 100_000:
-        return RQOPQConfig((1024, 512, 256), (2, 256))
-    if items >= 5_000:
-        return RQOPQConfig((256, 128, 64), (2, 64))
-    width = min(64, 1 << (max(items, 1).bit_length() - 1))
-    return RQOPQConfig((width, max(1, width // 2), max(1, width // 4)), (2, min(16, width)))
+__all__ = ["CODEBOOKS_NAME", "RQOPQ"]
 
 
 class RQOPQ(Quantizer):

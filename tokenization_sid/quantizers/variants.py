@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from ..parallel.threads import one_thread
 from .balance import balanced_k_means
+from .configs import PRQConfig, RQKMeansConfig
 from .k_means import k_means, weighted_sums
-from .rq_opq import RQOPQ, RQOPQConfig
-
-
-@dataclass(frozen=True)
-class RQKMeansConfig(RQOPQConfig):
-    """Textbook residual k-means: `RQOPQConfig` without product codes, balance and normalisation, 25 iterations from drawn vectors (the
-    authors' script)."""
-
-    quantizer: ClassVar[str] = "rq-k-means"
-
-    residual_sizes: tuple[int, ...] = (256, 256, 256)
-    opq: tuple[int, int] = (0, 0)
-    iterations: int = 25
-    normalise_residuals: bool = False
-    balanced: bool = False
+from .rq_opq import RQOPQ
 
 
 class RQKMeans(RQOPQ):
@@ -41,36 +27,6 @@ class RQKMeans(RQOPQ):
         if config.balanced and level == len(config.residual_sizes) - 1 and width > 1:
             return balanced_k_means(residual, width, config.iterations, generator)
         return k_means(residual, width, config.iterations, generator, rounds=0), None
-
-
-@dataclass(frozen=True)
-class PRQConfig(RQOPQConfig):
-    """Projection residuals.
-
-    Args:
-        residual_sizes: the paper's are 1024-512-128 for 8 · 10⁶ items.
-        opq: (2, 64) after 1024-512-128 in the paper ("PRQ-OPQ"); none by default.
-        iterations: 10 is ours.
-        top_k: centroids that a vector pulls at (the paper: 5 and 2).
-        beta: sharpness of the pull, weight e^{β cos} (the paper: 15).
-    """
-
-    quantizer: ClassVar[str] = "prq-k-means"
-
-    residual_sizes: tuple[int, ...] = (256, 128, 64)
-    opq: tuple[int, int] = (0, 0)
-    iterations: int = 10
-    balanced: bool = False
-    top_k: int = 5
-    beta: float = 15.0
-
-    def __post_init__(self):
-        super().__post_init__()
-        if not self.normalise_residuals or self.top_k < 1 or not self.beta > 0:
-            raise ValueError(
-                f"normalise_residuals={self.normalise_residuals}, top_k={self.top_k}, beta={self.beta}: "
-                "PRQ compares by cosine (True), at least 1 and more than 0"
-            )
 
 
 class PRQ(RQOPQ):

@@ -30,9 +30,9 @@ from ..keywords.keyword_files import KEYWORDS_NAME, load_keywords, read_dictiona
 from ..keywords.keyword_mining import merge_keywords, mine_keywords
 from ..keywords.keywords import CoreKeywords, Keyword, fuse
 from ..parallel.shared_rows import make_rows
-from ..quantizers.base import Quantizer, QuantizerConfig
+from ..quantizers.base import Quantizer
+from ..quantizers.configs import QuantizerConfig, suggest_codebook_sizes
 from ..quantizers.loading import fit_quantizer, load_quantizer
-from ..quantizers.rq_opq import suggest_codebook_sizes
 from .code_files import StoredCodes, codes_path
 from .diagnostics import SCHEMA, agreement, diagnose, purity
 from .plots import PAGE_NAMES, draw_page, plots_available

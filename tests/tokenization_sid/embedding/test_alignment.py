@@ -21,17 +21,15 @@ from onesearch.files import RunFolder, read_json
 from onesearch.pipeline.mappings import build
 from onesearch.pipeline.recipe import Recipe
 from onesearch.tokenization_sid.embedding.alignment import (
-    KINDS,
-    AlignmentConfig,
     align,
     align_run,
     collect_examples,
     judged_pairs,
 )
 from onesearch.tokenization_sid.embedding.alignment_measures import held_out_queries, measure, recall, target_ranks
+from onesearch.tokenization_sid.embedding.configs import EXAMPLE_KINDS, AlignmentConfig, MiningConfig, TextEncoderConfig
 from onesearch.tokenization_sid.embedding.embeddings import distinct_queries, embed_market, load_embeddings, load_encoder
-from onesearch.tokenization_sid.embedding.pairs import MiningConfig
-from onesearch.tokenization_sid.embedding.text_encoder import TextEncoderConfig, base_encoder, embed_texts
+from onesearch.tokenization_sid.embedding.text_encoder import base_encoder, embed_texts
 
 ENCODER = TextEncoderConfig(dimension=16, vocab_size=500)
 CONFIG = AlignmentConfig(mining=MiningConfig(min_cosine=0.2), epochs=1, batch_size=64)
@@ -73,8 +71,8 @@ def test_nothing_of_the_held_out_sessions_enters(market):
 
     queries, vectors = distinct_queries(market), vectors_of(base_encoder(market, ENCODER), market)
     here, there = (collect_examples(part, queries, CONFIG, *vectors) for part in (market, changed(market, scrambled)))
-    assert set(here.rows) == set(KINDS) and here.counts == there.counts
-    for kind in KINDS:
+    assert set(here.rows) == set(EXAMPLE_KINDS) and here.counts == there.counts
+    for kind in EXAMPLE_KINDS:
         np.testing.assert_array_equal(here.rows[kind], there.rows[kind])
     for kind, pairs in here.positives.items():
         np.testing.assert_array_equal(pairs, there.positives[kind])
@@ -302,10 +300,10 @@ def test_two_processes_embed_like_one(run, market, monkeypatch):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        (dict.fromkeys(KINDS, 0.0), "all weights are 0"),
-        ({"rank": -1.0}, "alignment.rank=-1.0 must be at least 0"),
-        ({"temperature": 0.0}, "alignment.temperature=0.0 must be positive"),
-        ({"batch_size": 1}, "alignment.batch_size=1 must be at least 2"),
+        (dict.fromkeys(EXAMPLE_KINDS, 0.0), "all weights are 0"),
+        ({"rank": -1.0}, "alignment.rank=-1.0 is invalid; give at least 0"),
+        ({"temperature": 0.0}, "alignment.temperature=0.0 is invalid; give a number above 0"),
+        ({"batch_size": 1}, "alignment.batch_size=1 is invalid; give at least 2"),
     ],
 )
 def test_a_wrong_value_is_named(values, words):

@@ -11,9 +11,9 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from onesearch.data.market import Market
+from onesearch.tokenization_sid.embedding.configs import MiningConfig
 from onesearch.tokenization_sid.embedding.embeddings import distinct_queries
 from onesearch.tokenization_sid.embedding.pairs import (
-    MiningConfig,
     alike,
     cosines,
     incidence,
@@ -167,7 +167,7 @@ def test_triples_of_a_simulated_market_are_within_one_session(market):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"neighbours": 0}, "mining.neighbours=0 must be at least 1"),
+        ({"neighbours": 0}, "mining.neighbours=0 is invalid; give at least 1"),
         ({"swing_alpha": -1}, "mining.swing_alpha=-1"),
         ({"min_cosine": 1.5}, "mining.min_cosine=1.5.*-1 to 1"),
     ],

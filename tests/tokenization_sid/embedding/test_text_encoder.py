@@ -7,9 +7,9 @@ import pytest
 
 from onesearch.data.requests import build_requests
 from onesearch.data.text import item_texts
+from onesearch.tokenization_sid.embedding.configs import TextEncoderConfig
 from onesearch.tokenization_sid.embedding.embeddings import distinct_queries, embed_market, load_embeddings, load_encoder
 from onesearch.tokenization_sid.embedding.text_encoder import (
-    TextEncoderConfig,
     alphabet_limit,
     build_text_encoder,
     embed_texts,

@@ -18,8 +18,7 @@ from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME
 from onesearch.pipeline.stages import make_sids
 from onesearch.tokenization_sid.embedding.embeddings import distinct_queries, load_embeddings
 from onesearch.tokenization_sid.keywords.keyword_files import KEYWORDS_NAME, load_keywords
-from onesearch.tokenization_sid.quantizers.learned import RQVAEConfig, SimVQConfig
-from onesearch.tokenization_sid.quantizers.variants import PRQConfig, RQKMeansConfig
+from onesearch.tokenization_sid.quantizers.configs import PRQConfig, RQKMeansConfig, RQVAEConfig, SimVQConfig
 from onesearch.tokenization_sid.sids.appending import append_items
 from onesearch.tokenization_sid.sids.building import build_sids, held_out_agreement, item_popularity
 from onesearch.tokenization_sid.sids.code_files import load_codes
@@ -165,8 +164,8 @@ def test_popularity_counts_the_training_split_alone(market):
 def test_a_catalogue_of_three_items_without_sessions_gets_sids(tmp_path):
     from onesearch.pipeline.recipe import Recipe
     from onesearch.pipeline.stages import make_sids
+    from onesearch.tokenization_sid.embedding.configs import TextEncoderConfig
     from onesearch.tokenization_sid.embedding.embeddings import embed_market
-    from onesearch.tokenization_sid.embedding.text_encoder import TextEncoderConfig
 
     run = RunFolder(tmp_path)
     items = [{"item_id": name, "title": f"{name} shoe"} for name in ("red", "blue", "green")]

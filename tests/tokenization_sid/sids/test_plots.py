@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -39,7 +41,7 @@ def test_catalogues_at_the_edge_are_drawn(tmp_path, items, codebook_sizes, title
 
 
 def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("onesearch.tokenization_sid.sids.plots.plots_available", lambda: False)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"onesearch\[plots\]"):
         drawn(tmp_path)
     assert not list(tmp_path.iterdir())
