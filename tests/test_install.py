@@ -1,0 +1,119 @@
+"""The base installation, without any extra, runs the commands or says in one line which extra is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from onesearch.extras import MODULES
+
+ROOT = Path(__file__).parent.parent
+OPTIONAL = [*(module for modules in MODULES.values() for module in modules), "ir_measures", "pytest", "hypothesis"]
+
+COMMANDS = """
+import json, sys
+from importlib.machinery import PathFinder
+
+class WithoutExtras(PathFinder):
+    "Finds neither the modules of the extras nor the versions of their distributions."
+    hidden = set(json.loads(sys.argv[1]))
+
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in cls.hidden else super().find_spec(name, path, target)
+
+    @classmethod
+    def find_distributions(cls, *arguments, **options):
+        hidden = {name.replace("_", "-").lower() for name in cls.hidden}
+        for found in super().find_distributions(*arguments, **options):
+            if found.name.lower() not in hidden | {"faiss-cpu", "pystemmer"}:
+                yield found
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = WithoutExtras
+
+import contextlib, io
+from onesearch import cli
+
+answers = []
+for arguments in json.loads(sys.argv[2]):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = cli.main(arguments)
+    answers.append({"code": code, "out": out.getvalue(), "err": err.getvalue(), "torch": "torch" in sys.modules})
+print(json.dumps({"answers": answers, "optional": sorted(WithoutExtras.hidden & set(sys.modules))}))
+"""
+
+
+def run_in_base(commands: list[list[object]], folder: Path) -> list[dict]:
+    """Exit code, output and whether torch is imported by then, of each command in one process without the extras."""
+    texts = [[str(part) for part in command] for command in commands]
+    process = [sys.executable, "-c", COMMANDS, json.dumps(OPTIONAL), json.dumps(texts)]
+    finished = subprocess.run(process, capture_output=True, text=True, timeout=300, cwd=folder, check=False)
+    assert finished.returncode == 0, finished.stderr[-4000:]
+    found = json.loads(finished.stdout.splitlines()[-1])
+    assert found["optional"] == []
+    return found["answers"]
+
+
+def test_the_base_installation_prepares_searches_and_evaluates(run, tmp_path):
+    (tmp_path / "files").mkdir()
+    items = [{"item_id": str(number), "title": f"red shoe {number}"} for number in range(3)]
+    (tmp_path / "files" / "items.jsonl").write_text("\n".join(map(json.dumps, items)), encoding="utf-8")
+    found = run_in_base(
+        [
+            ["info"],
+            ["data", "tables", tmp_path / "files", tmp_path / "tables"],
+            ["data", "check", tmp_path / "tables"],
+            ["data", "simulate", tmp_path / "simulated", "--items", 60, "--sessions", 100],
+            ["sids", "build", run.root, "--rebuild", "--residual-sizes", "8,4", "--opq", "2x4"],
+            ["sids", "inspect", "red shoe", "--run", run.root],
+            ["search", run.root, "red shoe", "--beams", 5, "--top-k", 3],
+            ["evaluate", run.root, "--no-baselines", "--sample", 5],
+            ["info", run.root],
+        ],
+        tmp_path,
+    )
+    assert [answer["err"] for answer in found if answer["code"]] == []
+    assert "trl is not installed" in found[0]["out"] and "faiss-cpu is not installed" in found[0]["out"]
+    assert not any(answer["torch"] for answer in found[:4]), "market tables need no torch"
+    assert len(found[6]["out"].splitlines()) == 3
+
+
+def test_a_missing_extra_is_named_in_one_line(run, tmp_path):
+    needs = {
+        ("train", run.root): "train",
+        ("evaluate", run.root, "--sample", 5): "evaluation",
+        ("sids", "build", run.root, "--quantizer", "rq-vae", "--residual-sizes", "8,4"): "variants",
+        ("run", "--recipe", "demo", "--run", tmp_path / "new"): "train",
+    }
+    found = run_in_base([list(command) for command in needs], tmp_path)
+    for command, extra, answer in zip(needs, needs.values(), found):
+        assert answer["code"] == 2, command
+        (line,) = answer["err"].splitlines()
+        assert line.endswith(f"pip install onesearch[{extra}]"), line
+    assert not (tmp_path / "new" / "market").exists(), "refused before any work"
+
+
+@pytest.mark.slow
+def test_a_built_wheel_works_outside_of_the_clone(shared_run, tmp_path):
+    """Built from the source distribution, which must hold all that the wheel needs, and installed into a folder of its own."""
+    build = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    python = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path / "dist"), str(ROOT)]
+    subprocess.run(python, check=True, capture_output=True, timeout=300)
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    target = tmp_path / "site"
+    subprocess.run([*build, "install", "--no-deps", "--target", str(target), str(wheel)], check=True, capture_output=True)
+    assert sorted(path.name for path in target.iterdir() if not path.name.endswith(".dist-info")) == ["bin", "onesearch"]
+    environment = {**os.environ, "PYTHONPATH": str(target)}
+    code = "import sys, onesearch; from onesearch.cli import main; print(onesearch.__file__); sys.exit(main(sys.argv[1:]))"
+    for command in (["info", str(shared_run.root)], ["search", str(shared_run.root), "red shoe", "--top-k", "3"]):
+        finished = subprocess.run(
+            [sys.executable, "-c", code, *command], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
+        )
+        assert finished.returncode == 0, finished.stderr
+        assert finished.stdout.startswith(str(target))
