@@ -1,4 +1,4 @@
-"""A marketplace simulator, the project's embedded data: users with latent tastes search a generated catalogue."""
+"""A simulated marketplace: users with latent tastes search a generated catalogue. The demo and the tests run on it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from onesearch.data.market import Market, arrow_schema
 from onesearch.files import atomic_folder, write_json
 
 from .catalogue import build_catalogue
-from .choices import fit_constants
-from .config import SimulatorConfig
+from .click_model import fit_constants
+from .config import ResolvedConfig, SimulatorConfig
 from .intents import draw_intents, write_queries
 from .item_rows import item_tables, numbered_ids, user_tables
 from .oracle import score_oracle
@@ -32,36 +32,36 @@ __all__ = ["SimulatorConfig", "simulate"]
 def simulate(config: SimulatorConfig, folder: str | Path) -> Market:
     """Simulate a market and write it to `folder`, whole or not at all.
 
-    The same configuration gives byte-identical tables. Nothing latent (tastes, intents, item popularity) is written;
-    what it implies for the best reachable score is in ``market.info["oracle"]``.
+    The same settings give byte-identical tables. Latent state (tastes, intents, item popularity) is never written. The best
+    score that any model could reach follows from it and is written to ``market.info["oracle"]``.
 
     Args:
-        config: what to simulate; see `SimulatorConfig`.
-        folder: the market folder; an existing one is replaced.
+        config: size and behaviour of the market; see `SimulatorConfig`.
+        folder: the market folder; an existing folder is replaced.
 
     Returns:
         The market, loaded from `folder`.
 
     Raises:
-        ValueError: the cold users' sessions alone would fill the test period.
+        ValueError: the cold users have more sessions than the test period holds.
 
     Example:
         >>> market = simulate(SimulatorConfig(items=300, sessions=2000), tmp_path / "market")
         >>> market.info["oracle"]["purchase"]["HR@10"]
         0.97...
     """
-    config = config.resolved()
-    world = build_world(config)
+    resolved = config.resolved()
+    world = build_world(resolved)
     constants = fit_constants(world)
     log = play_sessions(world, constants)
-    queries = write_queries(config, world.vocabulary, world.intents)
-    item_ids, user_ids = numbered_ids("item", config.items), numbered_ids("user", config.users)
-    info = _info(config)
-    if config.oracle_requests:
+    queries = write_queries(resolved, world.vocabulary, world.intents)
+    item_ids, user_ids = numbered_ids("item", resolved.items), numbered_ids("user", resolved.users)
+    info = _info(resolved)
+    if resolved.oracle_requests:
         info["oracle"] = score_oracle(world, constants, log)
     with atomic_folder(folder) as temporary:
         rows = {
-            "items": _write(temporary, "items", item_tables(config, world.vocabulary, world.catalogue, item_ids)),
+            "items": _write(temporary, "items", item_tables(resolved, world.vocabulary, world.catalogue, item_ids)),
             "users": _write(temporary, "users", user_tables(world.users, user_ids)),
             "sessions": _write(temporary, "sessions", session_tables(world, log, queries, item_ids, user_ids)),
             "relevance": _write(temporary, "relevance", [judge_queries(world, queries, item_ids)]),
@@ -71,8 +71,8 @@ def simulate(config: SimulatorConfig, folder: str | Path) -> Market:
     return Market.load(folder)
 
 
-def build_world(config: SimulatorConfig) -> World:
-    """Draw all latent state of a resolved configuration: catalogue, users, visits and intents."""
+def build_world(config: ResolvedConfig) -> World:
+    """Draw all latent state: catalogue, users, visits and intents."""
     vocabulary = build_vocabulary(config)
     visits = schedule_visits(config)
     catalogue = build_catalogue(config, vocabulary, visits)
@@ -82,6 +82,7 @@ def build_world(config: SimulatorConfig) -> World:
 
 
 def _write(folder: Path, name: str, tables: Iterable[pa.Table]) -> int:
+    """Write one table chunk by chunk and return its number of rows."""
     rows = 0
     with pq.ParquetWriter(folder / f"{name}.parquet", arrow_schema(name)) as writer:
         for table in tables:
@@ -90,7 +91,8 @@ def _write(folder: Path, name: str, tables: Iterable[pa.Table]) -> int:
     return rows
 
 
-def _info(config: SimulatorConfig) -> dict[str, Any]:
+def _info(config: ResolvedConfig) -> dict[str, Any]:
+    """Contents of ``market.json``, without the oracle."""
     return {
         "name": "simulated",
         "source": "onesearch.simulator: generated, no real users, brands or products",

@@ -1,4 +1,4 @@
-"""Items as arrays: leaf category, attribute words, price, popularity and launch. `item_rows.py` makes tables of them."""
+"""Items as arrays: leaf category, attribute words, price, popularity and launch time. `item_rows.py` turns them into tables."""
 
 from __future__ import annotations
 
@@ -6,30 +6,31 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .config import SimulatorConfig
+from .config import ResolvedConfig
 from .visits import EPOCH, Visits
 from .vocabulary import WORD_TYPES, Vocabulary
 from .words import MARKETING, PRICE_WORDS
 
 _PRESENCE = {"function": 0.75, "material": 0.75, "pattern": 0.4, "season": 0.35, "modifier": 0.5, "scene": 0.35}
-"""Share of items that have an attribute of the type; colour, style and brand are always there."""
+"""Share of items that have an attribute of each type. Every item has a colour, a style and a brand."""
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Items as arrays of shape (items,) unless said otherwise. -1 stands for an absent attribute.
+    """All items as arrays; -1 stands for an absent attribute.
 
     Args:
-        leaves: leaf category of each item.
-        order, offsets: ``order[offsets[leaf] : offsets[leaf + 1]]`` are the items of a leaf; (items,) and (leaves + 1,).
-        words: word number per type of `WORD_TYPES`, (types, items).
-        audiences: numbers in `AUDIENCES`.
-        price_z: log price in standard deviations within the leaf.
-        prices: in the market's currency.
-        log_popularity: latent; Zipf within the leaf, mean 0.
-        launches: first second at which the item is available.
-        brand_weights: Zipf-like share of each brand in each leaf, (leaves, brands).
-        extras: numbers of the remaining attributes by name, from ``series`` to ``serial`` (the number in the model's name).
+        leaves: leaf category of each item, ``(items,)``.
+        order: item numbers sorted by leaf category, ``(items,)``.
+        offsets: where each leaf begins in `order`, ``(leaves + 1,)``; see `items_of`.
+        words: number of each item's word of every type in `WORD_TYPES`, ``(types, items)``.
+        audiences: audience of each item, numbers in `AUDIENCES`, ``(items,)``.
+        price_z: log price in standard deviations within the leaf, ``(items,)``.
+        prices: prices in the market's currency, ``(items,)``.
+        log_popularity: latent log popularity: Zipf within the leaf, with mean 0, ``(items,)``.
+        launches: first second at which each item is available, ``(items,)``.
+        brand_weights: unnormalised share of each brand in each leaf, ``(leaves, brands)``.
+        extras: numbers of the other attributes by name, each ``(items,)``; ``serial`` is the number in the model's name.
     """
 
     leaves: np.ndarray
@@ -45,11 +46,11 @@ class Catalogue:
     extras: dict[str, np.ndarray]
 
     def items_of(self, leaf: int) -> np.ndarray:
-        """Item numbers of one leaf category."""
+        """Return the item numbers of one leaf category."""
         return self.order[self.offsets[leaf] : self.offsets[leaf + 1]]
 
 
-def build_catalogue(config: SimulatorConfig, vocabulary: Vocabulary, visits: Visits) -> Catalogue:
+def build_catalogue(config: ResolvedConfig, vocabulary: Vocabulary, visits: Visits) -> Catalogue:
     """Draw all items."""
     rng = config.stream("catalogue")
     leaves = _draw_leaves(rng, config)
@@ -75,7 +76,16 @@ def build_catalogue(config: SimulatorConfig, vocabulary: Vocabulary, visits: Vis
 
 
 def sample_rows(rng: np.random.Generator, weights: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """One column number per entry of `rows`, drawn with the probabilities of that row of `weights`."""
+    """Draw one column per entry of `rows`, with the probabilities of that row of `weights`.
+
+    Args:
+        rng: random stream.
+        weights: unnormalised probabilities, ``(rows of the table, columns)``.
+        rows: row of the table for each draw, ``(draws,)``.
+
+    Returns:
+        Column numbers, int32 ``(draws,)``.
+    """
     cumulative = np.cumsum(weights, axis=1, dtype=np.float64)
     cumulative /= cumulative[:, -1:]
     flat = (cumulative + np.arange(len(weights))[:, None]).ravel()
@@ -83,16 +93,16 @@ def sample_rows(rng: np.random.Generator, weights: np.ndarray, rows: np.ndarray)
     return np.clip(drawn - rows * weights.shape[1], 0, weights.shape[1] - 1).astype(np.int32)
 
 
-def _draw_leaves(rng: np.random.Generator, config: SimulatorConfig) -> np.ndarray:
-    """Sizes fall slowly from the largest leaf to the smallest; every leaf gets at least four items."""
+def _draw_leaves(rng: np.random.Generator, config: ResolvedConfig) -> np.ndarray:
+    """Leaf of each item, ``(items,)``. Sizes fall slowly from the largest leaf to the smallest; every leaf has at least four items."""
     weights = rng.permutation((np.arange(config.leaves) + 3.0) ** -0.25)
     leaves = np.repeat(np.arange(config.leaves, dtype=np.int32), 4)
     drawn = rng.choice(config.leaves, config.items - len(leaves), p=weights / weights.sum())
     return rng.permutation(np.concatenate([leaves, drawn.astype(np.int32)]))
 
 
-def _brand_weights(rng: np.random.Generator, config: SimulatorConfig, vocabulary: Vocabulary) -> np.ndarray:
-    """A leaf has 5 to 40 brands, mostly of its own department, with Zipf-like shares."""
+def _brand_weights(rng: np.random.Generator, config: ResolvedConfig, vocabulary: Vocabulary) -> np.ndarray:
+    """Share of each brand in each leaf, ``(leaves, brands)``: 5 to 40 brands per leaf, mostly of its own department, Zipf-like."""
     brands = len(vocabulary.brands.names)
     kept = int(np.clip(config.items / config.leaves / 6, 5, min(40, brands)))
     home = vocabulary.departments[:, None] == vocabulary.brands.departments[None, :]
@@ -102,6 +112,7 @@ def _brand_weights(rng: np.random.Generator, config: SimulatorConfig, vocabulary
 
 
 def _draw_words(rng: np.random.Generator, vocabulary: Vocabulary, leaves: np.ndarray, brand_weights: np.ndarray) -> np.ndarray:
+    """Word number of every type for every item, ``(types, items)``; -1 where the item has no attribute of the type."""
     departments = vocabulary.departments[leaves]
     words = np.full((len(WORD_TYPES), len(leaves)), -1, dtype=np.int32)
     for row, kind in enumerate(WORD_TYPES):
@@ -120,6 +131,7 @@ def _draw_words(rng: np.random.Generator, vocabulary: Vocabulary, leaves: np.nda
 
 
 def _draw_audiences(rng: np.random.Generator, vocabulary: Vocabulary, leaves: np.ndarray) -> np.ndarray:
+    """Audience of each item, -1 without one, ``(items,)``; items of gendered departments always have one."""
     gendered = np.array([leaf.gendered for leaf in vocabulary.leaves])[leaves]
     weights = np.array([[0.0, 0.0, 0.0, 0.0, 0.5, 0.5], [0.4, 0.35, 0.1, 0.15, 0.0, 0.0]])
     drawn = sample_rows(rng, weights, gendered.astype(np.int32))
@@ -129,13 +141,15 @@ def _draw_audiences(rng: np.random.Generator, vocabulary: Vocabulary, leaves: np
 def _draw_prices(
     rng: np.random.Generator, vocabulary: Vocabulary, leaves: np.ndarray, brands: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Log prices in standard deviations within the leaf, and prices, both ``(items,)``."""
     medians = np.array([leaf.price for leaf in vocabulary.leaves]) * np.exp(rng.normal(0.0, 0.3, len(vocabulary.leaves)))
     spread = vocabulary.brands.tiers[brands] + rng.normal(0.0, 0.7, len(leaves))
     prices = np.round(medians[leaves] * np.exp(0.5 * spread), 2)
     return spread.astype(np.float32), prices.astype(np.float32)
 
 
-def _draw_popularity(rng: np.random.Generator, config: SimulatorConfig, order: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+def _draw_popularity(rng: np.random.Generator, config: ResolvedConfig, order: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Log popularity of each item, ``(items,)``: Zipf within the leaf, shifted to mean 0."""
     popularity = np.empty(config.items, dtype=np.float32)
     for start, stop in zip(offsets[:-1], offsets[1:]):
         ranked = -config.popularity_exponent * np.log(np.arange(stop - start) + 1.0)
@@ -143,8 +157,8 @@ def _draw_popularity(rng: np.random.Generator, config: SimulatorConfig, order: n
     return popularity
 
 
-def _draw_launches(rng: np.random.Generator, config: SimulatorConfig, test_start: int) -> np.ndarray:
-    """Most items are there from the start, some come during training and some in the first half of the test period."""
+def _draw_launches(rng: np.random.Generator, config: ResolvedConfig, test_start: int) -> np.ndarray:
+    """Launch time of each item, ``(items,)``: most at the start, some before the test period and some in its first half."""
     launches = np.full(config.items, EPOCH, dtype=np.int64)
     shuffled = rng.permutation(config.items)
     cold, late = round(config.cold_items * config.items), round(config.late_items * config.items)
@@ -157,6 +171,7 @@ def _draw_launches(rng: np.random.Generator, config: SimulatorConfig, test_start
 def _draw_extras(
     rng: np.random.Generator, vocabulary: Vocabulary, brands: np.ndarray, price_z: np.ndarray
 ) -> dict[str, np.ndarray]:
+    """Numbers of the other attributes by name, each ``(items,)``."""
     count = len(brands)
     sellers = rng.integers(0, max(4, count // 40), count)
 

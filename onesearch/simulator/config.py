@@ -1,13 +1,13 @@
-"""Every knob of the simulator, with its unit and range. No paper gives any of these values: all are ours."""
+"""Every setting of the simulator, with its unit and range. All values are our choice; no paper gives any of them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 MAX_LEAVES = 720
-"""Leaf categories that the word tables allow: 144 nouns, plain and in 4 variants."""
+"""Largest number of leaf categories: the word tables hold 144 nouns, each plain and in 4 variants."""
 
 _BOUNDS: dict[str, tuple[float, float]] = {
     "items": (50, 5_000_000),
@@ -43,38 +43,53 @@ _WEIGHT_BOUNDS = (0, 10)
 
 @dataclass(frozen=True)
 class SimulatorConfig:
-    """What to simulate. `None` is derived from the number of items; `resolved` fills it in.
+    """Size and behaviour of a simulated market. `resolved` derives the fields that are None from the number of items.
 
     Args:
         items: number of items, 50 to 5,000,000.
         users: number of users, 10 to 5,000,000; default: one per 12 sessions.
         sessions: number of sessions, 100 to 20,000,000; default: 12 per item, at most 1,200,000 (reached at 100,000 items).
-        seed: of every random stream, 0 or more; the same seed gives byte-identical tables.
+        seed: seeds every random stream, 0 or more; the same seed and settings give byte-identical tables.
         leaves: number of leaf categories, 2 to 720; default: 0.63 · √items (28 at 2,000 items, 630 at 1,000,000).
         days: simulated time span in days, 10 to 3650.
-        validation, test: shares of the sessions, by time, 0 to 0.3 and 0.05 to 0.4.
+        validation: share of the sessions, by time, that is the validation split, 0 to 0.3; it lies before the test split.
+        test: share of the sessions, by time, that is the test split, 0.05 to 0.4; it lies at the end.
         cold_users: share of users whose first session lies in the test period, 0 to 0.3.
         cold_items: share of items that launch in the test period, 0 to 0.3.
-        late_items: share of items that launch during the time before it, 0 to 0.5; the others are there from the start.
-        explore: probability that a session leaves the user's four favourite categories, 0 to 1.
+        late_items: share of items that launch before the test period, 0 to 0.5; all other items are available from the start.
+        explore: probability that a session draws its category from all categories instead of the user's four favourites, 0 to 1.
         plain_query: probability that a session asks for no attribute, 0 to 1.
-        taste_in_query: probability that an asked colour, style or brand is one of the user's favourites, 0 to 1.
-        synonyms: probability that a word of the query is its synonym, which no title contains, 0 to 1.
+        taste_in_query: probability that a requested colour, style or brand is one of the user's favourites, 0 to 1; raising it
+            makes queries agree more often with the history.
+        synonyms: probability that a query word is replaced by its synonym, which no title contains, 0 to 1; raising it makes
+            lexical search harder.
         typo_rate: share of queries with one mistyped letter, 0 to 1.
-        list_min, list_max: fewest and most items shown in a session, 1 to 50.
-        popularity_exponent: Zipf exponent of item popularity within a leaf category, 0 to 2.
-        position_exponent: an item at position p (from 0) is examined with probability (p + 1)^-exponent, 0 to 3.
-        brand_weight, style_weight, color_weight, price_weight, audience_weight: what each counts in taste, in logits, 0 to 10.
-        policy_match, policy_popularity, policy_taste: weights of query match, log popularity and taste in the engine that
-            chose the shown lists, 0 to 10.
-        noise: scale of that engine's Gumbel noise, 0.01 to 10.
-        click_match, click_taste, click_popularity: the same weights in the logit of a click on an examined item, 0 to 10.
-        buy_match, buy_taste: and in the logit of buying a clicked item, 0 to 10.
+        list_min: smallest number of items shown in a session, 1 to 50.
+        list_max: largest number of items shown in a session, 1 to 50; the length is uniform between the two.
+        popularity_exponent: Zipf exponent of item popularity within a leaf category, 0 to 2; 0 makes all items equally popular.
+        position_exponent: an item at position p (from 0) is examined with probability (p + 1)^-exponent, 0 to 3; raising it
+            strengthens the position bias.
+        brand_weight: weight of the item's brand in the user's taste, in logits, 0 to 10.
+        style_weight: weight of the item's style in the user's taste, in logits, 0 to 10.
+        color_weight: weight of the item's colour in the user's taste, in logits, 0 to 10.
+        price_weight: weight of the squared distance from the user's price level, in logits, 0 to 10.
+        audience_weight: penalty for an item made for another gender, in logits, 0 to 10.
+        policy_match: weight of the query match in the score of the logging policy, which chose the shown lists, 0 to 10.
+        policy_popularity: weight of the log popularity in the score of the logging policy, 0 to 10.
+        policy_taste: weight of the user's taste in the score of the logging policy, 0 to 10.
+        noise: scale of the Gumbel noise that the logging policy adds to its scores, 0.01 to 10; raising it makes the shown
+            lists more random.
+        click_match: weight of the query match in the logit of a click on an examined item, 0 to 10.
+        click_taste: weight of the user's taste in the logit of a click, 0 to 10.
+        click_popularity: weight of the log popularity in the logit of a click, 0 to 10.
+        buy_match: weight of the query match in the logit of buying a clicked item, 0 to 10.
+        buy_taste: weight of the user's taste in the logit of buying a clicked item, 0 to 10.
         clicks: expected clicks per session, 0.2 to 5; the click logit's constant is fitted to it.
         purchase_rate: expected share of sessions with a purchase, 0.01 to 0.9; the purchase logit's constant is fitted to it.
-        oracle_requests: at most so many test requests are scored by the oracle, 0 to 100,000; 0 leaves the oracle out.
-        oracle_draws: Monte Carlo draws of the list per request, 1 to 10,000.
-        judged_queries, judged_items: size of the relevance table: queries, 0 to 100,000, and items of each, 4 to 200.
+        oracle_requests: number of test requests that the oracle scores, 0 to 100,000; 0 leaves the oracle out.
+        oracle_draws: Monte Carlo draws of the shown list per request, 1 to 10,000; raising it makes the oracle more exact.
+        judged_queries: number of queries in the relevance table, 0 to 100,000.
+        judged_items: number of judged items per query, 4 to 200.
     """
 
     items: int = 2000
@@ -135,31 +150,57 @@ class SimulatorConfig:
             raise ValueError(
                 f"list_min={self.list_min} exceeds list_max={self.list_max}; allowed are 1 <= list_min <= list_max <= 50"
             )
-        full = self.resolved() if None in (self.users, self.sessions, self.leaves) else self
-        if full.sessions < full.users:
-            raise ValueError(
-                f"sessions={full.sessions} is fewer than users={full.users}; every user needs one: at least {full.users}"
-            )
-        if full.items < 5 * full.leaves:
-            raise ValueError(f"leaves={full.leaves} is too many for items={full.items}; allowed are 2 to {full.items // 5}")
+        self.resolved()
 
-    def resolved(self) -> SimulatorConfig:
-        """The same configuration with `users`, `sessions` and `leaves` filled in."""
+    def resolved(self) -> ResolvedConfig:
+        """The same settings with `users`, `sessions` and `leaves` filled in.
+
+        Raises:
+            ValueError: the numbers of users, sessions, items and leaves do not fit each other.
+        """
         sessions = self.sessions
         if sessions is None:
             sessions = min(12 * self.items, 1_200_000) if self.users is None else 12 * self.users
         users = max(10, sessions // 12) if self.users is None else self.users
         leaves = min(max(round(0.63 * self.items**0.5), 2), MAX_LEAVES) if self.leaves is None else self.leaves
-        return replace(self, sessions=sessions, users=users, leaves=leaves)
+        return ResolvedConfig(**(vars(self) | {"sessions": sessions, "users": users, "leaves": leaves}))
 
     def stream(self, name: str, *keys: int) -> np.random.Generator:
-        """The random stream of one step; steps do not disturb each other's."""
+        """Return the random stream of one step. Each step has its own, so a change in one leaves the draws of the others alone.
+
+        Args:
+            name: name of the step.
+            keys: further numbers that distinguish streams of the same step.
+        """
         return np.random.default_rng([self.seed, *name.encode(), *keys])
 
 
+@dataclass(frozen=True)
+class ResolvedConfig(SimulatorConfig):
+    """Settings in which nothing is left to derive; `SimulatorConfig.resolved` makes them."""
+
+    users: int = 0
+    sessions: int = 0
+    leaves: int = 0
+
+    def __post_init__(self) -> None:
+        """Check every value, and that the sizes fit each other."""
+        super().__post_init__()
+        if self.sessions < self.users:
+            raise ValueError(
+                f"sessions={self.sessions} is fewer than users={self.users}; every user needs a session: "
+                f"allowed are {self.users} or more"
+            )
+        if self.items < 5 * self.leaves:
+            raise ValueError(f"leaves={self.leaves} is too many for items={self.items}; allowed are 2 to {self.items // 5}")
+
+    def resolved(self) -> ResolvedConfig:
+        """Return these settings unchanged."""
+        return self
+
+
 def _check_number(name: str, value: object, whole: bool, low: float, high: float) -> None:
-    kind = int if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kind):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or (whole and not isinstance(value, int)):
         raise ValueError(f"{name}={value!r} is no {'whole number' if whole else 'number'}; allowed are {low} to {high}")
     if not low <= value <= high:
         raise ValueError(f"{name}={value!r} is out of range; allowed are {low} to {high}")

@@ -1,4 +1,4 @@
-"""What each session looks for (latent), and the query that says so: two or three words, with synonyms, fillers and typos."""
+"""The latent intent of each session, and the query that expresses it: two or three words, with synonyms, fillers and typos."""
 
 from __future__ import annotations
 
@@ -8,25 +8,29 @@ import numpy as np
 import pyarrow as pa
 
 from .catalogue import Catalogue
-from .config import SimulatorConfig
+from .config import ResolvedConfig
 from .users import FAVOURITE_BRANDS, Users, draw_leaves
 from .visits import Visits
 from .vocabulary import WORD_TYPES, Vocabulary
 from .words import FILLERS
 
 _TYPE_SHARES = np.array([0.22, 0.22, 0.16, 0.12, 0.08, 0.06, 0.04, 0.06, 0.04])
+"""Share of each of `WORD_TYPES` among the requested attributes."""
+
 _EXTRA_FILLER = 0.2
+"""Probability that a query with an attribute word has a filler too."""
+
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True)
 class Intents:
-    """What the sessions look for, in time order; arrays of shape (sessions,).
+    """Intent of every session in time order: a leaf category and at most one attribute word. All arrays are ``(sessions,)``.
 
     Args:
-        leaves: leaf category wanted.
-        kinds: type of the word asked for, a row of `WORD_TYPES`, or -1.
-        words: number of that word, or -1.
+        leaves: wanted leaf category.
+        kinds: type of the requested word, a row of `WORD_TYPES`; -1 without one.
+        words: number of the requested word; -1 without one.
     """
 
     leaves: np.ndarray
@@ -34,10 +38,8 @@ class Intents:
     words: np.ndarray
 
 
-def draw_intents(
-    config: SimulatorConfig, vocabulary: Vocabulary, catalogue: Catalogue, users: Users, visits: Visits
-) -> Intents:
-    """Draw what every session looks for; a word asked for always occurs in the leaf category."""
+def draw_intents(config: ResolvedConfig, vocabulary: Vocabulary, catalogue: Catalogue, users: Users, visits: Visits) -> Intents:
+    """Draw the intent of every session. Some item of the leaf category always has the requested word."""
     rng = config.stream("intents")
     count = len(visits.users)
     leaves = draw_leaves(rng, config, users, visits.users)
@@ -54,8 +56,8 @@ def draw_intents(
     return Intents(leaves, kinds.astype(np.int8), words.astype(np.int32))
 
 
-def write_queries(config: SimulatorConfig, vocabulary: Vocabulary, intents: Intents) -> pa.DictionaryArray:
-    """The query of every session, as numbers of distinct texts; equal intents often share one."""
+def write_queries(config: ResolvedConfig, vocabulary: Vocabulary, intents: Intents) -> pa.DictionaryArray:
+    """Write the query of every session, ``(sessions,)`` with one dictionary entry per distinct text; equal intents often share one."""
     rng = config.stream("queries")
     count = len(intents.leaves)
     two_words = np.array([" " in leaf.noun for leaf in vocabulary.leaves])[intents.leaves]
@@ -75,14 +77,14 @@ def write_queries(config: SimulatorConfig, vocabulary: Vocabulary, intents: Inte
     typos = [_mistype(rng, texts[row]) for row in rows[mistyped]]
     rows[mistyped] = len(texts) + np.arange(len(typos))
     numbers = {text: number for number, text in enumerate(dict.fromkeys(texts + typos))}
-    rows = np.array([numbers[text] for text in texts + typos], dtype=np.int32)[rows]
-    return pa.DictionaryArray.from_arrays(rows, pa.array(list(numbers), type=pa.string()))
+    indices = np.array([numbers[text] for text in texts + typos], dtype=np.int32)[rows]
+    return pa.DictionaryArray.from_arrays(indices, pa.array(list(numbers), type=pa.string()))
 
 
 def _favourite_words(
     rng: np.random.Generator, vocabulary: Vocabulary, users: Users, visitors: np.ndarray, kinds: np.ndarray
 ) -> np.ndarray:
-    """A favourite of the visitor for colour, style and brand, else -1; the best liked one more often."""
+    """Word number of a favourite colour, style or brand of the visitor, ``(sessions,)``; -1 where another type is requested."""
     favourites = np.full(len(visitors), -1, dtype=np.int32)
     for name, likings in (("color", users.colors), ("style", users.styles)):
         rows = np.flatnonzero(kinds == WORD_TYPES.index(name))
@@ -96,7 +98,7 @@ def _favourite_words(
 
 
 def _words_of_leaves(vocabulary: Vocabulary, catalogue: Catalogue) -> np.ndarray:
-    """Whether some item of a leaf has a word, (leaves, words + 1); the last column stands for -1."""
+    """Whether some item of a leaf has a word, ``(leaves, words + 1)``; the last column stands for -1 and is False."""
     found = np.zeros((len(vocabulary.leaves), len(vocabulary.words) + 1), dtype=bool)
     for words in catalogue.words:
         found[catalogue.leaves, words] = True
@@ -105,6 +107,16 @@ def _words_of_leaves(vocabulary: Vocabulary, catalogue: Catalogue) -> np.ndarray
 
 
 def _spell(vocabulary: Vocabulary, leaf: int, word: int, filler: int, noun_synonym: int, word_synonym: int) -> str:
+    """Text of a query from its numbers.
+
+    Args:
+        vocabulary: all words.
+        leaf: leaf category, whose noun ends the query.
+        word: number of the attribute word plus 1; 0 without one.
+        filler: number of the filler plus 1; 0 without one.
+        noun_synonym: 1 if the noun is replaced by its synonym.
+        word_synonym: 1 if the attribute word is replaced by its synonym.
+    """
     parts = [FILLERS[filler - 1]] if filler else []
     if word:
         parts.append((vocabulary.synonyms if word_synonym else vocabulary.words)[word - 1])
@@ -113,7 +125,7 @@ def _spell(vocabulary: Vocabulary, leaf: int, word: int, filler: int, noun_synon
 
 
 def _mistype(rng: np.random.Generator, text: str) -> str:
-    """Swap, drop, double or replace one letter of the longest word, never its first."""
+    """Swap, drop, double or replace one letter of the longest word; its first letter stays."""
     longest = max(text.split(), key=len)
     place = int(rng.integers(1, len(longest)))
     before, letter, after = longest[:place], longest[place], longest[place + 1 :]

@@ -1,4 +1,4 @@
-"""Items and users as table rows: titles, attributes and ids, written in chunks."""
+"""Arrays of items and users as rows of the market tables: ids, titles and attributes, in chunks."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pyarrow as pa
 from onesearch.data.market import ATTRIBUTE_TYPES, arrow_schema
 
 from .catalogue import Catalogue
-from .config import SimulatorConfig
+from .config import ResolvedConfig
 from .users import Users
 from .vocabulary import WORD_TYPES, Vocabulary, generate_names
 from .words import AGE_BUCKETS, AUDIENCES, DEPARTMENTS, GENDERS, MARKETING, PRICE_WORDS, REGIONS, SERIES
 
 CHUNK = 50_000
-"""Rows per written chunk: bounds memory, never changes the contents."""
+"""Rows per written chunk: bounds the memory and does not change the contents."""
 
 _TEMPLATES = (
     "{brand} {audience} {function} {style} {entity}, {color} {pattern}, {series}, {model}",
@@ -31,8 +31,8 @@ def numbered_ids(prefix: str, count: int) -> pa.Array:
     return pa.array([f"{prefix}-{number:07d}" for number in range(count)], type=pa.string())
 
 
-def item_tables(config: SimulatorConfig, vocabulary: Vocabulary, catalogue: Catalogue, ids: pa.Array) -> Iterator[pa.Table]:
-    """The items table, chunk by chunk."""
+def item_tables(config: ResolvedConfig, vocabulary: Vocabulary, catalogue: Catalogue, ids: pa.Array) -> Iterator[pa.Table]:
+    """Yield the items table, chunk by chunk."""
     rng = config.stream("titles")
     paths = pa.array([leaf.path for leaf in vocabulary.leaves])
     sellers = _seller_names(config, int(catalogue.extras["seller"].max()) + 1)
@@ -56,7 +56,7 @@ def item_tables(config: SimulatorConfig, vocabulary: Vocabulary, catalogue: Cata
 
 
 def user_tables(users: Users, ids: pa.Array) -> Iterator[pa.Table]:
-    """The users table, chunk by chunk; tastes stay out of it."""
+    """Yield the users table, chunk by chunk; it does not contain tastes."""
     for start in range(0, len(ids), CHUNK):
         part = slice(start, start + CHUNK)
         columns = [
@@ -69,11 +69,21 @@ def user_tables(users: Users, ids: pa.Array) -> Iterator[pa.Table]:
 
 
 def attribute_values(vocabulary: Vocabulary, catalogue: Catalogue, rows: np.ndarray) -> dict[str, list[str | None]]:
-    """Value or None of each of the 18 attribute types, for the items `rows`."""
+    """Return the attributes of some items.
+
+    Args:
+        vocabulary: all words.
+        catalogue: all items.
+        rows: item numbers, ``(rows,)``.
+
+    Returns:
+        For each of the 18 attribute types one value per item, None where the item has none.
+    """
     extras = {name: numbers[rows] for name, numbers in catalogue.extras.items()}
     words = catalogue.words[:, rows]
     values = {kind: _pick(vocabulary.words, words[row]) for row, kind in enumerate(WORD_TYPES)}
     brands = words[WORD_TYPES.index("brand")] - vocabulary.spans["brand"][0]
+    initials = [vocabulary.brands.names[brand][:2].upper() for brand in brands.tolist()]
     specifications = [text for department in DEPARTMENTS.values() for text in department.specifications.split(",")]
     departments = vocabulary.departments[catalogue.leaves[rows]]
     places = np.where(extras["specifications"] < 0, -1, 5 * departments + extras["specifications"])
@@ -88,22 +98,24 @@ def attribute_values(vocabulary: Vocabulary, catalogue: Catalogue, rows: np.ndar
         "price": _pick(PRICE_WORDS, extras["price"]),
         "anchor": _pick([f"live host {number}" for number in range(1, 61)], extras["anchor"]),
     }
-    values["model"] = [f"{brand[:2].upper()}-{serial}" for brand, serial in zip(values["brand"], extras["serial"].tolist())]
+    values["model"] = [f"{letters}-{serial}" for letters, serial in zip(initials, extras["serial"].tolist())]
     return values
 
 
 def _pick(texts: list[str] | tuple[str, ...], numbers: np.ndarray) -> list[str | None]:
+    """Text of each number; None for -1."""
     return [texts[number] if number >= 0 else None for number in numbers.tolist()]
 
 
 def _as_lists(values: list[str | None]) -> pa.ListArray:
+    """Lists of one value each; an empty list for None."""
     present = [value for value in values if value is not None]
     offsets = np.concatenate([[0], np.cumsum([value is not None for value in values])])
     return pa.ListArray.from_arrays(pa.array(offsets, type=pa.int32()), pa.array(present, type=pa.string()))
 
 
 def _titles(rng: np.random.Generator, values: dict[str, list[str | None]]) -> list[str]:
-    """Fill one of the templates per item; absent attributes leave no gap."""
+    """Fill a random template per item; absent attributes leave no gap."""
     columns = {kind: [value or "" for value in values[kind]] for kind in values}
     columns["audience"] = [AUDIENCES[value] if value else "" for value in columns["audience"]]
     columns["series"] = [f"{value} series" if value else "" for value in columns["series"]]
@@ -113,7 +125,8 @@ def _titles(rng: np.random.Generator, values: dict[str, list[str | None]]) -> li
     return [", ".join(" ".join(phrase.split()) for phrase in text.split(",") if phrase.strip()) for text in filled]
 
 
-def _seller_names(config: SimulatorConfig, count: int) -> pa.Array:
+def _seller_names(config: ResolvedConfig, count: int) -> pa.Array:
+    """Invented names of `count` sellers."""
     names = generate_names(config.stream("sellers"), count, set())
     kinds = ("Store", "Market", "Outlet", "Trading")
     return pa.array([f"{name} {kinds[number % len(kinds)]}" for number, name in enumerate(names)], type=pa.string())

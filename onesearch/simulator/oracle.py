@@ -1,7 +1,7 @@
-"""The best score that any model could reach: items ranked by their true chance, whichever list is shown.
+"""The oracle: the best score that any model could reach, which ranks items by their true probability of a click or a purchase.
 
-The shown list is averaged over Monte Carlo draws of the other items' noise; an item's own noise, its clicks and its
-purchase are integrated exactly (Rao-Blackwell), so few draws suffice.
+The probability averages over the lists that the session might have been shown. The noise of the other items is drawn (Monte Carlo);
+an item's own noise, its click and its purchase are integrated exactly (Rao-Blackwell), so few draws suffice.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .choices import Constants, draw_examination, draw_ranking, logits, sigmoid
+from .click_model import Constants, draw_examination, draw_ranking, logits, sigmoid
 from .sessions import Log
 from .world import Block, World, blocks_of
 
@@ -24,12 +24,12 @@ _MEANING = (
 
 
 def score_oracle(world: World, constants: Constants, log: Log) -> dict[str, Any]:
-    """Hit rates of the oracle on a seeded sample of the test requests.
+    """Compute hit rates of the oracle on a seeded sample of the test requests.
 
     Args:
         world: all latent state.
-        constants: of the click and purchase logits.
-        log: what happened; only test sessions (the last `config.test` share) count.
+        constants: constants of the click and the purchase logit.
+        log: outcome of all sessions; only the test split (the last `config.test` share) is scored.
 
     Returns:
         ``{"purchase": {"HR@5": …, "HR@10": …, "HR@50": …}, "click": {…}, "requests": n, "click_requests": n, "draws": n,
@@ -46,10 +46,21 @@ def score_oracle(world: World, constants: Constants, log: Log) -> dict[str, Any]
 
 
 def expected_chances(world: World, constants: Constants, block: Block, kind: str, rng: np.random.Generator) -> np.ndarray:
-    """Chance of every item to be bought (``purchase``) or clicked (``click``), (rows, columns)."""
+    """Compute each item's probability of a purchase or a click, averaged over the lists that might be shown.
+
+    Args:
+        world: all latent state.
+        constants: constants of the click and the purchase logit.
+        block: sessions and items.
+        kind: ``purchase`` or ``click``.
+        rng: random stream.
+
+    Returns:
+        Probabilities, ``(rows, columns)``; 0 for items that have not launched.
+    """
     config = world.config
-    click, buy = logits(config, block.match, block.taste, world.catalogue.log_popularity[block.items])
-    click, buy = sigmoid(click + constants.click), sigmoid(buy + constants.buy)
+    of_item = logits(config, block.match, block.taste, world.catalogue.log_popularity[block.items])
+    click, buy = sigmoid(of_item.click + constants.click), sigmoid(of_item.buy + constants.buy)
     value = click * buy if kind == "purchase" else click
     reach = np.zeros(value.shape)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -60,13 +71,21 @@ def expected_chances(world: World, constants: Constants, block: Block, kind: str
 
 
 def _reach(world: World, block: Block, stops: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Chance, in one draw of the others' noise, that an item is examined with no purchase before it, (rows, columns).
+    """Probability that an item is examined with no purchase before it, given one draw of the other items' noise.
+
+    Steps:
+        1. Draw a ranking with one rank more than a list has, and the probability that each position is examined.
+        2. For an item outside the ranking, average over its own noise, which decides the position where it would enter.
+        3. For an item inside the ranking, do the same with the ranking that lacks this item.
 
     Args:
         world: all latent state.
         block: sessions and items.
-        stops: chance that an examined item ends the session, (rows, columns).
+        stops: probability that an examined item ends the session, ``(rows, columns)``.
         rng: random stream.
+
+    Returns:
+        Probabilities, ``(rows, columns)``.
     """
     config, size = world.config, world.config.list_max
     columns, scores = draw_ranking(config, block, size + 1, rng)
@@ -76,7 +95,7 @@ def _reach(world: World, block: Block, stops: np.ndarray, rng: np.random.Generat
     stops = np.pad(stops, ((0, 0), (0, max(missing, 0))))
     examined = draw_examination(config, len(columns), rng)
     reach = _enter(config.noise, block.shown_score, scores[:, None, :size], _weights(examined, stops[:, :size])[:, None])
-    # An item that is itself among the best competes with the ranking without it.
+    # An item of the ranking competes with the ranking that lacks this item.
     ranks = np.arange(columns.shape[1])
     others = np.arange(size) + (np.arange(size) >= ranks[:, None])
     weights = _weights(examined[:, None], stops[:, others])
@@ -86,7 +105,7 @@ def _reach(world: World, block: Block, stops: np.ndarray, rng: np.random.Generat
 
 
 def _weights(examined: np.ndarray, stops: np.ndarray) -> np.ndarray:
-    """Chance that a newcomer at each position would be examined: those before it have not ended the session, (…, list_max)."""
+    """Probability that a newcomer at each position is examined, with no item before it ending the session, ``(…, list_max)``."""
     going_on = np.cumprod(1.0 - examined * stops, axis=-1)
     before = np.concatenate([np.ones_like(going_on[..., :1]), going_on[..., :-1]], axis=-1)
     return examined * before
@@ -97,9 +116,12 @@ def _enter(noise: float, scores: np.ndarray, thresholds: np.ndarray, weights: np
 
     Args:
         noise: scale of the noise.
-        scores: of the newcomers, (rows, newcomers).
-        thresholds: scores of the others, best first, (rows, newcomers or 1, list_max).
-        weights: value of each position, (rows, newcomers or 1, list_max).
+        scores: scores of the newcomers without noise, ``(rows, newcomers)``.
+        thresholds: noisy scores of the ranked items, best first, ``(rows, newcomers or 1, list_max)``.
+        weights: weight of each position, ``(rows, newcomers or 1, list_max)``.
+
+    Returns:
+        Mean weights, ``(rows, newcomers)``.
     """
     total = np.zeros(scores.shape)
     following = np.concatenate([weights[..., 1:], np.zeros_like(weights[..., :1])], axis=-1)
@@ -111,6 +133,7 @@ def _enter(noise: float, scores: np.ndarray, thresholds: np.ndarray, weights: np
 
 
 def _hit_rates(world: World, constants: Constants, log: Log, requests: np.ndarray, kind: str) -> tuple[int, dict[str, float]]:
+    """Number of requests in the sample, and the oracle's hit rate at every cutoff."""
     rng = world.config.stream("oracle", KINDS.index(kind))
     sample = np.sort(rng.permutation(requests)[: world.config.oracle_requests])
     hits = dict.fromkeys(CUTOFFS, 0)
@@ -124,7 +147,7 @@ def _hit_rates(world: World, constants: Constants, log: Log, requests: np.ndarra
 
 
 def _targets(log: Log, sessions: np.ndarray, kind: str) -> np.ndarray:
-    """Item numbers that count as hits, -1 elsewhere, (sessions, list_max)."""
+    """Item numbers that count as hits, -1 elsewhere, ``(sessions, list_max)``."""
     shown = log.shown[sessions]
     if kind == "click":
         return np.where(log.clicked[sessions], shown, -1)

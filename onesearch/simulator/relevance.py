@@ -1,4 +1,4 @@
-"""Graded judgements from the truth: 3 exact, 2 right product without the attribute, 1 sibling category, 0 anything else."""
+"""Graded judgements from the latent intents: 3 product and attribute match, 2 only the product matches, 1 sibling category, 0 else."""
 
 from __future__ import annotations
 
@@ -10,11 +10,20 @@ from onesearch.data.market import arrow_schema
 from .world import World
 
 _GRADE_SHARES = {3: 0.35, 2: 0.25, 1: 0.2}
-"""Shares of a query's judged items by grade; grade 0 fills what is left."""
+"""Share of each grade among a query's judged items; grade 0 fills the rest."""
 
 
 def judge_queries(world: World, queries: pa.DictionaryArray, item_ids: pa.Array) -> pa.Table:
-    """The relevance table: distinct queries, frequent ones more likely, each with items of every grade that exists."""
+    """Judge items for a sample of distinct queries; frequent queries are sampled more often.
+
+    Args:
+        world: all latent state.
+        queries: query of every session, ``(sessions,)``.
+        item_ids: ids by item number, ``(items,)``.
+
+    Returns:
+        The relevance table; each query has items of every grade that the catalogue offers for it.
+    """
     config = world.config
     rng = config.stream("relevance")
     sessions = _sample_queries(rng, queries.indices.to_numpy(), config.judged_queries)
@@ -33,7 +42,7 @@ def judge_queries(world: World, queries: pa.DictionaryArray, item_ids: pa.Array)
 
 
 def grade_items(world: World, session: int, items: np.ndarray) -> np.ndarray:
-    """Grades 0 to 3 of `items` for what a session looks for."""
+    """Grade items from 0 to 3 against the intent of a session; `items` and the result are ``(items,)``."""
     catalogue, vocabulary, intents = world.catalogue, world.vocabulary, world.intents
     leaf, kind, word = intents.leaves[session], intents.kinds[session], intents.words[session]
     same_leaf = catalogue.leaves[items] == leaf
@@ -43,17 +52,18 @@ def grade_items(world: World, session: int, items: np.ndarray) -> np.ndarray:
 
 
 def _sample_queries(rng: np.random.Generator, codes: np.ndarray, count: int) -> np.ndarray:
-    """One session of each of up to `count` distinct queries."""
+    """Session numbers whose queries are distinct, at most `count`."""
     shuffled = rng.permutation(len(codes))
     _, first = np.unique(codes[shuffled], return_index=True)
     return shuffled[np.sort(first)[:count]]
 
 
 def _judge(world: World, rng: np.random.Generator, session: int) -> list[tuple[int, int]]:
-    """Judged items of one query: its own leaf and siblings, sampled by grade, and random others."""
+    """Judged items of one query with their grades: a sample by grade from its leaf and the sibling leaves, and random others."""
     count = world.config.judged_items
     groups, leaf = world.vocabulary.groups, world.intents.leaves[session]
-    near = np.concatenate([world.catalogue.items_of(other) for other in np.flatnonzero(groups == groups[leaf])])
+    siblings = np.flatnonzero(groups == groups[leaf]).tolist()
+    near = np.concatenate([world.catalogue.items_of(sibling) for sibling in siblings])
     candidates = np.concatenate([rng.permutation(near), rng.integers(0, world.config.items, 4 * count)])
     grades = grade_items(world, session, candidates)
     chosen: dict[int, int] = {}

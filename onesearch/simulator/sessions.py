@@ -1,4 +1,4 @@
-"""Play all sessions: show a list, let the user click and buy, and write what an engine would have logged."""
+"""Play all sessions: show a list, draw clicks and a purchase, and write the log that a search engine would have kept."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import pyarrow as pa
 
 from onesearch.data.market import arrow_schema
 
-from .choices import Constants, click_chances, show, sigmoid
+from .click_model import Constants, click_chances, show, sigmoid
 from .item_rows import CHUNK
 from .world import World, blocks_of
 
 
 @dataclass(frozen=True)
 class Log:
-    """What happened, one row per session in time order.
+    """Outcome of every session, in time order.
 
     Args:
-        shown: item numbers by position, -1 past the end of a list, (sessions, list_max).
-        clicked: whether the position was clicked, (sessions, list_max).
-        purchased: position of the purchase or -1, (sessions,).
+        shown: item numbers by position, -1 past the end of a list, ``(sessions, list_max)``.
+        clicked: whether the user clicked the position, ``(sessions, list_max)``.
+        purchased: position of the purchase, -1 without one, ``(sessions,)``.
     """
 
     shown: np.ndarray
@@ -31,7 +31,7 @@ class Log:
 
 
 def play_sessions(world: World, constants: Constants) -> Log:
-    """Simulate every session."""
+    """Draw the shown list, the clicks and the purchase of every session."""
     count = len(world.visits.users)
     log = Log(
         shown=np.full((count, world.config.list_max), -1, dtype=np.int32),
@@ -53,7 +53,7 @@ def play_sessions(world: World, constants: Constants) -> Log:
 def session_tables(
     world: World, log: Log, queries: pa.DictionaryArray, item_ids: pa.Array, user_ids: pa.Array
 ) -> Iterator[pa.Table]:
-    """The sessions table, chunk by chunk."""
+    """Yield the sessions table, chunk by chunk."""
     schema = arrow_schema("sessions")
     for start in range(0, len(log.purchased), CHUNK):
         part = slice(start, min(start + CHUNK, len(log.purchased)))
@@ -71,5 +71,6 @@ def session_tables(
 
 
 def _id_lists(item_ids: pa.Array, items: np.ndarray, kept: np.ndarray) -> pa.ListArray:
+    """One list of ids per session: the items at positions where `kept` is true; `items` and `kept` are ``(sessions, list_max)``."""
     offsets = np.concatenate([[0], np.cumsum(kept.sum(axis=1))]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), item_ids.take(pa.array(items[kept])))

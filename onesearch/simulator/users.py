@@ -1,4 +1,4 @@
-"""Users: what their table shows, and the latent tastes that decide what they click and buy. Tastes are never written."""
+"""Users: the profile that their table shows, and the latent tastes that decide their clicks and purchases. Tastes are never written."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .catalogue import Catalogue, sample_rows
-from .config import SimulatorConfig
+from .config import ResolvedConfig
 from .vocabulary import Vocabulary
 from .words import AGE_BUCKETS, COLORS, GENDERS, REGIONS, STYLES, split_pairs
 
@@ -20,15 +20,18 @@ _CHUNK = 20_000
 
 @dataclass(frozen=True)
 class Users:
-    """Users as arrays. The first three are shown in the table, the others stay in memory.
+    """All users as arrays. The users table shows gender, age and region; the rest stays in memory.
 
     Args:
-        genders, ages, regions: numbers in `GENDERS`, `AGE_BUCKETS`, `REGIONS`, (users,).
-        leaves: favourite leaf categories, most frequent first, (users, 4).
-        brands: favourite brands, (users, 5); the first four each come from one favourite leaf.
-        brand_strengths: how much each is liked, (5,).
-        styles, colors: liking of each style and colour, -0.5 to 1, (users, styles) and (users, colours).
-        price_levels: preferred price, in standard deviations within a leaf, (users,).
+        genders: numbers in `GENDERS`, ``(users,)``.
+        ages: numbers in `AGE_BUCKETS`, ``(users,)``.
+        regions: numbers in `REGIONS`, ``(users,)``.
+        leaves: favourite leaf categories, most frequent first, ``(users, 4)``.
+        brands: favourite brands, ``(users, 5)``; the first four each come from one favourite leaf.
+        brand_strengths: liking of the favourite brand in each column of `brands`, ``(5,)``.
+        styles: liking of each style, -0.5 to 1, ``(users, styles)``.
+        colors: liking of each colour, -0.5 to 1, ``(users, colours)``.
+        price_levels: preferred price in standard deviations within a leaf, ``(users,)``.
     """
 
     genders: np.ndarray
@@ -42,8 +45,8 @@ class Users:
     price_levels: np.ndarray
 
 
-def build_users(config: SimulatorConfig, vocabulary: Vocabulary, catalogue: Catalogue) -> Users:
-    """Draw all users; gender, age and region are weakly tied to departments and styles, price level, and brands."""
+def build_users(config: ResolvedConfig, vocabulary: Vocabulary, catalogue: Catalogue) -> Users:
+    """Draw all users. Gender is weakly tied to departments, styles and colours, age to the price level, region to brands."""
     rng = config.stream("users")
     genders = rng.choice(len(GENDERS), config.users, p=[0.48, 0.44, 0.08]).astype(np.int8)
     ages = rng.choice(len(AGE_BUCKETS), config.users, p=[0.2, 0.28, 0.22, 0.16, 0.14]).astype(np.int8)
@@ -62,16 +65,27 @@ def build_users(config: SimulatorConfig, vocabulary: Vocabulary, catalogue: Cata
     )
 
 
-def draw_leaves(rng: np.random.Generator, config: SimulatorConfig, users: Users, visitors: np.ndarray) -> np.ndarray:
-    """Leaf category of each session: one of the visitor's favourites, or any other at the rate of `config.explore`."""
+def draw_leaves(rng: np.random.Generator, config: ResolvedConfig, users: Users, visitors: np.ndarray) -> np.ndarray:
+    """Draw the leaf category of each session: a favourite of its user, or with probability `config.explore` any category.
+
+    Args:
+        rng: random stream.
+        config: settings.
+        users: all users.
+        visitors: user of each session, ``(sessions,)``.
+
+    Returns:
+        Leaf categories, int32 ``(sessions,)``.
+    """
     favourite = users.leaves[visitors, rng.choice(FAVOURITE_LEAVES, len(visitors), p=_LEAF_SHARES)]
     anywhere = rng.integers(0, config.leaves, len(visitors))
     return np.where(rng.random(len(visitors)) < config.explore, anywhere, favourite).astype(np.int32)
 
 
 def _favourite_leaves(
-    rng: np.random.Generator, config: SimulatorConfig, vocabulary: Vocabulary, genders: np.ndarray
+    rng: np.random.Generator, config: ResolvedConfig, vocabulary: Vocabulary, genders: np.ndarray
 ) -> np.ndarray:
+    """Favourite leaf categories of every user, best first, ``(users, 4)``; a market with fewer leaves repeats the last."""
     popularity = rng.permutation(-0.5 * np.log(np.arange(config.leaves) + 2.0))
     by_gender = rng.normal(0.0, 0.4, (len(GENDERS), vocabulary.departments.max() + 1))[:, vocabulary.departments]
     wanted = min(FAVOURITE_LEAVES, config.leaves)
@@ -87,7 +101,7 @@ def _favourite_leaves(
 def _favourite_brands(
     rng: np.random.Generator, vocabulary: Vocabulary, catalogue: Catalogue, leaves: np.ndarray, regions: np.ndarray
 ) -> np.ndarray:
-    """One brand of each favourite leaf and a second one of the first; brands of the user's own region are chosen more often."""
+    """Favourite brands, ``(users, 5)``: one of each favourite leaf and a second of the first; the user's own region is preferred."""
     weights = np.sqrt(catalogue.brand_weights)
     brands = np.empty((len(leaves), FAVOURITE_BRANDS), dtype=np.int32)
     for column in range(FAVOURITE_BRANDS):
@@ -99,7 +113,7 @@ def _favourite_brands(
 
 
 def _likings(rng: np.random.Generator, count: int, genders: np.ndarray) -> np.ndarray:
-    """One value liked fully, one at 0.6, one disliked at -0.5, the others indifferent; (users, count)."""
+    """Liking of `count` values, ``(users, count)``: 1 for the favourite, 0.6 for the second, -0.5 for the last and 0 for the others."""
     by_gender = rng.normal(0.0, 0.5, (len(GENDERS), count))
     ranks = np.argsort(-(by_gender[genders] + rng.gumbel(size=(len(genders), count))), axis=1, kind="stable")
     likings = np.zeros((len(genders), count), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Who comes when: a user and a time for every session, in time order. Cold users come only in the test period."""
+"""A user and a time for every session, in time order. Cold users have sessions in the test period only."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .config import SimulatorConfig
+from .config import ResolvedConfig
 
 EPOCH = 1_735_689_600
-"""First second of the simulation: 1 January 2025, UTC."""
+"""First second of the simulation: 1 January 2025, UTC, in Unix time."""
+
 DAY = 86_400
+"""Seconds of a day."""
 
 
 @dataclass(frozen=True)
 class Visits:
-    """Sessions before anything is asked, sorted by time.
+    """User and time of every session, sorted by time.
 
     Args:
-        users: user number of each session, (sessions,).
-        times: seconds since 1970, (sessions,).
-        test_start: time of the first test session; cold users come after it.
+        users: user number of each session, ``(sessions,)``.
+        times: Unix time of each session in seconds, ``(sessions,)``.
+        test_start: time of the first test session; all sessions of cold users are later.
     """
 
     users: np.ndarray
@@ -28,11 +30,11 @@ class Visits:
     test_start: int
 
 
-def schedule_visits(config: SimulatorConfig) -> Visits:
-    """Spread the sessions over users (unequally, each at least one) and over the simulated days.
+def schedule_visits(config: ResolvedConfig) -> Visits:
+    """Spread the sessions over the users and the simulated days. Every user has at least one session; some are more active.
 
     Raises:
-        ValueError: the cold users' sessions alone would fill the test period.
+        ValueError: the cold users have more sessions than the test period holds.
     """
     rng = config.stream("visits")
     cold = np.zeros(config.users, dtype=bool)
@@ -41,7 +43,7 @@ def schedule_visits(config: SimulatorConfig) -> Visits:
     counts = 1 + rng.multinomial(config.sessions - config.users, activity / activity.sum())
     users = np.repeat(np.arange(config.users, dtype=np.int32), counts)
     is_cold = cold[users]
-    # The split is by session count: the last test sessions are all cold ones plus the latest of the others.
+    # The split counts sessions: the test split holds all sessions of cold users and the latest sessions of the others.
     warm_before_test = int(config.sessions * (1 - config.test))
     if is_cold.sum() >= config.sessions - warm_before_test:
         raise ValueError(
@@ -58,7 +60,7 @@ def schedule_visits(config: SimulatorConfig) -> Visits:
 
 
 def _draw_times(rng: np.random.Generator, count: int, start: int, end: int) -> np.ndarray:
-    """Uniform days, and hours around late afternoon."""
+    """Draw times: the day is uniform, the hour is normal around 16:00."""
     days = rng.integers(start // DAY, end // DAY, count)
     seconds = np.clip(rng.normal(16.0, 4.0, count), 0, 23.99) * 3600
     return days * DAY + seconds.astype(np.int64)

@@ -1,18 +1,29 @@
-"""Words of one market: leaf categories, attribute words and brands, from the curated tables and seeded generation."""
+"""Words of one market: leaf categories and attribute words from the curated tables, and brands from seeded generation."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from .config import SimulatorConfig
+from .config import ResolvedConfig
 from .words import COLORS, DEPARTMENTS, MODIFIERS, PATTERNS, REGIONS, SCENES, SEASONS, SERIES, STYLES, VARIANTS, split_pairs
 
 WORD_TYPES = ("color", "style", "brand", "function", "material", "pattern", "season", "modifier", "scene")
 """Attribute types that a query can ask for; row numbers of `Catalogue.words`."""
 
-_SHARED = {"color": COLORS, "style": STYLES, "pattern": PATTERNS, "season": SEASONS, "modifier": MODIFIERS, "scene": SCENES}
+SpanKey = str | tuple[str, int]
+"""Type of a word, or (type, department number) for the types whose words differ between departments."""
+
+_SHARED: dict[SpanKey, str] = {
+    "color": COLORS,
+    "style": STYLES,
+    "pattern": PATTERNS,
+    "season": SEASONS,
+    "modifier": MODIFIERS,
+    "scene": SCENES,
+}
 _STARTS = "br d f g gr h k kr l m n p qu r s st t tr v w z".split()
 _VOWELS = "a e i o u ae ei io".split()
 _ENDS = "k l m n nd r rn s sk t th v x".split()
@@ -20,7 +31,16 @@ _ENDS = "k l m n nd r rn s sk t th v x".split()
 
 @dataclass(frozen=True)
 class Leaf:
-    """A leaf category: where it lies, what its product is called, its median price and whether it is gendered."""
+    """A leaf category, the finest level of the category tree.
+
+    Args:
+        department: name of its coarsest category.
+        group: name of its middle category.
+        noun: word for its product in titles.
+        synonym: word for its product that only queries use.
+        price: median price, in the market's currency.
+        gendered: whether its products are made for women, men or kids.
+    """
 
     department: str
     group: str
@@ -31,20 +51,20 @@ class Leaf:
 
     @property
     def path(self) -> list[str]:
-        """Category names, coarse to fine."""
+        """Category names from coarse to fine."""
         return [self.department, self.group, self.noun.capitalize()]
 
 
 @dataclass(frozen=True)
 class Brands:
-    """Brands as arrays of shape (brands,), and (brands, 3) for `series`.
+    """All brands as arrays.
 
     Args:
-        names: generated, one written word each.
-        departments: their home department's number.
-        tiers: price tier, in standard deviations of the log price.
-        regions: numbers in `REGIONS`.
-        series: numbers in `SERIES`.
+        names: generated names of one word, ``(brands,)``.
+        departments: number of each brand's home department, ``(brands,)``.
+        tiers: price tier in standard deviations of the log price, ``(brands,)``.
+        regions: numbers in `REGIONS`, ``(brands,)``.
+        series: three numbers in `SERIES` per brand, ``(brands, 3)``.
     """
 
     names: list[str]
@@ -56,15 +76,17 @@ class Brands:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """All words of a market. A word's number is its row in `words`; `spans` says which numbers belong to which type.
+    """All words of a market. The number of a word is its position in `words`.
 
     Args:
         leaves: leaf categories.
-        groups: number of each leaf's middle category, (leaves,).
-        departments: number of each leaf's department, (leaves,).
-        words, synonyms: attribute words and what queries may say instead.
-        spans: type, or (type, department number) for functions and materials → first and past-the-last word number.
-        brands: the brands; their names are the last words.
+        groups: number of each leaf's middle category, ``(leaves,)``.
+        departments: number of each leaf's department, ``(leaves,)``.
+        words: attribute words in lower case; the brand names are the last of them.
+        synonyms: synonym of each word, which queries may use instead.
+        spans: first word number and the number after the last, by type; functions and materials have one span per
+            department, under (type, department number).
+        brands: the brands.
     """
 
     leaves: list[Leaf]
@@ -72,12 +94,20 @@ class Vocabulary:
     departments: np.ndarray
     words: list[str]
     synonyms: list[str]
-    spans: dict[str | tuple[str, int], tuple[int, int]]
+    spans: dict[SpanKey, tuple[int, int]]
     brands: Brands
 
 
-def build_vocabulary(config: SimulatorConfig) -> Vocabulary:
-    """Choose leaf categories and generate brands for a catalogue of `config.items`."""
+class AttributeWords(NamedTuple):
+    """Words, their synonyms, and the span of word numbers of each type, as in `Vocabulary`."""
+
+    words: list[str]
+    synonyms: list[str]
+    spans: dict[SpanKey, tuple[int, int]]
+
+
+def build_vocabulary(config: ResolvedConfig) -> Vocabulary:
+    """Choose `config.leaves` leaf categories and generate brands for `config.items` items."""
     leaves = _choose_leaves(config.leaves)
     names = list(DEPARTMENTS)
     group_numbers = {key: number for number, key in enumerate(dict.fromkeys((leaf.department, leaf.group) for leaf in leaves))}
@@ -97,7 +127,7 @@ def build_vocabulary(config: SimulatorConfig) -> Vocabulary:
 
 
 def _choose_leaves(count: int) -> list[Leaf]:
-    """Open about √count departments, then group after group in each, then the variants."""
+    """The first `count` leaf categories: from about √count departments, first all plain nouns, group by group, then the variants."""
     opened = list(DEPARTMENTS.items())[: min(max(round(count**0.5), 2), len(DEPARTMENTS))]
     opened = list(DEPARTMENTS.items()) if count > 12 * len(opened) else opened
     leaves = []
@@ -114,10 +144,11 @@ def _leaf(department: str, group: str, pair: tuple[str, str], variant: str) -> L
     return Leaf(department, group, noun, synonym, DEPARTMENTS[department].price, DEPARTMENTS[department].gendered)
 
 
-def _attribute_words() -> tuple[list[str], list[str], dict]:
+def _attribute_words() -> AttributeWords:
+    """Words, synonyms and spans of the curated tables, without brands."""
     pairs: list[tuple[str, str]] = []
-    spans: dict[str | tuple[str, int], tuple[int, int]] = {}
-    tables: dict[str | tuple[str, int], str] = dict(_SHARED)
+    spans: dict[SpanKey, tuple[int, int]] = {}
+    tables: dict[SpanKey, str] = dict(_SHARED)
     for number, department in enumerate(DEPARTMENTS.values()):
         tables["function", number] = department.functions
         tables["material", number] = department.materials
@@ -125,10 +156,11 @@ def _attribute_words() -> tuple[list[str], list[str], dict]:
         added = split_pairs(text)
         spans[key] = (len(pairs), len(pairs) + len(added))
         pairs += added
-    return [word for word, _ in pairs], [synonym for _, synonym in pairs], spans
+    return AttributeWords([word for word, _ in pairs], [synonym for _, synonym in pairs], spans)
 
 
-def _generate_brands(config: SimulatorConfig, departments: int, taken: set[str]) -> Brands:
+def _generate_brands(config: ResolvedConfig, departments: int, taken: set[str]) -> Brands:
+    """Generate brands whose names differ from all other words."""
     rng = config.stream("brands")
     count = max(12, round(0.9 * config.items**0.5))
     return Brands(
@@ -141,7 +173,13 @@ def _generate_brands(config: SimulatorConfig, departments: int, taken: set[str])
 
 
 def generate_names(rng: np.random.Generator, count: int, taken: set[str]) -> list[str]:
-    """Distinct invented names of two or three syllables, none of them in `taken` (lower case)."""
+    """Invent distinct names of two or three syllables.
+
+    Args:
+        rng: random stream.
+        count: number of names.
+        taken: words in lower case that no name may equal.
+    """
     seen = set(taken)
     names: list[str] = []
     while len(names) < count:

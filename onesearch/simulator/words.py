@@ -1,6 +1,6 @@
-"""Curated word tables of the simulated market. ``word|synonym``: items carry the word, queries use either.
+"""Curated word tables of the simulated market. An entry is ``word|synonym``: titles contain the word, queries use either.
 
-Every product noun, attribute word and synonym is one written word and occurs once in this file, so a query has one meaning.
+Every product noun, attribute word and synonym is one written word and occurs once in this file, so each query has one meaning.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Department:
-    """Coarsest category and the words that its products share.
+    """A coarsest category and the words of its products.
 
     Args:
         price: median price of its products, in the market's currency.
         gendered: whether its products are made for women, men or kids rather than for families or students.
-        groups: middle categories, each with its product nouns.
-        materials, functions, specifications: attribute words of its products.
+        groups: product nouns by middle category.
+        materials: words for the material attribute.
+        functions: words for the function attribute.
+        specifications: texts for the specifications attribute, separated by commas.
     """
 
     price: float
@@ -188,10 +190,10 @@ DEPARTMENTS: dict[str, Department] = {
         "student size,3/4 size,full size,61 keys,88 keys",
     ),
 }
-"""12 departments of 4 groups of 3 nouns, in the order in which a growing catalogue opens them."""
+"""12 departments of 4 groups of 3 nouns. A small catalogue uses the first departments, a larger one more of them."""
 
 VARIANTS = ("mini", "travel", "deluxe", "outdoor")
-"""Put before a noun, each makes a leaf category of its own once a catalogue outgrows the plain nouns ("mini kettle")."""
+"""Prefixes of a noun that make further leaf categories ("mini kettle"), for catalogues that need more than the plain nouns."""
 
 STYLES = (
     "retro|vintage minimalist|plain boho|bohemian classic|timeless sporty|athletic elegant|refined urban|street "
@@ -206,7 +208,7 @@ SEASONS = "spring|springtime summer|summertime autumn|fall winter|wintertime"
 MODIFIERS = "lightweight|featherlight compact|small slim|thin oversized|xxl durable|sturdy soft|cosy"
 SCENES = "office|work beach|seaside party|festive camping|camp weekend|leisure commute|commuting"
 AUDIENCES = {"women": "women's", "men": "men's", "kids": "kids'", "unisex": "unisex", "family": "family", "student": "student"}
-"""Audience value → the form a title uses; the first four belong to gendered departments."""
+"""Form of each audience in titles; the first four audiences belong to gendered departments."""
 MARKETING = ("bestseller", "new arrival", "limited edition", "eco choice", "gift idea")
 PRICE_WORDS = ("budget", "mid-range", "premium")
 REGIONS = ("north", "south", "east", "west", "coast", "highlands")
@@ -215,11 +217,17 @@ SERIES = tuple(
     "Glacier Haven Iris Juniper Kestrel Lumen Meadow Nimbus Onyx Prairie Quartz Ridge Solstice Tundra Vista".split()
 )
 FILLERS = ("best", "new", "cheap", "good", "buy", "quality", "top", "modern")
-"""Words that a query adds without asking for an attribute, most frequent first."""
+"""Words that a query adds and that name no attribute, most frequent first."""
 GENDERS = ("female", "male", "unspecified")
 AGE_BUCKETS = ("18-24", "25-34", "35-44", "45-54", "55+")
 
 
 def split_pairs(text: str) -> list[tuple[str, str]]:
-    """``"a|b c|d"`` → ``[("a", "b"), ("c", "d")]``."""
-    return [tuple(pair.split("|")) for pair in text.split()]
+    """Split a word table into words with their synonyms.
+
+    Example:
+        >>> split_pairs("red|crimson tall|high")
+        [('red', 'crimson'), ('tall', 'high')]
+    """
+    pairs = [pair.partition("|") for pair in text.split()]
+    return [(word, synonym) for word, _, synonym in pairs]

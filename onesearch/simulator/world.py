@@ -1,6 +1,6 @@
-"""All latent state of a market, and its sessions in blocks: the sessions of one leaf category against its items.
+"""All latent state of a market, and its sessions in blocks: the sessions of one leaf category against the items of that category.
 
-Sums run elementwise, without matrix products, so that results do not depend on the number of threads.
+Sums are elementwise, without matrix products, so results do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -11,22 +11,32 @@ from dataclasses import dataclass
 import numpy as np
 
 from .catalogue import Catalogue
-from .config import SimulatorConfig
+from .config import ResolvedConfig
 from .intents import Intents
 from .users import Users
 from .visits import Visits
 from .vocabulary import WORD_TYPES, Vocabulary
 
 _BLOCK_CELLS = 1_000_000
+"""Largest number of (session, item) pairs in a block: bounds the memory."""
 _AUDIENCE_PENALTY = np.array([[0, -1, 0, 0, 0, 0, 0], [-1, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0]], dtype=np.float32)
-"""Gender by audience, in the order of `GENDERS` and `AUDIENCES`; the last column stands for no audience."""
+"""Taste for an audience by gender, in the order of `GENDERS` and `AUDIENCES`. The last column is for items without an audience."""
 
 
 @dataclass(frozen=True)
 class World:
-    """All latent state of one simulated market."""
+    """All latent state of one simulated market.
 
-    config: SimulatorConfig
+    Args:
+        config: the settings.
+        vocabulary: words, leaf categories and brands.
+        catalogue: items.
+        users: users and their tastes.
+        visits: user and time of every session.
+        intents: leaf category and attribute that every session looks for.
+    """
+
+    config: ResolvedConfig
     vocabulary: Vocabulary
     catalogue: Catalogue
     users: Users
@@ -36,14 +46,14 @@ class World:
 
 @dataclass(frozen=True)
 class Block:
-    """Sessions of one leaf category against its items.
+    """Sessions that look for one leaf category, against the items of that category.
 
     Args:
-        sessions: session numbers, (rows,).
-        items: item numbers, (columns,).
-        match: 1 where the item has the word asked for, (rows, columns).
-        taste: how much the user likes the item, in logits, (rows, columns).
-        shown_score: what the engine that chose the lists ranks by, before its noise, (rows, columns); -inf before launch.
+        sessions: session numbers, ``(rows,)``.
+        items: item numbers, ``(columns,)``.
+        match: 1 where the item has the requested attribute word, else 0, ``(rows, columns)``.
+        taste: how much the user likes the item, in logits, ``(rows, columns)``.
+        shown_score: score of the logging policy before its noise, ``(rows, columns)``; ``-inf`` where the item launches later.
     """
 
     sessions: np.ndarray
@@ -54,7 +64,12 @@ class Block:
 
 
 def blocks_of(world: World, sessions: np.ndarray) -> Iterator[Block]:
-    """Blocks that cover `sessions` (numbers, ascending), leaf by leaf, of bounded size."""
+    """Yield blocks that together hold all given sessions once, leaf category by leaf category.
+
+    Args:
+        world: all latent state.
+        sessions: session numbers, ascending, ``(sessions,)``.
+    """
     leaves = world.intents.leaves[sessions]
     by_leaf = sessions[np.argsort(leaves, kind="stable")]
     bounds = np.searchsorted(np.sort(leaves), np.arange(world.config.leaves + 1))
@@ -76,13 +91,20 @@ def _score_block(world: World, sessions: np.ndarray, items: np.ndarray) -> Block
 
 
 def _match(words: np.ndarray, kinds: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """1 where an item has the requested word, ``(rows, columns)``.
+
+    Args:
+        words: word numbers of the items, ``(types, columns)``.
+        kinds: type of the word that each session requests, ``(rows,)``.
+        asked: number of that word, -1 without a request, ``(rows,)``.
+    """
     match = (words[kinds] == asked[:, None]).astype(np.float32)
     match[asked < 0] = 0.0
     return match
 
 
 def _taste(world: World, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """Sum of what the users think of brand, style, colour, price and audience, (users, items)."""
+    """Taste of users for items in logits, summed over brand, style, colour, price and audience, ``(users, items)``."""
     config, catalogue, tastes, spans = world.config, world.catalogue, world.users, world.vocabulary.spans
     words = {kind: catalogue.words[WORD_TYPES.index(kind), items] for kind in ("brand", "style", "color")}
     taste = np.float32(config.brand_weight) * _brand_likings(tastes, users, words["brand"] - spans["brand"][0])
@@ -95,7 +117,7 @@ def _taste(world: World, users: np.ndarray, items: np.ndarray) -> np.ndarray:
 
 
 def _brand_likings(tastes: Users, users: np.ndarray, brands: np.ndarray) -> np.ndarray:
-    """Liking of each item's brand, through a table of the few brands that occur here, (users, items)."""
+    """Liking of each item's brand, ``(users, items)``; looked up in a table of only those brands that occur among the items."""
     present, columns = np.unique(brands, return_inverse=True)
     likings = np.zeros((len(users), len(present) + 1), dtype=np.float32)
     favourites = tastes.brands[users]

@@ -9,7 +9,7 @@ import pytest
 from onesearch.data.market import ATTRIBUTE_TYPES, TABLES, Market
 from onesearch.data.requests import build_requests, split_sessions
 from onesearch.simulator import SimulatorConfig, build_world, simulate
-from onesearch.simulator.choices import fit_constants, purchase_chances, show
+from onesearch.simulator.click_model import fit_constants, purchase_chances, show
 from onesearch.simulator.oracle import expected_chances
 from onesearch.simulator.vocabulary import build_vocabulary
 from onesearch.simulator.words import FILLERS
@@ -54,6 +54,12 @@ def test_info(market):
     assert market.info["config"]["users"] == resolved.users == len(market.users)
     assert market.info["rows"] == {name: len(getattr(market, name)) for name in TABLES}
     assert len(market.items) == 300 and len(market.sessions) == resolved.sessions == 3600
+
+
+def test_resolved_settings_stay_as_they_are():
+    resolved = SimulatorConfig(items=500).resolved()
+    assert resolved.resolved() is resolved
+    assert (resolved.sessions, resolved.users, resolved.leaves) == (6000, 500, 14)
 
 
 def test_ids_are_unique_and_exist(market):

@@ -1,0 +1,160 @@
+"""The click model: which list a session is shown, and the probability of a click and of a purchase at each position.
+
+The simulated sessions and the oracle share these functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from .config import ResolvedConfig
+from .world import Block, World, blocks_of
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Lists shown to the sessions of a block. The four arrays have the shape ``(rows, positions)``.
+
+    A block with fewer items than `list_max` has as many positions as items.
+
+    Args:
+        columns: column of the block whose item stands at the position.
+        examined: probability that the user examines the position; 0 past the end of a list.
+        click: logit of a click, without its constant.
+        buy: logit of a purchase, without its constant.
+    """
+
+    columns: np.ndarray
+    examined: np.ndarray
+    click: np.ndarray
+    buy: np.ndarray
+
+
+@dataclass(frozen=True)
+class Constants:
+    """Constants of the two logits, fitted so that the market has the rates that its settings ask for.
+
+    Args:
+        click: constant of the click logit, fitted to `clicks`.
+        buy: constant of the purchase logit, fitted to `purchase_rate`.
+    """
+
+    click: float
+    buy: float
+
+
+class Ranked(NamedTuple):
+    """The best items of each session, best first; both arrays have the shape ``(rows, ranks)``.
+
+    Args:
+        columns: columns of the block.
+        scores: their scores, noise included; ``-inf`` for an item that has not launched.
+    """
+
+    columns: np.ndarray
+    scores: np.ndarray
+
+
+class Logits(NamedTuple):
+    """Logits of a click and of a purchase without their constants, both of the shape of the inputs."""
+
+    click: np.ndarray
+    buy: np.ndarray
+
+
+def show(world: World, block: Block, rng: np.random.Generator) -> Shown:
+    """Draw the shown list of every session of a block: the items with the best noisy scores, cut to the session's length."""
+    config = world.config
+    ranked = draw_ranking(config, block, config.list_max, rng)
+    columns = ranked.columns
+    popularity = world.catalogue.log_popularity[block.items][columns]
+    taste, match = (np.take_along_axis(values, columns, axis=1) for values in (block.taste, block.match))
+    examined = draw_examination(config, len(columns), rng)[:, : columns.shape[1]]
+    return Shown(columns, np.where(np.isfinite(ranked.scores), examined, 0.0), *logits(config, match, taste, popularity))
+
+
+def draw_ranking(config: ResolvedConfig, block: Block, size: int, rng: np.random.Generator) -> Ranked:
+    """Add Gumbel noise to the logging policy's scores and rank the items.
+
+    Args:
+        config: settings; `noise` scales the noise.
+        block: sessions and items.
+        size: number of ranks wanted; a block with fewer items gives as many ranks as items.
+        rng: random stream.
+    """
+    noise = -np.log(rng.standard_exponential(block.shown_score.shape, dtype=np.float32) + np.float32(1e-30))
+    negative = -(block.shown_score + np.float32(config.noise) * noise)
+    size = min(size, negative.shape[1])
+    best = np.argpartition(negative, size - 1, axis=1)[:, :size]
+    values = np.take_along_axis(negative, best, axis=1)
+    order = np.argsort(values, axis=1, kind="stable")
+    return Ranked(np.take_along_axis(best, order, axis=1), -np.take_along_axis(values, order, axis=1))
+
+
+def draw_examination(config: ResolvedConfig, rows: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw list lengths and return the probability that each position is examined, ``(rows, list_max)``; 0 past the length."""
+    lengths = rng.integers(config.list_min, config.list_max + 1, rows)
+    positions = np.arange(config.list_max)
+    return np.where(positions < lengths[:, None], (positions + 1.0) ** -config.position_exponent, 0.0)
+
+
+def logits(config: ResolvedConfig, match: np.ndarray, taste: np.ndarray, popularity: np.ndarray) -> Logits:
+    """Weigh query match, taste and log popularity into the logits of a click and of a purchase, without their constants."""
+    click = config.click_match * match + config.click_taste * taste + config.click_popularity * popularity
+    return Logits(click, config.buy_match * match + config.buy_taste * taste)
+
+
+def click_chances(shown: Shown, constants: Constants) -> np.ndarray:
+    """Probability of a click at each position, ``(rows, positions)``; clicks are independent of each other."""
+    return shown.examined * sigmoid(shown.click + constants.click)
+
+
+def purchase_chances(shown: Shown, constants: Constants) -> np.ndarray:
+    """Probability that the session's purchase is at each position, ``(rows, positions)``.
+
+    A session has at most one purchase: of the first clicked item that convinces the user.
+    """
+    convinced = click_chances(shown, constants) * sigmoid(shown.buy + constants.buy)
+    none_before = np.cumprod(1.0 - convinced, axis=1)
+    none_before = np.concatenate([np.ones((len(convinced), 1)), none_before[:, :-1]], axis=1)
+    return convinced * none_before
+
+
+def fit_constants(world: World, pilot_sessions: int = 2000) -> Constants:
+    """Fit both constants by bisection, so that the mean number of clicks and purchases per session is as configured.
+
+    Args:
+        world: all latent state.
+        pilot_sessions: number of sessions whose lists the means are taken over; raising it makes the rates more exact.
+    """
+    rng = world.config.stream("pilot")
+    count = len(world.visits.users)
+    sample = np.sort(rng.permutation(count)[:pilot_sessions])
+    lists = [show(world, block, rng) for block in blocks_of(world, sample)]
+
+    def mean_of(chances: list[np.ndarray]) -> float:
+        return sum(float(part.sum()) for part in chances) / len(sample)
+
+    click = _bisect(lambda value: mean_of([click_chances(part, Constants(value, 0.0)) for part in lists]), world.config.clicks)
+    buy = _bisect(
+        lambda value: mean_of([purchase_chances(part, Constants(click, value)) for part in lists]), world.config.purchase_rate
+    )
+    return Constants(click, buy)
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Logistic function."""
+    return 1.0 / (1.0 + np.exp(-logits))
+
+
+def _bisect(increasing: Callable[[float], float], target: float) -> float:
+    """Argument in [-25, 25] at which the increasing function reaches `target`."""
+    low, high = -25.0, 25.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if increasing(middle) < target else (low, middle)
+    return (low + high) / 2
