@@ -94,7 +94,7 @@ def test_a_missing_extra_is_named_in_one_line(run, tmp_path):
     found = run_in_base([list(command) for command in needs], tmp_path)
     for command, extra, answer in zip(needs, needs.values(), found):
         assert answer["code"] == 2, command
-        (line,) = answer["err"].splitlines()
+        (line,) = [line for line in answer["err"].splitlines() if line.startswith("onesearch: ")]
         assert line.endswith(f"pip install onesearch[{extra}]"), line
     assert not (tmp_path / "new" / "market").exists(), "refused before any work"
 
