@@ -19,6 +19,10 @@ def init_std_of(width: int) -> float:
     return 0.02 * (768 / width) ** 0.5
 
 
+SID_SOFTMAXES = ("level", "children")
+"""Allowed values of `sid_softmax`."""
+
+
 class SidLayout:
     """Where the Semantic IDs lie in a model's vocabulary: one contiguous slice per level."""
 
@@ -37,6 +41,8 @@ class SidLayout:
         self.sid_codebook_sizes = [int(width) for width in self.sid_codebook_sizes]
         if any(width < 1 for width in self.sid_codebook_sizes):
             raise ValueError(f"sid_codebook_sizes={self.sid_codebook_sizes}: every level needs at least one code")
+        if self.sid_softmax not in SID_SOFTMAXES:
+            raise ValueError(f"sid_softmax={self.sid_softmax!r}: allowed are {' and '.join(map(repr, SID_SOFTMAXES))}")
         if not isinstance(self.sid_offset, int):
             raise TypeError(f"sid_offset={self.sid_offset!r} must be an integer")
         if self.sid_offset < 0 or self.sid_offset + sum(self.sid_codebook_sizes) > self.vocab_size:
@@ -102,6 +108,9 @@ class OneSearchConfig(SidLayout, LongViewFields, BartConfig):
             `sid_offset + sum(sid_codebook_sizes[:l]) + c`.
         sid_fingerprint (`str`, *optional*):
             Digest of the codebooks that the SIDs come from. An item index of another fingerprint is refused.
+        sid_softmax (`str`, defaults to `"level"`):
+            The set of codes that a Semantic ID's token competes with in the loss. `"level"`: all codes of its level, as in the paper.
+            `"children"`: the codes that the catalogue's trie allows after those before it, as in `search`; our choice.
         long_view_token_id, long_view_tokens, long_view_sequences, long_view_levels, long_view_dim, long_view_layers:
             The implicit long view, off by default; see [`LongViewFields`].
         init_std (`float`, *optional*):
@@ -125,6 +134,7 @@ class OneSearchConfig(SidLayout, LongViewFields, BartConfig):
     sid_codebook_sizes: list[int] | tuple[int, ...] = ()
     sid_offset: int = 0
     sid_fingerprint: str | None = None
+    sid_softmax: str = "level"
     init_std: float | None = None
     forced_eos_token_id: int | list[int] | None = None
 
@@ -139,7 +149,8 @@ class OneSearchConfig(SidLayout, LongViewFields, BartConfig):
 @strict
 class OneSearchQwen3Config(SidLayout, LongViewFields, Qwen3Config):
     r"""Sizes of a decoder-only model that emits Semantic IDs. All fields of [`~transformers.Qwen3Config`] hold; `sid_codebook_sizes`,
-    `sid_offset`, `sid_fingerprint`, those of [`LongViewFields`] and the default of `initializer_range` are [`OneSearchConfig`]'s.
+    `sid_offset`, `sid_fingerprint`, `sid_softmax`, those of [`LongViewFields`] and the default of `initializer_range` are
+    [`OneSearchConfig`]'s.
 
     Example:
 
@@ -156,6 +167,7 @@ class OneSearchQwen3Config(SidLayout, LongViewFields, Qwen3Config):
     sid_codebook_sizes: list[int] | tuple[int, ...] = ()
     sid_offset: int = 0
     sid_fingerprint: str | None = None
+    sid_softmax: str = "level"
     initializer_range: float | None = None
 
     def __post_init__(self, **kwargs):
@@ -166,4 +178,4 @@ class OneSearchQwen3Config(SidLayout, LongViewFields, Qwen3Config):
             self.initializer_range = init_std_of(self.hidden_size)
 
 
-__all__ = ["LongViewFields", "OneSearchConfig", "OneSearchQwen3Config", "SidLayout"]
+__all__ = ["SID_SOFTMAXES", "LongViewFields", "OneSearchConfig", "OneSearchQwen3Config", "SidLayout"]
