@@ -1,1 +1,1 @@
-"""Market tables, importers, checker and simulator."""
+"""Market tables, their checker, importers, and sessions as requests and event logs. Nothing is imported here: import the modules."""

@@ -1,4 +1,4 @@
-"""Columns of lists as flat arrays: whole columns at once, no Python per row."""
+"""List columns as flat arrays. Everything works on whole columns, without a Python loop over rows."""
 
 from __future__ import annotations
 
@@ -10,18 +10,29 @@ from .market import Market
 
 
 def flat_lists(column: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, pa.Array]:
-    """Row and value of every entry of a column of lists: (entries,) int64 and an Arrow array; null entries are left out."""
+    """Flatten a column of lists; null entries are left out.
+
+    Returns:
+        Row of every entry, int64 ``(entries,)``, and its value, an Arrow array of the same length.
+    """
     lists = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     rows, values = pc.list_parent_indices(lists), pc.list_flatten(lists)
     if values.null_count:
-        there = values.is_valid()
-        rows, values = rows.filter(there), values.filter(there)
+        valid = values.is_valid()
+        rows, values = rows.filter(valid), values.filter(valid)
     return np.asarray(rows, dtype=np.int64), values
 
 
 def session_entries(market: Market, column: str) -> tuple[np.ndarray, np.ndarray]:
-    """Session and item row of every entry of ``impressed``, ``clicked`` or ``purchased``, (entries,) each; ids that the catalogue lacks are
-    left out."""
+    """Flatten a list column of the sessions; ids that are not in the catalogue are left out.
+
+    Args:
+        market: sessions and catalogue.
+        column: ``impressed``, ``clicked`` or ``purchased``.
+
+    Returns:
+        Row of the session and row of the item of every entry, both int64 ``(entries,)``.
+    """
     sessions, values = flat_lists(market.sessions.data.column(column))
     known = market.items.data.column("item_id").combine_chunks()
     items = np.asarray(pc.fill_null(pc.index_in(values, value_set=known), -1), dtype=np.int64)

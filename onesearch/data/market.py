@@ -1,6 +1,7 @@
-"""The one table format: items, users, sessions and relevance, as parquet files in one folder.
+"""The market: items, users, sessions and relevance, as parquet files in one folder.
 
-Modelled on KuaiSearch's published schema. A user's history is never stored; it is what precedes a session (see `requests.py`).
+The columns follow KuaiSearch's published schema (arXiv 2602.11518). A user's history is never stored: it is derived from the sessions
+before a request (see `requests.py`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ ATTRIBUTE_TYPES = (
     "entity", "modifier", "brand", "material", "style", "function", "location", "audience", "color",
     "scene", "specifications", "price", "model", "anchor", "series", "marketing", "season", "pattern",
 )  # fmt: skip
-"""The 18 attribute types of OneSearch's named-entity step (arXiv 2509.03236, KHQE, core keywords)."""
+"""The 18 attribute types of OneSearch's named-entity recognition (arXiv 2509.03236, KHQE, core keywords)."""
 
 _TEXT = Value("string")
 _TEXTS = List(Value("string"))
@@ -53,7 +54,7 @@ TABLES: dict[str, Features] = {
     ),
     "relevance": Features({"query": _TEXT, "item_id": _TEXT, "grade": Value("int8")}),
 }
-"""Declared columns of the four tables. `categories` runs from coarse to fine; `grade` from 0 (irrelevant) to 3 (exact)."""
+"""Columns of the four tables. `categories` runs from coarse to fine, `grade` from 0 (irrelevant) to 3 (exact)."""
 
 REQUIRED_COLUMNS: dict[str, tuple[str, ...]] = {
     "items": ("item_id", "title"),
@@ -61,19 +62,23 @@ REQUIRED_COLUMNS: dict[str, tuple[str, ...]] = {
     "sessions": ("session_id", "user_id", "time", "query", "clicked", "purchased"),
     "relevance": ("query", "item_id", "grade"),
 }
-"""Columns that a table of one's own must bring; the others are filled with null (text, numbers) or [] (lists)."""
+"""Columns that a table must have. Other columns may be absent and are filled with null (text, numbers) or [] (lists)."""
 
 SPLIT_METHODS = ("time", "leave_last_out", "none")
 
 
 @dataclass
 class Market:
-    """Four tables and what is known about them.
+    """The four tables of a market, and the contents of its ``market.json``. `TABLES` lists the columns.
 
     Args:
-        items, users, sessions, relevance: tables with the columns of `TABLES`; `sessions` is sorted by time.
-        info: contents of ``market.json``: at least ``name``, ``source`` and ``split`` (``{"method": "time" | "leave_last_out" | "none",
-            "validation": share, "test": share}``), and whatever an importer or the simulator adds (dropped rows, oracle scores).
+        items: one row per item.
+        users: one row per user; may be empty.
+        sessions: one row per session, sorted by time; may be empty.
+        relevance: one row per judgement; may be empty.
+        info: contents of ``market.json``: at least ``name``, ``source`` and ``split`` (``{"method": "time" | "leave_last_out" |
+            "none", "validation": share, "test": share}``). Importers and the simulator add more, for example counts of dropped rows
+            and oracle scores.
     """
 
     items: Dataset
@@ -92,7 +97,23 @@ class Market:
         relevance: Iterable[Mapping[str, Any]] = (),
         info: Mapping[str, Any] | None = None,
     ) -> Market:
-        """Build the tables from dictionaries; absent optional columns are filled, unknown columns raise."""
+        """Build a market from dictionaries. Absent optional columns are filled with null or [].
+
+        Args:
+            items: rows of the items table.
+            users: rows of the users table.
+            sessions: rows of the sessions table, sorted by time.
+            relevance: rows of the relevance table.
+            info: contents of ``market.json``.
+
+        Raises:
+            ValueError: a column is unknown, or a value does not fit its type.
+
+        Example:
+            >>> market = Market.from_rows(items=[{"item_id": "a", "title": "red dress"}])
+            >>> market.items["title"][0]
+            'red dress'
+        """
         rows = {"items": items, "users": users, "sessions": sessions, "relevance": relevance}
         tables = {name: as_dataset(table_from_rows(name, list(part))) for name, part in rows.items()}
         return cls(**tables, info=dict(info or {}))
@@ -103,7 +124,7 @@ class Market:
 
         Raises:
             FileNotFoundError: a table or ``market.json`` is missing.
-            ValueError: a table lacks a declared column or holds another type.
+            ValueError: a table lacks a required column, or a column has another type.
         """
         folder = Path(folder)
         tables = {}
@@ -117,7 +138,7 @@ class Market:
         return cls(**tables, info=read_json(folder / "market.json"))
 
     def save(self, folder: str | Path) -> Path:
-        """Write the four parquet files and ``market.json``; the folder appears whole or not at all."""
+        """Write the four parquet files and ``market.json``, and return the folder. It appears whole or not at all."""
         folder = Path(folder)
         with atomic_folder(folder) as temporary:
             for name in TABLES:
@@ -127,17 +148,25 @@ class Market:
 
 
 def as_dataset(table: pa.Table) -> Dataset:
-    """Wrap a table without hashing its contents, which takes a second per million rows."""
+    """Wrap an Arrow table as a dataset. The fingerprint is random: a hash of the contents takes a second per million rows."""
     return Dataset(table, fingerprint=uuid4().hex)
 
 
 def arrow_schema(name: str) -> pa.Schema:
-    """Arrow schema of one table."""
+    """Return the Arrow schema of one table; `name` is a key of `TABLES`."""
     return TABLES[name].arrow_schema
 
 
 def table_from_rows(name: str, rows: list[Mapping[str, Any]]) -> pa.Table:
-    """Arrow table of `rows`; absent columns become null or [], unknown ones raise ValueError."""
+    """Build an Arrow table from dictionaries. Absent columns become null or [].
+
+    Args:
+        name: key of `TABLES`.
+        rows: one mapping from column to value per row.
+
+    Raises:
+        ValueError: a column is unknown, or a value does not fit its type.
+    """
     features = TABLES[name]
     unknown = {key for row in rows for key in row} - set(features)
     if unknown:
@@ -154,7 +183,16 @@ def table_from_rows(name: str, rows: list[Mapping[str, Any]]) -> pa.Table:
 
 
 def conform(name: str, table: pa.Table, origin: str) -> pa.Table:
-    """Check the columns of an Arrow table against the declaration, fill optional ones and put them in order."""
+    """Cast the columns of an Arrow table to the declared types, fill absent optional columns, and put all in order.
+
+    Args:
+        name: key of `TABLES`.
+        table: table to conform.
+        origin: path of the table, for error messages.
+
+    Raises:
+        ValueError: a required column is missing, or a column cannot be cast.
+    """
     missing = [column for column in REQUIRED_COLUMNS[name] if column not in table.column_names]
     if missing:
         raise ValueError(f"{origin}: missing columns {missing}; {name} needs {list(REQUIRED_COLUMNS[name])}")
@@ -176,6 +214,7 @@ def conform(name: str, table: pa.Table, origin: str) -> pa.Table:
 
 
 def _filled(value: Any, feature: Any) -> Any:
+    """The value, or the empty value of the feature where it is None."""
     if isinstance(feature, List):
         return [] if value is None else value
     if isinstance(feature, dict):

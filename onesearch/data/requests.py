@@ -1,34 +1,40 @@
-"""Sessions turned into requests: who asks what, with which history, and what followed. Splits are made here, before any window is cut."""
+"""Sessions as requests: a query with the user's history before it and the clicks and purchases after it.
+
+Splits are made here, before any history is cut to a length.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 
 from .market import SPLIT_METHODS, Market
-from .user_logs import SEQUENCES, Past, UserLogs
+from .user_logs import EventLog, Past, UserLogs
 
 SPLITS = ("train", "validation", "test")
 
 PROFILE = ("gender", "age_bucket", "region")
 """Columns of the users table that make up a profile."""
 
-MAX_BEHAVIOUR = 1000
-"""Most recent events of a long sequence (OneSearch, arXiv 2509.03236: about 10³)."""
+MAX_EVENTS = 1000
+"""Largest number of events kept of a history or a long sequence (OneSearch, arXiv 2509.03236: about 10³)."""
 
 
 @dataclass(frozen=True, slots=True)
 class UserContext:
-    """What a search may know of its user besides the recent items; all sequences oldest first.
+    """Everything that a search may know of its user besides the history. All sequences run from old to new.
 
     Args:
-        queries: texts asked for before.
-        clicked, purchased, shown: item ids of the long sequences.
-        profile: for instance ``("f", "25-34")``.
+        queries: texts of earlier queries.
+        clicked: ids of items clicked before.
+        purchased: ids of items bought before.
+        shown: ids of items listed before.
+        profile: known values of gender, age bucket and region, for example ``("f", "25-34")``.
     """
 
     queries: Sequence[str] = ()
@@ -43,11 +49,13 @@ class Request:
     """One search by one user.
 
     Args:
-        session_id, user_id: as in the market.
-        query: the text asked for.
-        history: item ids the user clicked or purchased in earlier sessions, oldest first.
-        clicked, purchased: what followed; never part of `history` or `context`.
-        context: what else is known of the user at that time.
+        session_id: id of the session in the market.
+        user_id: id of the user in the market.
+        query: text that the user typed.
+        history: ids of items that the user clicked or bought in earlier sessions, from old to new.
+        clicked: ids of items clicked in this session; never part of `history` or `context`.
+        purchased: ids of items bought in this session; never part of `history` or `context`.
+        context: everything else that is known of the user before the session.
     """
 
     session_id: str
@@ -60,71 +68,112 @@ class Request:
 
 
 def split_sessions(market: Market) -> np.ndarray:
-    """Assign each session to a split, as ``market.info["split"]`` says.
+    """Assign each session to a split, by the method in ``market.info["split"]``.
 
-    * ``time``: the last ``test`` share of the searches by time is the test, the ``validation`` share before it the validation.
-    * ``leave_last_out``: a user's last session is the test, the one before it the validation; a user with fewer than three sessions
-      only trains.
-    * ``none``: everything trains.
+    * ``time``: the last ``test`` share of the searches by time is the test split, the ``validation`` share before it the
+      validation split.
+    * ``leave_last_out``: the last session of each user is the test split, the one before it the validation split. All sessions
+      of a user with fewer than three are in the training split.
+    * ``none``: all sessions are in the training split.
 
     Returns:
-        Array of 0 (train), 1 (validation), 2 (test), one entry per session row.
+        0 (train), 1 (validation) or 2 (test) per row of the sessions table, int8 ``(sessions,)``.
+
+    Raises:
+        ValueError: the method is unknown or its shares are out of range.
     """
     split = market.info.get("split", {"method": "none"})
     method = split.get("method")
-    assigned = np.zeros(len(market.sessions), dtype=np.int8)
-    if not len(assigned):
-        return assigned
+    if not len(market.sessions) or method == "none":
+        return np.zeros(len(market.sessions), dtype=np.int8)
     if method == "time":
-        test, validation = float(split.get("test", 0.1)), float(split.get("validation", 0.05))
-        if test <= 0 or validation < 0 or test + validation >= 1:
-            raise ValueError(
-                f"market.json: split shares test={test}, validation={validation}; both must be positive and below 1 in sum"
-            )
-        searched = np.array([bool(query.strip()) for query in market.sessions.data.column("query").to_pylist()], dtype=bool)
-        place = np.cumsum(searched)  # shares are of searches: behaviour without a query is no request
-        assigned[place > int(place[-1] * (1 - test - validation))] = 1
-        assigned[place > int(place[-1] * (1 - test))] = 2
-    elif method == "leave_last_out":
-        rows_of_user: dict[str, list[int]] = defaultdict(list)
-        for row, user_id in enumerate(market.sessions.data.column("user_id").to_pylist()):
-            rows_of_user[user_id].append(row)
-        for rows in rows_of_user.values():
-            if len(rows) >= 3:
-                assigned[rows[-2]], assigned[rows[-1]] = 1, 2
-    elif method != "none":
-        raise ValueError(f"market.json: split method {method!r} is unknown; allowed are {', '.join(SPLIT_METHODS)}")
+        return _split_by_time(market, split)
+    if method == "leave_last_out":
+        return _leave_last_out(market)
+    raise ValueError(f"market.json: split method {method!r} is unknown; allowed are {', '.join(SPLIT_METHODS)}")
+
+
+def _split_by_time(market: Market, split: Mapping[str, Any]) -> np.ndarray:
+    """Split number of each session, ``(sessions,)``. The shares count searches: a session without a query is no request."""
+    test, validation = float(split.get("test", 0.1)), float(split.get("validation", 0.05))
+    if test <= 0 or validation < 0 or test + validation >= 1:
+        raise ValueError(
+            f"market.json: split shares are test={test} and validation={validation}; test must be above 0, validation 0 or more, "
+            "and their sum below 1"
+        )
+    queries = market.sessions.data.column("query").to_pylist()
+    searched = np.cumsum(np.array([bool(query.strip()) for query in queries], dtype=bool))
+    assigned = np.zeros(len(searched), dtype=np.int8)
+    assigned[searched > int(searched[-1] * (1 - test - validation))] = 1
+    assigned[searched > int(searched[-1] * (1 - test))] = 2
     return assigned
 
 
-def build_requests(market: Market, split: str, max_history: int = MAX_BEHAVIOUR) -> list[Request]:
-    """Requests of one split, in time order, each with what its user did before.
+def _leave_last_out(market: Market) -> np.ndarray:
+    """Split number of each session, ``(sessions,)``."""
+    assigned = np.zeros(len(market.sessions), dtype=np.int8)
+    rows_of_user: dict[str, list[int]] = defaultdict(list)
+    for row, user_id in enumerate(market.sessions.data.column("user_id").to_pylist()):
+        rows_of_user[user_id].append(row)
+    for rows in rows_of_user.values():
+        if len(rows) >= 3:
+            assigned[rows[-2]], assigned[rows[-1]] = 1, 2
+    return assigned
 
-    A session without a query or without any click or purchase is part of later histories but no request of its own. Sessions of
-    one user at the same time are in each other's history no more than in their own: which came first is not known.
+
+def build_requests(market: Market, split: str, max_history: int = MAX_EVENTS) -> list[Request]:
+    """Build the requests of one split, in time order.
+
+    A session without a query, or without any click or purchase, is part of later histories and no request itself. Sessions of
+    one user at the same time are not in each other's history, because their order is not known.
 
     Args:
-        market: sessions must be sorted by time (``onesearch data check`` verifies it).
+        market: its sessions must be sorted by time (``onesearch data check`` verifies it).
         split: one of `SPLITS`.
-        max_history: at most so many of the most recent events of the history and of each sequence of `UserContext` are kept.
+        max_history: number of latest events kept in the history and in each sequence of `UserContext`. Raising it costs no
+            memory: sequences are views of the event logs.
+
+    Raises:
+        ValueError: the split is unknown.
     """
     rows = request_rows(market, split)
     logs = UserLogs(market)
-    pasts = []
-    for log in (logs.touched, logs.asked, *(logs.of_kind(kind) for kind in SEQUENCES)):
-        names = logs.queries if log is logs.asked else logs.item_ids
-        pasts.append([Past(log, names, *span) for span in zip(*(ends.tolist() for ends in log.last(rows, max_history)))])
+    histories = _pasts(logs.touched, logs.item_ids, rows, max_history)
+    sequences = zip(
+        _pasts(logs.asked, logs.queries, rows, max_history),
+        _pasts(logs.clicked, logs.item_ids, rows, max_history),
+        _pasts(logs.purchased, logs.item_ids, rows, max_history),
+        _pasts(logs.shown, logs.item_ids, rows, max_history),
+    )
     profile_of = user_profiles(market)
     sessions = market.sessions.data.column
-    plain = [sessions(name).take(rows).to_pylist() for name in ("session_id", "user_id", "query", "clicked", "purchased")]
-    return [
-        Request(session_id, user, query, history, tuple(clicked), tuple(bought), UserContext(*past, profile_of.get(user, ())))
-        for session_id, user, query, clicked, bought, history, *past in zip(*plain, *pasts)
-    ]
+    columns = [sessions(name).take(rows).to_pylist() for name in ("session_id", "user_id", "query", "clicked", "purchased")]
+    requests = []
+    for session_id, user, query, clicked, purchased, history, past in zip(*columns, histories, sequences):
+        context = UserContext(past[0], past[1], past[2], past[3], profile_of.get(user, ()))
+        requests.append(Request(session_id, user, query, history, tuple(clicked), tuple(purchased), context))
+    return requests
+
+
+def _pasts(log: EventLog, names: np.ndarray, rows: np.ndarray, most: int) -> list[Past]:
+    """The `most` latest events before each session in `rows`."""
+    begins, ends = log.last(rows, most)
+    return [Past(log, names, begin, end) for begin, end in zip(begins.tolist(), ends.tolist())]
 
 
 def request_rows(market: Market, split: str) -> np.ndarray:
-    """Rows of the sessions that are requests of one split: those with a query and with a click or purchase."""
+    """Return the rows of the sessions that are requests of one split: those with a query and with a click or purchase.
+
+    Args:
+        market: sessions.
+        split: one of `SPLITS`.
+
+    Returns:
+        Rows of the sessions table, ascending, int64 ``(requests,)``.
+
+    Raises:
+        ValueError: the split is unknown.
+    """
     if split not in SPLITS:
         raise ValueError(f"split {split!r} is unknown; allowed are {', '.join(SPLITS)}")
     column = market.sessions.data.column
@@ -134,13 +183,17 @@ def request_rows(market: Market, split: str) -> np.ndarray:
 
 
 def user_profiles(market: Market) -> dict[str, tuple[str, ...]]:
-    """What the users table says of each user: gender, age bucket and region, where given."""
+    """Return the known values of gender, age bucket and region by user id."""
     columns = [market.users.data.column(name).to_pylist() for name in ("user_id", *PROFILE)]
     return {user: tuple(value for value in values if value) for user, *values in zip(*columns)}
 
 
 def targets_of(request: Request, kind: str) -> tuple[str, ...]:
-    """Ground truth of one request: its ``purchase`` or ``click`` items."""
+    """Return the ground truth of a request: the items bought (kind ``purchase``) or clicked (kind ``click``) in it.
+
+    Raises:
+        ValueError: the kind is unknown.
+    """
     if kind not in ("purchase", "click"):
         raise ValueError(f"target kind {kind!r} is unknown; allowed are purchase, click")
     return request.purchased if kind == "purchase" else request.clicked

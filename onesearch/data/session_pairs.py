@@ -1,4 +1,7 @@
-"""Who was shown, clicked or bought after which query, as row numbers: whole columns at once, no Python per session."""
+"""Which items each session showed, clicked or bought, which query it asked, and item categories, as row numbers.
+
+Everything works on whole columns, without a Python loop over sessions.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,15 @@ from .requests import SPLITS, split_sessions
 
 
 def session_items(market: Market, split: str, columns: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Items of the sessions of one split.
+    """Pair every session of one split with its items; items that are not in the catalogue are left out.
 
     Args:
-        columns: of ``impressed``, ``clicked``, ``purchased``; an item in several of a session's lists counts once.
+        market: sessions and catalogue.
+        split: one of `SPLITS`.
+        columns: any of ``impressed``, ``clicked`` and ``purchased``; an item in several lists of a session counts once.
 
     Returns:
-        Rows of the sessions table and of the items table, (pairs,) each, aligned and sorted. Items that the catalogue lacks are left out.
+        Rows of the sessions table and rows of the items table, both int64 ``(pairs,)``, aligned and sorted.
     """
     wanted = split_sessions(market) == SPLITS.index(split)
     keys = [np.empty(0, dtype=np.int64)]
@@ -33,21 +38,21 @@ def session_items(market: Market, split: str, columns: Sequence[str]) -> tuple[n
 
 
 def query_rows(market: Market, queries: Sequence[str]) -> np.ndarray:
-    """Row in `queries` of each session's query, (sessions,); -1 where it is not among them (blank, for instance)."""
+    """Return the row in `queries` of each session's query, int64 ``(sessions,)``; -1 where `queries` lacks it."""
     column = market.sessions.data.column("query").combine_chunks()
     found = pc.index_in(column, value_set=pa.array(list(queries), type=column.type))
     return np.asarray(pc.fill_null(found, -1), dtype=np.int64)
 
 
 def category_ids(column: pa.ChunkedArray | pa.Array, depth: int | None = None) -> tuple[np.ndarray, list[str]]:
-    """Categories as numbers.
+    """Number the category paths of items.
 
     Args:
-        column: lists from coarse to fine.
-        depth: so many of the coarsest levels; None takes the whole path.
+        column: category lists from coarse to fine, ``(items,)``.
+        depth: number of coarse levels that make up a category; None takes the whole path.
 
     Returns:
-        (items,) ids, -1 without a category; and the names, levels joined by " > ".
+        Category number of each item, int64 ``(items,)``, -1 without a category; and the category names, levels joined by " > ".
     """
     lists = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     cut = lists if depth is None else pc.list_slice(lists, 0, depth)

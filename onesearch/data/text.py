@@ -1,4 +1,4 @@
-"""The text of an item, as encoders, BM25 and prompts read it: the same everywhere."""
+"""The text of an item. Encoders, BM25 and prompts all read this text."""
 
 from __future__ import annotations
 
@@ -7,17 +7,24 @@ from collections.abc import Sequence
 from .market import ATTRIBUTE_TYPES, Market
 
 DEFAULT_TEXT_FIELDS = ("title", "brand", "categories", "attributes")
-"""Fields that make up an item's text unless ``market.info["text_fields"]`` says otherwise."""
+"""Fields that make up the text of an item if ``market.info["text_fields"]`` names no others."""
 
 _PLAIN = ("title", "brand", "seller")
 
 
 def item_texts(market: Market, fields: Sequence[str] | None = None) -> list[str]:
-    """One text per item: the named fields in order, blanks and repeated values left out, joined by a space.
+    """Join the fields of each item to one text, in the order of `fields`. Blank and repeated values are left out.
 
     Args:
-        fields: of ``title``, ``brand``, ``seller``, ``categories``, ``attributes`` (all 18 types) or a single attribute type;
-            default: ``market.info["text_fields"]``, else `DEFAULT_TEXT_FIELDS`.
+        market: catalogue.
+        fields: any of ``title``, ``brand``, ``seller``, ``categories``, ``attributes`` (all 18 types) and single attribute
+            types. Default: ``market.info["text_fields"]``, else `DEFAULT_TEXT_FIELDS`.
+
+    Returns:
+        One text per item, values joined by a space.
+
+    Raises:
+        ValueError: a field is unknown.
     """
     fields = tuple(fields or market.info.get("text_fields") or DEFAULT_TEXT_FIELDS)
     parts = [_field_values(market, field) for field in fields]
@@ -25,6 +32,7 @@ def item_texts(market: Market, fields: Sequence[str] | None = None) -> list[str]
 
 
 def _field_values(market: Market, field: str) -> list[list[str]]:
+    """Values of one field, one list per item."""
     column = market.items.data.column
     if field in _PLAIN:
         return [[value] if value else [] for value in column(field).to_pylist()]
@@ -39,6 +47,7 @@ def _field_values(market: Market, field: str) -> list[list[str]]:
 
 
 def _join(groups: Sequence[Sequence[str]]) -> str:
+    """Distinct values that are not blank, joined by a space."""
     seen: dict[str, None] = {}
     for group in groups:
         for value in group:

@@ -1,7 +1,8 @@
-"""What each user did before each session, for all sessions at once: one array of events per user, and where in it a session stands.
+"""Event logs: the clicks, purchases, lists and queries of all users, from which the past of any session is a range.
 
-Nothing is copied per session: a history of a thousand items is two numbers. A session sees only what its user did at strictly earlier
-times; of sessions at the same time it is not known which came first.
+Each log holds the events of a user in a row, from old to new. The past of a session is two numbers, the begin and the end of a range,
+so a history of a thousand items costs no copy. A session's past ends before its own time: the order of sessions at the same time is
+not known, so they are not in each other's past.
 """
 
 from __future__ import annotations
@@ -18,17 +19,18 @@ from .columns import session_entries
 from .market import Market
 
 SEQUENCES = ("clicked", "purchased", "shown")
-"""Kinds of long behaviour sequences. OneSearch has click, order and RSU (its expansion is not published); `shown`, what was listed in
-earlier sessions, is our third."""
+"""Kinds of long sequences. OneSearch (arXiv 2509.03236) has click, order and RSU, an acronym that it does not expand. The third kind
+here, `shown` (items listed in earlier sessions), is our choice."""
 
 
 @dataclass(frozen=True, eq=False)
 class EventLog:
-    """Events of one kind, those of a user in a row and oldest first.
+    """Events of one kind, user by user and from old to new.
 
     Args:
-        values: (events,) row numbers: of the items table, or of `UserLogs.queries`.
-        begin, end: (sessions,) a session's user did `values[begin:end]` before it.
+        values: row number of each event's item in the items table, or of its query in `UserLogs.queries`, ``(events,)``.
+        begin: first event of each session's user, ``(sessions,)``.
+        end: end of each session's past, ``(sessions,)``: before session s its user did ``values[begin[s] : end[s]]``.
     """
 
     values: np.ndarray
@@ -36,17 +38,28 @@ class EventLog:
     end: np.ndarray
 
     def last(self, sessions: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
-        """Range of the `most` latest events before each of `sessions`: begin and end, (rows,) each."""
+        """Return the range of the latest events before some sessions.
+
+        Args:
+            sessions: rows of the sessions table, ``(rows,)``.
+            most: largest number of events per session.
+
+        Returns:
+            Begin and end of each range in `values`, both ``(rows,)``.
+        """
         end = self.end[sessions]
         return np.maximum(self.begin[sessions], end - most), end
 
 
 @dataclass(frozen=True, eq=False)
 class Past(Sequence[str]):
-    """What one user did before one session, as ids or texts: a view of an `EventLog`, nothing is copied.
+    """Past events of one session as a sequence of ids or texts: a view of an `EventLog`, without a copy.
 
     Args:
-        log: the events; names: id or text of each value; begin, end: range of events.
+        log: log of the events.
+        names: id or text of each row number in the log, ``(items,)`` or ``(distinct queries,)``.
+        begin: first event of the range.
+        end: end of the range.
     """
 
     log: EventLog
@@ -56,7 +69,7 @@ class Past(Sequence[str]):
 
     @property
     def rows(self) -> np.ndarray:
-        """Row number of each event."""
+        """Row number of each event, ``(events,)``."""
         return self.log.values[self.begin : self.end]
 
     def __len__(self) -> int:
@@ -66,7 +79,7 @@ class Past(Sequence[str]):
     def __getitem__(self, place: int) -> str: ...
     @overload
     def __getitem__(self, place: slice) -> list[str]: ...
-    def __getitem__(self, place):
+    def __getitem__(self, place: int | slice) -> str | list[str]:
         found = self.names[self.rows[place]]
         return found.tolist() if isinstance(place, slice) else found
 
@@ -84,10 +97,13 @@ class Past(Sequence[str]):
 
 
 class UserLogs:
-    """All behaviour of a market's users.
+    """Event logs of all users of a market. Each log is built when it is first asked for.
 
     Args:
-        market: sessions sorted by time.
+        market: its sessions must be sorted by time.
+
+    Attributes:
+        item_ids: ids by row of the items table, ``(items,)``.
     """
 
     def __init__(self, market: Market):
@@ -95,9 +111,11 @@ class UserLogs:
         self.item_ids = np.array(market.items.data.column("item_id").to_pylist() or [""], dtype=object)
         users = column("user_id").combine_chunks().dictionary_encode().indices
         users, times = np.asarray(users, dtype=np.int64), np.asarray(column("time"), dtype=np.int64)
-        self._order = np.argsort(users, kind="stable")  # sessions, those of a user together and in time order
+        # Sessions in user order: those of a user in a row, and in time order.
+        self._order = np.argsort(users, kind="stable")
         users, times = users[self._order], times[self._order]
-        first = np.ones(len(users), dtype=bool)  # sessions that start another user, then those that start another time
+        # First the sessions at which another user starts, then those at which another user or another time starts.
+        first = np.ones(len(users), dtype=bool)
         first[1:] = users[1:] != users[:-1]
         self._user_start = _last_true(first)
         first[1:] |= times[1:] != times[:-1]
@@ -106,7 +124,7 @@ class UserLogs:
 
     @cached_property
     def touched(self) -> EventLog:
-        """Items clicked or purchased; of a session first those that were clicked alone, then the purchases."""
+        """Items clicked or bought. Within a session, items that were only clicked come first, then the purchases."""
         return self._log(*self.own("clicked", "purchased"))
 
     @cached_property
@@ -116,45 +134,54 @@ class UserLogs:
 
     @cached_property
     def purchased(self) -> EventLog:
-        """Items purchased."""
+        """Items bought."""
         return self._log(*session_entries(self._market, "purchased"))
 
     @cached_property
     def shown(self) -> EventLog:
-        """Items listed to the user."""
+        """Items shown to the user."""
         return self._log(*session_entries(self._market, "impressed"))
 
     @cached_property
     def queries(self) -> np.ndarray:
-        """(distinct,) texts that `asked` numbers; blank ones included."""
+        """Distinct query texts, blank ones included, ``(distinct,)``; the values of `asked` are rows of it."""
         return np.array(self._asked.dictionary.to_pylist() or [""], dtype=object)
 
     @cached_property
     def query_rows(self) -> np.ndarray:
-        """(sessions,) row of each session's query in `queries`."""
+        """Row of each session's query in `queries`, ``(sessions,)``."""
         return np.asarray(self._asked.indices, dtype=np.int64)
 
     @cached_property
     def blank(self) -> np.ndarray:
-        """(distinct,) which of `queries` are blank: behaviour without a search."""
+        """Whether each of `queries` is blank, ``(distinct,)``; a session with a blank query is not a search."""
         return np.array([not query.strip() for query in self.queries], dtype=bool)
 
     @cached_property
     def asked(self) -> EventLog:
-        """Queries, as rows of `queries`; behaviour without a query is left out."""
+        """Queries, as rows of `queries`; blank queries are left out."""
         sessions = np.flatnonzero(~self.blank[self.query_rows])
         return self._log(sessions, self.query_rows[sessions])
 
     def of_kind(self, kind: str) -> EventLog:
-        """The log of one of `SEQUENCES`; ValueError lists them."""
+        """Return the log of one kind of `SEQUENCES`.
+
+        Raises:
+            ValueError: the kind is unknown.
+        """
         if kind not in SEQUENCES:
-            raise ValueError(f"behaviour sequence {kind!r} is unknown; allowed are {', '.join(SEQUENCES)}")
+            raise ValueError(f"sequence {kind!r} is unknown; allowed are {', '.join(SEQUENCES)}")
         return getattr(self, kind)
 
     def own(self, *columns: str) -> tuple[np.ndarray, np.ndarray]:
-        """What happened in each session itself: session and item row of every entry of the list columns, sorted by session.
+        """Return the items of each session itself, sorted by session.
 
-        Where there are several columns, an item stands with the last of them that names it: clicked and bought counts as bought.
+        Args:
+            columns: any of ``impressed``, ``clicked`` and ``purchased``. An item in several columns of a session counts for the
+                last of them: ``own("clicked", "purchased")`` takes an item that was clicked and bought as bought.
+
+        Returns:
+            Row of the session and row of the item of every entry, both ``(entries,)``.
         """
         parts = [session_entries(self._market, column) for column in columns]
         count = max(len(self.item_ids), 1)
@@ -171,19 +198,25 @@ class UserLogs:
         return self._market.sessions.data.column("query").combine_chunks().dictionary_encode()
 
     def _log(self, sessions: np.ndarray, values: np.ndarray) -> EventLog:
-        """Log of events given with their session, in the order of the sessions."""
+        """Build a log from the session and the value of each event, both ``(events,)`` and sorted by session.
+
+        Steps:
+            1. Give every session its place in user order.
+            2. Sort the events by the place of their session, and count those before each place.
+            3. A session's past begins with the first event of its user and ends with the first event at its own time.
+        """
         place = np.empty(len(self._order), dtype=np.int64)
         place[self._order] = np.arange(len(self._order))
         order = np.argsort(place[sessions], kind="stable")
         counts = np.bincount(place[sessions], minlength=len(place))
-        starts = np.cumsum(counts) - counts  # (sessions in user order,) first event of each
+        starts = np.cumsum(counts) - counts  # first event of each session in user order, (sessions,)
         begin, end = np.empty_like(place), np.empty_like(place)
         begin[self._order], end[self._order] = starts[self._user_start], starts[self._time_start]
         return EventLog(values[order].astype(np.int32), begin, end)
 
 
 def _last_true(flags: np.ndarray) -> np.ndarray:
-    """(n,) place of the last true value up to each place; the first is true."""
+    """Place of the last true flag up to each place, ``(flags,)``; the first flag must be true."""
     return np.maximum.accumulate(np.where(flags, np.arange(len(flags)), 0))
 
 
