@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from draw_architecture import PAGE, ROOT, SOURCES, TOP_LEVEL, TREES, absolute, generated, imports, label, name_of
 
 import onesearch
-
-ROOT = Path(__file__).parent.parent
-TOP_LEVEL = ("tokenization_sid", "modeling_onesearch", "trainers", "model_cards")
-"""Folders at the top level that install as sub-packages of `onesearch`."""
 
 FLOW = (
     "onesearch.extras",
@@ -45,7 +40,10 @@ INNER_FLOW = {
 """Folders within a package: one imports only those before it, and the package's own modules; these import any of them."""
 
 TRAVELLING = [
-    *(ROOT / "tokenization_sid" / name for name in ("tokenization_sid.py", "prompts.py", "ragged.py", "user_ids.py")),
+    *(
+        ROOT / "tokenization_sid" / name
+        for name in ("tokenization_sid.py", "prompts.py", "templates.py", "ragged.py", "user_ids.py")
+    ),
     *(ROOT / "modeling_onesearch").glob("*_onesearch.py"),
 ]
 """Files that are copied beside a published checkpoint."""
@@ -54,47 +52,13 @@ FOREIGN = {"torch", "transformers", "tokenizers", "safetensors", "huggingface_hu
 OPTIONAL = {"numba"}
 """Imported within `try`, which transformers' loader of remote code leaves alone."""
 
-LONGEST_FILE = 600
-
-
-def name_of(path: Path) -> str:
-    """Full module name: the folders at the top level are sub-packages of `onesearch`."""
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    parts = parts if parts[0] == "onesearch" else ("onesearch", *parts)
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-SOURCES = sorted(path for folder in ("onesearch", *TOP_LEVEL) for path in (ROOT / folder).rglob("*.py"))
-TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}
-
-
-def absolute(node: ast.Import | ast.ImportFrom, path: Path) -> list[str]:
-    """Modules that an import statement names, in full."""
-    if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
-    if not node.level:
-        return [node.module]
-    package = name_of(path).split(".")
-    package = package if path.name == "__init__.py" else package[:-1]
-    base = package[: len(package) - node.level + 1]
-    return [".".join([*base, *([node.module] if node.module else [])])]
-
-
-def imports(path: Path) -> Iterator[tuple[int, str]]:
-    """Line and full name of every module that a file imports, inside functions too."""
-    for node in ast.walk(TREES[path]):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            for module in absolute(node, path):
-                yield node.lineno, module
+MEDIAN_LINES, MOST_LINES, LONGEST_FILE = 150, 300, 600
+"""Lines of the median file, of nine files in ten, and of any file at most."""
 
 
 def package_of(module: str) -> str | None:
     """The entry of `FLOW` that a module belongs to; None for other libraries and for the front door."""
     return next((package for package in FLOW if f"{module}.".startswith(f"{package}.")), None)
-
-
-def label(path: Path) -> str:
-    return str(path.relative_to(ROOT))
 
 
 def test_the_flow_names_every_package():
@@ -161,6 +125,14 @@ def test_travelling_files_run_alone():
 def test_files_stay_short():
     lengths = {label(path): len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
     assert {name: lines for name, lines in lengths.items() if lines > LONGEST_FILE} == {}
+    ordered = sorted(lengths.values())
+    assert ordered[len(ordered) // 2] <= MEDIAN_LINES
+    assert ordered[len(ordered) * 9 // 10] <= MOST_LINES
+
+
+def test_the_generated_part_of_the_architecture_page_is_current():
+    page = PAGE.read_text(encoding="utf-8")
+    assert generated(page) == page, "stale; `python docs/draw_architecture.py` (or `make docs`) writes it"
 
 
 def test_the_public_names_resolve():

@@ -10,7 +10,7 @@ import re
 import shutil
 
 import pytest
-from test_architecture import ROOT, SOURCES, label, name_of
+from draw_architecture import ROOT, SOURCES, label, name_of
 
 NOT_RUN = "<!-- not run -->"
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
