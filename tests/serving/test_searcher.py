@@ -12,6 +12,7 @@ from onesearch import Hit, Request, Searcher, SidIndex, UserContext
 from onesearch.data.requests import build_requests
 from onesearch.evaluation.retrievers import Ranking, Retriever
 from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME
+from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def test_what_the_user_has_is_dropped_on_demand(checkpoint, shared_searcher, mar
     requests = [replace(request, history=request.history[-3:]) for request in build_requests(market, "test")[:8]]
     first = [hit.item_id for hit in shared_searcher.search(requests[0].query, top_k=2)]
     requests[0] = replace(requests[0], history=tuple(first))
-    dropping = Searcher.from_pretrained(checkpoint, num_beams=shared_searcher.num_beams, exclude_history=True)
+    dropping = Searcher.from_pretrained(checkpoint, num_beams=10, exclude_history=True)
     for request, ranking, full in zip(requests, dropping.retrieve(requests, 5), shared_searcher.retrieve(requests, 8)):
         assert list(ranking.item_ids) == [item for item in full.item_ids if item not in request.history][:5]
     found = [hit.item_id for hit in dropping.search(requests[0].query, requests[0].history, top_k=5)]
@@ -65,7 +66,7 @@ def test_every_view_of_a_user_changes_the_scores(shared_searcher, some_items):
 def test_of_each_view_only_the_end_counts(checkpoint, some_items):
     searcher = Searcher.from_pretrained(checkpoint, num_beams=10)
     searcher.tokenizer.prompt = replace(searcher.tokenizer.prompt, long_items=5)
-    searcher = Searcher(searcher.model, searcher.tokenizer, 10, **parts_of(searcher))
+    searcher = Searcher(searcher.model, searcher.tokenizer, searcher.config, **parts_of(searcher))
     more = UserContext(queries=["x"] * 9 + ["blue"] * 5, clicked=some_items, purchased=some_items)
     less = UserContext(queries=["blue"] * 5, clicked=some_items[-5:], purchased=some_items[-5:])
     assert len(some_items) > 5
@@ -174,9 +175,8 @@ def test_what_is_measured_is_what_is_served(shared_searcher, market, rank_by, ex
     assert isinstance(shared_searcher, Retriever)
     requests = build_requests(market, "test")[:40]
     model, tokenizer = shared_searcher.model, shared_searcher.tokenizer
-    searcher = Searcher(
-        model, tokenizer, num_beams=10, rank_by=rank_by, exclude_history=exclude_history, **parts_of(shared_searcher)
-    )
+    config = SearchConfig(num_beams=10, rank_by=rank_by, exclude_history=exclude_history)
+    searcher = Searcher(model, tokenizer, config, **parts_of(shared_searcher))
     rankings = searcher.retrieve(requests, 10)
     for request, ranking in zip(requests, rankings):
         hits = searcher.search(request.query, request.history, top_k=10, context=request.context)
@@ -188,7 +188,8 @@ def test_what_is_measured_is_what_is_served(shared_searcher, market, rank_by, ex
 
 def test_retrieval_does_not_depend_on_the_batch_size(shared_searcher, market):
     requests = build_requests(market, "test")[:10]
-    other = Searcher(shared_searcher.model, shared_searcher.tokenizer, num_beams=10, batch_size=3, **parts_of(shared_searcher))
+    parts = {"config": shared_searcher.config, **parts_of(shared_searcher)}
+    other = Searcher(shared_searcher.model, shared_searcher.tokenizer, batch_size=3, **parts)
     assert [ranking.item_ids for ranking in other.retrieve(requests, 5)] == [
         ranking.item_ids for ranking in shared_searcher.retrieve(requests, 5)
     ]
@@ -205,11 +206,27 @@ def test_a_request_without_user_is_answered(shared_searcher):
 
 def test_settings_are_passed_on(checkpoint):
     searcher = Searcher.from_pretrained(str(checkpoint), num_beams=3, batch_size=2, dtype=torch.bfloat16)
-    assert (searcher.num_beams, searcher.batch_size, searcher.model.dtype) == (3, 2, torch.bfloat16)
+    assert (searcher.config.num_beams, searcher.batch_size, searcher.model.dtype) == (3, 2, torch.bfloat16)
     assert not searcher.model.training
     assert searcher.search("red shoe", top_k=2)
     with pytest.raises(ValueError, match="batch_size=0"):
         Searcher.from_pretrained(checkpoint, batch_size=0)
+
+
+def test_a_checkpoint_is_searched_with_the_settings_that_it_was_saved_with(checkpoint, shared_searcher, market):
+    saved = SearchConfig(num_beams=7, rank_by="item", items_per_sid=2, exclude_history=True)
+    saved.save_pretrained(checkpoint)
+    loaded, changed = Searcher.from_pretrained(checkpoint), Searcher.from_pretrained(checkpoint, num_beams=9, rank_by="sid")
+    assert loaded.config == saved and changed.config == replace(saved, num_beams=9, rank_by="sid")
+    given = Searcher(shared_searcher.model, shared_searcher.tokenizer, saved, **parts_of(shared_searcher))
+    requests = build_requests(market, "test")[:5]
+    assert loaded.retrieve(requests, 10) == given.retrieve(requests, 10) != changed.retrieve(requests, 10)
+
+
+@pytest.mark.parametrize(("setting", "error"), [({"rank_by": "share"}, "rank_by='share'"), ({"num_beams": 0}, "num_beams=0")])
+def test_a_wrong_setting_is_refused_before_anything_is_loaded(tmp_path, setting, error):
+    with pytest.raises(ValueError, match=error):
+        Searcher.from_pretrained(tmp_path / "nowhere", **setting)
 
 
 def rewrite(path, **changes):

@@ -1,0 +1,93 @@
+"""Loading the parts of a checkpoint that a search needs, with errors that name a missing or damaged file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from onesearch.views.default_histories import FILE_NAME as DEFAULTS_NAME
+from onesearch.views.default_histories import DefaultHistories
+
+if TYPE_CHECKING:
+    from onesearch.modeling_onesearch.modeling_onesearch import OneSearchForCausalLM, OneSearchForConditionalGeneration
+    from onesearch.tokenization_sid.sids.sid_encoder import SidEncoder
+    from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
+
+    OneSearchModel: TypeAlias = OneSearchForConditionalGeneration | OneSearchForCausalLM
+    """Models that a searcher can search with."""
+
+QUERY_ENCODER_NAME = "query_encoder"
+"""Folder of a checkpoint that holds the encoder which makes the SIDs of queries."""
+
+
+class CheckpointParts(NamedTuple):
+    """The loaded parts of a checkpoint; the last two are None where its prompts do not need them."""
+
+    model: OneSearchModel
+    tokenizer: SidTokenizer
+    query_encoder: SidEncoder | None
+    defaults: DefaultHistories | None
+
+
+def load_parts(checkpoint: str | Path, hub: Mapping[str, Any]) -> CheckpointParts:
+    """Load a checkpoint folder or Hub repository.
+
+    Args:
+        checkpoint: folder or repository with config, weights, tokenizer and ``sid_index.safetensors``.
+        hub: arguments of the Auto classes (``revision``, ``token``, ``dtype``, ...).
+
+    Raises:
+        OSError: a part is missing (FileNotFoundError), or the repository cannot be reached.
+        ValueError: a file is damaged.
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+
+    folder = Path(checkpoint, hub.get("subfolder") or "")
+    if folder.is_dir() and not (folder / "tokenizer.json").is_file():
+        raise FileNotFoundError(f"{folder / 'tokenizer.json'} does not exist; copy the checkpoint again")
+    files = {name: value for name, value in hub.items() if name != "dtype"}
+    try:
+        config = AutoConfig.from_pretrained(checkpoint, **files)
+        auto_class = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+        model: Any = auto_class.from_pretrained(checkpoint, **hub)
+        tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint, **files)
+    except SafetensorError as error:
+        raise ValueError(
+            f"the weights in {checkpoint} (model.safetensors) are damaged ({error}); copy the checkpoint again"
+        ) from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"a JSON file in {checkpoint} (tokenizer.json or tokenizer_config.json) is damaged ({error}); copy the checkpoint again"
+        ) from error
+    return CheckpointParts(
+        model.eval(), tokenizer, _query_encoder(checkpoint, tokenizer, files), _defaults(checkpoint, tokenizer, files)
+    )
+
+
+def _query_encoder(checkpoint: str | Path, tokenizer: SidTokenizer, files: Mapping[str, Any]) -> SidEncoder | None:
+    """The encoder of queries, if the tokenizer's prompts hold their SIDs."""
+    if not tokenizer.prompt.needs_query_sids:
+        return None
+    from onesearch.tokenization_sid.sids.sid_encoder import SidEncoder
+
+    subfolder = "/".join(part for part in (files.get("subfolder"), QUERY_ENCODER_NAME) if part)
+    return SidEncoder.from_pretrained(checkpoint, subfolder, files.get("revision"))
+
+
+def _defaults(checkpoint: str | Path, tokenizer: SidTokenizer, files: Mapping[str, Any]) -> DefaultHistories | None:
+    """The default histories, if the tokenizer's prompts use them."""
+    if not tokenizer.prompt.default_history:
+        return None
+    from transformers.utils import cached_file
+
+    names = ("cache_dir", "local_files_only", "token", "revision", "subfolder")
+    path = cached_file(checkpoint, DEFAULTS_NAME, **{name: files[name] for name in names if name in files})
+    if path is None:
+        raise FileNotFoundError(f"{checkpoint} has no {DEFAULTS_NAME}; copy the checkpoint again")
+    return DefaultHistories.load(path)
+
+
+__all__ = ["QUERY_ENCODER_NAME", "CheckpointParts", "load_parts"]
