@@ -1,85 +1,101 @@
-"""How the two backbones run for the beams of a search: what the beams of a query share is computed and kept once per query.
+"""The two backbones, run for the beams of a search. Everything that the beams of a query share is computed and kept once per query.
 
-`generate` repeats the encoder's output, and with it the cross-attention's keys and values, once per beam, and moves all of it whenever
-beams change places. Here only the keys and values of the SID itself, at most one per level, belong to a beam.
+`generate` repeats the encoder's output, and with it the keys and values of the cross-attention, for each beam, and copies all of it
+whenever the beams are reordered. Here a beam has keys and values of its own only for the codes of its Semantic ID, at most one per level.
 Travels to the Hub with the weights: imports nothing of this package.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 import torch
 import torch.nn.functional as F
 from transformers.models.qwen3.modeling_qwen3 import apply_rotary_pos_emb
 
 if TYPE_CHECKING:
-    from torch import nn
+    from transformers.models.bart.modeling_bart import BartAttention, BartDecoderLayer, BartModel
+    from transformers.models.qwen3.modeling_qwen3 import Qwen3Attention, Qwen3DecoderLayer, Qwen3Model
 
 
 class BeamDecoder(Protocol):
-    """Runs a backbone for the live beams of a batch of queries, one level after the other."""
+    """Runs a backbone for the active beams of a batch of queries, one level after the other."""
 
     def start(self) -> torch.Tensor:
-        """Hidden states from which the codes of level 0 are predicted: (queries, width of the model)."""
+        """Hidden states that predict the codes of level 0: (queries, width of the model)."""
 
     def step(self, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
-        """Hidden states one code further.
+        """Hidden states that predict the codes of the next level.
 
         Args:
             tokens: (queries, beams) vocabulary ids of the beams' last codes.
-            parents: (queries * beams,) rows of the previous step that they extend.
+            parents: (queries * beams,) rows of the previous step that the beams extend.
 
         Returns:
             (queries * beams, width of the model).
         """
 
 
-class _BeamMemory:
-    """Keys and values of the beams' own codes in one layer: (rows, heads, codes, head size)."""
+class KeysValues(NamedTuple):
+    """Keys and values of one attention layer, (rows, heads, length, head size) each."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
+
+
+class _BeamCache:
+    """Keys and values of the beams' own codes in one layer."""
 
     def __init__(self) -> None:
-        self.keys: torch.Tensor | None = None
-        self.values: torch.Tensor | None = None
+        self.stored: KeysValues | None = None
 
-    def extend(self, keys: torch.Tensor, values: torch.Tensor, parents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Take over the parents' keys and values, append one code's (rows, heads, head size), return all."""
+    def extend(self, keys: torch.Tensor, values: torch.Tensor, parents: torch.Tensor) -> KeysValues:
+        """Append the keys and values of one code to those of the parents.
+
+        Args:
+            keys: (queries * beams, heads, head size).
+            values: (queries * beams, heads, head size).
+            parents: (queries * beams,) rows of the previous step that the beams extend.
+
+        Returns:
+            Keys and values of all codes so far; their length is the number of codes.
+        """
         keys, values = keys[:, :, None], values[:, :, None]
-        if self.keys is not None:
-            keys = torch.cat([self.keys.index_select(0, parents), keys], dim=2)
-            values = torch.cat([self.values.index_select(0, parents), values], dim=2)
-        self.keys, self.values = keys, values
-        return keys, values
+        if self.stored is not None:
+            keys = torch.cat([self.stored.keys.index_select(0, parents), keys], dim=2)
+            values = torch.cat([self.stored.values.index_select(0, parents), values], dim=2)
+        self.stored = KeysValues(keys, values)
+        return self.stored
 
 
 class BartBeamDecoder:
-    """BART's decoder for beams; the encoder runs once per query, and so do the keys and values of the cross-attention.
+    """BART's decoder for beams. The encoder and the keys and values of the cross-attention are computed once per query.
 
     Args:
-        backbone: a `OneSearchModel`, adapters included.
-        input_ids: (queries, length); attention_mask: (queries, length), 0 where padded.
-        start_token: first input of the decoder.
-        long_view_codes: (queries, sequences, items, levels) of the long view, or None.
+        backbone: a `OneSearchModel`, which may have adapters.
+        input_ids: (queries, length) prompts.
+        attention_mask: (queries, length), 0 where padded.
+        start_token: first token that the decoder reads.
+        long_view_codes: (queries, sequences, items, levels) codes of the long view, or None.
     """
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: BartModel,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
         start_token: int,
         long_view_codes: torch.Tensor | None = None,
-    ):
+    ) -> None:
         self.decoder = backbone.decoder
+        self.layers = list(cast("Iterable[BartDecoderLayer]", self.decoder.layers))
         self.start_token = start_token
         prompt = {"input_ids": input_ids, "attention_mask": attention_mask, "long_view_codes": long_view_codes}
-        memory = backbone.encoder(**prompt).last_hidden_state
+        states = backbone.encoder(**prompt).last_hidden_state
         self.mask = None if bool(attention_mask.all()) else attention_mask.bool()[:, None, None, :]  # (queries, 1, 1, length)
-        self.shared = []  # per layer keys and values of the prompt, (queries, heads, length, head size)
-        for layer in self.decoder.layers:
-            attention = layer.encoder_attn
-            self.shared.append([_heads(attention, part(memory)) for part in (attention.k_proj, attention.v_proj)])
-        self.own = [_BeamMemory() for _ in self.decoder.layers]
+        self.shared = [_prompt_keys_values(layer.encoder_attn, states) for layer in self.layers]
+        self.own = [_BeamCache() for _ in self.layers]
         self.position = 0
         self.queries = len(input_ids)
 
@@ -93,46 +109,66 @@ class BartBeamDecoder:
         decoder = self.decoder
         positions = decoder.embed_positions(tokens[:, :1], self.position)  # (queries, 1, width)
         hidden = decoder.layernorm_embedding(decoder.embed_tokens(tokens) + positions[:1])  # (queries, beams, width)
-        for layer, shared, own in zip(decoder.layers, self.shared, self.own):
+        for layer, shared, own in zip(self.layers, self.shared, self.own):
             hidden = layer.self_attn_layer_norm(hidden + self._attend_self(layer.self_attn, hidden, own, parents))
             hidden = layer.encoder_attn_layer_norm(hidden + self._attend_prompt(layer.encoder_attn, hidden, shared))
             hidden = layer.final_layer_norm(hidden + layer.fc2(layer.activation_fn(layer.fc1(hidden))))
         self.position += 1
         return hidden.flatten(0, 1)
 
-    def _attend_self(self, attention: nn.Module, hidden: torch.Tensor, own: _BeamMemory, parents: torch.Tensor) -> torch.Tensor:
+    def _attend_self(
+        self, attention: BartAttention, hidden: torch.Tensor, own: _BeamCache, parents: torch.Tensor
+    ) -> torch.Tensor:
+        """Self-attention over the beam's own codes: (queries, beams, width) → (queries, beams, width)."""
         rows = hidden.shape[0] * hidden.shape[1]
         query, key, value = (
             part(hidden).view(rows, -1, attention.head_dim) for part in (attention.q_proj, attention.k_proj, attention.v_proj)
         )
-        keys, values = own.extend(key, value, parents)  # (rows, heads, codes, head size)
-        mixed = value if keys.shape[2] == 1 else _mix_few(query, keys, values, attention.scaling)
+        keys, values = own.extend(key, value, parents)
+        mixed = value if keys.shape[2] == 1 else _attend_few(query, keys, values, attention.scaling)
         return attention.out_proj(mixed.reshape(hidden.shape))
 
-    def _attend_prompt(self, attention: nn.Module, hidden: torch.Tensor, shared: list[torch.Tensor]) -> torch.Tensor:
+    def _attend_prompt(self, attention: BartAttention, hidden: torch.Tensor, shared: KeysValues) -> torch.Tensor:
+        """Cross-attention over the prompt, which the beams of a query share: (queries, beams, width) → (queries, beams, width)."""
         query = _heads(attention, attention.q_proj(hidden))  # (queries, heads, beams, head size)
-        mixed = F.scaled_dot_product_attention(query, *shared, attn_mask=self.mask, scale=attention.scaling)
+        mixed = F.scaled_dot_product_attention(query, shared.keys, shared.values, attn_mask=self.mask, scale=attention.scaling)
         return attention.out_proj(mixed.transpose(1, 2).reshape(hidden.shape))
 
 
-def _heads(attention: nn.Module, states: torch.Tensor) -> torch.Tensor:
+def _prompt_keys_values(attention: BartAttention, states: torch.Tensor) -> KeysValues:
+    """Cross-attention's keys and values of the encoder's states (queries, length, width)."""
+    return KeysValues(_heads(attention, attention.k_proj(states)), _heads(attention, attention.v_proj(states)))
+
+
+def _heads(attention: BartAttention, states: torch.Tensor) -> torch.Tensor:
     """(rows, length, width) → (rows, heads, length, head size)."""
     return states.view(*states.shape[:2], -1, attention.head_dim).transpose(1, 2)
 
 
-def _mix_few(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scaling: float) -> torch.Tensor:
-    """Attention of one query (rows, heads, head size) over a few keys (rows, heads, codes, head size), no larger than the memory."""
+def _attend_few(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scaling: float) -> torch.Tensor:
+    """Attention of one query per row over a few keys, without tensors larger than the keys.
+
+    Args:
+        query: (rows, heads, head size).
+        keys: (rows, heads, codes, head size).
+        values: (rows, heads, codes, head size).
+        scaling: factor of the products.
+
+    Returns:
+        (rows, heads, head size).
+    """
     weights = (keys * query[:, :, None]).sum(-1) * scaling
     return (values * weights.float().softmax(-1).to(values.dtype)[..., None]).sum(2)
 
 
 class Qwen3BeamDecoder:
-    """Qwen3 for beams: the prompt runs once per query, and all beams of a query read the same keys and values of it.
+    """Qwen3 for beams. The prompt runs once per query, and all beams of a query read the same keys and values of it.
 
     Args:
-        backbone: a `OneSearchQwen3Model`, adapters included.
-        input_ids: (queries, length), padded on either side; attention_mask: (queries, length), 0 where padded.
-        long_view_codes: (queries, sequences, items, levels) of the long view, or None.
+        backbone: a `OneSearchQwen3Model`, which may have adapters.
+        input_ids: (queries, length) prompts, padded on either side.
+        attention_mask: (queries, length), 0 where padded.
+        long_view_codes: (queries, sequences, items, levels) codes of the long view, or None.
 
     Raises:
         ValueError: a layer attends within a sliding window.
@@ -140,23 +176,26 @@ class Qwen3BeamDecoder:
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Qwen3Model,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
         long_view_codes: torch.Tensor | None = None,
-    ):
+    ) -> None:
         if backbone.has_sliding_layers:
-            raise ValueError("search needs full attention; this configuration has sliding-window layers (use_sliding_window)")
+            raise ValueError(
+                "search needs full attention, and this configuration has sliding-window layers; set use_sliding_window to false"
+            )
         self.backbone = backbone
+        self.layers = list(cast("Iterable[Qwen3DecoderLayer]", backbone.layers))
         positions = (attention_mask.cumsum(1) - 1).clamp(min=0)
         prompt = {"input_ids": input_ids, "attention_mask": attention_mask, "long_view_codes": long_view_codes}
         outputs = backbone(**prompt, position_ids=positions, use_cache=True)
-        self.shared = [(layer.keys, layer.values) for layer in outputs.past_key_values.layers]
+        self.shared = [KeysValues(layer.keys, layer.values) for layer in outputs.past_key_values.layers]
         self.mask = attention_mask.bool()[:, None, None, :]  # (queries, 1, 1, length)
         last = attention_mask.shape[1] - 1 - attention_mask.flip(1).argmax(1)  # place of each prompt's last token
         self.hidden = outputs.last_hidden_state[torch.arange(len(last), device=last.device), last]
         self.position = attention_mask.sum(1, keepdim=True)  # (queries, 1) of the next token
-        self.own = [_BeamMemory() for _ in self.shared]
+        self.own = [_BeamCache() for _ in self.shared]
 
     def start(self) -> torch.Tensor:
         """See [`BeamDecoder`]."""
@@ -166,8 +205,8 @@ class Qwen3BeamDecoder:
         """See [`BeamDecoder`]."""
         backbone = self.backbone
         hidden = backbone.embed_tokens(tokens)  # (queries, beams, width)
-        rotary = backbone.rotary_emb(hidden, self.position)  # (queries, 1, head size) each
-        for layer, shared, own in zip(backbone.layers, self.shared, self.own):
+        rotary = backbone.rotary_emb(hidden, self.position)  # cosines and sines, (queries, 1, head size) each
+        for layer, shared, own in zip(self.layers, self.shared, self.own):
             hidden = hidden + self._attend(layer.self_attn, layer.input_layernorm(hidden), rotary, shared, own, parents)
             hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
         self.position = self.position + 1
@@ -175,37 +214,52 @@ class Qwen3BeamDecoder:
 
     def _attend(
         self,
-        attention: nn.Module,
+        attention: Qwen3Attention,
         hidden: torch.Tensor,
         rotary: tuple[torch.Tensor, torch.Tensor],
-        shared: tuple[torch.Tensor, torch.Tensor],
-        own: _BeamMemory,
+        shared: KeysValues,
+        own: _BeamCache,
         parents: torch.Tensor,
     ) -> torch.Tensor:
-        """One softmax over the prompt's keys, which a query's beams share, and the beam's own."""
+        """One softmax over the prompt's keys, which the beams of a query share, and the beam's own keys.
+
+        Args:
+            attention: the layer's attention.
+            hidden: (queries, beams, width).
+            rotary: cosines and sines of the position.
+            shared: keys and values of the prompt, (queries, key heads, length, head size).
+            own: keys and values of the beams' codes.
+            parents: (queries * beams,) rows of the previous step that the beams extend.
+
+        Returns:
+            (queries, beams, width).
+        """
         queries, beams, _ = hidden.shape
         shape = (queries, beams, -1, attention.head_dim)
         query = attention.q_norm(attention.q_proj(hidden).view(shape))
         key = attention.k_norm(attention.k_proj(hidden).view(shape))
         query, key = apply_rotary_pos_emb(query, key, *rotary, unsqueeze_dim=2)
         value = attention.v_proj(hidden).view(shape)
-        keys, values = own.extend(key.flatten(0, 1), value.flatten(0, 1), parents)  # (rows, key heads, codes, head size)
+        keys, values = own.extend(key.flatten(0, 1), value.flatten(0, 1), parents)
         key_heads, codes, size = keys.shape[1:]
         query = query.view(queries, beams, key_heads, -1, size)  # query heads grouped by the key head that they read
         groups = query.shape[3]
+
+        # The shared keys: all beams and groups of a query in one product. (queries, beams, key heads, groups, length)
         at_prompt = query.permute(0, 2, 1, 3, 4).reshape(queries, key_heads, beams * groups, size)
-        weights = (at_prompt @ shared[0].transpose(-1, -2)).masked_fill(~self.mask, -torch.inf)
-        weights = weights.view(queries, key_heads, beams, groups, -1).transpose(
-            1, 2
-        )  # (queries, beams, key heads, groups, length)
+        weights = (at_prompt @ shared.keys.transpose(-1, -2)).masked_fill(~self.mask, -torch.inf)
+        weights = weights.view(queries, key_heads, beams, groups, -1).transpose(1, 2)
+
+        # The beams' own keys: a product per beam. (queries, beams, key heads, groups, codes)
         own_weights = query.view(queries * beams, key_heads, groups, size) @ keys.transpose(-1, -2)
         own_weights = own_weights.view(queries, beams, key_heads, groups, codes)
+
         weights = (torch.cat([weights, own_weights], -1).float() * attention.scaling).softmax(-1).to(values.dtype)
         of_prompt, of_own = weights.split([weights.shape[-1] - codes, codes], dim=-1)
-        mixed = of_prompt.transpose(1, 2).reshape(queries, key_heads, beams * groups, -1) @ shared[1]
+        mixed = of_prompt.transpose(1, 2).reshape(queries, key_heads, beams * groups, -1) @ shared.values
         mixed = mixed.view(queries, key_heads, beams, groups, size).transpose(1, 2)
         mixed = mixed + (of_own.reshape(queries * beams, key_heads, groups, codes) @ values).view(mixed.shape)
         return attention.o_proj(mixed.reshape(queries, beams, -1))
 
 
-__all__ = ["BartBeamDecoder", "BeamDecoder", "Qwen3BeamDecoder"]
+__all__ = ["BartBeamDecoder", "BeamDecoder", "KeysValues", "Qwen3BeamDecoder"]
