@@ -48,7 +48,7 @@ lint: checks
 # The pages and the API reference as a web site in build/site. A warning is an error.
 docs: $(DOCS_READY)
 	$(BIN)/python docs/draw_architecture.py
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # Source distribution and wheel in dist/, checked as the package index would.
 package: $(RELEASE_READY)

@@ -1,17 +1,17 @@
-"""Writes the generated part of ``architecture.md``: a picture of which package imports which, and a table with one line per file.
+"""Writes the generated parts of two pages: ``architecture.md`` (which package imports which, one line per file) and
+``reference/index.md`` (one line per public name).
 
-``make docs`` runs this script; a test fails while the committed page differs from its output. It reads the sources with `ast`
-and imports none of them.
+``make docs`` runs this script; a test fails while a committed page differs from its output. It reads the sources with `ast` and imports
+none of them.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs" / "architecture.md"
 TOP_LEVEL = ("tokenization_sid", "modeling_onesearch", "trainers", "model_cards")
 """Folders at the top level that install as sub-packages of `onesearch`."""
 
@@ -104,14 +104,20 @@ def picture() -> str:
     return "\n".join([*lines, "```"])
 
 
-def first_sentence(tree: ast.Module) -> str:
-    """First sentence of a module's docstring, on one line; empty if it has none."""
-    paragraph = (ast.get_docstring(tree) or "").partition("\n\n")[0]
+def first_sentence(node: ast.Module | ast.ClassDef | ast.FunctionDef) -> str:
+    """First sentence of a docstring, on one line; empty if there is none."""
+    paragraph = (ast.get_docstring(node) or "").partition("\n\n")[0]
     sentence, dot, _ = " ".join(paragraph.split()).partition(". ")
     return (sentence + dot).strip()
 
 
-def table() -> str:
+def row(*cells: object) -> str:
+    """One row of a Markdown table."""
+    escaped = (str(cell).replace("|", "\\|") for cell in cells)
+    return f"| {' | '.join(escaped)} |"
+
+
+def files() -> str:
     """One line per file, grouped by folder."""
     lines: list[str] = []
     folder = None
@@ -124,23 +130,58 @@ def table() -> str:
             lines += ["", f"### `{label(folder)}/`", "", "| file | content | lines up to |", "|---|---|--:|"]
         length = len(path.read_text(encoding="utf-8").splitlines())
         rounded = -(-length // LENGTH_STEP) * LENGTH_STEP
-        lines.append(f"| `{path.name}` | {sentence.replace('|', chr(92) + '|')} | {rounded} |")
+        lines.append(row(f"`{path.name}`", sentence, rounded))
     return "\n".join(lines).strip()
 
 
-def generated(page: str) -> str:
-    """The page with its generated part as the sources say.
+def public_names() -> list[str]:
+    """The public names, as ``onesearch/__init__.py`` lists them."""
+    for node in TREES[ROOT / "onesearch" / "__init__.py"].body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "_MODULE_OF":
+            return sorted(ast.literal_eval(node.value))
+    raise ValueError("onesearch/__init__.py assigns no _MODULE_OF; tell `public_names` where the public names are listed")
+
+
+def names() -> str:
+    """One line per public name, with a link to its description."""
+    lines = ["| name | what it is |", "|---|---|"]
+    for name in public_names():
+        (defined,) = [
+            (path, node)
+            for path, tree in TREES.items()
+            for node in tree.body
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name
+        ]
+        path, node = defined
+        lines.append(row(f"[`{name}`][{name_of(path)}.{name}]", first_sentence(node)))
+    return "\n".join(lines)
+
+
+def architecture() -> str:
+    """Generated part of ``architecture.md``."""
+    return "\n\n".join(["## Which package imports which", picture(), "## Every file", files()])
+
+
+PAGES: dict[Path, Callable[[], str]] = {
+    ROOT / "docs" / "architecture.md": architecture,
+    ROOT / "docs" / "reference" / "index.md": names,
+}
+"""Page → what makes its generated part."""
+
+
+def generated(page: Path) -> str:
+    """Text of a page with its generated part as the sources say.
 
     Raises:
         ValueError: a marker is missing.
     """
-    before, start, rest = page.partition(START)
+    before, start, rest = page.read_text(encoding="utf-8").partition(START)
     _, end, after = rest.partition(END)
     if not start or not end:
-        raise ValueError(f"{PAGE} must hold the lines {START!r} and {END!r}; the part between them is generated")
-    parts = ["## Which package imports which", picture(), "## Every file", table()]
-    return before + start + "\n\n" + "\n\n".join(parts) + "\n\n" + end + after
+        raise ValueError(f"{label(page)} must hold the lines {START!r} and {END!r}; the part between them is generated")
+    return before + start + "\n\n" + PAGES[page]() + "\n\n" + end + after
 
 
 if __name__ == "__main__":
-    PAGE.write_text(generated(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for path in PAGES:
+        path.write_text(generated(path), encoding="utf-8")
