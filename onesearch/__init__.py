@@ -25,7 +25,7 @@ _MODULE_OF = {
     "OneSearchModel": "onesearch.modeling_onesearch.modeling_onesearch",
     "OneSearchQwen3Config": "onesearch.modeling_onesearch.configuration_onesearch",
     "OneSearchQwen3Model": "onesearch.modeling_onesearch.modeling_onesearch",
-    "PromptLayout": "onesearch.tokenization_sid.prompts",
+    "PromptLayout": "onesearch.tokenization_sid.templates",
     "RQOPQ": "onesearch.tokenization_sid.quantizers.rq_opq",
     "RQOPQConfig": "onesearch.tokenization_sid.quantizers.configs",
     "Request": "onesearch.data.requests",
@@ -57,9 +57,9 @@ if TYPE_CHECKING:
         OneSearchQwen3Model,
     )
     from .serving.searcher import Searcher
-    from .tokenization_sid.prompts import PromptLayout
     from .tokenization_sid.quantizers.configs import RQOPQConfig
     from .tokenization_sid.quantizers.rq_opq import RQOPQ
+    from .tokenization_sid.templates import PromptLayout
     from .tokenization_sid.tokenization_sid import SidTokenizer
     from .trainers.configs import SidLoraConfig
     from .trainers.distillation.distillation_trainer import SidDistillationConfig, SidDistillationTrainer

@@ -10,13 +10,16 @@ from __future__ import annotations
 import string
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import ArrayLike
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from .prompts import LONG_VIEW_TOKEN, PLAIN_LAYOUT, PromptFields, PromptLayout, encode, render, template
-from .ragged import Ragged
+from .prompts import PromptFields, contents_of
+from .ragged import Part, Ragged, join
+from .templates import LONG_VIEW_TOKEN, PLAIN_LAYOUT, PromptLayout, template
 
 SPECIAL_TOKENS = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
 """BART's, with BART's ids 0 to 3."""
@@ -130,9 +133,9 @@ class SidTokenizer(PreTrainedTokenizerFast):
         tokenizer.prompt = prompt
         return tokenizer
 
-    @property
+    @cached_property
     def sid_codebook_sizes(self) -> tuple[int, ...]:
-        """Codes per level."""
+        """Codebook size of each level."""
         return tuple(self.init_kwargs["sid_codebook_sizes"])
 
     @property
@@ -142,34 +145,44 @@ class SidTokenizer(PreTrainedTokenizerFast):
 
     @property
     def sid_fingerprint(self) -> str | None:
-        """Digest of the codebooks that the SIDs come from."""
+        """Fingerprint of the codebooks that the SIDs come from."""
         return self.init_kwargs.get("sid_fingerprint")
 
-    @property
-    def prompt(self) -> PromptLayout:
-        """Layout and limits of search prompts; saved with the tokenizer."""
-        return PromptLayout(**self.init_kwargs["prompt_layout"])
-
-    @prompt.setter
-    def prompt(self, layout: PromptLayout) -> None:
-        template(layout.name)
-        missing = [name for name, token in (("user", user_token(0, 0)), ("long_view_tokens", LONG_VIEW_TOKEN)) if getattr(layout, name)
-                   and self.convert_tokens_to_ids(token) in (None, self.unk_token_id)]  # fmt: skip
-        if missing:
-            raise ValueError(f"the vocabulary has no tokens for {' and '.join(missing)}: make the tokenizer with this layout")
-        self.init_kwargs["prompt_layout"] = asdict(layout)  # no attribute of this name: transformers would save that instead
-
-    @property
-    def long_view_token_id(self) -> int | None:
-        """Vocabulary id of the placeholder of the long view; None where prompts have none."""
-        return self.convert_tokens_to_ids(LONG_VIEW_TOKEN) if self.prompt.long_view_tokens else None
-
-    @property
+    @cached_property
     def level_offsets(self) -> np.ndarray:
         """(levels,) vocabulary id of code 0 of each level."""
         return self.sid_offset + np.concatenate([[0], np.cumsum(self.sid_codebook_sizes)[:-1]])
 
-    def sids_to_ids(self, codes: Sequence[Sequence[int]] | np.ndarray) -> np.ndarray:
+    @property
+    def prompt(self) -> PromptLayout:
+        """Layout and limits of search prompts; saved with the tokenizer."""
+        return self._prompt
+
+    @prompt.setter
+    def prompt(self, layout: PromptLayout) -> None:
+        template(layout.name)
+        wanted = {"user": (layout.user, user_token(0, 0)), "long_view_tokens": (layout.long_view_tokens, LONG_VIEW_TOKEN)}
+        missing = [name for name, (is_on, token) in wanted.items() if is_on and self._token_id(token) is None]
+        if missing:
+            raise ValueError(
+                f"the vocabulary has no tokens for {' and '.join(missing)}: pass this layout as `prompt` when the tokenizer is made"
+            )
+        self.init_kwargs["prompt_layout"] = asdict(layout)  # no attribute of this name: transformers would save that instead
+        self.__dict__.pop("_prompt", None)
+
+    @cached_property
+    def _prompt(self) -> PromptLayout:
+        return PromptLayout(**self.init_kwargs["prompt_layout"])
+
+    @property
+    def long_view_token_id(self) -> int | None:
+        """Vocabulary id of the placeholder of the long view; None where the prompts have none."""
+        return self._token_id(LONG_VIEW_TOKEN) if self.prompt.long_view_tokens else None
+
+    def _token_id(self, token: str) -> int | None:
+        return self.backend_tokenizer.token_to_id(token)
+
+    def sids_to_ids(self, codes: ArrayLike) -> np.ndarray:
         """Vocabulary ids of SIDs: (n, levels) → (n, levels); ValueError for a code out of range."""
         codes = np.asarray(codes, dtype=np.int64).reshape(-1, len(self.sid_codebook_sizes))
         wrong = (codes < 0) | (codes >= np.asarray(self.sid_codebook_sizes))
@@ -178,11 +191,11 @@ class SidTokenizer(PreTrainedTokenizerFast):
             raise ValueError(f"code {codes[row, level]} at level {level} is outside 0..{self.sid_codebook_sizes[level] - 1}")
         return codes + self.level_offsets
 
-    def users_to_ids(self, signatures: Sequence[Sequence[int]] | np.ndarray) -> np.ndarray:
+    def users_to_ids(self, signatures: ArrayLike) -> np.ndarray:
         """Vocabulary ids of user signatures: (n, levels) → (n, levels); they lie behind those of the SIDs, in the same order."""
         return self.sids_to_ids(signatures) + sum(self.sid_codebook_sizes)
 
-    def ids_to_sids(self, token_ids: Sequence[Sequence[int]] | np.ndarray) -> np.ndarray:
+    def ids_to_sids(self, token_ids: ArrayLike) -> np.ndarray:
         """Codes of SIDs given as vocabulary ids: (n, levels) → (n, levels); ValueError where an id is of another level."""
         codes = np.asarray(token_ids, dtype=np.int64).reshape(-1, len(self.sid_codebook_sizes)) - self.level_offsets
         wrong = (codes < 0) | (codes >= np.asarray(self.sid_codebook_sizes))
@@ -199,40 +212,94 @@ class SidTokenizer(PreTrainedTokenizerFast):
         """Text of one user signature, `<ua_17><ub_3>…`."""
         return "".join(user_token(level, code) for level, code in enumerate(signature))
 
-    def render_prompt(self, text: str, history: Sequence[Sequence[int]] = (), name: str | None = None, **views) -> str:
-        """A prompt as text; `tokenizer(text).input_ids` are the ids that `encode_prompts` gives, up to the cut of long texts.
+    def render_prompt(
+        self,
+        text: str,
+        history: ArrayLike = (),
+        name: str | None = None,
+        *,
+        sids: ArrayLike | None = None,
+        users: ArrayLike | None = None,
+        queries: Sequence[str] | None = None,
+        profiles: Sequence[str] | None = None,
+        keywords: Sequence[str] | None = None,
+    ) -> str:
+        """One prompt as text; `tokenizer(text).input_ids` are the ids that `encode_prompts` gives.
+
+        Long texts are cut as their ids are. One case has no text with the same ids: a limit that falls between the tokens of one
+        character. The rendered text then ends before that character.
 
         Args:
             text: query or item text.
-            history: codes of the items in a user's history, oldest first.
-            name: prompt template; default the tokenizer's own.
-            views: the further fields of [`PromptFields`], of one prompt: `sids`, `users`, `queries`, `profiles`.
+            history: (items, levels) codes of the items in the user's history, oldest first.
+            name: name of the prompt template; default that of the tokenizer's layout.
+            sids: (levels,) SID of the query or item.
+            users: (signatures, levels) signatures of the user.
+            queries: earlier queries, oldest first.
+            profiles: words of the user's profile.
+            keywords: keywords of the wanted item; searches have none.
         """
-        views = {field: np.asarray(view)[None] if field in ("sids", "users") else [view] for field, view in views.items()}
-        fields = PromptFields([text], items=self._histories([history]), **views)
-        return render(self, self.prompt, name or self.prompt.name, fields)
+        fields = PromptFields(
+            texts=[text],
+            sids=None if sids is None else np.asarray(sids)[None],
+            users=None if users is None else np.asarray(users)[None],
+            items=Ragged.of([history], (len(self.sid_codebook_sizes),)),
+            queries=None if queries is None else [queries],
+            profiles=None if profiles is None else [profiles],
+            keywords=None if keywords is None else [keywords],
+        )
+        layout, groups = self.prompt, []
+        for place, group in enumerate(template(name or layout.name).groups):
+            contents = [contents_of(section, layout, fields) for section in group]
+            rendered = [one.render(self) for one in contents if one is not None]
+            shown = [one for one in rendered if one is not None]
+            if shown or place == 0:
+                groups.append("".join(shown))
+        return self.eos_token.join(groups)
 
     def encode_prompts(
-        self, texts: Sequence[str], histories: Sequence[np.ndarray] | None = None, name: str | None = None, **views
+        self,
+        texts: Sequence[str],
+        histories: Sequence[ArrayLike] | None = None,
+        name: str | None = None,
+        *,
+        sids: np.ndarray | None = None,
+        users: np.ndarray | None = None,
+        queries: Sequence[Sequence[str]] | None = None,
+        profiles: Sequence[Sequence[str]] | None = None,
+        keywords: Sequence[Sequence[str]] | None = None,
     ) -> list[list[int]]:
         """Token ids of prompts: `<s> text </s>`, and for each further view that is given and not empty its tokens and another `</s>`.
 
         Args:
             texts: one query or item text per prompt; equal texts are tokenised once.
-            histories: per prompt the codes (items, levels) of the user's items, oldest first.
-            name: prompt template; default the tokenizer's own.
-            views: the further fields of [`PromptFields`]: `sids`, `users`, `queries`, `profiles`.
+            histories: for each prompt (items, levels) codes of the items in the user's history, oldest first.
+            name: name of the prompt template; default that of the tokenizer's layout.
+            sids, users, queries, profiles, keywords: as in [`PromptFields`].
         """
-        items = None if histories is None else self._histories(histories)
-        encoded = self.encode_fields(PromptFields(texts, items=items, **views), name)
-        return [encoded[row].tolist() for row in range(len(encoded))]
+        items = None if histories is None else Ragged.of(histories, (len(self.sid_codebook_sizes),))
+        return self.encode_fields(PromptFields(texts, sids, users, items, queries, profiles, keywords), name).tolist()
 
     def encode_fields(self, fields: PromptFields, name: str | None = None) -> Ragged:
-        """Token ids of many prompts as one array; see `encode_prompts`."""
-        return encode(self, self.prompt, name or self.prompt.name, fields)
+        """Token ids of many prompts as one array of int32; see `encode_prompts`.
 
-    def _histories(self, histories: Sequence[Sequence[Sequence[int]]]) -> Ragged:
-        return Ragged.of(histories, (len(self.sid_codebook_sizes),))
+        Args:
+            fields: what is known for each prompt.
+            name: name of the prompt template; default that of the tokenizer's layout.
+        """
+        layout, count = self._prompt, len(fields)
+        begin, end = (np.array([token], dtype=np.int32) for token in (self.bos_token_id, self.eos_token_id))
+        parts = [Part(begin, 0, np.ones(count, dtype=np.int64))]
+        for place, group in enumerate(template(name or layout.name).groups):
+            filled = np.full(count, place == 0)
+            for section in group:
+                contents = contents_of(section, layout, fields)
+                if contents is not None:
+                    encoded = contents.encode(self)
+                    parts += encoded.parts
+                    filled |= encoded.there
+            parts.append(Part(end, 0, filled.astype(np.int64)))
+        return join(parts)
 
 
 def sid_token(level: int, code: int) -> str:

@@ -1,8 +1,8 @@
-"""A user as two Semantic-ID-like signatures made from behaviour (OneSearch, arXiv 2509.03236, "User ID as SIDs").
+"""A user as two signatures in the form of Semantic IDs, made from behaviour (OneSearch, arXiv 2509.03236, "User ID as SIDs").
 
-A signature is a weighted mean of code numbers. Codes are categories, so it is a hash of what the user did lately rather than a place among
-items; it gets tokens of its own and is never looked up in the catalogue.
-Travels to the Hub with the tokenizer: imports nothing of this package.
+A signature is a weighted mean of code numbers. Codes are categories, so the mean is no place among the items but a hash of what the user
+did lately. It has tokens of its own and is never looked up in the catalogue.
+The file travels to the Hub with the tokenizer and imports nothing of this package.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ def recency_weights(count: int) -> np.ndarray:
 
 
 def user_signatures(histories: Ragged, codebook_sizes: Sequence[int]) -> np.ndarray:
-    """Signatures of users: per level ⌈Σ λ_i · code_i⌉, clipped to the level.
+    """Signatures of users: at each level ⌈Σ λ_i · code_i⌉, clipped to the codebook size.
 
     Args:
-        histories: per user the codes (items, levels) of a sequence, oldest first; may be empty.
-        codebook sizes: codes of each level.
+        histories: for each user the codes (items, levels) of a sequence, oldest first; a sequence may be empty.
+        codebook_sizes: number of codes at each level.
 
     Returns:
-        (users, levels) int64, -1 throughout for a user without items.
+        (users, levels) int64; -1 at all levels for a user without items.
 
     Raises:
-        ValueError: histories of another number of levels, or a code outside its level.
+        ValueError: the histories have another number of levels, or a code is outside its level.
     """
-    codebook_sizes = np.asarray(codebook_sizes, dtype=np.int64)
+    sizes = np.asarray(codebook_sizes, dtype=np.int64)
     codes, lengths = histories.values, histories.lengths
-    signatures = np.full((len(histories), len(codebook_sizes)), -1, dtype=np.int64)
-    if codes.ndim != 2 or codes.shape[1] != len(codebook_sizes):
-        raise ValueError(f"histories hold codes of shape {codes.shape[1:]} per item, expected {len(codebook_sizes)} levels")
-    if (codes < 0).any() or (codes >= codebook_sizes).any():
-        row, level = np.argwhere((codes < 0) | (codes >= codebook_sizes))[0].tolist()
-        raise ValueError(f"code {codes[row, level]} at level {level} is outside 0..{codebook_sizes[level] - 1}")
+    signatures = np.full((len(histories), len(sizes)), -1, dtype=np.int64)
+    if codes.ndim != 2 or codes.shape[1] != len(sizes):
+        raise ValueError(f"histories hold codes of shape {codes.shape[1:]} per item, expected {len(sizes)} levels")
+    if (codes < 0).any() or (codes >= sizes).any():
+        row, level = np.argwhere((codes < 0) | (codes >= sizes))[0].tolist()
+        raise ValueError(f"code {codes[row, level]} at level {level} is outside 0..{sizes[level] - 1}")
     filled = lengths > 0
     if not filled.any():
         return signatures
@@ -48,8 +48,8 @@ def user_signatures(histories: Ragged, codebook_sizes: Sequence[int]) -> np.ndar
     powers = np.exp(np.sqrt(spans(np.ones(len(histories), dtype=np.int64), lengths), dtype=np.float64))  # place 1 is the oldest
     totals = np.add.reduceat(powers, starts)
     means = np.add.reduceat(codes * powers[:, None], starts, axis=0) / totals[:, None]
-    # Equal codes have their own number as mean; the rounding error of the sum must not lift it to the next.
-    signatures[filled] = np.minimum(np.ceil(means - 1e-9).astype(np.int64), codebook_sizes - 1)
+    # The mean of equal codes is that code; without the margin, the rounding error of the sum would lift it to the next one.
+    signatures[filled] = np.minimum(np.ceil(means - 1e-9).astype(np.int64), sizes - 1)
     return signatures
 
 

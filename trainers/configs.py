@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from onesearch.tokenization_sid.prompts import PromptLayout
+from onesearch.tokenization_sid.templates import PromptLayout
 
 from .tasks import STAGES, TASKS
 

@@ -1,4 +1,4 @@
-"""The views of users that prompts hold, for single requests. `onesearch.views.session_views` makes the same of whole tables."""
+"""Prompt fields of single requests, for serving. `session_views.py` makes the same fields of all sessions of a market."""
 
 from __future__ import annotations
 
@@ -8,29 +8,32 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onesearch.data.requests import Request
+from onesearch.tokenization_sid.prompts import PromptFields
+from onesearch.tokenization_sid.ragged import Ragged, offsets_of
 
 from .default_histories import DefaultHistories
+from .prompt_fields import RequestColumns, long_view_codes, prompt_fields
 
 if TYPE_CHECKING:
     from onesearch.modeling_onesearch.index_onesearch import SidIndex
-    from onesearch.tokenization_sid.prompts import PromptFields
-    from onesearch.tokenization_sid.ragged import Ragged
     from onesearch.tokenization_sid.sids.sid_encoder import SidEncoder
     from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 
 MAX_QUERIES = 100_000
-"""SIDs of about so many queries are remembered; then all are forgotten at once."""
+"""SIDs of about this many queries are cached; then the cache starts anew."""
 
 
 class RequestViews:
     """Prompt fields of requests.
 
     Args:
-        index: codes of the catalogue; tokenizer: says which views its prompts hold.
-        query_encoder: makes SIDs of queries; defaults: histories of users without one. None where the prompts need none.
+        index: codes of the catalogue.
+        tokenizer: its layout says which views the prompts hold.
+        query_encoder: makes the SIDs of queries; None where the layout needs none.
+        defaults: histories of users without one; None where the layout needs none.
 
     Raises:
-        ValueError: the prompts need a part that is not given.
+        ValueError: the layout needs a part that is not given.
     """
 
     def __init__(
@@ -39,7 +42,7 @@ class RequestViews:
         tokenizer: SidTokenizer,
         query_encoder: SidEncoder | None = None,
         defaults: DefaultHistories | None = None,
-    ):
+    ) -> None:
         layout = tokenizer.prompt
         needed = {"query_encoder": (layout.needs_query_sids, query_encoder), "defaults": (layout.default_history, defaults)}
         missing = [name for name, (wanted, part) in needed.items() if wanted and part is None]
@@ -49,71 +52,76 @@ class RequestViews:
                 "or pass them"
             )
         self.index, self.layout, self.codebook_sizes = index, layout, tokenizer.sid_codebook_sizes
-        self.query_encoder, self.defaults = query_encoder, defaults
+        self.query_encoder = query_encoder if layout.needs_query_sids else None
+        self.defaults = defaults if layout.default_history else None
         self._sid_of: dict[str, np.ndarray] = {}
 
     def fields(self, requests: Sequence[Request]) -> PromptFields:
-        """Everything that the prompts of these requests hold."""
-        from onesearch.tokenization_sid.prompts import PromptFields
-        from onesearch.tokenization_sid.user_ids import user_signatures
-
-        layout = self.layout
-        sids = self._query_sids([request.query for request in requests]) if layout.needs_query_sids else None
-        recent = self._codes([self._history(request, sids, row) for row, request in enumerate(requests)])
-        users = None
-        if layout.user:
-            users = np.stack(
-                [user_signatures(part, self.codebook_sizes) for part in (recent.tail(max(layout.items, 1)), recent)], axis=1
-            )
-        return PromptFields(
-            texts=[request.query for request in requests],
-            sids=sids if layout.sid else None,
-            items=recent.tail(layout.items),
-            users=users,
-            queries=[list(request.context.queries[-layout.queries :]) for request in requests] if layout.queries else None,
-            profiles=[request.context.profile for request in requests] if layout.profile else None,
+        """The fields of the requests' prompts; KeyError for an item that is not in the catalogue."""
+        layout, queries = self.layout, [request.query for request in requests]
+        sids = None if self.query_encoder is None else self._query_sids(self.query_encoder, queries)
+        # All items of the long history are looked up, so that an unknown one is an error whatever the prompt shows.
+        most = max(layout.items, layout.long_items, 1)
+        is_cold = self.defaults is not None and not all(request.history for request in requests)
+        columns = RequestColumns(
+            queries=queries,
+            query_sids=sids,
+            histories=self._codes([request.history[-most:] for request in requests]),
+            default_histories=self._default_histories(requests, sids) if is_cold else None,
+            earlier_queries=[list(request.context.queries[-layout.queries :]) for request in requests],
+            profiles=[request.context.profile for request in requests],
         )
+        return prompt_fields(columns, layout, self.codebook_sizes)
 
     def long_view_codes(self, requests: Sequence[Request], levels: int) -> np.ndarray | None:
-        """(requests, sequences, longest, levels) codes of the long sequences, padded with -1; None where the prompts have no long view."""
-        from onesearch.tokenization_sid.ragged import Ragged
+        """Codes of the long sequences of the requests' users.
 
-        if not self.layout.long_view_tokens:
+        Args:
+            requests: n requests.
+            levels: number of levels that the model's long view reads.
+
+        Returns:
+            (n, sequences, longest, levels) padded with -1; None where the prompts have no long view.
+        """
+        layout = self.layout
+        if not layout.long_view_tokens:
             return None
-        sequences = [
-            getattr(request.context, kind)[-self.layout.long_items :]
-            for request in requests
-            for kind in self.layout.long_view_sequences
-        ]
+        sequences: list[Sequence[str]] = []
+        for request in requests:
+            for kind in layout.long_view_sequences:
+                events = getattr(request.context, kind)
+                sequences.append(events[max(len(events) - layout.long_items, 0) :])
         codes = self._codes(sequences)
-        padded = Ragged(codes.values[:, :levels], codes.offsets).padded(-1)
-        return padded.reshape(len(requests), -1, *padded.shape[1:])
+        return long_view_codes(Ragged(codes.values[:, :levels], codes.offsets), len(requests))
 
-    def _history(self, request: Request, sids: np.ndarray | None, row: int) -> Sequence[str]:
-        """The long history; a default one for a user who has none."""
-        if request.history or not self.layout.default_history:
-            return request.history[-self.layout.long_items :]
-        known = sids is not None and sids[row, 0] >= 0
-        found = self.defaults.of(request.query, sids[row].tolist() if known else None)
-        return [item for item, there in zip(found, self.index.contains(found)) if there]  # the catalogue may have moved on
+    def _default_histories(self, requests: Sequence[Request], sids: np.ndarray | None) -> Ragged:
+        """Codes of the default history of each request whose user has none; empty rows for the others."""
+        histories: list[Sequence[str]] = []
+        for row, request in enumerate(requests):
+            found: Sequence[str] = ()
+            if self.defaults is not None and not request.history:
+                sid = None if sids is None or sids[row, 0] < 0 else sids[row].tolist()
+                found = self.defaults.of(request.query, sid)
+                found = [item for item, there in zip(found, self.index.contains(found)) if there]  # items may have been removed
+            histories.append(found)
+        return self._codes(histories)
 
     def _codes(self, sequences: Sequence[Sequence[str]]) -> Ragged:
-        from onesearch.tokenization_sid.ragged import Ragged, offsets_of
-
+        """Codes (items, levels) of the items of each sequence."""
         names = [item_id for sequence in sequences for item_id in sequence]
         codes = self.index.codes_of(names).astype(np.int64).reshape(len(names), len(self.codebook_sizes))
         return Ragged(codes, offsets_of(np.array([len(sequence) for sequence in sequences], dtype=np.int64)))
 
-    def _query_sids(self, queries: Sequence[str]) -> np.ndarray:
-        """(queries, levels), -1 throughout where the encoder knows no word."""
+    def _query_sids(self, encoder: SidEncoder, queries: Sequence[str]) -> np.ndarray:
+        """(queries, levels) SIDs; -1 at all levels where the encoder knows no word of the query."""
         if len(self._sid_of) > MAX_QUERIES:
             self._sid_of = {}
-        known_sids = self._sid_of  # kept here, should another thread begin anew
-        new = list(dict.fromkeys(query for query in queries if query not in known_sids))
+        cached = self._sid_of  # another thread may replace the attribute meanwhile
+        new = list(dict.fromkeys(query for query in queries if query not in cached))
         if new:
-            codes, known = self.query_encoder.encode(new)
-            known_sids.update(zip(new, np.where(known[:, None], codes, -1)))
-        return np.stack([known_sids[query] for query in queries]).astype(np.int64)
+            codes, known = encoder.encode(new)
+            cached.update(zip(new, np.where(known[:, None], codes, -1)))
+        return np.stack([cached[query] for query in queries]).astype(np.int64)
 
 
 __all__ = ["RequestViews"]

@@ -9,7 +9,7 @@ from harness import Report, alternate, sized
 from onesearch import PromptLayout, SidIndex, SidTokenizer
 from onesearch.data.text import item_texts
 from onesearch.simulator import SimulatorConfig, simulate
-from onesearch.tokenization_sid.prompts import PLAIN_LAYOUT
+from onesearch.tokenization_sid.templates import PLAIN_LAYOUT
 from onesearch.trainers.configs import ExampleConfig
 from onesearch.trainers.sft.data.examples import ExampleBuilder
 from onesearch.views.session_views import SessionViews

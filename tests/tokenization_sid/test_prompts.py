@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -9,8 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from onesearch.tokenization_sid.prompts import LANGUAGES, TEMPLATES, PromptFields, PromptLayout, task_template, template
+from onesearch.tokenization_sid.prompts import PromptFields, plain_text
 from onesearch.tokenization_sid.ragged import Ragged
+from onesearch.tokenization_sid.templates import LANGUAGES, TEMPLATES, PromptLayout, task_template, template
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 
 CODEBOOK_SIZES = (8, 4, 4)
@@ -19,28 +22,55 @@ TOKENIZER = SidTokenizer.train(TEXTS, CODEBOOK_SIZES, vocab_size=320, prompt=Pro
 SID = st.tuples(*(st.integers(0, width - 1) for width in CODEBOOK_SIZES))
 NO_SID = (-1,) * 3
 WORDS = st.text(max_size=12)
+LONG = st.lists(st.sampled_from(["red", "裙子", "running shoe", "don't"]), min_size=5, max_size=40).map(" ".join)
 SEARCH = [name for name in TEMPLATES if name.startswith("search")]
 
 
-@settings(max_examples=80)
+def tokens_lost(text, most, label=""):
+    """Tokens within the limit that are a part of a character whose other tokens are beyond it: no text has their ids."""
+    before = f"{label} " if label else ""
+    whole = TOKENIZER.backend_tokenizer.encode(before + plain_text(text), add_special_tokens=False)
+    within = kept = min(most, len(whole.ids))
+    while 0 < kept < len(whole.ids) and whole.offsets[kept][0] < whole.offsets[kept - 1][1]:
+        kept -= 1
+    return within - kept
+
+
+def is_subsequence(some, ids):
+    rest = iter(ids)
+    return all(one in rest for one in some)
+
+
+LABELS = {section.field + name: section.label for name in SEARCH for group in template(name).groups for section in group}
+
+
+@settings(max_examples=150)
 @given(
     name=st.sampled_from(SEARCH),
-    text=WORDS,
+    text=st.text(max_size=30) | LONG,
     sid=SID | st.just(NO_SID),
     items=st.lists(SID, max_size=8),
     user=st.tuples(SID | st.just(NO_SID), SID | st.just(NO_SID)),
-    queries=st.lists(WORDS.filter(str.strip), max_size=7),
-    profile=st.lists(st.sampled_from(["f", "25-34", "north"]), max_size=3, unique=True),
+    queries=st.lists((WORDS | LONG).filter(str.strip), max_size=7),
+    profile=st.lists(st.sampled_from(["f", "25-34", "north", "a long word in a profile"]), max_size=4),
+    keywords=st.lists(st.sampled_from(["shoe", "", "裙子", "red running shoe with a long name"]), max_size=4),
 )
-@example("search/2", "red", (1, 2, 3), [(7, 3, 3)], ((1, 1, 1), NO_SID), ["<a_1>", "</s>"], ["f"])
-def test_a_prompt_is_the_same_as_text_and_as_ids(name, text, sid, items, user, queries, profile):
-    views = {"queries": queries, "profiles": profile, "sids": np.array(sid), "users": np.array(user)}
+@example("search/2", "red", (1, 2, 3), [(7, 3, 3)], ((1, 1, 1), NO_SID), ["<a_1>", "</s>"], ["f"], [])
+@example("search/2", "shoes " * 30, NO_SID, [], (NO_SID, NO_SID), ["shoe " * 20] * 7, ["north"] * 20, ["shoe"] * 60)
+@example("search-zh/1", "裙子" * 30, NO_SID, [], (NO_SID, NO_SID), ["夏季" * 20], [], [])
+def test_a_prompt_is_the_same_as_text_and_as_ids(name, text, sid, items, user, queries, profile, keywords):
+    views = {"queries": queries, "profiles": profile, "keywords": keywords, "sids": np.array(sid), "users": np.array(user)}
     rendered = TOKENIZER.render_prompt(text, items, name, **views)
-    stacked = {"queries": [queries], "profiles": [profile], "sids": np.array([sid]), "users": np.array([user])}
+    stacked = {"queries": [queries], "profiles": [profile], "keywords": [keywords]}
+    stacked |= {"sids": np.array([sid]), "users": np.array([user])}
     (encoded,) = TOKENIZER.encode_prompts([text], [np.array(items, dtype=int).reshape(-1, 3)], name, **stacked)
-    parts = [text, *queries[-5:], " ".join(profile)]
-    if all(len(TOKENIZER(part, add_special_tokens=False).input_ids) <= 11 for part in parts):
-        assert TOKENIZER(rendered).input_ids == encoded
+    found = TOKENIZER(rendered).input_ids
+    label_of = {field: LABELS[field + name] for field in ("text", "profile", "keywords")}
+    label_tokens = len(TOKENIZER(label_of["text"], add_special_tokens=False).input_ids)
+    lost = tokens_lost(text, 32 + label_tokens, label_of["text"]) + sum(tokens_lost(query, 12) for query in queries[-5:])
+    lost += tokens_lost(" ".join(profile), 16, label_of["profile"]) if "".join(profile).strip() else 0
+    lost += tokens_lost(" ".join(keywords), 48, label_of["keywords"]) if "".join(keywords).strip() else 0
+    assert len(found) == len(encoded) - lost and is_subsequence(found, encoded)
     ids = np.array(encoded)
     first, users = TOKENIZER.sid_offset, TOKENIZER.sid_offset + sum(CODEBOOK_SIZES)
     sids = ids[(ids >= first) & (ids < users)]
@@ -51,6 +81,113 @@ def test_a_prompt_is_the_same_as_text_and_as_ids(name, text, sid, items, user, q
     assert signatures.tolist() == (TOKENIZER.users_to_ids(expected).ravel().tolist() if expected else [])
     assert (ids == TOKENIZER.long_view_token_id).sum() == 3
     assert ids[0] == TOKENIZER.bos_token_id and ids[-1] == TOKENIZER.eos_token_id
+
+
+# Computed once and kept: a checkpoint is trained on these ids. The vocabulary holds bytes alone, so they depend on no learned merge.
+BYTES = SidTokenizer.train(
+    TEXTS, CODEBOOK_SIZES, vocab_size=260, prompt=PromptLayout(text_tokens=6, query_tokens=4, item_tokens=5)
+)
+FULL = {
+    "sids": np.array([[1, 2, 3], NO_SID]),
+    "users": np.array([[[1, 1, 1], NO_SID], [NO_SID, NO_SID]]),
+    "queries": [["hat", "red shoe", " "], []],
+    "profiles": [["f", "25-34"], [" "]],
+    "keywords": [["shoe"], []],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (
+            "search/2",
+            [
+                *(
+                    0,
+                    224,
+                    85,
+                    72,
+                    71,
+                    224,
+                    86,
+                    261,
+                    270,
+                    275,
+                    2,
+                    277,
+                    285,
+                    289,
+                    292,
+                    292,
+                    292,
+                    2,
+                ),  # query, SID; user, long view
+                *(267, 271, 275, 260, 268, 272, 2),  # items
+                *(224, 75, 68, 87, 2, 224, 85, 72, 71, 2),  # earlier queries
+                *(224, 73, 224, 21, 24, 16, 22, 23, 2, 224, 86, 75, 82, 72, 2),  # profile; keywords
+            ],
+        ),
+        (
+            "search-en/1",
+            [
+                *(0, 224, 86, 72, 68, 85, 70, 75, 29, 224, 85, 72, 71, 224, 86, 261, 270, 275, 2),
+                *(224, 88, 86, 72, 85, 29, 277, 285, 289, 292, 292, 292, 2),
+                *(224, 85, 72, 70, 72, 81, 87, 224, 76, 87, 72, 80, 86, 29, 267, 271, 275, 260, 268, 272, 2),
+                *(224, 85, 72, 70, 72, 81, 87, 224, 86, 72, 68, 85, 70, 75, 72, 86, 29, 2),
+                *(224, 75, 68, 87, 2, 224, 85, 72, 71, 2),
+                *(224, 83, 85, 82, 73, 76, 79, 72, 29, 224, 73, 224, 21, 24, 16, 22, 2),
+                *(224, 78, 72, 92, 90, 82, 85, 71, 86, 29, 224, 86, 75, 82, 72, 2),
+            ],
+        ),
+    ],
+)
+def test_the_ids_of_a_search_prompt_stay(name, expected):
+    items = [np.array([[7, 3, 3], [0, 0, 0]]), np.zeros((0, 3), dtype=int)]
+    whole, plain = BYTES.encode_prompts(["Red shoes", "裙子 <a_1>"], items, name, **FULL)
+    assert whole == expected
+    label = [] if name == "search/2" else expected[1:9]
+    assert plain == [0, *label, 224, 168, 100, 251, 165, 259, 2, 292, 292, 292, 2]
+
+
+def test_the_ids_of_a_task_prompt_stay():
+    assert BYTES.encode_prompts(["Red shoes"], name="item-text-to-sid/1") == [[0, 224, 85, 72, 71, 224, 2]]
+    chinese = [0, 224, 165, 247, 232, 165, 245, 227, 167, 113, 123, 167, 253, 110, 29, 224, 85, 72, 71, 224, 2]
+    assert BYTES.encode_prompts(["Red shoes"], name="item-text-to-category-zh/1") == [chinese]
+    ids = BYTES.encode_fields(PromptFields(sids=np.array([[1, 2, 3]])), "query-sid-to-text-en/1")
+    assert ids.tolist() == [[0, 224, 87, 72, 91, 87, 224, 82, 73, 224, 84, 88, 72, 85, 92, 29, 261, 270, 275, 2]]
+
+
+def test_text_is_cut_as_its_ids_are():
+    assert BYTES.render_prompt("Red shoes") == "Red s</s><longview><longview><longview>"
+    assert (
+        BYTES.render_prompt("裙子") == "裙</s><longview><longview><longview>"
+    )  # 5 of 6 bytes: the second character is not whole
+    assert BYTES.render_prompt("ab裙", queries=["red shoe"]) == "ab裙</s><longview><longview><longview></s>red"
+
+
+def test_keywords_are_rendered():
+    rendered = TOKENIZER.render_prompt("red", name="search-en/1", keywords=["running", "shoe"])
+    assert rendered.endswith("</s>keywords: running shoe")
+    assert (
+        TOKENIZER(rendered).input_ids
+        == TOKENIZER.encode_prompts(["red"], name="search-en/1", keywords=[["running", "shoe"]])[0]
+    )
+
+
+@pytest.mark.parametrize("method", ["render_prompt", "encode_prompts"])
+def test_an_unknown_view_is_an_error_that_names_it(method):
+    with pytest.raises(TypeError, match="'colours'"):
+        getattr(TOKENIZER, method)("red", colours=["blue"])
+
+
+def test_a_changed_layout_counts_at_once():
+    tokenizer = SidTokenizer.train(TEXTS, CODEBOOK_SIZES, vocab_size=320, prompt=PromptLayout())
+    assert "<longview>" in tokenizer.render_prompt("red")
+    tokenizer.prompt = replace(tokenizer.prompt, long_view_tokens=0, text_tokens=1)
+    assert tokenizer.render_prompt("red shoe") == "red" and tokenizer.long_view_token_id is None
+    assert len(tokenizer.encode_prompts(["red shoe"])[0]) == 3
+    copies = copy.deepcopy(tokenizer), pickle.loads(pickle.dumps(tokenizer))  # noqa: S301 - made in the line itself
+    assert [one.prompt for one in copies] == [tokenizer.prompt] * 2
 
 
 def test_many_prompts_at_once_are_those_of_one_by_one():

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tiny import save_tiny_bart
 
 from onesearch import SidTokenizer
-from onesearch.tokenization_sid.prompts import PLAIN_LAYOUT, TEMPLATES, plain_text
+from onesearch.tokenization_sid.prompts import plain_text
+from onesearch.tokenization_sid.templates import PLAIN_LAYOUT, TEMPLATES
 from onesearch.tokenization_sid.tokenization_sid import sid_token
 
 CODEBOOK_SIZES = (16, 8, 8, 4)

@@ -11,8 +11,8 @@ from markets import SESSIONS, before, market_of, touched
 from tiny import tiny_index
 
 from onesearch.data.requests import build_requests, request_rows
-from onesearch.tokenization_sid.prompts import PromptLayout
 from onesearch.tokenization_sid.ragged import Ragged
+from onesearch.tokenization_sid.templates import PromptLayout
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 from onesearch.tokenization_sid.user_ids import user_signatures
 from onesearch.views.request_views import RequestViews

@@ -1,0 +1,187 @@
+"""Prompts as data: what a prompt holds, in which order and wording, and how much of it. Every template has a stable name.
+
+A prompt is a begin token and groups of sections; an end token closes each group. A group without content is left out.
+The file travels to the Hub with the tokenizer and imports nothing of this package.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Field = Literal["text", "item", "sid", "user", "long_view", "items", "queries", "profile", "keywords"]
+"""What one section holds: the text of a query or of an item, its SID, the user's signatures, placeholders of the long view, recent items
+as SIDs, earlier queries, the user's profile, or keywords of the wanted item (for the teacher of self-distillation)."""
+
+LONG_VIEW_TOKEN = "<longview>"  # noqa: S105 - a placeholder, no secret
+"""Placeholder token: the model replaces its embedding by the long view."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One field of a prompt.
+
+    Args:
+        field: what the section holds.
+        label: words before it; left out together with the field.
+    """
+
+    field: Field
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class PromptTemplate:
+    """Order and wording of one kind of prompt.
+
+    Args:
+        name: stable name, stored with the checkpoint; a changed template gets a new name.
+        groups: sections that share an end token, in order; the first group is kept even when it is empty.
+    """
+
+    name: str
+    groups: tuple[tuple[Section, ...], ...]
+
+
+@dataclass(frozen=True)
+class PromptLayout:
+    """Which views of a user a search prompt holds, and how much of each; saved with the tokenizer.
+
+    The defaults are OneSearch's input M(uid, q, SID_q, Seq_q, Seq_short, Seq_long, U) (arXiv 2509.03236). The limits in tokens are our
+    choice; the paper gives none.
+
+    Args:
+        name: name of the prompt template.
+        text_tokens: most tokens of a query; the rest is cut.
+        item_tokens: most tokens of an item's text.
+        query_tokens: most tokens of each earlier query.
+        items: number of most recent items; 0 shows none. The paper's explicit short view has at most 5.
+        queries: number of most recent earlier queries; 0 shows none. The paper has at most 5.
+        sid: shows the SID of the query.
+        user: shows the user's two signatures, of the recent items and of the long history (see `user_ids.py`).
+        long_view_tokens: number of placeholder tokens whose embeddings the model replaces by the long view; 0 leaves the long view out.
+            The paper's N_M; 3 is its value as far as is known.
+        long_view_sequences: sequences that the long view pools, of ``clicked``, ``purchased`` and ``shown``; the paper has click, order
+            and RSU.
+        long_items: most recent events of each long sequence; older ones are ignored.
+        profile: shows the words of the user's profile.
+        default_history: gives users without history the items that others clicked after the same query.
+
+    Raises:
+        ValueError: a limit is negative.
+    """
+
+    name: str = "search/2"
+    text_tokens: int = 32
+    item_tokens: int = 48
+    query_tokens: int = 12
+    items: int = 5
+    queries: int = 5
+    sid: bool = True
+    user: bool = True
+    long_view_tokens: int = 3
+    long_view_sequences: tuple[str, ...] = ("clicked", "purchased")
+    long_items: int = 1000
+    profile: bool = True
+    default_history: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "long_view_sequences", tuple(self.long_view_sequences))  # JSON and YAML know lists only
+        counts = ("text_tokens", "item_tokens", "query_tokens", "items", "queries", "long_view_tokens", "long_items")
+        wrong = [f"{count}={getattr(self, count)!r}" for count in counts if getattr(self, count) < 0]
+        if wrong:
+            raise ValueError(f"prompt layout with {', '.join(wrong)}: limits are 0 or more")
+
+    @property
+    def needs_query_sids(self) -> bool:
+        """Whether a search needs the SID of its query."""
+        return self.sid or self.default_history
+
+
+PLAIN_LAYOUT = PromptLayout(
+    queries=0, sid=False, user=False, long_view_tokens=0, long_view_sequences=(), profile=False, default_history=False
+)
+"""The query and recent items alone: the layout of a tokenizer that is made without one."""
+
+
+def _search(
+    name: str, query: str = "", user: str = "", items: str = "", queries: str = "", profile: str = "", keywords: str = ""
+) -> PromptTemplate:
+    return PromptTemplate(
+        name,
+        (
+            (Section("text", query), Section("sid")),
+            (Section("user", user), Section("long_view")),
+            (Section("items", items),),
+            (Section("queries", queries),),
+            (Section("profile", profile),),
+            (Section("keywords", keywords),),
+        ),
+    )
+
+
+def _task(name: str, label: str, field: Field) -> PromptTemplate:
+    return PromptTemplate(name, ((Section(field, label),),))
+
+
+LANGUAGES = ("en", "zh")
+"""Languages in which the tasks have templates."""
+
+# Task → the field that its prompt gives, and the label in each of `LANGUAGES`.
+_TASKS: dict[str, tuple[Field, str, str]] = {
+    "query-text-to-sid": ("text", "codes of query:", "搜索编码："),
+    "item-sid-to-text": ("sid", "title of item:", "商品标题："),
+    "query-sid-to-text": ("sid", "text of query:", "搜索词："),
+    "item-text-to-category": ("item", "category of item:", "商品类目："),
+    "query-text-to-category": ("text", "category of query:", "搜索类目："),
+    "item-sid-to-category": ("sid", "category of item:", "商品类目："),
+    "query-sid-to-category": ("sid", "category of query:", "搜索类目："),
+    "query-text-to-item-text": ("text", "item for query:", "搜索对应商品："),
+    "item-text-to-query-text": ("item", "query for item:", "商品对应搜索："),
+    "query-sid-to-item-sid": ("sid", "item for query:", "搜索对应商品："),
+    "item-sid-to-query-sid": ("sid", "query for item:", "商品对应搜索："),
+}
+
+TEMPLATES = {
+    template.name: template
+    for template in (
+        # Without words, the views differ in the kind and order of their tokens. These are the shortest prompts, for models from scratch.
+        _search("search/2"),
+        _search("search-en/1", "search:", "user:", "recent items:", "recent searches:", "profile:", "keywords:"),
+        _search("search-zh/1", "搜索：", "用户：", "最近商品：", "最近搜索：", "画像：", "关键词："),
+        # The text of an item takes the place of a query: it is the most exact query for that item.
+        _task("item-text-to-sid/1", "", "item"),
+        *(
+            _task(f"{task}-{language}/1", label, field)
+            for task, (field, *labels) in _TASKS.items()
+            for language, label in zip(LANGUAGES, labels)
+        ),
+    )
+}
+"""All templates by name."""
+
+
+def template(name: str) -> PromptTemplate:
+    """The template of this name; ValueError lists the known names."""
+    if name not in TEMPLATES:
+        raise ValueError(f"prompt template {name!r} is unknown; known are {', '.join(TEMPLATES)}")
+    return TEMPLATES[name]
+
+
+def task_template(task: str, language: str) -> str:
+    """Name of a task's template in a language of `LANGUAGES`."""
+    return f"{task}/1" if f"{task}/1" in TEMPLATES else template(f"{task}-{language}/1").name
+
+
+__all__ = [
+    "LANGUAGES",
+    "LONG_VIEW_TOKEN",
+    "PLAIN_LAYOUT",
+    "TEMPLATES",
+    "Field",
+    "PromptLayout",
+    "PromptTemplate",
+    "Section",
+    "task_template",
+    "template",
+]
