@@ -1,1 +1,1 @@
-"""Work over rows, shared by threads and processes, with the same result on any number of either."""
+"""Work over rows, shared by threads and processes; the result does not depend on the number of either."""

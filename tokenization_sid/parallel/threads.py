@@ -1,8 +1,13 @@
-"""Work on rows spread over threads, with results that are the same on every number of them.
+"""Work on rows, spread over threads; the result does not depend on the number of threads.
 
-A matrix product splits badly over threads when its rows are few, and what stands around it (scores to codes, residuals) is not split at
-all. So rows are cut into blocks of a fixed size, and each thread takes whole blocks, its matrix products on one thread. As many threads
-work as a matrix product would take: ``OMP_NUM_THREADS`` or ``threadpoolctl.threadpool_limits`` say how many.
+A matrix product with few rows scales badly over threads, and the work around it (scores to codes, residuals) does not use threads at
+all. Therefore
+
+1. the rows are cut into blocks of a fixed size, whatever the number of threads;
+2. each thread takes whole blocks, and computes their matrix products on one thread.
+
+As a matrix product may round differently for another number of rows or threads, the fixed blocks are what makes results equal. There are
+as many threads as a matrix product would use: ``OMP_NUM_THREADS`` or ``threadpoolctl.threadpool_limits`` set the number.
 """
 
 from __future__ import annotations
@@ -19,20 +24,29 @@ from threadpoolctl import ThreadpoolController
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Matrix products and eigenvectors inside are computed on one thread, for results that are the same on every number of them."""
+    """Compute matrix products and eigenvectors inside the block on one thread, so that they round alike on every machine."""
     with _one_thread():
         yield
 
 
 class Workers:
-    """Threads for blocks of rows; they start when there is more than one block, and end with the `with` block.
+    """Threads that work on blocks of rows.
+
+    They start with the first call of `run` that has more than one block, and end with the `with` block.
 
     Args:
-        rows: of a block.
+        rows_per_block: number of rows of a block. Results may depend on it, but not on the number of threads.
+
+    Example:
+        >>> squares = np.zeros(10)
+        >>> def square(rows):
+        ...     squares[rows] = np.arange(10)[rows] ** 2
+        >>> with Workers(rows_per_block=4) as workers:
+        ...     workers.run(10, square)
     """
 
-    def __init__(self, rows: int):
-        self.rows = rows
+    def __init__(self, rows_per_block: int) -> None:
+        self.rows_per_block = rows_per_block
         self._open = ExitStack()
         self._pool: ThreadPoolExecutor | None = None
 
@@ -43,14 +57,38 @@ class Workers:
         self._open.close()
 
     def run(self, count: int, work: Callable[[slice], None]) -> None:
-        """Call `work` with every block of `count` rows, and wait; what the first block to fail raises is raised here."""
-        blocks = [slice(start, min(start + self.rows, count)) for start in range(0, count, self.rows)]
-        if self._pool is None and len(blocks) > 1 and (threads := _threads()) > 1:
-            self._open.enter_context(_one_thread())
-            # Where the limit is a thread's own (OpenMP), every worker sets it; elsewhere only this thread may, and theirs does nothing.
-            self._pool = self._open.enter_context(ThreadPoolExecutor(threads, initializer=_one_thread))
-        for _ in (map if self._pool is None else self._pool.map)(work, blocks):
-            pass
+        """Call `work` once for every block of `count` rows, and return when all calls have ended.
+
+        Args:
+            count: number of rows.
+            work: takes the slice of a block. Calls run at the same time, so that each may write only to the rows of its block.
+
+        Raises:
+            Exception: the error of the first block that failed.
+        """
+        blocks = row_blocks(count, self.rows_per_block)
+        if self._pool is None and len(blocks) > 1:
+            self._start()
+        if self._pool is None:
+            for block in blocks:
+                work(block)
+            return
+        for _ in self._pool.map(work, blocks):
+            pass  # raises the error of a failed block
+
+    def _start(self) -> None:
+        threads = _threads()
+        if threads == 1:
+            return
+        self._open.enter_context(_one_thread())
+        # OpenMP keeps a limit per thread, so that every worker sets it. Other libraries keep one limit for the whole process, which this
+        # thread has set; setting it again has no effect.
+        self._pool = self._open.enter_context(ThreadPoolExecutor(threads, initializer=_one_thread))
+
+
+def row_blocks(count: int, rows_per_block: int) -> list[slice]:
+    """Slices of `rows_per_block` rows that cover `count` rows in order; the last one may be shorter."""
+    return [slice(start, min(start + rows_per_block, count)) for start in range(0, count, rows_per_block)]
 
 
 def _one_thread() -> AbstractContextManager[object]:
@@ -58,12 +96,18 @@ def _one_thread() -> AbstractContextManager[object]:
 
 
 def _threads() -> int:
-    """What a matrix product would take now: 1 inside `one_thread` or where the library cannot be asked. Of several libraries the most
-    limited: one with an OpenMP of its own (faiss) does not hear of limits that another thread has set."""
+    """Number of threads that a matrix product would use now; 1 inside `one_thread` and where no library can be asked.
+
+    If there are several libraries, the smallest number counts: one with its own OpenMP does not see the limits that another thread has
+    set.
+    """
     return min((library["num_threads"] for library in _thread_pools().info() if library["user_api"] == "blas"), default=1)
 
 
 @cache
 def _thread_pools() -> ThreadpoolController:
-    """Looked up once: that takes milliseconds, and numpy's own is loaded by now."""
+    """The loaded libraries. The look-up takes milliseconds and is done once; numpy's own library is loaded by then."""
     return ThreadpoolController()
+
+
+__all__ = ["Workers", "one_thread", "row_blocks"]

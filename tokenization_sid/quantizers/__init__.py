@@ -1,1 +1,1 @@
-"""Quantizers: vectors to codes and back, with one interface (`fit`, `encode`, `decode`, `save_pretrained`, `from_pretrained`)."""
+"""Vectors to codes and back: quantizers with one interface (`fit`, `encode`, `decode`, `save_pretrained`, `from_pretrained`)."""

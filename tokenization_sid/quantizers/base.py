@@ -1,4 +1,8 @@
-"""What every quantizer offers: `fit`, `encode`, `decode`, `save_pretrained`, `from_pretrained`, a fingerprint, and one file."""
+"""Interface of every quantizer: `fit`, `encode`, `decode`, `save_pretrained`, `from_pretrained` and a fingerprint.
+
+A quantizer is saved as one file, ``codebooks.safetensors``: its tensors, and as metadata ``format``, ``kind``, ``config`` (JSON) and
+``fingerprint``.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from abc import ABC, abstractmethod
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -19,64 +23,67 @@ from onesearch.files import atomic_file
 
 from ..parallel.rows import CHUNK, Rows, as_rows, chunks
 from ..parallel.threads import Workers
-from .configs import QuantizerConfig
-from .k_means import ROWS_PER_BLOCK
+from .configs import LearnedConfig, RQOPQConfig
+from .nearest import ROWS_PER_BLOCK
 
 logger = logging.getLogger(__name__)
 
 CODEBOOKS_NAME = "codebooks.safetensors"
 FORMAT = "onesearch-codebooks/1"
 
+Config = TypeVar("Config", bound=RQOPQConfig | LearnedConfig)
 
-class Quantizer(ABC):
+
+class Quantizer(ABC, Generic[Config]):
     """Vectors to codes and back, with frozen codebooks.
 
-    A quantizer is made by `fit` or `from_pretrained`. Codes of a vector depend on the codebooks and the vector alone: not on the rows
-    beside it, the chunk size or the number of threads.
+    `fit` and `from_pretrained` make a quantizer. The codes of a vector depend on the codebooks and on that vector alone: not on the
+    other rows, the chunk size or the number of threads.
 
     Args:
         config: sizes and training.
-        tensors: everything else, as it is saved.
+        tensors: codebooks and everything else that is saved.
     """
 
     kind: ClassVar[str]
-    """Written into the file; says which class reads it."""
-    config_class: ClassVar[type[QuantizerConfig]]
+    """Name of the quantizer in its file and in a recipe."""
+    config_class: ClassVar[type]
+    """Class of `config`."""
 
-    def __init__(self, config: Any, tensors: dict[str, np.ndarray]):
+    def __init__(self, config: Config, tensors: dict[str, np.ndarray]) -> None:
         self.config = config
         self.tensors = tensors
 
     @classmethod
     @abstractmethod
-    def fit(cls, vectors: Rows, config: Any) -> Self:
+    def fit(cls, vectors: Rows, config: Config) -> Self:
         """Train all codebooks on `vectors`, (n, dimension)."""
 
     @property
     @abstractmethod
     def dimension(self) -> int:
-        """Size of the vectors."""
+        """Dimension of the vectors."""
 
     @property
     def level_centroids(self) -> list[np.ndarray]:
-        """Centroids of each residual level: (width, size) float32, where size is the dimension, or that of the latent if there is one.
+        """Centroids of each residual level, (codes, size) float32; size is the dimension, or that of the latent vector if there is one.
 
-        Those of a level lie where its residuals do: about the length of a unit vector wherever residuals are normalised. Product codes
-        that follow the levels are no part of it.
+        They lie where the residuals of their level do, so that their lengths are about 1 wherever residuals are normalised. Product codes
+        are not among them.
         """
         return [self.tensors[f"level_{level}"] for level in range(len(self.config.residual_sizes))]
 
     @abstractmethod
     def _encode_chunk(self, vectors: np.ndarray, codes: np.ndarray) -> None:
-        """Fill `codes` (n, positions)."""
+        """Write the codes of `vectors` (n, dimension) float32 into `codes` (n, levels) int32."""
 
     @abstractmethod
     def _decode_chunk(self, codes: np.ndarray) -> np.ndarray:
-        """Vectors (n, dimension) of `codes`."""
+        """Vectors (n, dimension) float32 of `codes` (n, levels)."""
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the kind, the sizes and all tensors: equal digests mean that SIDs may be mixed."""
+        """SHA-256 of the kind, the codebook sizes and all tensors; SIDs of equal fingerprints may be mixed."""
         state = hashlib.sha256(json.dumps([self.kind, self.config.codebook_sizes]).encode())
         for name, tensor in sorted(self.tensors.items()):
             state.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
@@ -84,40 +91,55 @@ class Quantizer(ABC):
         return state.hexdigest()
 
     def encode(self, vectors: Rows, chunk: int = CHUNK) -> np.ndarray:
-        """Codes of `vectors`: (n, dimension) → (n, positions) int32, on as many threads as a matrix product would take.
+        """Codes of vectors, computed on as many threads as a matrix product would use.
 
-        An `np.memmap` or `ShardedRows` is read `chunk` rows at a time.
+        Args:
+            vectors: (n, dimension): an array, or an `np.memmap` or `ShardedRows`, which is read in chunks.
+            chunk: number of rows that are read at a time. Raising it costs memory; the codes stay the same.
+
+        Returns:
+            (n, levels) int32.
+
+        Raises:
+            ValueError: the shape does not fit the codebooks, or a value is NaN or infinite.
         """
         rows = as_rows(vectors, self.dimension)
         codes = np.empty((len(rows), len(self.config.codebook_sizes)), dtype=np.int32)
         with Workers(ROWS_PER_BLOCK) as workers:
-            for place, block in chunks(rows, chunk):
-                workers.run(len(block), partial(self._fill, block, codes[place]))
+            for place, values in chunks(rows, chunk):
+                workers.run(len(values), partial(self._fill, values, codes[place]))
         return codes
 
     def _fill(self, vectors: np.ndarray, codes: np.ndarray, rows: slice) -> None:
         self._encode_chunk(vectors[rows], codes[rows])
 
     def decode(self, codes: np.ndarray, chunk: int = CHUNK) -> np.ndarray:
-        """Vectors that the codes stand for: (n, positions) → (n, dimension) float32."""
-        codes, codebook_sizes = np.asarray(codes), np.array(self.config.codebook_sizes)
-        if codes.ndim != 2 or codes.shape[1] != len(codebook_sizes) or not np.issubdtype(codes.dtype, np.integer):
-            raise ValueError(
-                f"codes have shape {codes.shape} and type {codes.dtype}, expected integers (n, {len(codebook_sizes)})"
-            )
-        wrong = ((codes < 0) | (codes >= codebook_sizes)).any(axis=1)
+        """Vectors that the codes stand for.
+
+        Args:
+            codes: (n, levels) integers.
+            chunk: number of rows that are decoded at a time.
+
+        Returns:
+            (n, dimension) float32.
+
+        Raises:
+            ValueError: the shape or the type does not fit, or a code is not in its codebook.
+        """
+        codes, sizes = np.asarray(codes), np.array(self.config.codebook_sizes)
+        if codes.ndim != 2 or codes.shape[1] != len(sizes) or not np.issubdtype(codes.dtype, np.integer):
+            raise ValueError(f"codes have shape {codes.shape} and type {codes.dtype}, expected integers (n, {len(sizes)})")
+        wrong = ((codes < 0) | (codes >= sizes)).any(axis=1)
         if wrong.any():
             row = int(np.argmax(wrong))
-            raise ValueError(
-                f"codes {codes[row].tolist()} of row {row} are outside the codebook sizes {codebook_sizes.tolist()}"
-            )
+            raise ValueError(f"codes {codes[row].tolist()} of row {row} are outside the codebook sizes {sizes.tolist()}")
         vectors = np.empty((len(codes), self.dimension), dtype=np.float32)
         for start in range(0, len(codes), chunk):
             vectors[start : start + chunk] = self._decode_chunk(codes[start : start + chunk])
         return vectors
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Write ``codebooks.safetensors`` into `folder`, atomically."""
+        """Write ``codebooks.safetensors`` into `folder`, whole or not at all; returns its path."""
         path = Path(folder) / CODEBOOKS_NAME
         metadata = {
             "format": FORMAT,
@@ -131,37 +153,75 @@ class Quantizer(ABC):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
-        """Read codebooks; a missing, damaged or foreign file, or one of another kind, raises with its path."""
+        """Read the codebooks in `folder`.
+
+        Raises:
+            FileNotFoundError: the file does not exist.
+            ValueError: the file is damaged, is not a codebooks file, or holds another kind of quantizer.
+        """
         path, metadata, tensors = read_codebooks(folder)
         if metadata["kind"] != cls.kind:
             raise ValueError(
-                f"{path} holds codebooks of kind {metadata['kind']!r}, {cls.__name__} reads {cls.kind!r}: `load_quantizer`"
+                f"{path} holds codebooks of kind {metadata['kind']!r}, {cls.__name__} reads {cls.kind!r}; use load_quantizer"
             )
-        values = json.loads(metadata["config"])
-        known = {field.name for field in fields(cls.config_class)}
-        if unknown := sorted(set(values) - known):
-            logger.warning("%s: settings %s are unknown to this version and left out", path, ", ".join(unknown))
-        quantizer = cls(cls.config_class(**{name: value for name, value in values.items() if name in known}), tensors)
+        quantizer = cls(_read_config(path, metadata["config"], cls.config_class), tensors)
         if quantizer.fingerprint != metadata.get("fingerprint"):
-            raise ValueError(f"{path} is damaged (its tensors are not those that were saved); copy the file again")
+            raise ValueError(f"{path} is damaged: its tensors are not those that were saved; copy the file again")
         return quantizer
 
 
-def read_codebooks(folder: str | Path) -> tuple[Path, dict[str, str], dict[str, np.ndarray]]:
-    """Path, metadata and tensors of the codebooks in `folder`."""
+class CodebooksFile(NamedTuple):
+    """Path, metadata and tensors of a codebooks file."""
+
+    path: Path
+    metadata: dict[str, str]
+    tensors: dict[str, np.ndarray]
+
+
+class TensorFile(NamedTuple):
+    """Metadata and tensors of a safetensors file."""
+
+    metadata: dict[str, str]
+    tensors: dict[str, np.ndarray]
+
+
+def read_codebooks(folder: str | Path) -> CodebooksFile:
+    """Read the codebooks file in `folder`; raises as `read_tensors` does."""
     path = Path(folder) / CODEBOOKS_NAME
-    return path, *read_tensors(path, FORMAT)
+    return CodebooksFile(path, *read_tensors(path, FORMAT))
 
 
-def read_tensors(path: Path, expected: str) -> tuple[dict[str, str], dict[str, np.ndarray]]:
-    """Metadata and tensors of a file that `sids build` makes; a missing, damaged or foreign one raises with its path."""
+def read_tensors(path: Path, expected: str) -> TensorFile:
+    """Read a file that `sids build` writes.
+
+    Args:
+        path: safetensors file.
+        expected: value that ``format`` must have in its metadata.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is damaged or has another format.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; make it with `onesearch sids build`")
     try:
         with safe_open(path, framework="np") as file:
-            metadata, tensors = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged ({error}); build the SIDs again or copy the file again") from error
     if metadata.get("format") != expected:
         raise ValueError(f"{path} has format {metadata.get('format')!r}, expected {expected!r}; build the SIDs again")
-    return metadata, tensors
+    return TensorFile(metadata, tensors)
+
+
+def _read_config(path: Path, text: str, config_class: type) -> Any:
+    """Config from its JSON; a setting of a newer version is left out with a warning."""
+    values: dict[str, Any] = json.loads(text)
+    known = {field.name for field in fields(config_class)}
+    if unknown := sorted(set(values) - known):
+        logger.warning("%s: settings %s are unknown to this version and are ignored", path, ", ".join(unknown))
+    return config_class(**{name: value for name, value in values.items() if name in known})
+
+
+__all__ = ["CODEBOOKS_NAME", "CodebooksFile", "Quantizer", "TensorFile", "read_codebooks", "read_tensors"]

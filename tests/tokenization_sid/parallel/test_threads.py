@@ -9,7 +9,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from onesearch.tokenization_sid.parallel.threads import Workers, _threads
-from onesearch.tokenization_sid.quantizers.k_means import nearest
+from onesearch.tokenization_sid.quantizers.nearest import nearest
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -45,7 +45,7 @@ def test_an_error_comes_out_and_leaves_the_limits_as_they_were():
 def test_threads_that_search_at_once_do_not_share_memory():
     random = np.random.default_rng(0)
     vectors = random.normal(size=(6000, 8)).astype(np.float32)
-    books = [random.normal(size=(width, 8)).astype(np.float32) for width in (3, 50, 200)]
+    books = [random.normal(size=(size, 8)).astype(np.float32) for size in (3, 50, 200)]
     found = {}
     threads = [threading.Thread(target=lambda row=row: found.update({row: nearest(vectors, books[row])})) for row in range(3)]
     for thread in threads:

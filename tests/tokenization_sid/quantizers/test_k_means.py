@@ -9,16 +9,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from threadpoolctl import threadpool_limits
 
-from onesearch.tokenization_sid.quantizers.balance import balanced_k_means, capacity, settle
+from onesearch.tokenization_sid.quantizers.balance import balanced_k_means, capacity, enforce_capacity
 from onesearch.tokenization_sid.quantizers.decoder import AdditiveDecoder
-from onesearch.tokenization_sid.quantizers.k_means import (
-    k_means,
-    lloyd,
-    move_to_means,
-    nearest,
-    shared_out_directions,
-    weighted_sums,
-)
+from onesearch.tokenization_sid.quantizers.k_means import k_means, lloyd, move_to_means, weighted_sums
+from onesearch.tokenization_sid.quantizers.nearest import nearest
+from onesearch.tokenization_sid.quantizers.subspaces import product_subspaces
 
 
 def clustered(rows=600, dimension=12, centres=10, seed=0):
@@ -33,15 +28,15 @@ def error(vectors, centroids, prices=None):
 
 
 small = st.floats(-2, 2, width=16)
-sizes = st.tuples(st.integers(1, 30), st.integers(1, 9), st.integers(1, 5))
+shapes = st.tuples(st.integers(1, 30), st.integers(1, 9), st.integers(1, 5))
 
 
-@given(st.data(), sizes)
-def test_nearest_is_the_float64_answer_ties_included(data, size):
-    rows, width, dimension = size
+@given(st.data(), shapes)
+def test_nearest_is_the_float64_answer_ties_included(data, shape):
+    rows, size, dimension = shape
     vectors = data.draw(arrays(np.float32, (rows, dimension), elements=small))
-    centroids = data.draw(arrays(np.float32, (width, dimension), elements=small))
-    prices = data.draw(st.none() | arrays(np.float32, (width,), elements=small))
+    centroids = data.draw(arrays(np.float32, (size, dimension), elements=small))
+    prices = data.draw(st.none() | arrays(np.float32, (size,), elements=small))
     values = ((centroids.astype(np.float64) ** 2).sum(axis=1) + (0 if prices is None else prices)) / -2
     exact = (vectors.astype(np.float64)[:, None] * centroids).sum(axis=2) + values
     assert np.array_equal(nearest(vectors, centroids, prices), exact.argmax(axis=1))
@@ -67,7 +62,7 @@ def test_training_is_the_same_on_one_and_two_threads():
             random = np.random.default_rng(1)
             book = k_means(vectors, 40, 5, random)
             balanced, prices = balanced_k_means(vectors, 20, 3, random)
-            results.append((book, balanced, *settle(lambda: iter([vectors]), balanced, prices, 63)))
+            results.append((book, balanced, *enforce_capacity(lambda: iter([vectors]), balanced, prices, 63)))
     assert all(np.array_equal(one, two) for one, two in zip(*results))
 
 
@@ -107,7 +102,7 @@ def test_sums_follow_the_weights():
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 5, 7])
 def test_sub_spaces_are_orthogonal_and_cover_everything(parts):
-    directions = shared_out_directions(clustered(200, 7), parts)
+    directions = product_subspaces(clustered(200, 7), parts)
     sizes = [matrix.shape[1] for matrix in directions]
     assert sum(sizes) == 7 and max(sizes) - min(sizes) <= 1
     whole = np.concatenate(directions, axis=1)
@@ -116,27 +111,27 @@ def test_sub_spaces_are_orthogonal_and_cover_everything(parts):
 
 def test_sub_spaces_share_the_variance():
     vectors = np.random.default_rng(0).normal(size=(5000, 4)).astype(np.float32) * np.array([8, 4, 2, 1], dtype=np.float32)
-    logs = [float(np.log((vectors @ matrix).var(axis=0)).sum()) for matrix in shared_out_directions(vectors, 2)]
+    logs = [float(np.log((vectors @ matrix).var(axis=0)).sum()) for matrix in product_subspaces(vectors, 2)]
     assert abs(logs[0] - logs[1]) < 0.2  # 8 · 1 and 4 · 2
 
 
 @pytest.mark.parametrize(
-    ("count", "width", "slack", "most"), [(100, 10, 0, 10), (101, 10, 0, 11), (20_000, 256, 0.05, 82), (3, 8, 0.5, 1)]
+    ("count", "size", "slack", "most"), [(100, 10, 0, 10), (101, 10, 0, 11), (20_000, 256, 0.05, 82), (3, 8, 0.5, 1)]
 )
-def test_capacity(count, width, slack, most):
-    assert capacity(count, width, slack) == most
+def test_capacity(count, size, slack, most):
+    assert capacity(count, size, slack) == most
 
 
 @settings(max_examples=25)
 @given(st.integers(0, 1000), st.integers(2, 24), st.sampled_from([0.05, 0.2, 1.0]), st.booleans())
-def test_the_bound_is_kept(seed, width, slack, skewed):
+def test_the_bound_is_kept(seed, size, slack, skewed):
     vectors = clustered(500, 8, seed=seed)
     if skewed:
         vectors[:350] = 0.05 * vectors[:350] + vectors[0]
-    limit = capacity(500, width, slack)
-    centroids, prices = balanced_k_means(vectors, width, 3, np.random.default_rng(seed))
-    prices, loads = settle(lambda: iter(np.array_split(vectors, 3)), centroids, prices, limit)
-    assert np.array_equal(loads, np.bincount(nearest(vectors, centroids, prices), minlength=width))
+    limit = capacity(500, size, slack)
+    centroids, prices = balanced_k_means(vectors, size, 3, np.random.default_rng(seed))
+    prices, loads = enforce_capacity(lambda: iter(np.array_split(vectors, 3)), centroids, prices, limit)
+    assert np.array_equal(loads, np.bincount(nearest(vectors, centroids, prices), minlength=size))
     assert loads.sum() == 500 and loads.max() <= limit
 
 
@@ -145,14 +140,14 @@ def test_prices_cost_little():
     free = k_means(vectors, 40, 6, np.random.default_rng(0), rounds=0)
     assert np.bincount(nearest(vectors, free)).max() > 150
     centroids, prices = balanced_k_means(vectors, 40, 3, np.random.default_rng(0))
-    prices, loads = settle(lambda: iter([vectors]), centroids, prices, 105)
+    prices, loads = enforce_capacity(lambda: iter([vectors]), centroids, prices, 105)
     assert loads.max() <= 105 and error(vectors, centroids, prices) < 1.1 * error(vectors, free)
 
 
 def test_identical_vectors_share_a_code_and_are_reported(caplog):
     vectors = np.concatenate([np.repeat(clustered(1), 300, axis=0), clustered(100, seed=3)])
     centroids, prices = balanced_k_means(vectors, 10, 3, np.random.default_rng(0))
-    prices, loads = settle(lambda: iter([vectors]), centroids, prices, capacity(400, 10, 0.05))
+    prices, loads = enforce_capacity(lambda: iter([vectors]), centroids, prices, capacity(400, 10, 0.05))
     assert len(np.unique(nearest(vectors[:300], centroids, prices))) == 1
     assert 300 <= loads.max() < 400 and "the bound is 42" in caplog.text
 

@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from threadpoolctl import threadpool_limits
 
+from onesearch.tokenization_sid.quantizers.base import CODEBOOKS_NAME
 from onesearch.tokenization_sid.quantizers.configs import (
     LearnedConfig,
     PRQConfig,
@@ -22,7 +23,7 @@ from onesearch.tokenization_sid.quantizers.configs import (
 )
 from onesearch.tokenization_sid.quantizers.learned import RQVAE, SimVQ
 from onesearch.tokenization_sid.quantizers.loading import QUANTIZERS, fit_quantizer, load_quantizer
-from onesearch.tokenization_sid.quantizers.rq_opq import CODEBOOKS_NAME, RQOPQ
+from onesearch.tokenization_sid.quantizers.rq_opq import RQOPQ
 from onesearch.tokenization_sid.quantizers.variants import PRQ, RQKMeans
 
 needs_library = pytest.mark.skipif(
@@ -66,7 +67,7 @@ def fitted(vectors):
 
 
 @every
-def test_codes_fit_the_widths_and_reconstruct(name, vectors, fitted):
+def test_codes_fit_the_codebooks_and_reconstruct(name, vectors, fitted):
     quantizer = fitted(name)
     codes = quantizer.encode(vectors)
     assert codes.dtype == np.int32 and codes.shape == (600, len(quantizer.config.codebook_sizes))
@@ -90,7 +91,7 @@ def test_a_config_says_which_quantizer_it_is_for(name, vectors, fitted):
 def test_every_level_has_a_table_of_centroids(name, vectors, fitted):
     quantizer = fitted(name)
     size = 8 if getattr(quantizer.config, "hidden", ()) else 16
-    assert [table.shape for table in quantizer.level_centroids] == [(width, size) for width in quantizer.config.residual_sizes]
+    assert [table.shape for table in quantizer.level_centroids] == [(codes, size) for codes in quantizer.config.residual_sizes]
     assert all(table.dtype == np.float32 for table in quantizer.level_centroids)
 
 

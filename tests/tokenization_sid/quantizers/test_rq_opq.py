@@ -16,8 +16,8 @@ from threadpoolctl import threadpool_limits
 
 from onesearch import RQOPQ, RQOPQConfig
 from onesearch.tokenization_sid.parallel.rows import ShardedRows
+from onesearch.tokenization_sid.quantizers.base import CODEBOOKS_NAME
 from onesearch.tokenization_sid.quantizers.configs import suggest_codebook_sizes
-from onesearch.tokenization_sid.quantizers.rq_opq import CODEBOOKS_NAME
 
 CONFIG = RQOPQConfig(residual_sizes=(16, 8, 8), opq=(2, 8), iterations=8)
 
@@ -102,7 +102,7 @@ def test_the_input_is_left_as_it_was(vectors):
     assert np.array_equal(vectors, copy)
 
 
-def test_the_digest_is_that_of_the_codebooks(vectors, quantizer):
+def test_the_fingerprint_is_that_of_the_codebooks(vectors, quantizer):
     other_seed = RQOPQ.fit(vectors, replace(CONFIG, seed=1))
     fewer = RQOPQ.fit(vectors, replace(CONFIG, residual_sizes=(16, 8)))
     assert len({quantizer.fingerprint, other_seed.fingerprint, fewer.fingerprint}) == 3
@@ -306,7 +306,7 @@ def test_as_many_vectors_as_codes_suffice(vectors):
 
 
 @pytest.mark.parametrize(("items", "paper"), [(10, False), (5_000, False), (200_000, False), (1_000_000, True)])
-def test_suggested_widths_grow_to_the_paper_s(items, paper):
+def test_suggested_sizes_grow_to_the_paper_s(items, paper):
     suggested = suggest_codebook_sizes(items)
     assert (suggested.codebook_sizes == (4096, 1024, 512, 256, 256)) == paper
     assert max(suggested.codebook_sizes) <= items
