@@ -213,7 +213,7 @@ def test_kuaisearch_sessions_that_recur_keep_distinct_ids(kuai):
     [
         ("items", kuai_item(1), "item_id occurs twice"),
         ("items", kuai_item(9, item_title=" "), "item_title must not be blank"),
-        ("items", kuai_item(9, item_title="\ud83d"), "item_title holds half a character"),
+        ("items", kuai_item(9, item_title="\ud83d"), "item_title holds a lone surrogate"),
         ("users", {"user_id": 7}, "user_id occurs twice"),
         ("users", {"user_id": None}, "user_id must be text or an integer"),
         ("recall", kuai_recall(9, 99, 1), "user_id is not in users"),
@@ -432,6 +432,7 @@ def test_chorus_maps_products_and_ratings(chorus, tmp_path):
         ("laptop,10,4", "rating must be 0, 1, 2 or 3"),
         (",10,1", "query must not be blank"),
         ("laptop,10", "rating must be 0, 1, 2 or 3"),
+        ("laptop,10,3,4", "more cells than the header has columns"),
     ],
 )
 def test_chorus_bad_ratings(chorus, tmp_path, line, reason):

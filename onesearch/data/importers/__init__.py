@@ -1,1 +1,1 @@
-"""Published data sets and files of one's own, read into market tables; one file per source."""
+"""Importers: one file per source. Each has one function that reads the source's files and returns a `Market`."""

@@ -1,47 +1,34 @@
 """Import an Amazon review set (Beauty 5-core, 2014) as a market.
 
-The reviews know no queries. Each purchase is given an artificial one, made from the purchased item's category path: the
-protocol that HEM (Ai et al., SIGIR 2017) introduced for product search on these data. Scores with it are not comparable with
-plain recommendation, for which every session can ask the same (`queries="none"`).
+The reviews have no queries. Each purchase gets an artificial query, made from the category path of the bought item: the protocol
+that HEM (Ai et al., SIGIR 2017) introduced for product search on these data. Scores with artificial queries are not comparable with
+those of plain recommendation; for that, use the same query in every session (`queries="none"`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from ..market import Market
-from .importing import (
-    BadRow,
-    BadRows,
-    TableBuilder,
-    assemble,
-    convert,
-    filled_text,
-    identifier,
-    identifiers,
-    known,
-    optional_text,
-    read_jsonl,
-    required_files,
-    text,
-    unique,
-)
+from . import fields
+from .fields import BadRow, Row
+from .importing import BadRows, TableBuilder, assemble, build_table, convert_jsonl, required_files
 
 UNKNOWN_BRANDS = frozenset({"Unknown"})
 
 NEXT_ITEM = "next purchase"
-"""The query of every session where nothing is said of what is wanted."""
+"""Query of every session under the next-item protocol."""
 
 QUERIES = {
     "category": "artificial: the words of the purchased item's category path, root to leaf, lower-cased, each word once (HEM, SIGIR 2017)",
     "none": f"none: every session asks {NEXT_ITEM!r}, so that only the history tells (the next-item protocol of S3-Rec and TIGER)",
 }
-"""What sessions ask, by the importer's option."""
+"""Description of the sessions' queries, by the importer's option."""
 
 
 def import_amazon(
@@ -49,24 +36,27 @@ def import_amazon(
 ) -> Market:
     """Read ``items.jsonl`` and ``sequences.jsonl``.
 
-    **The queries are artificial** (`category_query`), or all the same. Each purchase becomes a session ``u<user>-<position>``,
-    whose time is the position in the user's sequence, counted from 1: the data give the order within a user and nothing else,
-    so times of different users mean nothing and the split is leave-last-out. Nothing is known of impressions and clicks: both
-    are empty.
-
-    An item keeps the first of its category paths (12 of 12,101 have more). Brand "Unknown" or "" becomes null. A blank title
-    is replaced by brand, leaf category and ASIN; ``info["titles_filled"]`` counts these. Of the attribute types only ``brand``
-    is filled: a leaf category may name a product ("Nail Polish") as well as an ingredient ("Retinol") or a part of the body
-    ("Eyes"). The machine-made ``textual_id`` is left out.
+    * **The queries are artificial** (`category_query`), or all the same.
+    * Each purchase becomes a session ``u<user>-<position>``. Its time is the position in the user's sequence, counted from 1.
+      The data give the order within a user only, so times of different users are not comparable, and the split is
+      leave-last-out.
+    * The source has no impressions and no clicks; both columns are empty.
+    * An item keeps the first of its category paths (12 of 12,101 items have more).
+    * The brands "Unknown" and "" become null.
+    * A blank title is replaced by brand, leaf category and ASIN; ``info["titles_filled"]`` counts these titles.
+    * Of the attribute types only ``brand`` is filled. A leaf category may name a product ("Nail Polish"), an ingredient
+      ("Retinol") or a part of the body ("Eyes"), so it is not imported as an attribute.
+    * The machine-made ``textual_id`` is not imported.
 
     Args:
         folder: holds both files, in the form in which S3-Rec, TIGER and later work use them.
-        queries: ``category``, or ``none`` for the next-item protocol of sequential recommendation; see `QUERIES`.
-        bad_rows: ``raise``, or ``drop`` to leave bad rows out and count them in ``info["dropped"]``.
+        queries: ``category`` makes queries of category paths; ``none`` uses the same query everywhere, which is the next-item
+            protocol of sequential recommendation; see `QUERIES`.
+        bad_rows: ``raise`` an error that names bad rows, or ``drop`` them and count them in ``info["dropped"]``.
         name: name of the market.
 
     Returns:
-        Market with split ``leave_last_out``.
+        The market, with split ``leave_last_out``.
 
     Raises:
         FileNotFoundError: one of the files is missing.
@@ -97,7 +87,7 @@ def import_amazon(
 
 
 def category_query(path: Sequence[str]) -> str:
-    """Artificial query for a category path: its words from root to leaf, lower-cased, without punctuation, each word once.
+    """Make an artificial query of a category path: its words from root to leaf, in lower case, without punctuation, each once.
 
     Example:
         >>> category_query(["Beauty", "Hair Care", "Shampoo & Conditioner", "Hot-Air Brushes", "Hair Brushes"])
@@ -108,50 +98,56 @@ def category_query(path: Sequence[str]) -> str:
 
 
 def _read_items(path: Path, bad: BadRows) -> tuple[pa.Table, int]:
+    """The items table, and the number of titles that were filled."""
     seen: set[str] = set()
     filled: list[str] = []
 
-    def make(row: Mapping[str, Any]) -> dict[str, Any]:
-        item_id = unique(identifier(row, "item_id"), seen, "item_id")
+    def make(row: Row) -> dict[str, Any]:
+        item_id = fields.unique(fields.identifier(row, "item_id"), seen, "item_id")
         categories = _first_path(row)
-        brand = optional_text(row, "brand", UNKNOWN_BRANDS)
-        title = text(row, "title")
+        brand = fields.optional_text(row, "brand", UNKNOWN_BRANDS)
+        title = fields.text(row, "title")
         if not title.strip():
-            title = " ".join(part for part in (brand, *categories[-1:], filled_text(row, "asin")) if part)
+            title = " ".join(part for part in (brand, *categories[-1:], fields.filled_text(row, "asin")) if part)
             filled.append(item_id)
         seen.add(item_id)
         attributes = {"brand": [brand]} if brand else {}
         return {"item_id": item_id, "title": title, "brand": brand, "categories": categories, "attributes": attributes}
 
-    return TableBuilder("items").extend(convert(path, read_jsonl(path, bad), make, bad)).table(), len(filled)
+    return build_table("items", convert_jsonl(path, make, bad)), len(filled)
 
 
-def _first_path(row: Mapping[str, Any]) -> list[str]:
+def _first_path(row: Row) -> list[str]:
+    """The first category path of an item; empty without any."""
     paths = row.get("categories")
-    if not isinstance(paths, list) or not all(
-        isinstance(path, list) and all(isinstance(part, str) for part in path) for path in paths
-    ):
+    if not isinstance(paths, list) or not all(map(_is_path, paths)):
         raise BadRow("categories must be a list of category paths, each a list of texts", repr(paths))
     return paths[0] if paths else []
 
 
-def _read_sequences(path: Path, items: Mapping[str, str], bad: BadRows) -> Iterator[tuple[str, list[str]]]:
+def _is_path(path: object) -> bool:
+    return isinstance(path, list) and all(isinstance(part, str) for part in path)
+
+
+def _read_sequences(path: Path, items: Container[str], bad: BadRows) -> Iterator[tuple[str, list[str]]]:
+    """Yield each user's id and the ids of the bought items, from old to new."""
     seen: set[str] = set()
 
-    def make(row: Mapping[str, Any]) -> dict[str, Any]:
-        user_id = unique(identifier(row, "user_id"), seen, "user_id")
-        bought = identifiers(row, "items")
+    def make(row: Row) -> dict[str, Any]:
+        user_id = fields.unique(fields.identifier(row, "user_id"), seen, "user_id")
+        bought = fields.identifiers(row, "items")
         if not bought:
             raise BadRow("items must not be empty")
-        known(bought, items, "items", "items.jsonl")
+        fields.known(bought, items, "items", "items.jsonl")
         seen.add(user_id)
         return {"user_id": user_id, "items": bought}
 
-    for row in convert(path, read_jsonl(path, bad), make, bad):
+    for row in convert_jsonl(path, make, bad):
         yield row["user_id"], row["items"]
 
 
 def _sessions(user_id: str, bought: Sequence[str], queries: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """Yield one session per purchase of a user; `queries` holds the query of each item."""
     for position, item in enumerate(bought, start=1):
         yield {
             "session_id": f"u{user_id}-{position}",

@@ -1,32 +1,17 @@
-"""Import Chorus electronics: an Icecat catalogue with human relevance judgements, without users."""
+"""Import Chorus electronics: an Icecat catalogue with human relevance judgements, without users and sessions."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from ..market import Market
-from .importing import (
-    BadRow,
-    BadRows,
-    TableBuilder,
-    as_identifier,
-    assemble,
-    convert,
-    filled_text,
-    identifier,
-    known,
-    optional_number,
-    optional_text,
-    read_csv,
-    read_jsonl,
-    required_files,
-    unique,
-)
+from . import fields
+from .fields import BadRow, Row
+from .importing import BadRows, assemble, build_table, convert, convert_jsonl, read_csv, required_files
 
 PRODUCTS = "products.jsonl.gz"
 RATINGS = "Broad_Query_Set_rated.csv"
@@ -43,28 +28,30 @@ ATTRIBUTE_FIELDS: dict[str, tuple[str, ...]] = {
     "model": ("attr_t_oem_code",),
     "series": ("attr_t_product_family",),
 }
-"""Which Icecat fields fill which attribute type: our choice. Apart from these, supplier and short description are used."""
+"""Icecat fields that fill each attribute type. The mapping is our choice; supplier and short description are imported besides."""
 
 NO_VALUE = frozenset({"", "y", "n", "n/a", "not available", "not supported", "unspecified", "other"})
+"""Texts that are no attribute value."""
 
 CENTS = 100
+"""Divisor that turns published prices into currency units."""
 
 
 def import_chorus(folder: str | Path, *, bad_rows: str = "raise", name: str = "chorus-electronics") -> Market:
     """Read ``products.jsonl.gz`` and ``Broad_Query_Set_rated.csv``.
 
-    * ``supplier`` is the brand; the product type, where given, is the only category.
-    * ``attributes`` are filled as `ATTRIBUTE_FIELDS` says; ``short_description`` is the single value of ``specifications``, and
-      ``info["text_fields"]`` names title, brand and specifications, which is what the published BM25 baseline reads.
-    * ``price`` is divided by 100: the source documents no unit, but nearly all its prices end in 94, 95, 44 or 45, that is,
-      they are cents.
+    * ``supplier`` is the brand. The product type is the only category; an item without one has no category.
+    * `ATTRIBUTE_FIELDS` lists the fields that fill ``attributes``. ``short_description`` is the only value of
+      ``specifications``.
+    * ``info["text_fields"]`` names title, brand and specifications: the published BM25 baseline reads these.
+    * ``price`` is divided by 100. The source documents no unit; nearly all prices end in 94, 95, 44 or 45, which suggests cents.
     * The other ``attr_*`` fields are not imported; ``info["attribute_fields"]`` counts them.
 
-    There are no users and no sessions, so there is nothing to split: this market measures relevance only.
+    The market has no users and no sessions, so it measures relevance only and its split is ``none``.
 
     Args:
         folder: holds both files.
-        bad_rows: ``raise``, or ``drop`` to leave bad rows out and count them in ``info["dropped"]``.
+        bad_rows: ``raise`` an error that names bad rows, or ``drop`` them and count them in ``info["dropped"]``.
         name: name of the market.
 
     Raises:
@@ -73,10 +60,10 @@ def import_chorus(folder: str | Path, *, bad_rows: str = "raise", name: str = "c
     """
     products_path, ratings_path = required_files(folder, (PRODUCTS, RATINGS))
     bad = BadRows(bad_rows)
-    seen: set[str] = set()
-    fields: Counter[str] = Counter()
-    items = _read_products(products_path, bad, seen, fields)
-    relevance = _read_ratings(ratings_path, bad, seen)
+    item_ids: set[str] = set()
+    attribute_fields: Counter[str] = Counter()
+    items = _read_products(products_path, bad, item_ids, attribute_fields)
+    relevance = _read_ratings(ratings_path, bad, item_ids)
     imported = {field for names in ATTRIBUTE_FIELDS.values() for field in names}
     info = {
         "name": name,
@@ -85,35 +72,38 @@ def import_chorus(folder: str | Path, *, bad_rows: str = "raise", name: str = "c
         "split": {"method": "none"},
         "text_fields": ["title", "brand", "specifications"],
         "price_unit": "currency unit; the source's integers divided by 100",
-        "attribute_fields": {"imported": len(imported & set(fields)), "not_imported": len(set(fields) - imported)},
+        "attribute_fields": {
+            "imported": len(imported & set(attribute_fields)),
+            "not_imported": len(set(attribute_fields) - imported),
+        },
         "dropped": bad.close(),
     }
     return assemble({"items": items, "relevance": relevance}, info)
 
 
-def _read_products(path: Path, bad: BadRows, seen: set[str], fields: Counter[str]) -> pa.Table:
-    def make(row: Mapping[str, Any]) -> dict[str, Any]:
-        fields.update(key for key in row if key.startswith("attr_"))
-        item_id = unique(identifier(row, "id"), seen, "id")
+def _read_products(path: Path, bad: BadRows, item_ids: set[str], attribute_fields: Counter[str]) -> pa.Table:
+    """The items table; adds to the item ids and counts the ``attr_*`` fields."""
+
+    def make(row: Row) -> dict[str, Any]:
+        attribute_fields.update(key for key in row if key.startswith("attr_"))
+        item_id = fields.unique(fields.identifier(row, "id"), item_ids, "id")
         item = _item(item_id, row)
-        seen.add(item_id)
+        item_ids.add(item_id)
         return item
 
-    return TableBuilder("items").extend(convert(path, read_jsonl(path, bad), make, bad)).table()
+    return build_table("items", convert_jsonl(path, make, bad))
 
 
-def _item(item_id: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    brand, description, price = (
-        optional_text(row, "supplier"),
-        optional_text(row, "short_description"),
-        optional_number(row, "price"),
-    )
+def _item(item_id: str, row: Row) -> dict[str, Any]:
+    brand = fields.optional_text(row, "supplier")
+    description = fields.optional_text(row, "short_description")
+    price = fields.optional_number(row, "price")
     attributes = {kind: _values(row, names) for kind, names in ATTRIBUTE_FIELDS.items()}
     attributes["brand"] = [brand] if brand else []
     attributes["specifications"] = [description] if description else []
     return {
         "item_id": item_id,
-        "title": filled_text(row, "title"),
+        "title": fields.filled_text(row, "title"),
         "brand": brand,
         "categories": attributes["entity"][:1],
         "price": None if price is None else price / CENTS,
@@ -121,25 +111,22 @@ def _item(item_id: str, row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _values(row: Mapping[str, Any], names: tuple[str, ...]) -> list[str]:
-    """Distinct values of the named fields; a field may hold several, separated by commas.
-
-    Bare numbers and "not available" are no values.
-    """
-    parts = [part.strip() for name in names for part in (optional_text(row, name) or "").split(",")]
+def _values(row: Row, names: tuple[str, ...]) -> list[str]:
+    """Distinct values of the named fields, which hold them separated by commas; without numbers and the texts of `NO_VALUE`."""
+    joined = ",".join(fields.optional_text(row, name) or "" for name in names)
+    parts = [part.strip() for part in joined.split(",")]
     return list(dict.fromkeys(part for part in parts if part.lower() not in NO_VALUE and not part.isdigit()))
 
 
-def _read_ratings(path: Path, bad: BadRows, items: set[str]) -> pa.Table:
-    def make(row: Mapping[str, Any]) -> dict[str, Any]:
-        item_id = as_identifier(row["docid"], "docid")
-        known([item_id], items, "docid", PRODUCTS)
+def _read_ratings(path: Path, bad: BadRows, item_ids: set[str]) -> pa.Table:
+    """The relevance table."""
+
+    def make(row: Row) -> dict[str, Any]:
+        item_id = fields.as_identifier(row["docid"], "docid")
+        fields.known([item_id], item_ids, "docid", PRODUCTS)
         if row["rating"] not in ("0", "1", "2", "3"):
             raise BadRow("rating must be 0, 1, 2 or 3", repr(row["rating"]))
-        return {"query": filled_text(row, "query"), "item_id": item_id, "grade": int(row["rating"])}
+        return {"query": fields.filled_text(row, "query"), "item_id": item_id, "grade": int(row["rating"])}
 
-    return (
-        TableBuilder("relevance")
-        .extend(convert(path, read_csv(path, required=("query", "docid", "rating")), make, bad))
-        .table()
-    )
+    rows = read_csv(path, bad, required=("query", "docid", "rating"))
+    return build_table("relevance", convert(path, rows, make, bad))

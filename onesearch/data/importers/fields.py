@@ -1,0 +1,122 @@
+"""Read single values of a source's rows. A value that cannot be imported raises `BadRow`.
+
+Importers use this module by its name: ``fields.identifier(row, "item_id")``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Container, Iterable, Mapping
+from typing import Any
+
+Row = Mapping[str, Any]
+"""One row of a source: values by column."""
+
+
+class BadRow(ValueError):
+    """A row that cannot be imported.
+
+    Args:
+        reason: the problem and the allowed values, without the value itself: bad rows are counted by reason.
+        detail: the wrong value.
+    """
+
+    def __init__(self, reason: str, detail: Any = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.detail = detail
+
+
+def identifier(row: Row, key: str) -> str:
+    """Read the id under `key`: text that is not blank, or an integer, which becomes text."""
+    return as_identifier(row.get(key), key)
+
+
+def as_identifier(value: Any, key: str) -> str:
+    """Convert `value` to an id; the error names `key`."""
+    if type(value) is int or (type(value) is str and value.strip()):
+        return as_text(str(value), key)
+    raise BadRow(f"{key} must be text or an integer, and not empty", repr(value))
+
+
+def identifiers(row: Row, key: str) -> list[str]:
+    """Read the list of ids under `key`."""
+    value = row.get(key)
+    if not isinstance(value, list):
+        raise BadRow(f"{key} must be a list of ids", repr(value))
+    return [as_identifier(entry, key) for entry in value]
+
+
+def text(row: Row, key: str) -> str:
+    """Read the text under `key`; blank text is allowed, null is not."""
+    return as_text(row.get(key), key)
+
+
+def as_text(value: Any, key: str) -> str:
+    """Check that `value` is text that UTF-8 can encode; the error names `key`."""
+    if not isinstance(value, str):
+        raise BadRow(f"{key} must be text", repr(value))
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise BadRow(f"{key} holds a lone surrogate, which UTF-8 cannot encode", repr(value)) from error
+    return value
+
+
+def filled_text(row: Row, key: str) -> str:
+    """Read the text under `key`, which must not be blank."""
+    value = text(row, key)
+    if not value.strip():
+        raise BadRow(f"{key} must not be blank")
+    return value
+
+
+def optional_text(row: Row, key: str, unknown: Collection[str] = ()) -> str | None:
+    """Read the text under `key`; None if it is absent, blank or one of `unknown`."""
+    if row.get(key) is None:
+        return None
+    value = text(row, key).strip()
+    return None if not value or value in unknown else value
+
+
+def integer(row: Row, key: str, low: int = -(2**63), high: int = 2**63 - 1) -> int:
+    """Read the integer under `key`, from `low` to `high` inclusive."""
+    value = row.get(key)
+    if type(value) is not int or not low <= value <= high:
+        raise BadRow(f"{key} must be an integer" + (f" from {low} to {high}" if low > -(2**63) else " of 64 bits"), repr(value))
+    return value
+
+
+def optional_number(row: Row, key: str) -> float | None:
+    """Read the finite number under `key`; None if it is absent."""
+    value = row.get(key)
+    if value is None:
+        return None
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise BadRow(f"{key} must be a finite number or null", repr(value))
+    return float(value)
+
+
+def unique(value: str, seen: Container[str], key: str) -> str:
+    """Return the id `value` if it is not among `seen`."""
+    if value in seen:
+        raise BadRow(f"{key} occurs twice; ids must be unique", repr(value))
+    return value
+
+
+def known(values: Iterable[str], allowed: Container[str], key: str, table: str) -> None:
+    """Check that all ids in `values` are among `allowed`, the ids of `table`."""
+    missing = next((value for value in values if value not in allowed), None)
+    if missing is not None:
+        raise BadRow(f"{key} is not in {table}", repr(missing))
+
+
+def within_impressed(session: Row) -> None:
+    """Check that everything clicked or purchased was impressed; a session without impressions passes."""
+    if not session["impressed"]:
+        return
+    shown = set(session["impressed"])
+    for key in ("clicked", "purchased"):
+        missing = next((item for item in session[key] if item not in shown), None)
+        if missing is not None:
+            raise BadRow(f"{key} holds an item that is not among the impressed", repr(missing))
