@@ -102,18 +102,32 @@ def test_a_missing_extra_is_named_in_one_line(run, tmp_path):
 @pytest.mark.slow
 def test_a_built_wheel_works_outside_of_the_clone(shared_run, tmp_path):
     """Built from the source distribution, which must hold all that the wheel needs, and installed into a folder of its own."""
-    build = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    python = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path / "dist"), str(ROOT)]
-    subprocess.run(python, check=True, capture_output=True, timeout=300)
-    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    sdist = "import sys; from setuptools import build_meta; print(build_meta.build_sdist(sys.argv[1]))"
+    name = output([sys.executable, "-c", sdist, str(tmp_path)], ROOT).splitlines()[-1]
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    output([*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(tmp_path / name)], tmp_path)
+    (wheel,) = tmp_path.glob("*.whl")
     target = tmp_path / "site"
-    subprocess.run([*build, "install", "--no-deps", "--target", str(target), str(wheel)], check=True, capture_output=True)
-    assert sorted(path.name for path in target.iterdir() if not path.name.endswith(".dist-info")) == ["bin", "onesearch"]
-    environment = {**os.environ, "PYTHONPATH": str(target)}
+    output([*pip, "install", "--no-deps", "--target", str(target), str(wheel)], tmp_path)
+    installed = {path.name for path in target.iterdir() if not path.name.endswith(".dist-info")}
+    assert installed == {"bin", "onesearch"}
+    sources = {path.relative_to(ROOT / "onesearch") for path in files_of(ROOT / "onesearch")}
+    assert sources <= {path.relative_to(target / "onesearch") for path in files_of(target / "onesearch")}
     code = "import sys, onesearch; from onesearch.cli import main; print(onesearch.__file__); sys.exit(main(sys.argv[1:]))"
+    environment = {**os.environ, "PYTHONPATH": str(target)}
     for command in (["info", str(shared_run.root)], ["search", str(shared_run.root), "red shoe", "--top-k", "3"]):
-        finished = subprocess.run(
-            [sys.executable, "-c", code, *command], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
-        )
-        assert finished.returncode == 0, finished.stderr
-        assert finished.stdout.startswith(str(target))
+        printed = output([sys.executable, "-c", code, *command], tmp_path, environment)
+        assert printed.startswith(str(target))
+
+
+def output(command: list[str], folder: Path, environment: dict[str, str] | None = None) -> str:
+    """What a command prints; it must succeed."""
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=folder, env=environment, check=False)
+    assert finished.returncode == 0, finished.stderr[-4000:]
+    return finished.stdout
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Files within a folder, through its links, without caches."""
+    found = [Path(root) / name for root, _, names in os.walk(folder, followlinks=True) for name in names]
+    return [path for path in found if "__pycache__" not in path.parts]
