@@ -120,6 +120,24 @@ def test_a_built_wheel_works_outside_of_the_clone(shared_run, tmp_path):
         assert printed.startswith(str(target))
 
 
+PLANTED = """
+from onesearch import Searcher
+
+searcher = Searcher.from_pretrained("checkpoint")
+number: int = searcher.search("red shoe")[0].item_id
+"""
+
+
+@pytest.mark.slow
+def test_a_type_checker_elsewhere_finds_a_planted_error(tmp_path):
+    """After an editable installation: the package is found from any folder, with its types."""
+    (tmp_path / "use.py").write_text(PLANTED, encoding="utf-8")
+    command = [sys.executable, "-m", "mypy", "--follow-imports", "silent", "use.py"]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=tmp_path, check=False)
+    (error,) = [line for line in finished.stdout.splitlines() if ": error: " in line]
+    assert error.startswith("use.py:5:") and "[assignment]" in error
+
+
 def output(command: list[str], folder: Path, environment: dict[str, str] | None = None) -> str:
     """What a command prints; it must succeed."""
     finished = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=folder, env=environment, check=False)
