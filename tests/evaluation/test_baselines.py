@@ -129,7 +129,7 @@ def test_chinese_is_cut_into_bigrams():
 
 def test_bm25_needs_text(market):
     blank = Market.from_rows(items=[{"item_id": "a", "title": ""}])
-    with pytest.raises(ValueError, match="none of the 1 items has any text"):
+    with pytest.raises(ValueError, match="all 1 items are without text"):
         BM25Retriever(blank)
 
 

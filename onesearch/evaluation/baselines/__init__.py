@@ -1,8 +1,7 @@
-"""Systems to be measured against. Each is fitted on the training split alone and ranks the whole catalogue.
+"""Baselines. Each is fitted on the training split alone and ranks the whole catalogue.
 
-The training split is that of `onesearch.data.requests.split_sessions`. A request's own history is given to every retriever
-as it stands; on a leave-last-out test it contains the user's validation purchase, from which no baseline has learned, and
-neither has our model.
+`onesearch.data.requests.split_sessions` defines the training split. Every retriever reads the complete history of a request. On a
+leave-last-out test this history contains the user's validation purchase, on which neither the baselines nor the model were trained.
 """
 
 from .cascade import CascadeRetriever, CascadeWeights

@@ -1,7 +1,7 @@
-"""The kind of system that OneSearch replaces: recall by text, category and query log, then one ranking over what was recalled.
+"""A cascade: recall by text, category and query log, then one linear ranking of the recalled items.
 
-Unlike the other baselines it reads the user's history, so it is the one to beat. It is linear and small on purpose, but not
-held back: `tune` sets its weights on validation requests.
+OneSearch replaces a system of this kind. Unlike the other baselines the cascade reads the user's history, so it is the strongest of
+them. `tune` fits its weights on validation requests.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,31 +20,39 @@ from onesearch.data.requests import Request
 from ..retrievers import Ranking
 from .popularity import PopularityInCategoryRetriever
 from .text import BM25Retriever
-from .training import TrainingLog, best_rows, make_ranking, query_key, read_training_log
+from .training import QueryRows, TrainingLog, best_rows, make_ranking, query_key, read_training_log
+from .transitions import Transitions
 
 _CLICK_SHARE = 0.3
+"""A click counts as this share of a purchase; our choice."""
+
 _RARE_REPEAT = 0.01
+"""Items of the history are excluded if repeated interactions are rarer than this share; our choice."""
+
 _GRID = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+"""Values that `tune` tries for each weight."""
+
 _TUNED_CUTOFF = 10
+"""Cutoff of the NDCG that `tune` maximises."""
 
 MAX_HISTORY = 20
-"""Most recent items of a user that vote; KuaiSearch gives as many."""
+"""Number of latest items of a history that are read; KuaiSearch publishes 20."""
 
 
 @dataclass(frozen=True, slots=True)
 class CascadeWeights:
-    """Weights of the ranking features; only their ratios matter.
+    """Weights of the ranking features. Only their ratios matter; raising one makes its feature decide more often.
 
-    The defaults are ours, near what tuning on Amazon Beauty's validation split gives. Its queries are category paths; where
-    users write their own words, `text` deserves more: call `CascadeRetriever.tune`.
+    The defaults are our choice, close to the result of tuning on the validation split of Amazon Beauty, whose queries are category
+    paths. For queries that users typed, `text` should be larger: call `CascadeRetriever.tune`.
 
     Args:
-        transition: how often the item and the user's recent items met in training histories.
-        brand: share of the item's brand in the user's recent items.
-        text: BM25 score, divided by the query's best.
-        category: share of the item's leaf among what was bought (else clicked) under the query.
-        query: purchases and clicks of the item under this very query, divided by the query's largest.
-        popularity: logarithm of purchases and clicks, divided by the catalogue's largest.
+        transition: weight of the transitions between the user's latest items and the item in training histories.
+        brand: weight of the share of the item's brand in the user's latest items.
+        text: weight of the BM25 score, divided by the best score of the query.
+        category: weight of the share of the item's leaf category among the items bought (or clicked) under the query.
+        query: weight of the item's purchases and clicks under the same query, divided by the largest of the query.
+        popularity: weight of the logarithm of purchases and clicks, divided by the largest of the catalogue.
     """
 
     transition: float = 1.0
@@ -54,59 +63,53 @@ class CascadeWeights:
     popularity: float = 0.03
 
 
-@dataclass(frozen=True)
-class Transitions:
-    """Which items follow or precede which in training histories, as compressed rows.
+class _Recalled(NamedTuple):
+    """Items recalled for a query: the part that does not depend on the user.
 
     Args:
-        starts: ``(items + 1,)``; entries of row i are ``starts[i]:starts[i + 1]``.
-        columns, weights: ``(entries,)``.
+        rows: item rows in order of popularity, ``(candidates,)``.
+        features: text, category, query and popularity features, ``(candidates, 4)``.
     """
 
-    starts: np.ndarray
-    columns: np.ndarray
-    weights: np.ndarray
+    rows: np.ndarray
+    features: np.ndarray
 
-    @classmethod
-    def count(cls, log: TrainingLog, window: int, decay: float) -> Transitions:
-        """Count pairs up to `window` positions apart in one user's history, both ways, each worth ``decay ** (gap − 1)``.
 
-        A row is divided by the root of its sum: a frequent item says less per pair, yet is trusted more than a rare one.
-        """
-        items = len(log.item_ids)
-        keys, worth = [np.zeros(0, dtype=np.int64)], [np.zeros(0)]
-        for gap in range(1, min(window, max(0, len(log.rows) - 1)) + 1):
-            same = (log.users[gap:] == log.users[:-gap]) & (log.rows[gap:] != log.rows[:-gap])
-            before, after = log.rows[:-gap][same], log.rows[gap:][same]
-            keys += [before * items + after, after * items + before]
-            worth += [np.full(2 * len(before), decay ** (gap - 1))]
-        pairs, inverse = np.unique(np.concatenate(keys), return_inverse=True)
-        weights = np.bincount(inverse, weights=np.concatenate(worth), minlength=len(pairs))
-        origin = pairs // items
-        total = np.bincount(origin, weights=weights, minlength=items)
-        starts = np.concatenate([[0], np.cumsum(np.bincount(origin, minlength=items))])
-        return cls(starts, pairs % items, weights / np.sqrt(total[origin]))
+class _Example(NamedTuple):
+    """One request for tuning.
+
+    Args:
+        features: features of the candidates, ``(candidates, 6)``.
+        targets: positions of the targets among the candidates, ``(targets,)``.
+        ideal: DCG of the best possible order.
+    """
+
+    features: np.ndarray
+    targets: np.ndarray
+    ideal: float
 
 
 class CascadeRetriever:
-    """Recall, then rank with a linear combination of six features (`CascadeWeights`).
+    """Recalls several hundred items, then ranks them by a linear combination of six features (`CascadeWeights`).
 
-    * Recall: BM25's best, the best sellers of the query's categories, and what training bought or clicked under the same query;
-      several hundred in all. Where fewer than `top_k` remain, popular items follow.
-    * Rank: the user's last items vote for what they met in training histories, the latest with weight 1, the one before with
-      `decay`, and so on; text, category, query log and popularity are the back-off for what no vote reaches.
-    * Items already in the history are left out if repeats make up less than 1 % of the training histories.
+    * Recall: the best items by BM25, the popular items of the query's categories, and the items bought or clicked under the same
+      query in training. If fewer than `top_k` items remain, popular items follow.
+    * Rank: each of the user's latest items votes for the items close to it in training histories. The latest item has weight 1,
+      the one before it weight `decay`, and so on. Text, category, query log and popularity rank the items without votes.
+    * Items of the history are excluded if repeated interactions are fewer than 1 % of the training interactions.
 
     Args:
         market: catalogue and sessions; only the training split is read.
         text: BM25 over the same catalogue; built if absent.
-        log: counts of the training split, if they are already at hand.
-        weights: of the features.
-        recall_text, recall_category: at most so many items come from BM25 and from the categories.
-        history: how many of the latest items vote.
-        decay: weight of a vote relative to the next more recent one.
-        window, window_decay: largest gap of a pair counted in training histories, and the factor per further position.
-        cache: queries whose recalled items are kept.
+        log: counts of the training split; computed if absent.
+        weights: weights of the features.
+        recall_text: largest number of items recalled by BM25.
+        recall_category: largest number of items recalled by category.
+        history: number of latest items that vote.
+        decay: weight of an item's vote relative to that of the next newer item.
+        window: largest distance of two items in a training history that counts as a transition.
+        window_decay: factor on a transition's weight per further position of distance.
+        cache: number of queries whose recalled items are kept.
     """
 
     name = "cascade"
@@ -143,7 +146,7 @@ class CascadeRetriever:
         self._recalled = lru_cache(maxsize=cache)(self._recall_query)
 
     def retrieve(self, requests: Sequence[Request], top_k: int) -> list[Ranking]:
-        """Recall and rank; equal scores in order of popularity."""
+        """Recall and rank items. Items with equal scores stay in order of popularity."""
         weights = np.array(astuple(self.weights))
         rankings = []
         for request in requests:
@@ -154,19 +157,22 @@ class CascadeRetriever:
         return rankings
 
     def tune(self, requests: Sequence[Request], passes: int = 2) -> CascadeWeights:
-        """Set the weights to those with the best NDCG@10 on `requests`, one weight at a time, and return them.
+        """Set the weights to those with the best NDCG@10 on `requests`, and return them.
+
+        Coordinate search: each weight in turn takes the best of 7 values while the others stay.
 
         Args:
-            requests: of the validation split, never of the test; some 2,000 suffice. Targets are purchases, else clicks.
-            passes: rounds over the weights.
+            requests: requests of the validation split, never of the test split; 2,000 are enough. Targets are the purchases of a
+                request, or its clicks if it has no purchases.
+            passes: number of rounds over the weights; raising it may improve the weights further.
 
         Raises:
-            ValueError: no request has a target.
+            ValueError: no request has a target in the catalogue.
         """
-        examples = [example for request in requests if (example := self._example(request))]
+        examples = [example for request in requests if (example := self._example(request)) is not None]
         if not examples:
             raise ValueError(
-                f"none of the {len(requests)} requests has a purchase or click in the catalogue; there is nothing to tune on"
+                f"all {len(requests)} requests are without a purchase or click in the catalogue; there is nothing to tune on"
             )
         best, best_value = self.weights, self._quality(examples, self.weights)
         for _ in range(passes):
@@ -181,21 +187,21 @@ class CascadeRetriever:
 
     def _candidates(self, request: Request) -> tuple[np.ndarray, np.ndarray]:
         """Recalled rows, ``(candidates,)``, in order of popularity, and their features, ``(candidates, 6)``."""
-        rows, of_query = self._recalled(query_key(request.query))
+        rows, query_features = self._recalled(query_key(request.query))
         past = [self.log.row_of[item] for item in request.history[-MAX_HISTORY:] if item in self.log.row_of]
         items, brands = self._vote(past, rows)
-        features = np.column_stack([items, brands, of_query])
+        features = np.column_stack([items, brands, query_features])
         if not (self._exclude_history and past):
             return rows, features
         fresh = ~np.isin(rows, past)
         return rows[fresh], features[fresh]
 
-    def _recall_query(self, query: str) -> tuple[np.ndarray, np.ndarray]:
-        """What the query alone decides: recalled rows and their text, category, query and popularity, ``(candidates, 4)``."""
+    def _recall_query(self, query: str) -> _Recalled:
+        """Recall items for a query, and compute the features that do not depend on the user."""
         hits, text_scores = self._text.search_rows(query, self._recall[0])
         shares = self._categories.category_shares(query)
         in_category = self._categories.rows_in(shares, self._recall[1])
-        purchased, clicked = self.log.by_query.get(query, ((), ()))
+        purchased, clicked = self.log.by_query.get(query, QueryRows([], []))
         rows = np.unique(np.concatenate([hits, in_category, purchased, clicked]).astype(np.int64))
         rows = rows[np.argsort(-self._popularity[rows], kind="stable")]
         text = dict(zip(hits.tolist(), (text_scores / max(text_scores.max(initial=0), 1e-9)).tolist()))
@@ -208,10 +214,20 @@ class CascadeRetriever:
             [counts[row] / largest for row in rows.tolist()],
             self._popularity[rows],
         )
-        return rows, np.column_stack(features)
+        return _Recalled(rows, np.column_stack(features))
 
     def _vote(self, past: Sequence[int], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Votes of the latest items for `rows`: by transition and by brand, both ``(candidates,)``."""
+        """Votes of the user's latest items.
+
+        The two arrays of votes over all items and brands are kept and cleared after each request: only few entries change.
+
+        Args:
+            past: item rows of the history, from old to new.
+            rows: item rows of the candidates, ``(candidates,)``.
+
+        Returns:
+            Votes by transition and by brand, both ``(candidates,)``.
+        """
         latest = past[: -len(self._votes) - 1 : -1]
         starts = self._transitions.starts
         entries = [slice(starts[row], starts[row + 1]) for row in latest]
@@ -227,7 +243,7 @@ class CascadeRetriever:
         return votes
 
     def _fill(self, rows: np.ndarray, scores: np.ndarray, request: Request, top_k: int) -> Ranking:
-        """Append popular items below the last recalled one until there are `top_k`."""
+        """Make the ranking, with popular items after the recalled ones until there are `top_k`."""
         if len(rows) >= top_k:
             return make_ranking(self.item_ids, rows, scores)
         recent = request.history[-MAX_HISTORY:] if self._exclude_history else ()
@@ -240,17 +256,17 @@ class CascadeRetriever:
         below = floor - np.arange(1, len(popular) + 1)
         return make_ranking(self.item_ids, np.concatenate([rows, popular]).astype(np.int64), np.concatenate([scores, below]))
 
-    def _example(self, request: Request) -> tuple[np.ndarray, np.ndarray, float] | None:
-        """Features, positions of the targets among the candidates, ideal DCG; None without a target in the catalogue."""
+    def _example(self, request: Request) -> _Example | None:
+        """A request as an example for tuning; None without a target in the catalogue."""
         targets = [self.log.row_of[item] for item in request.purchased or request.clicked if item in self.log.row_of]
         if not targets:
             return None
         rows, features = self._candidates(request)
         ideal = (1 / np.log2(np.arange(2, min(len(set(targets)), _TUNED_CUTOFF) + 2))).sum()
-        return features, np.flatnonzero(np.isin(rows, targets)), float(ideal)
+        return _Example(features, np.flatnonzero(np.isin(rows, targets)), float(ideal))
 
-    def _quality(self, examples: Sequence[tuple[np.ndarray, np.ndarray, float]], weights: CascadeWeights) -> float:
-        """Mean NDCG@10; candidates are in tie-breaking order."""
+    def _quality(self, examples: Sequence[_Example], weights: CascadeWeights) -> float:
+        """Mean NDCG@10 of some weights; candidates with equal scores rank in their order."""
         values = np.array(astuple(weights))
         total = 0.0
         for features, targets, ideal in examples:
@@ -262,7 +278,7 @@ class CascadeRetriever:
 
 
 def _brand_numbers(market: Market) -> np.ndarray:
-    """Number of each item's brand, ``(items,)``; −1 without one."""
+    """Number of each item's brand, ``(items,)``; -1 without a brand."""
     brands = [(brand or "").strip().lower() for brand in market.items.data.column("brand").to_pylist()]
     number = {brand: i for i, brand in enumerate(dict.fromkeys(filter(None, brands)))}
     return np.array([number.get(brand, -1) for brand in brands], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Exact nearest neighbours in the embedding space that the SIDs are built from."""
+"""Exact nearest neighbours in the embedding space from which the Semantic IDs are built."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from .training import make_ranking
 
 
 class DenseRetriever:
-    """Exact inner product of query and item embeddings (faiss ``IndexFlatIP``): what quantising and generating add or lose.
+    """Ranks items by the exact inner product of query and item embeddings (faiss ``IndexFlatIP``).
+
+    Compared with a generative model, it shows the joint effect of quantisation and generation.
 
     Args:
-        item_ids: of the catalogue, in the order of the embeddings.
-        item_embeddings: ``(items, dim)``; the very embeddings that were quantised to SIDs.
-        encode_queries: texts → ``(queries, dim)``, the encoder of the query side of the same space.
+        item_ids: ids of the catalogue, in the order of the embeddings.
+        item_embeddings: the embeddings that were quantised to SIDs, ``(items, dim)``.
+        encode_queries: encodes a list of texts as ``(queries, dim)``, in the same space as the items.
 
     Raises:
-        ValueError: shapes do not fit, or an embedding is not finite.
+        MissingExtraError: faiss is not installed.
+        ValueError: the shapes do not fit each other, or an embedding is not finite.
     """
 
     name = "dense"
@@ -41,7 +44,7 @@ class DenseRetriever:
         self._index.add(np.ascontiguousarray(item_embeddings, dtype=np.float32))
 
     def retrieve(self, requests: Sequence[Request], top_k: int) -> list[Ranking]:
-        """Rank by inner product; each distinct query of the batch is encoded once."""
+        """Rank items by inner product. Each distinct query of the batch is encoded once."""
         queries = list(dict.fromkeys(request.query for request in requests))
         if not queries:
             return []

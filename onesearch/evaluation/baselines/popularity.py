@@ -1,4 +1,4 @@
-"""Best sellers: of the catalogue, and of the category that a query asks for."""
+"""Popularity rankings: of the whole catalogue, and of the category that a query asks for."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from onesearch.data.requests import Request
 
 from ..retrievers import Ranking
 from .text import BM25Retriever
-from .training import TrainingLog, make_ranking, query_key, read_training_log
+from .training import QueryRows, TrainingLog, make_ranking, query_key, read_training_log
 
 Category = tuple[str, ...]
+"""A category path from coarse to fine."""
 
 _TEXT_HITS = 20
+"""Number of BM25 hits whose majority category an unknown query gets; our choice."""
 
 
 class PopularityRetriever:
-    """The same ranking for everybody: training purchases, then training clicks, then catalogue order.
+    """Ranks all items by training purchases, then training clicks, then catalogue order: the same ranking for every request.
 
     Args:
         market: catalogue and sessions; only the training split is read.
-        log: counts of the training split, if they are already at hand.
+        log: counts of the training split; computed if absent.
     """
 
     name = "popularity"
@@ -38,16 +40,21 @@ class PopularityRetriever:
         self._scores = (log.purchases + log.clicks / (1 + log.clicks.sum()))[self._order]
 
     def retrieve(self, requests: Sequence[Request], top_k: int) -> list[Ranking]:
-        """Rank by popularity."""
+        """Rank items by popularity."""
         return [make_ranking(self.item_ids, self._order[:top_k], self._scores[:top_k])] * len(requests)
 
 
 class CategoryTree:
-    """Items by category path, each path and each of its prefixes in order of popularity.
+    """Items by category. The leaf of an item is its whole category path.
 
     Args:
-        market: ``categories`` of an item run from coarse to fine; the whole list is its leaf.
-        order: rows in order of popularity, ``(items,)``.
+        market: catalogue.
+        order: item rows in order of popularity, ``(items,)``.
+
+    Attributes:
+        leaf_of: leaf of each item, by row.
+        in_leaf: rows of the items of each leaf, in order of popularity.
+        under: rows of the items under each category path and each of its prefixes, in order of popularity.
     """
 
     def __init__(self, market: Market, order: np.ndarray):
@@ -64,23 +71,26 @@ class CategoryTree:
             self._named[_words(" ".join(leaf))].append(leaf)
 
     def named(self, query: str) -> list[Category]:
-        """Leaves whose path has exactly the words of `query`."""
+        """Return the leaves whose path has exactly the words of `query`."""
         return self._named.get(_words(query), [])
 
 
 class PopularityInCategoryRetriever:
-    """Best sellers of the category that the query asks for; then of its parents; then of the catalogue.
+    """Ranks the popular items of the query's category first, then those of its parent categories, then those of the catalogue.
 
-    The categories of a query are the leaves of the items purchased (else clicked) under it in training, with their shares.
-    A query that training does not know takes the leaf with exactly its words (artificial category-path queries), else the
-    majority leaf of BM25's top 20. Within several leaves an item ranks by share of its leaf × its share of the leaf's
-    purchases.
+    The leaf categories of a query are, in this order:
+
+    1. the leaves of the items purchased (without purchases: clicked) under the query in training, with their shares;
+    2. for a query that training lacks, the leaves whose path has exactly its words, as artificial category-path queries do;
+    3. otherwise the most frequent leaf among the 20 best items by BM25.
+
+    With several leaves, an item ranks by the share of its leaf × the share of the item in the leaf's purchases.
 
     Args:
         market: catalogue and sessions; only the training split is read.
-        text: BM25 over the same catalogue, for unknown queries; built if absent.
-        log: counts of the training split, if they are already at hand.
-        cache: answers kept for repeated queries.
+        text: BM25 over the same catalogue, for queries that training lacks; built if absent.
+        log: counts of the training split; computed if absent.
+        cache: number of queries whose rankings are kept.
     """
 
     name = "popularity_in_category"
@@ -99,7 +109,7 @@ class PopularityInCategoryRetriever:
         self.ranked_rows = lru_cache(maxsize=cache)(self._ranked_rows)
 
     def retrieve(self, requests: Sequence[Request], top_k: int) -> list[Ranking]:
-        """Rank by tier and popularity; scores are 1 / rank, for counts of different tiers do not compare."""
+        """Rank items by category and popularity. Scores are 1 / rank, because counts of different categories do not compare."""
         rankings = []
         for request in requests:
             rows = self.ranked_rows(request.query, top_k)
@@ -107,9 +117,9 @@ class PopularityInCategoryRetriever:
         return rankings
 
     def category_shares(self, query: str) -> dict[Category, float]:
-        """Leaves that `query` asks for, largest share first; empty if nothing is known of it."""
-        purchased, clicked = self.log.by_query.get(query_key(query), ((), ()))
-        counts: Mapping[Category, int] = Counter(self.tree.leaf_of[row] for row in purchased or clicked)
+        """Return the leaves that `query` asks for with their shares, largest first; empty if no step finds a leaf."""
+        known = self.log.by_query.get(query_key(query), QueryRows([], []))
+        counts: Mapping[Category, int] = Counter(self.tree.leaf_of[row] for row in known.purchased or known.clicked)
         if not counts:
             counts = {leaf: len(self.tree.in_leaf[leaf]) for leaf in self.tree.named(query)}
         if not counts:
@@ -119,7 +129,12 @@ class PopularityInCategoryRetriever:
         return {leaf: count / total for leaf, count in sorted(counts.items(), key=lambda pair: -pair[1])}
 
     def rows_in(self, shares: Mapping[Category, float], limit: int) -> list[int]:
-        """The `limit` best rows of all leaves in `shares`, by share of the leaf × share of its purchases."""
+        """Return the best item rows of several leaves.
+
+        Args:
+            shares: share of each leaf.
+            limit: largest number of rows.
+        """
         score: dict[int, float] = {}
         for leaf, share in shares.items():
             rows = self.tree.in_leaf[leaf][:limit]
@@ -128,6 +143,7 @@ class PopularityInCategoryRetriever:
         return sorted(score, key=lambda row: (-score[row], self._position[row]))[:limit]
 
     def _ranked_rows(self, query: str, top_k: int) -> list[int]:
+        """Item rows for a query, best first."""
         shares = self.category_shares(query)
         rows = dict.fromkeys(self.rows_in(shares, top_k))
         leaf = next(iter(shares), ())
@@ -139,4 +155,5 @@ class PopularityInCategoryRetriever:
 
 
 def _words(text: str) -> frozenset[str]:
+    """The words of a text in lower case, without apostrophes."""
     return frozenset(re.findall(r"\w+", text.lower().replace("'", "")))

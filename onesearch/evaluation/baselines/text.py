@@ -1,4 +1,4 @@
-"""BM25 over the item texts."""
+"""BM25 over item texts."""
 
 from __future__ import annotations
 
@@ -23,24 +23,26 @@ _CHINESE = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]+")
 
 
 class BM25Retriever:
-    """BM25 (Lucene's variant) over `onesearch.data.text.item_texts`. Reads the catalogue only, no sessions.
+    """BM25 (Lucene's variant) over `onesearch.data.text.item_texts`. It reads the catalogue and no sessions.
 
-    * English: lower-cased runs of letters and digits, single characters included ("4 GB"), bm25s' English stop words left
-      out, the rest stemmed with Snowball.
-    * Chinese: every run of Chinese characters becomes its overlapping bigrams (Lucene's CJK analysis); other words stay whole.
+    * English: words are runs of letters and digits in lower case, single characters included ("4 GB"). The English stop words of
+      bm25s are left out, and the other words are stemmed with Snowball.
+    * Chinese: a run of Chinese characters becomes its overlapping bigrams (Lucene's CJK analysis). Other words stay whole.
 
     Only items that share a term with the query are returned, so a ranking may be short or empty.
 
     Args:
         market: catalogue.
-        language: ``en`` or ``zh``; default ``market.info["language"]``, else ``en``.
-        k1, b: BM25's saturation and length normalisation.
-        fields: fields of the item text; default as in `item_texts`.
-        stem: stem English words; without it the published figures of Chorus electronics are met.
-        cache: answers kept for repeated queries.
+        language: ``en`` or ``zh``. Default: ``market.info["language"]``, else ``en``.
+        k1: saturation of the term frequency; raising it lets repeated terms count more.
+        b: length normalisation, 0 to 1; raising it penalises long texts more.
+        fields: fields of the item text. Default: as in `item_texts`.
+        stem: stem English words. Without stemming, the published figures of Chorus electronics are reproduced.
+        cache: number of queries whose answers are kept.
 
     Raises:
-        ValueError: the language is unknown or no item has any text.
+        MissingExtraError: bm25s or, for stemming, PyStemmer is not installed.
+        ValueError: the language is unknown, or no item has any text.
     """
 
     name = "bm25"
@@ -64,18 +66,18 @@ class BM25Retriever:
         texts = [self._tokens(text) for text in item_texts(market, fields)]
         if not any(texts):
             raise ValueError(
-                f"none of the {len(texts)} items has any text; check the columns named in market.json's text_fields"
+                f"all {len(texts)} items are without text; check the columns that text_fields in market.json names"
             )
         self._index = bm25s.BM25(k1=k1, b=b)
         self._index.index(texts, show_progress=False)
         self.search_rows = lru_cache(maxsize=cache)(self._search_rows)
 
     def retrieve(self, requests: Sequence[Request], top_k: int) -> list[Ranking]:
-        """Rank by BM25; equal scores in catalogue order."""
+        """Rank items by BM25. Items with equal scores stay in catalogue order."""
         return [make_ranking(self.item_ids, *self.search_rows(request.query, top_k)) for request in requests]
 
     def _search_rows(self, query: str, top_k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and scores of the best `top_k` items that share a term with `query`, both ``(hits,)``."""
+        """Rows and scores of the best items that share a term with `query`, at most `top_k`, both ``(hits,)``."""
         terms = self._index.get_tokens_ids(self._tokens(query))
         if not terms:
             return np.zeros(0, dtype=np.int64), np.zeros(0)
@@ -86,7 +88,15 @@ class BM25Retriever:
 
 
 def make_tokenizer(language: str, stem: bool = True) -> Callable[[str], list[str]]:
-    """Function from a text to its index terms; see `BM25Retriever` for the two languages."""
+    """Return a function that turns a text into index terms; `BM25Retriever` describes the two languages.
+
+    Args:
+        language: ``en`` or ``zh``.
+        stem: stem English words.
+
+    Raises:
+        ValueError: the language is unknown.
+    """
     if language == "zh":
         return _chinese_terms
     if language != "en":
@@ -104,6 +114,7 @@ def make_tokenizer(language: str, stem: bool = True) -> Callable[[str], list[str
 
 
 def _chinese_terms(text: str) -> list[str]:
+    """Bigrams of the Chinese runs in a text, and its other words."""
     terms: list[str] = []
     for word in _WORD.findall(text.lower()):
         end = 0
