@@ -1,42 +1,49 @@
-"""Batches without their padding: but for the attention itself, the real tokens go through the layers in one row.
+"""Batches without their padding: apart from the attention itself, the real tokens go through the layers in one row.
 
+Attention layers find their function by its name in transformers' `AttentionInterface`. The models here run `onesearch_sdpa` wherever
+`sdpa` is asked for: the same function, which also takes a `packing`. Any other implementation runs padded batches.
 Travels to the Hub with the weights: imports nothing of this package.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
-from transformers.cache_utils import Cache
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.models.bart import modeling_bart as bart
-from transformers.models.qwen3 import modeling_qwen3 as qwen3
 from transformers.utils import is_torchdynamo_compiling
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    _Base = PreTrainedModel
+else:
+    _Base = object
+
 WORTHWHILE = 0.9
-"""Share of real tokens below which packing pays. Ours."""
+"""Share of real tokens below which a batch is packed; our choice."""
+
+PACKED_SDPA = "onesearch_sdpa"
+"""Name of the attention function that takes packed batches."""
+
+LAYER_OUTPUTS = ("output_hidden_states", "output_attentions")
+"""Arguments that ask for the states of all layers, which are returned padded."""
 
 
-class Packing:
-    """Where the tokens of a batch stand.
+class Packing(NamedTuple):
+    """Places of the real tokens of a batch.
 
     Args:
-        mask: (batch, length), 0 where padded.
+        shape: batch and length of the padded batch.
+        places: (tokens,) places in batch · length, ascending.
     """
 
-    def __init__(self, mask: torch.Tensor):
-        self.shape = tuple(mask.shape)
-        self.places = mask.flatten().nonzero()[:, 0]  # (tokens,) in batch · length
-
-    @classmethod
-    def of(cls, mask: torch.Tensor | None) -> Packing | None:
-        """None where nothing is gained: few places are padding. Nor can it be compiled: the number of tokens varies."""
-        if mask is None or mask.dim() != 2 or is_torchdynamo_compiling():
-            return None
-        packing = cls(mask)
-        return packing if 0 < len(packing.places) < WORTHWHILE * mask.numel() else None
+    shape: tuple[int, int]
+    places: torch.Tensor
 
     def pack(self, states: torch.Tensor) -> torch.Tensor:
         """(batch, length, width) → (1, tokens, width)."""
@@ -47,76 +54,74 @@ class Packing:
         batch, length = self.shape
         return states.new_zeros(batch * length, states.shape[2]).index_copy(0, self.places, states[0]).view(batch, length, -1)
 
-    def attend(
-        self,
-        attention: nn.Module,
-        eager: Callable,
-        states: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
-        mask: torch.Tensor | None,
-        dropout: float,
-        **kwargs,
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Attention within each row of the batch, by the model's `attn_implementation`.
 
-        Args:
-            attention: whose heads these are; eager: its plain implementation; mask: that of the batch as it was padded.
-            states: queries, keys and values, (1, tokens, heads, head size) each.
+def packing_of(config: PreTrainedConfig, mask: torch.Tensor | None, asked: Mapping[str, Any]) -> Packing | None:
+    """The packing of a batch.
 
-        Returns:
-            (1, tokens, width), and the weights where the implementation returns them.
-        """
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(attention.config._attn_implementation, eager)
-        query, key, value = (  # (batch, heads, length, head size)
-            self.unpack(part.flatten(2)).unflatten(-1, part.shape[2:]).transpose(1, 2) for part in states
-        )
-        dropout = dropout if attention.training else 0.0
-        mixed, weights = attend(attention, query, key, value, mask, dropout=dropout, scaling=attention.scaling, **kwargs)
-        return self.pack(mixed.flatten(2)), weights  # mixed: (batch, length, heads, head size)
+    Args:
+        config: configuration of the model.
+        mask: (batch, length), 0 where padded.
+        asked: keyword arguments of the model's `forward`.
+
+    Returns:
+        None where the batch stays padded: few places are padding, the attention implementation takes no packing, the caller asked for the
+        states of all layers or for a tuple, or the model is being compiled (the number of tokens varies).
+    """
+    if mask is None or mask.dim() != 2 or config._attn_implementation != PACKED_SDPA or is_torchdynamo_compiling():
+        return None
+    extras = any(asked.get(name, getattr(config, name, False)) for name in LAYER_OUTPUTS)
+    if extras or not asked.get("return_dict", config.return_dict):
+        return None
+    places = mask.flatten().nonzero()[:, 0]
+    if not 0 < len(places) < WORTHWHILE * mask.numel():
+        return None
+    return Packing((mask.shape[0], mask.shape[1]), places)
 
 
-class PackedAttention(bart.BartAttention):
-    """BART's self-attention, which projects real tokens alone when given a `packing`."""
+def packed_sdpa(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    packing: Packing | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """transformers' `sdpa`, within each row of a packed batch.
 
-    def forward(
-        self,
-        hidden_states: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        packing: Packing | None = None,
-        **kwargs,
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """With `packing`: hidden_states (1, tokens, width); `attention_mask` is that of the batch as it was padded."""
-        if packing is None:
-            return super().forward(hidden_states, attention_mask=attention_mask, **kwargs)
-        parts = (self.q_proj, self.k_proj, self.v_proj)
-        states = tuple(part(hidden_states).unflatten(-1, (-1, self.head_dim)) for part in parts)
-        mixed, weights = packing.attend(self, bart.eager_attention_forward, states, attention_mask, self.dropout, **kwargs)
-        return self.out_proj(mixed), weights
+    Args:
+        module: the attention layer.
+        query: (batch, heads, length, head size), or (1, heads, tokens, head size) of a packed batch.
+        key: as `query`.
+        value: as `query`.
+        attention_mask: mask of the padded batch.
+        packing: places of the tokens of a packed batch.
+        kwargs: further arguments of `sdpa`.
 
-
-class PackedCausalAttention(qwen3.Qwen3Attention):
-    """The same of Qwen3's attention."""
-
-    def forward(
-        self,
-        hidden_states: torch.Tensor,
-        position_embeddings: tuple[torch.Tensor, torch.Tensor],
-        attention_mask: torch.Tensor | None,
-        past_key_values: Cache | None = None,
-        packing: Packing | None = None,
-        **kwargs,
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """With `packing`: hidden_states and position_embeddings (1, tokens, width); no cache."""
-        if packing is None:
-            return super().forward(hidden_states, position_embeddings, attention_mask, past_key_values, **kwargs)
-        query, key, value = (
-            part(hidden_states).unflatten(-1, (-1, self.head_dim)) for part in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        query, key = qwen3.apply_rotary_pos_emb(self.q_norm(query), self.k_norm(key), *position_embeddings, unsqueeze_dim=2)
-        kwargs["sliding_window"] = self.sliding_window
-        mixed, weights = packing.attend(
-            self, qwen3.eager_attention_forward, (query, key, value), attention_mask, self.attention_dropout, **kwargs
-        )
-        return self.o_proj(mixed), weights
+    Returns:
+        (batch, length, heads, head size), or (1, tokens, heads · head size); and None in place of the weights.
+    """
+    attend = ALL_ATTENTION_FUNCTIONS["sdpa"]
+    if packing is None:
+        return attend(module, query, key, value, attention_mask, **kwargs)
+    padded = []
+    for states in (query, key, value):
+        heads, _, size = states.shape[1:]
+        padded.append(packing.unpack(states.transpose(1, 2).flatten(2)).unflatten(-1, (heads, size)).transpose(1, 2))
+    mixed, weights = attend(module, *padded, attention_mask, **kwargs)
+    return packing.pack(mixed.flatten(2)), weights
 
 
-__all__ = ["PackedAttention", "PackedCausalAttention", "Packing"]
+class PackedSdpaMixin(_Base):
+    """Stands before a model's class among the parents: `sdpa`, transformers' default, becomes the function that takes packed batches."""
+
+    def get_correct_attn_implementation(self, requested_attention: str | None, is_init_check: bool = False) -> str:
+        """As in transformers, which calls it from `__init__`, `from_pretrained` and `set_attn_implementation`."""
+        name = super().get_correct_attn_implementation(requested_attention, is_init_check)
+        return PACKED_SDPA if name == "sdpa" else name
+
+
+AttentionInterface.register(PACKED_SDPA, packed_sdpa)
+AttentionMaskInterface.register(PACKED_SDPA, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
+
+__all__ = ["PACKED_SDPA", "PackedSdpaMixin", "Packing", "packing_of"]

@@ -11,6 +11,7 @@ from tiny import TEXT_TOKENS, gradients, random_codes, save_tiny_bart, sid_batch
 
 from onesearch import OneSearchForConditionalGeneration, SidTokenizer
 from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME
+from onesearch.modeling_onesearch.packing_onesearch import PACKED_SDPA
 
 CODEBOOK_SIZES = (8, 4, 4)
 CODES = random_codes(40, CODEBOOK_SIZES, seed=1)
@@ -60,7 +61,8 @@ def test_scores_of_targets_are_what_they_are_called(model):
     batch = sid_batch(model, CODES, 3)
     batch["labels"][0, 2] = -100
     hidden = decoder_states(model, batch)
-    log_probs, entropy, is_top = model.score_targets(hidden, batch["labels"])
+    log_probs, entropy, is_top, is_target = model.score_targets(hidden, batch["labels"])
+    assert torch.equal(is_target, batch["labels"] != -100)
     for row in range(3):
         for level in range(3):
             if batch["labels"][row, level] == -100:
@@ -84,7 +86,8 @@ def decoder_states(model, batch):
 
 def test_over_the_trie_s_children_a_target_scores_what_the_search_gives_it(model):
     batch = sid_batch(model, CODES, 12)
-    log_probs, entropy, is_top = model.score_targets(decoder_states(model, batch), batch["labels"], "children")
+    model.config.sid_softmax = "children"
+    log_probs, entropy, is_top, _ = model.score_targets(decoder_states(model, batch), batch["labels"])
     prompts = {name: batch[name] for name in ("input_ids", "attention_mask")}
     found = model.search(**prompts, num_beams=len(CODES), top_k=len(CODES), items_per_sid=5, explain=True)
     codes = (batch["labels"] - torch.from_numpy(STARTS)).tolist()
@@ -113,13 +116,16 @@ def test_what_is_no_sid_of_the_catalogue_is_scored_over_its_level(model):
     batch["labels"][3] = torch.tensor([5, 6, 7])
     batch["labels"][4, 1] = 5
     hidden = decoder_states(model, batch)
-    (over_children, *_), (over_level, *_) = (model.score_targets(hidden, batch["labels"], how) for how in ("children", "level"))
+    over_level = model.score_targets(hidden, batch["labels"]).log_probs
+    model.config.sid_softmax = "children"
+    over_children = model.score_targets(hidden, batch["labels"]).log_probs
     torch.testing.assert_close(over_children[1:5], over_level[1:5])
     assert (over_children[[0, 5]] >= over_level[[0, 5]]).all() and (over_children[[0, 5], 2] > over_level[[0, 5], 2]).all()
-    short = model.score_targets(hidden[:1, :2], batch["labels"][:1, :2], "children")[0]
+    short = model.score_targets(hidden[:1, :2], batch["labels"][:1, :2]).log_probs
     torch.testing.assert_close(short, over_level[:1, :2])
+    model.config.sid_softmax = "vocabulary"
     with pytest.raises(ValueError, match="'vocabulary'.*'level' and 'children'"):
-        model.score_targets(hidden, batch["labels"], "vocabulary")
+        model.score_targets(hidden, batch["labels"])
 
 
 # Ways of running it
@@ -131,7 +137,7 @@ def test_attention_implementations_agree(model, tmp_path):
     outputs, found = [], []
     for implementation in ("eager", "sdpa"):
         loaded = OneSearchForConditionalGeneration.from_pretrained(tmp_path, attn_implementation=implementation)
-        assert loaded.config._attn_implementation == implementation
+        assert loaded.config._attn_implementation == {"eager": "eager", "sdpa": PACKED_SDPA}[implementation]
         outputs.append(loaded(**batch).logits)
         found.append(loaded.search_sids(batch["input_ids"], batch["attention_mask"], 7))
     torch.testing.assert_close(*outputs, atol=1e-5, rtol=1e-4)

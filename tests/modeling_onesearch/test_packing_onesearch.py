@@ -15,9 +15,10 @@ from tiny import (
     tiny_model,
     with_places,
 )
+from transformers import PreTrainedModel
 
 from onesearch.modeling_onesearch import packing_onesearch
-from onesearch.modeling_onesearch.packing_onesearch import Packing
+from onesearch.modeling_onesearch.packing_onesearch import PACKED_SDPA, packing_of
 
 CODEBOOK_SIZES = (8, 4, 4)
 CODES = random_codes(60, CODEBOOK_SIZES, seed=4)
@@ -54,10 +55,8 @@ def places_of_layers(model, **inputs):
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_states_are_those_of_the_padded_batch(make, side, attention, without_packing):
+def test_states_are_those_of_the_padded_batch(make, side, without_packing):
     model, batch = make(), padded(side)
-    model.set_attn_implementation(attention)
     is_token = batch["attention_mask"].bool()
     seen, packed = places_of_layers(model, **batch)
     assert seen == [(1, int(is_token.sum()))] * 2
@@ -138,19 +137,50 @@ def test_dropout_is_drawn_from_the_seed(make):
     assert not torch.equal(states[0], places_of_layers(model.eval(), **batch)[1].last_hidden_state)
 
 
-def test_nothing_is_packed_where_little_is_padded():
+def test_a_user_chooses_the_attention(make, tmp_path):
+    """`sdpa`, the default, takes packed batches; every other implementation runs padded ones, with the same states."""
+    model, batch = make(), padded()
+    is_token, shape = batch["attention_mask"].bool(), tuple(batch["input_ids"].shape)
+    packed = places_of_layers(model, **batch)[1].last_hidden_state
+    model.set_attn_implementation("eager")
+    assert model.config._attn_implementation == "eager"
+    seen, eager = places_of_layers(model, **batch)
+    assert seen == [shape] * 2
+    torch.testing.assert_close(eager.last_hidden_state[is_token], packed[is_token], atol=1e-5, rtol=1e-4)
+    model.set_attn_implementation("sdpa")
+    seen, again = places_of_layers(model, **batch)
+    assert seen == [(1, int(is_token.sum()))] * 2 and torch.equal(again.last_hidden_state, packed)
+    assert model.config._attn_implementation == PACKED_SDPA
+    with pytest.raises(ValueError, match="'?flash_of_genius"):
+        model.set_attn_implementation("flash_of_genius")
+    model.save_pretrained(tmp_path)
+    assert "onesearch_sdpa" not in (tmp_path / "config.json").read_text()
+    for asked, found in ((None, PACKED_SDPA), ("sdpa", PACKED_SDPA), ("eager", "eager")):
+        loaded = type(model).from_pretrained(tmp_path, attn_implementation=asked)
+        assert {part.config._attn_implementation for part in loaded.modules() if isinstance(part, PreTrainedModel)} == {found}
+
+
+def test_attentions_are_returned_by_eager_attention(make):
+    model = make(attn_implementation="eager", output_attentions=True)
+    shape = tuple(padded()["input_ids"].shape)
+    _, outputs = places_of_layers(model, **padded())
+    assert {tuple(weights.shape[2:]) for weights in outputs.attentions} == {(shape[1], shape[1])}
+
+
+def test_nothing_is_packed_where_little_is_padded(make):
+    config = make().config
     mask = torch.ones(4, 10, dtype=torch.long)
-    assert Packing.of(None) is None and Packing.of(mask) is None
+    assert packing_of(config, None, {}) is None and packing_of(config, mask, {}) is None
     mask[0, :3] = 0
-    assert Packing.of(mask) is None  # 37 of 40
+    assert packing_of(config, mask, {}) is None  # 37 of 40
     mask[1, 5:] = 0
-    assert len(Packing.of(mask).places) == 32
-    assert Packing.of(mask[:, None, None]) is None  # a mask of attention, not of tokens
+    assert len(packing_of(config, mask, {}).places) == 32
+    assert packing_of(config, mask[:, None, None], {}) is None  # a mask of attention, not of tokens
 
 
-def test_there_and_back():
+def test_there_and_back(make):
     mask = torch.tensor([[1, 1, 0], [0, 1, 0]])
     states = torch.arange(12.0).view(2, 3, 2)
-    packing = Packing(mask)
+    packing = packing_of(make().config, mask, {})
     assert packing.pack(states).tolist() == [[[0, 1], [2, 3], [8, 9]]]
     torch.testing.assert_close(packing.unpack(packing.pack(states)), states * mask[..., None])

@@ -13,6 +13,7 @@ from oracles import ForcedLogits, catalogues, children, distinct, forced_logits
 from tiny import random_codes, random_prompts, tiny_causal_model, tiny_index, tiny_model
 
 from onesearch.modeling_onesearch import search_onesearch
+from onesearch.modeling_onesearch.packing_onesearch import PACKED_SDPA
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 
 CODEBOOK_SIZES = (16, 8, 8)
@@ -109,7 +110,7 @@ def test_over_the_vocabulary_it_finds_what_generate_finds_without_renormalising(
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 def test_any_attention_implementation_finds_what_generate_finds(name_of_kind, beams, implementation):
     model = MAKERS[name_of_kind](CODEBOOK_SIZES, CODES, attn_implementation=implementation)
-    assert model.config._attn_implementation == implementation
+    assert model.config._attn_implementation == {"eager": "eager", "sdpa": PACKED_SDPA}[implementation]
     check_against_generate(model, prompts_for(model, 3, seed=beams), beams)
 
 

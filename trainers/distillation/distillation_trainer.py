@@ -4,35 +4,36 @@ One set of weights reads each example twice: the *teacher's* prompt holds keywor
 
 $$\mathcal L = \mathcal L^{focal}_{CE} + \alpha_{KL}\mathcal L_{KL} + \alpha_R\mathcal L_{RDrop} + \mathcal L_{adv}$$
 
-Every term is a number per target token, of student and teacher at the position that predicts this very token; TRL then sums and divides by
-the targets of the whole optimiser step, so accumulation and several processes give what one large batch gives. (The authors' code compares
-positions aligned at their tails, one off, and divides per batch.) Ours where the paper is silent:
-* with R-Drop, cross entropy and teacher's KL are the mean over both dropout passes;
+Every term is a number per target token, of student and teacher at the position that predicts this very token. The loss is their sum over
+the number of targets in the whole optimiser step, so accumulation and several processes give the loss of one large batch. (The authors'
+code compares positions aligned at their tails, one off, and divides per batch.) Our choices where the paper gives none:
+* with R-Drop, the cross entropy and the teacher's KL are means over both dropout passes;
 * the teacher runs without dropout, unless its own cross entropy is trained (`teacher_ce_weight`);
-* the perturbation is of prompt embeddings, one norm per example;
+* the perturbation is of prompt embeddings, with one norm per example;
 * evaluation is plain: the student's negative log-likelihood.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 from transformers import PreTrainedModel
-from trl.trainer.utils import FusedCausalLMOutput
 
 from onesearch.modeling_onesearch.modeling_onesearch import IGNORED
+from onesearch.modeling_onesearch.scores_onesearch import TargetGroup, TargetScores
+from onesearch.modeling_onesearch.sid_model_onesearch import SidModelMixin
 
-from ..sft.losses import install_head, target_states
 from ..sft.sft_trainer import COLUMNS, SidSFTTrainer
 from .distillation_config import SidDistillationConfig
 from .losses import fgm_step, focal_cross_entropy, symmetric_kl, teacher_kl
 
-Groups = list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
-"""Rows, logits and targets per softmax; see `SidModelMixin.target_logits`."""
+Groups = list[TargetGroup]
+"""Logits of targets per softmax; see `ScoringMixin.target_logits`."""
 
 TEACHER = "teacher_"
 
@@ -52,26 +53,30 @@ class SidDistillationTrainer(SidSFTTrainer):
     _name = "OneSearch self-distillation"
     _columns = (*COLUMNS, "teacher_input_ids")
 
-    def __init__(self, model: PreTrainedModel, args: SidDistillationConfig, train_dataset: Any, **kwargs: Any):
+    def __init__(self, model: PreTrainedModel, args: SidDistillationConfig, train_dataset: Any, **kwargs: Any) -> None:
         columns = train_dataset.column_names or list(next(iter(train_dataset)))
         if args.has_teacher and "teacher_input_ids" not in columns:
             raise ValueError(
                 f"the train dataset has columns {columns}; kl_weight and teacher_ce_weight need teacher_input_ids (or set both to 0)"
             )
         self._terms: dict[str, torch.Tensor] = {}
+        self._head = DistillationHead(args)
+        self._objective = self._score
         super().__init__(model=model, args=args, train_dataset=train_dataset, **kwargs)
 
-    def _install_head(self, model: PreTrainedModel) -> None:
-        head = DistillationHead(self.args)
+    def _score(self, model: SidModelMixin, inputs: dict[str, Any], targets: torch.Tensor) -> TargetScores:
+        """The objective that the model's `forward` calls."""
+        scores, self._terms = self._head(model, inputs, targets)
+        return scores
 
-        def score(model: PreTrainedModel, inputs: dict[str, Any], targets: torch.Tensor) -> FusedCausalLMOutput:
-            output, self._terms = head(model, inputs, targets)
-            return output
-
-        install_head(model, score)
-
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):  # noqa: ANN001, ANN201 - parent's
-        """As in TRL; logs the mean of each term per target."""
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """As in [`SidSFTTrainer`]; also logs the mean of each term per target."""
         loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         if self._terms:
             sums = self.accelerator.reduce(torch.stack(list(self._terms.values())), "sum").tolist()
@@ -81,52 +86,55 @@ class SidDistillationTrainer(SidSFTTrainer):
 
 
 class DistillationHead:
-    """Scores the targets of a batch by the terms of a [`SidDistillationConfig`]. In evaluation mode: plain log-probabilities."""
+    """Scores the targets of a batch by the terms of a [`SidDistillationConfig`]. In evaluation mode: plain log-probabilities.
 
-    def __init__(self, args: SidDistillationConfig):
+    Args:
+        args: weights and settings of the terms.
+    """
+
+    def __init__(self, args: SidDistillationConfig) -> None:
         self.args = args
         weights = {"kl": args.kl_weight, "r_drop": args.r_drop_weight}
         weights |= {"adversarial_ce": args.adversarial_weight, "teacher_ce": args.teacher_ce_weight}
         self.weights = {"ce": 1.0, **{name: weight for name, weight in weights.items() if weight}}
 
     def __call__(
-        self, model: PreTrainedModel, inputs: dict[str, Any], targets: torch.Tensor
-    ) -> tuple[FusedCausalLMOutput, dict[str, torch.Tensor]]:
+        self, model: SidModelMixin, inputs: dict[str, Any], targets: torch.Tensor
+    ) -> tuple[TargetScores, dict[str, torch.Tensor]]:
         """Score a batch.
 
         Args:
-            inputs: of the backbone, with `teacher_…` beside the student's.
+            model: the model.
+            inputs: inputs of the backbone, with `teacher_…` beside the student's.
             targets: (batch, length) on the positions that predict them, or -100.
 
         Returns:
-            What TRL's loss takes, where the "log-probability" of a target is minus the weighted sum of its terms; and, in training, the
-            sum of each term over the batch, after the number of targets.
+            Scores whose "log-probability" of a target is minus the weighted sum of its terms; and, in training, the number of targets and
+            the sum of each term over the batch.
         """
         student = {name: value for name, value in inputs.items() if not name.startswith(TEACHER)}
         is_target = targets != IGNORED
         sums = {"targets": is_target.sum().float(), **dict.fromkeys(self.weights, torch.zeros((), device=targets.device))}
         if not model.training or not is_target.any():
-            log_probs, entropy, is_top = model.score_targets(target_states(model, student), targets, self.args.sid_softmax)
-            sums = sums if model.training else {}
-        else:
-            terms, first = self._terms(model, student, self._teacher_inputs(inputs), is_target, targets[is_target])
-            sums |= {name: term.detach().sum() for name, term in terms.items()}
-            total = sum(weight * terms[name] for name, weight in self.weights.items())
-            columns = (-total, *_statistics(first))
-            blank = torch.zeros(targets.shape, dtype=total.dtype, device=total.device)
-            log_probs, entropy, is_top = (blank.masked_scatter(is_target, column) for column in columns)
-        return FusedCausalLMOutput(log_probs=log_probs, entropy=entropy, is_top1=is_top, label_mask=is_target), sums
+            scores = model.score_targets(model.model(**student).last_hidden_state, targets)
+            return scores, sums if model.training else {}
+        terms, first = self._terms(model, student, self._teacher_inputs(inputs), is_target, targets[is_target])
+        sums |= {name: term.detach().sum() for name, term in terms.items()}
+        total = _total([weight * terms[name] for name, weight in self.weights.items()])
+        blank = torch.zeros(targets.shape, dtype=total.dtype, device=total.device)
+        log_probs, entropy, is_top = (blank.masked_scatter(is_target, column) for column in (-total, *_statistics(first)))
+        return TargetScores(log_probs, entropy, is_top, is_target), sums
 
     def _teacher_inputs(self, inputs: dict[str, Any]) -> dict[str, Any] | None:
         """The student's inputs with the teacher's in their place; None without a teacher."""
         if not self.args.has_teacher:
             return None
-        teacher = {name.removeprefix(TEACHER): value for name, value in inputs.items() if name.startswith(TEACHER)}
-        return {**{name: value for name, value in inputs.items() if not name.startswith(TEACHER)}, **teacher}
+        student = {name: value for name, value in inputs.items() if not name.startswith(TEACHER)}
+        return {**student, **{name.removeprefix(TEACHER): inputs[name] for name in inputs if name.startswith(TEACHER)}}
 
     def _terms(
         self,
-        model: PreTrainedModel,
+        model: SidModelMixin,
         student: dict[str, Any],
         teacher: dict[str, Any] | None,
         is_target: torch.Tensor,
@@ -138,11 +146,11 @@ class DistillationHead:
             embeddings = _embeddings(model, student.pop("input_ids"), student.pop("long_view_codes", None))
             student = {**student, "inputs_embeds": embeddings}
         passes = [self._logits(model, student, is_target, targets) for _ in range(2 if args.r_drop_weight else 1)]
-        terms = {"ce": sum(map(self._ce, passes)) / len(passes)}
+        terms = {"ce": _total([self._ce(own) for own in passes]) / len(passes)}
         if teacher is not None:
             terms |= self._teacher_terms(model, teacher, is_target, targets, passes)
         if args.r_drop_weight:
-            terms["r_drop"] = _per_target(lambda one, other: symmetric_kl(one[1], other[1]), *passes)
+            terms["r_drop"] = _per_target(lambda one, other: symmetric_kl(one.logits, other.logits), *passes)
         if embeddings is not None:
             (gradient,) = torch.autograd.grad(terms["ce"].sum(), embeddings, retain_graph=True)
             if not model.config.is_encoder_decoder:
@@ -153,12 +161,13 @@ class DistillationHead:
 
     def _teacher_terms(
         self,
-        model: PreTrainedModel,
+        model: SidModelMixin,
         teacher: dict[str, Any],
         is_target: torch.Tensor,
         targets: torch.Tensor,
         passes: list[Groups],
     ) -> dict[str, torch.Tensor]:
+        """The terms (targets,) that need the teacher, by name."""
         args = self.args
         shifted = teacher.pop("shift_labels", None)  # a decoder-only teacher's sequence is longer: its targets lie elsewhere
         is_target = is_target if shifted is None else shifted != IGNORED
@@ -166,38 +175,48 @@ class DistillationHead:
             groups = self._logits(model, teacher, is_target, targets)
         terms = {}
         if args.kl_weight:
-            kls = [_per_target(self._kl, groups, own) for own in passes]
-            terms["kl"] = sum(kls) / len(kls)
+            terms["kl"] = _total([_per_target(self._kl, groups, own) for own in passes]) / len(passes)
         if args.teacher_ce_weight:
-            terms["teacher_ce"] = _per_target(lambda part: F.cross_entropy(part[1], part[2], reduction="none"), groups)
+            terms["teacher_ce"] = _per_target(
+                lambda group: F.cross_entropy(group.logits, group.places, reduction="none"), groups
+            )
         return terms
 
-    def _logits(self, model: PreTrainedModel, inputs: dict[str, Any], is_target: torch.Tensor, targets: torch.Tensor) -> Groups:
+    def _logits(self, model: SidModelMixin, inputs: dict[str, Any], is_target: torch.Tensor, targets: torch.Tensor) -> Groups:
         """One pass: logits of each target's own softmax. `targets` (n,) are those that `is_target` (batch, length) marks, in its order."""
-        return model.target_logits(target_states(model, inputs)[is_target], targets, self.args.sid_softmax)
+        return model.target_logits(model.model(**inputs).last_hidden_state[is_target], targets)
 
     def _ce(self, groups: Groups) -> torch.Tensor:
         alpha, gamma = self.args.focal_alpha, self.args.focal_gamma
-        return _per_target(lambda part: focal_cross_entropy(part[1], part[2], alpha, gamma), groups)
+        return _per_target(lambda group: focal_cross_entropy(group.logits, group.places, alpha, gamma), groups)
 
-    def _kl(self, teacher: tuple[torch.Tensor, ...], student: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        return teacher_kl(teacher[1], student[1], self.args.kl_temperature, self.args.kl_over_vocabulary)
+    def _kl(self, teacher: TargetGroup, student: TargetGroup) -> torch.Tensor:
+        return teacher_kl(teacher.logits, student.logits, self.args.kl_temperature, self.args.kl_over_vocabulary)
 
 
-def _per_target(term: Callable[..., torch.Tensor], *groups: Groups) -> torch.Tensor:
+def _total(values: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Sum of at least one tensor."""
+    total = values[0]
+    for value in values[1:]:
+        total = total + value
+    return total
+
+
+def _per_target(term: Callable[..., torch.Tensor], *passes: Groups) -> torch.Tensor:
     """`term` of the corresponding softmaxes of one or more passes, in the order of the targets: (n,)."""
-    values = torch.cat([term(*parts) for parts in zip(*groups)])
-    return torch.zeros_like(values).index_copy(0, torch.cat([rows for rows, _, _ in groups[0]]), values)
+    values = torch.cat([term(*groups) for groups in zip(*passes)])
+    rows = torch.cat([group.rows for group in passes[0]])
+    return torch.zeros_like(values).index_copy(0, rows, values)
 
 
 @torch.no_grad()
 def _statistics(groups: Groups) -> tuple[torch.Tensor, torch.Tensor]:
     """Entropy of each target's softmax, and whether the target is its most likely token: (n,) each."""
-    entropy = _per_target(lambda part: torch.distributions.Categorical(logits=part[1]).entropy(), groups)
-    return entropy, _per_target(lambda part: (part[1].argmax(-1) == part[2]).float(), groups)
+    entropy = _per_target(lambda group: torch.distributions.Categorical(logits=group.logits).entropy(), groups)
+    return entropy, _per_target(lambda group: (group.logits.argmax(-1) == group.places).float(), groups)
 
 
-def _embeddings(model: PreTrainedModel, input_ids: torch.Tensor, long_view_codes: torch.Tensor | None) -> torch.Tensor:
+def _embeddings(model: SidModelMixin, input_ids: torch.Tensor, long_view_codes: torch.Tensor | None) -> torch.Tensor:
     """(batch, length, d_model), the long view in place, with a gradient also where the embedding is frozen."""
     embeddings = model.embed_prompts(input_ids, long_view_codes)
     return embeddings if embeddings.requires_grad else embeddings.requires_grad_()
@@ -210,7 +229,7 @@ def _prompt_only(gradient: torch.Tensor, is_target: torch.Tensor) -> torch.Tenso
 
 
 @contextmanager
-def _detached(model: PreTrainedModel, detached: bool) -> Iterator[None]:
+def _detached(model: SidModelMixin, detached: bool) -> Iterator[None]:
     """Without gradient and without dropout, if `detached`."""
     if not detached:
         yield

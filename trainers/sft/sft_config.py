@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from trl import SFTConfig
 
-from onesearch.modeling_onesearch.search_onesearch import TARGET_NORMALISATIONS
+from onesearch.modeling_onesearch.configuration_onesearch import SID_SOFTMAXES
 
 
 @dataclass
@@ -25,10 +25,11 @@ class SidSFTConfig(SFTConfig):
             Prompts are short; recomputation costs a third of the speed.
         max_length (`int`, *optional*, defaults to `None`):
             Prompts are cut when they are rendered, never afterwards.
-        sid_softmax (`str`, defaults to `"level"`):
-            What a SID token competes with in the loss: all codes of its `level`, or the `children` that the catalogue's trie allows after
-            the codes before it, as the search does. With `children` nothing is spent on learning which SIDs exist; SIDs
-            that are appended later were then never told apart from codes that nobody uses. `level` is the paper's, `children` ours.
+        sid_softmax (`str`, *optional*):
+            Sets the model's `sid_softmax`, the set of codes that a Semantic ID's token competes with in the loss: all codes of its
+            `"level"` (the paper's choice), or the `"children"` that the catalogue's trie allows after the codes before it, as in the
+            search (our choice). With `"children"` the model need not learn which SIDs exist, but it then gets no training signal against
+            unused codes, which matters for SIDs that are appended later. Default: the model's own.
         train_sampling_strategy (`str`, defaults to `"random"`):
             `"group_by_length"` pads less and is up to 1.3 times as fast, but learns less from the same examples (docs/training.md,
             "Batches").
@@ -48,7 +49,9 @@ class SidSFTConfig(SFTConfig):
     bf16: bool | None = field(default=None, metadata={"help": "Mixed precision; default: where the device has it."})
     gradient_checkpointing: bool = field(default=False, metadata={"help": "Recompute activations in the backward pass."})
     max_length: int | None = field(default=None, metadata={"help": "Not used: prompts are cut when they are rendered."})
-    sid_softmax: str = field(default="level", metadata={"help": "What a SID token competes with: level or children."})
+    sid_softmax: str | None = field(
+        default=None, metadata={"help": "Codes that a SID token competes with: level or children. Default: the model's own."}
+    )
     train_sampling_strategy: str = field(default="random", metadata={"help": "How training examples are drawn."})
     report_to: str | list[str] = field(default="none", metadata={"help": "Where metrics are reported to."})
 
@@ -59,9 +62,13 @@ class SidSFTConfig(SFTConfig):
         self.use_cpu = self.use_cpu or not (torch.cuda.is_available() or torch.backends.mps.is_available())
         if self.bf16 is None:
             self.bf16 = not self.use_cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-        if self.sid_softmax not in TARGET_NORMALISATIONS:
-            allowed = " and ".join(map(repr, TARGET_NORMALISATIONS))
-            raise ValueError(f"sid_softmax={self.sid_softmax!r}: allowed are {allowed}")
+        if self.sid_softmax is not None and self.sid_softmax not in SID_SOFTMAXES:
+            raise ValueError(f"sid_softmax={self.sid_softmax!r}: allowed are {' and '.join(map(repr, SID_SOFTMAXES))}")
+        if self.loss_type != "nll" or self.label_smoothing_factor:
+            raise ValueError(
+                f"loss_type={self.loss_type!r}, label_smoothing_factor={self.label_smoothing_factor}: the loss is the model's own; set "
+                "them to 'nll' and 0"
+            )
         if self.packing or self.padding_free:
             raise ValueError(
                 "packing and padding_free are not supported: every example is a prompt with one target; set both to False"

@@ -1,9 +1,9 @@
 """Supervised fine-tuning of models that emit Semantic IDs, encoder-decoder or decoder-only, on TRL's trainer.
 
 TRL supports causal models only; an encoder-decoder trains there without an error and learns nothing. Three things are replaced: how rows
-become `input_ids` and `labels`, how they are batched, and the head, which scores each target over its own softmax. Loss, metrics,
-accumulation, distribution, checkpoints and logging stay TRL's and transformers', but for two repairs: rows that a last batch repeats to
-give every process its share do not count, and a checkpoint that a kill left half-written is passed over.
+become `input_ids` and `labels`, how they are batched, and the loss, which is that of the model's own forward. Metrics, accumulation,
+distribution, checkpoints and logging stay TRL's and transformers', but for two repairs: rows that a last batch repeats to give every
+process its share do not count, and a checkpoint that a kill left half-written is skipped.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ import numpy as np
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
 from datasets import Dataset, IterableDataset
+from torch import nn
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput, has_length
 from trl import SFTTrainer
 
-from onesearch.modeling_onesearch.modeling_onesearch import IGNORED
+from onesearch.modeling_onesearch.modeling_onesearch import IGNORED, Objective
+from onesearch.modeling_onesearch.scores_onesearch import TargetScores
 
-from ..checkpoints import is_complete, last_complete_checkpoint, unfinish
+from ..checkpoints import is_complete, last_complete_checkpoint, mark_incomplete
 from ..lora import base_of, check_adapters, save_index_beside
 from ..prompt_watch import PromptWatch
 from ..trl_contract import check_trl
 from .data.collators import CausalCollator, LongViewLookup, Seq2SeqCollator
 from .data.rows import ArrowRows, lengths_of
-from .losses import install_sid_head
 from .sft_config import SidSFTConfig
 
 RetrievalMetrics = Callable[[PreTrainedModel], dict[str, float]]
@@ -68,7 +69,8 @@ class SidSFTTrainer(SFTTrainer):
 
     _tag_names = ["onesearch", "sft"]
     _name = "OneSearch SFT"
-    _columns = COLUMNS
+    _columns: tuple[str, ...] = COLUMNS
+    _objective: Objective | None = None
 
     def __init__(
         self,
@@ -85,8 +87,14 @@ class SidSFTTrainer(SFTTrainer):
         check_trl()
         if isinstance(model, str):
             raise TypeError(f"pass a loaded model, not the name {model!r}: TRL would open it as a causal model")
+        if kwargs.get("compute_loss_func") is not None:
+            raise ValueError(
+                "compute_loss_func is not supported: the loss is the model's own; override SidSFTTrainer.compute_loss"
+            )
         check_adapters(model, peft_config)
         base = base_of(model)
+        if args.sid_softmax is not None:
+            base.config.sid_softmax = args.sid_softmax
         kwargs.setdefault("data_collator", self._collator(base, long_view))
         super().__init__(
             model=model,
@@ -97,6 +105,9 @@ class SidSFTTrainer(SFTTrainer):
             peft_config=peft_config,
             **kwargs,
         )
+        vars(base).pop(
+            "forward"
+        )  # TRL's head, which multiplies by the whole vocabulary: `compute_loss` needs the model's own forward
         asked = args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
         if asked and self.accelerator.num_processes > 1 and not self.is_fsdp_enabled:
             raise ValueError(
@@ -111,7 +122,6 @@ class SidSFTTrainer(SFTTrainer):
         self.add_callback(_KeepEndOfGeneration(base))
         watched = base.config.is_encoder_decoder and not args.torch_compile  # a hook would break the graph
         self._prompt_watch = PromptWatch(base.get_encoder() if watched else None)
-        self._install_head(base)
 
     # Data
 
@@ -120,9 +130,6 @@ class SidSFTTrainer(SFTTrainer):
         if config.is_encoder_decoder:
             return Seq2SeqCollator(config.pad_token_id, config.decoder_start_token_id, long_view)
         return CausalCollator(config.pad_token_id, long_view)
-
-    def _install_head(self, model: PreTrainedModel) -> None:
-        install_sid_head(model, self.args.sid_softmax)
 
     def _prepare_dataset(self, dataset, processing_class, args, packing, formatting_func, dataset_name):  # noqa: ANN202 - parent's
         columns = dataset.column_names or list(next(iter(dataset)))
@@ -159,6 +166,44 @@ class SidSFTTrainer(SFTTrainer):
 
     def _get_eval_sampler(self, eval_dataset):  # noqa: ANN001, ANN202 - parent's
         return SequentialSampler(eval_dataset)
+
+    # Loss
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """The loss of the model's own forward. Logs `entropy`, `mean_token_accuracy` and `num_tokens` as TRL does.
+
+        Args:
+            model: the model, wrapped for distribution.
+            inputs: batch of the collator.
+            return_outputs: also return the model's outputs, with logits.
+            num_items_in_batch: number of targets in the whole optimiser step, over all processes.
+        """
+        outputs = model(
+            **inputs, num_items_in_batch=num_items_in_batch, return_logits=return_outputs, objective=self._objective
+        )
+        loss = outputs.loss
+        if self.args.average_tokens_across_devices and num_items_in_batch is not None:
+            loss = loss * self.accelerator.num_processes  # data parallelism averages the gradients of all processes
+        self._note_scores(outputs.target_scores, inputs["attention_mask"])
+        return (loss, outputs) if return_outputs else loss
+
+    def _note_scores(self, scores: TargetScores, attention_mask: torch.Tensor) -> None:
+        """Gather what TRL's `log` averages."""
+        mode = "train" if self.model.training else "eval"
+        gather = self.accelerator.gather_for_metrics
+        count = gather(scores.is_target.sum()).sum()
+        for name, values in (("entropy", scores.entropy), ("mean_token_accuracy", scores.is_top)):
+            total = gather(values.sum()).sum()
+            self._metrics[mode][name].append((total / count).item() if count > 0 else 0.0)
+        if mode == "train":
+            self._total_train_tokens += gather(attention_mask.sum()).sum().item()
+        self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
 
     # Rows that repeat
 
@@ -247,7 +292,7 @@ class SidSFTTrainer(SFTTrainer):
     def _save_checkpoint(self, model, trial) -> None:  # noqa: ANN001 - parent's
         folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         if self.is_world_process_zero():
-            unfinish(folder)
+            mark_incomplete(folder)
         super()._save_checkpoint(model, trial)
 
     def _save_rng_state(self, output_dir: str) -> None:

@@ -206,16 +206,12 @@ def test_certainty_about_the_first_code_counts(tmp_path, kind):
     level = slice(*model.config.sid_slice(0))
     original, calls = model.target_logits, []
 
-    def certain_teacher(hidden, targets, *how):
-        groups = original(hidden, targets, *how)
+    def certain_teacher(hidden, targets):
+        groups = original(hidden, targets)
         calls.append(1)
         if len(calls) == 2:  # student, teacher
-            groups = [
-                (rows, 50.0 * torch.nn.functional.one_hot(place, logits.shape[-1]), place)
-                if number == 0
-                else (rows, same[1], place)
-                for number, ((rows, logits, place), same) in enumerate(zip(groups, first))
-            ]
+            sure = 50.0 * torch.nn.functional.one_hot(groups[0].places, groups[0].logits.shape[-1])
+            groups = [groups[0]._replace(logits=sure), *first[1:]]
         else:
             first.extend(groups)
         return groups
@@ -223,13 +219,13 @@ def test_certainty_about_the_first_code_counts(tmp_path, kind):
     first = []
     model.target_logits = certain_teacher
     inputs = {name: value for name, value in batch.items() if name not in ("labels", "shift_labels")}
-    output, sums = head(model, inputs, batch["shift_labels"])
+    scores, sums = head(model, inputs, batch["shift_labels"])
     assert len(calls) == 2 and level.stop - level.start == 8
     assert sums["kl"] == pytest.approx(4 * math.log(8) / 8, rel=0.05)  # nearly uniform student, sure teacher, 4 first codes
     plain = -model.score_targets(
         model.model(**{k: v for k, v in inputs.items() if "teacher" not in k}).last_hidden_state, batch["shift_labels"]
     )[0]
-    extra = (-output.log_probs - plain).detach()
+    extra = (-scores.log_probs - plain).detach()
     is_target = batch["shift_labels"] != -100
     per_code = extra[is_target].view(4, LEVELS)
     assert (per_code[:, 0] > 0.2).all() and per_code[:, 1:].abs().max() < 1e-5

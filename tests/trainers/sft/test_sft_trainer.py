@@ -26,6 +26,7 @@ from toy import (
 from transformers import set_seed
 from trl import SFTTrainer
 
+from onesearch import SidSFTTrainer
 from onesearch.files import read_json
 from onesearch.trainers import trl_contract
 
@@ -79,11 +80,21 @@ def test_prompt_and_completion_texts_are_tokenised_alike(tmp_path):
 # One loss
 
 
+def indexed(model):
+    """With a catalogue of the toy dataset's items and of others."""
+    sids = {tuple(sid) for seed in (0, 1) for sid in toy_rows(64, seed)[1]}
+    model.set_sid_index(tiny_index([list(sid) for sid in sorted(sids)], [CODES] * LEVELS))
+    return model
+
+
 @pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("sid_softmax", ["level", "children"])
 @pytest.mark.parametrize("text", [False, True])
-def test_the_trainer_s_loss_is_the_model_s(tmp_path, kind, text):
-    model = MODELS[kind]()
-    trainer = trainer_of(model, tmp_path)
+def test_the_trainer_s_loss_is_the_model_s(tmp_path, kind, sid_softmax, text):
+    """Bit by bit, and so are the gradients."""
+    model = indexed(MODELS[kind]()).train()
+    trainer = trainer_of(model, tmp_path, sid_softmax=sid_softmax)
+    other = indexed(MODELS[kind](sid_softmax=sid_softmax)).train()
     rows = [dict(trainer.train_dataset[row]) for row in range(8)]
     rows[3]["labels"] = rows[3]["labels"][:2]
     if text:
@@ -94,14 +105,62 @@ def test_the_trainer_s_loss_is_the_model_s(tmp_path, kind, text):
     counted = trainer._get_num_items_in_batch([batch], torch.device("cpu"))
     assert counted == sum(len(row["labels"]) for row in rows)
     for count in (None, torch.tensor(100), counted):
-        expected = MODELS[kind]()(**plain, num_items_in_batch=count).loss
+        model.zero_grad()
+        other.zero_grad()
+        expected = other(**plain, num_items_in_batch=count).loss
         found = trainer.compute_loss(model, dict(batch), num_items_in_batch=count)
-        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
-    torch.testing.assert_close(
-        trainer.model(**plain).loss, MODELS[kind]()(**plain).loss
-    )  # forward without TRL's flag is the model's
-    found = model(**{**batch, "shift_labels": None}, fused_lm_head=True, num_items_in_batch=100).loss
-    torch.testing.assert_close(found, MODELS[kind]()(**plain, num_items_in_batch=100).loss, atol=1e-6, rtol=1e-6)
+        assert torch.equal(found, expected)
+        expected.backward()
+        found.backward()
+        pairs = zip(model.parameters(), other.parameters())
+        assert all(torch.equal(one.grad, two.grad) for one, two in pairs)
+    shifted = {name: tensor for name, tensor in plain.items() if name != "labels"} | {"shift_labels": batch["shift_labels"]}
+    assert torch.equal(other(**shifted, num_items_in_batch=counted).loss, expected)
+
+
+def test_what_a_sid_token_competes_with_is_the_model_s(tmp_path):
+    """The trainer's setting is the model's, and travels with it; without a setting the model keeps its own."""
+    losses = {}
+    for sid_softmax in ("level", "children"):
+        model = indexed(toy_model())
+        trainer = trainer_of(model, tmp_path, sid_softmax=sid_softmax)
+        assert model.config.sid_softmax == sid_softmax
+        model.save_pretrained(tmp_path / sid_softmax)
+        loaded = type(model).from_pretrained(tmp_path / sid_softmax)
+        kept = trainer_of(loaded, tmp_path)
+        assert loaded.config.sid_softmax == sid_softmax
+        batch = trainer.data_collator([dict(trainer.train_dataset[row]) for row in range(8)])
+        losses[sid_softmax] = trainer.compute_loss(model.eval(), dict(batch))
+        assert torch.equal(kept.compute_loss(loaded.eval(), dict(batch)), losses[sid_softmax])
+    assert losses["children"] < losses["level"]
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_no_model_is_patched(tmp_path, kind):
+    """TRL replaces `forward` on the instance; without decoder inputs its head reads the shifted prompt."""
+    model = MODELS[kind]()
+    trainer = trainer_of(model, tmp_path, max_steps=1)
+    assert "forward" not in vars(model) and not any("forward" in vars(module) for module in model.modules())
+    trainer.train()
+    assert type(trainer.model) is type(model) and trainer.model is model
+    if kind == "qwen3":
+        return
+    batch = trainer.data_collator([dict(trainer.train_dataset[row]) for row in range(8)])
+    expected = trainer.compute_loss(model.eval(), dict(batch))
+    del batch["decoder_input_ids"]
+    assert torch.equal(trainer.compute_loss(model, dict(batch)), expected)
+    batch["input_ids"] = batch["input_ids"].flip(0)  # another prompt for each target
+    changed = trainer.compute_loss(model, dict(batch))
+    whole = {**batch, "decoder_input_ids": model.prepare_decoder_input_ids_from_labels(batch["labels"])}
+    assert torch.equal(trainer.compute_loss(model, whole), changed) and not torch.equal(changed, expected)
+
+
+def test_a_loss_of_another_kind_is_refused(tmp_path):
+    for changes in ({"loss_type": "dft"}, {"label_smoothing_factor": 0.1}):
+        with pytest.raises(ValueError, match="the loss is the model's own"):
+            arguments(tmp_path, **changes)
+    with pytest.raises(ValueError, match="compute_loss_func"):
+        SidSFTTrainer(toy_model(), arguments(tmp_path), toy_dataset(), compute_loss_func=lambda *_: 0)
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -253,17 +312,16 @@ def test_the_installed_trl_has_the_hooks():
 def prepare_renamed(self, dataset, processing_class, args, packing, formatting, dataset_name): ...
 
 
-def compute_loss_without_fused_head(self, model, inputs, return_outputs=False, num_items_in_batch=None): ...
+def compute_loss_without_metrics(self, model, inputs, return_outputs=False, num_items_in_batch=None): ...
 
 
 @pytest.mark.parametrize(
     ("target", "name", "value", "word"),
     [
         (SFTTrainer, "_prepare_dataset", prepare_renamed, "formatting"),
-        (SFTTrainer, "compute_loss", compute_loss_without_fused_head, "fused_lm_head"),
+        (SFTTrainer, "compute_loss", compute_loss_without_metrics, "_total_train_tokens"),
         (SFTTrainer, "evaluation_loop", prepare_renamed, "SFTTrainer.evaluation_loop"),
-        (trl_contract.utils, "FusedCausalLMOutput", None, "log_probs"),
-        (trl_contract.utils, "add_fused_lm_head", None, "add_fused_lm_head"),
+        (SFTTrainer, "_prepare_dataset", None, "SFTTrainer._prepare_dataset is gone"),
     ],
 )
 def test_a_changed_hook_is_named_with_trl_s_version(tmp_path, monkeypatch, target, name, value, word):

@@ -1,0 +1,121 @@
+"""OneSearch's encoder-decoder backbone: transformers' BART, with the long view among the prompt's embeddings and batches without padding.
+
+Travels to the Hub with the weights: imports nothing of this package.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, cast
+
+import torch
+from torch import nn
+from transformers.cache_utils import Cache
+from transformers.masking_utils import create_bidirectional_mask
+from transformers.modeling_outputs import BaseModelOutput, Seq2SeqModelOutput
+from transformers.models.bart.modeling_bart import (
+    BartDecoder,
+    BartEncoder,
+    BartModel,
+    BartPreTrainedModel,
+    BartScaledWordEmbedding,
+)
+
+from .configuration_onesearch import OneSearchConfig
+from .long_view_onesearch import LongViewMixin
+from .packing_onesearch import LAYER_OUTPUTS, PackedSdpaMixin, packing_of
+
+
+class OneSearchPreTrainedModel(PackedSdpaMixin, BartPreTrainedModel):
+    """Names the configuration; everything else is BART's."""
+
+    config: OneSearchConfig
+    config_class = OneSearchConfig
+
+
+class OneSearchEncoder(LongViewMixin, OneSearchPreTrainedModel, BartEncoder):
+    """BART's encoder with the long view's vectors in the places of its placeholders, and without padding in all but the attention."""
+
+    def __init__(self, config: OneSearchConfig) -> None:
+        super().__init__(config)
+        width, heads = cast(int, config.d_model), cast(int, config.encoder_attention_heads)
+        scale = cast(float, config.init_std) * (self.embed_tokens.embed_scale or 1.0)
+        self._add_long_view(width, heads, config.dropout or 0.0, scale)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        long_view_codes: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutput:
+        """See the encoder of [`~transformers.BartModel`]; `long_view_codes` as in [`OneSearchForConditionalGeneration`]."""
+        inputs = self._placed(input_ids, inputs_embeds, long_view_codes)
+        drops_layers = self.training and self.layerdrop
+        packing = None if drops_layers else packing_of(self.config, attention_mask, kwargs)
+        if packing is None:
+            return super().forward(attention_mask=attention_mask, **inputs, **kwargs)
+        kwargs = {name: value for name, value in kwargs.items() if name not in ("return_dict", *LAYER_OUTPUTS)}
+        embeddings = self._embedded(inputs)
+        mask = create_bidirectional_mask(self.config, embeddings, attention_mask)
+        hidden = packing.pack(embeddings + self.embed_positions(embeddings[:, :, 0]))  # (1, tokens, width)
+        hidden = nn.functional.dropout(self.layernorm_embedding(hidden), self.dropout, self.training)
+        for layer in self.layers:
+            hidden = layer(hidden, mask, packing=packing, **kwargs)
+        return BaseModelOutput(packing.unpack(hidden))
+
+
+class OneSearchModel(OneSearchPreTrainedModel, BartModel):
+    """The backbone: encoder and decoder over one shared embedding. Inputs and outputs are those of [`~transformers.BartModel`], and
+    `long_view_codes`."""
+
+    def __init__(self, config: OneSearchConfig) -> None:
+        super(BartModel, self).__init__(config)  # BartModel's own would make a second encoder
+        width = cast(int, config.d_model)
+        scale = math.sqrt(width) if config.scale_embedding else 1.0
+        self.shared = BartScaledWordEmbedding(
+            cast(int, config.vocab_size), width, cast(int, config.pad_token_id), embed_scale=scale
+        )
+        self.encoder = OneSearchEncoder(config)
+        self.decoder = BartDecoder(config)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        decoder_input_ids: torch.LongTensor | None = None,
+        decoder_attention_mask: torch.LongTensor | None = None,
+        encoder_outputs: BaseModelOutput | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        decoder_inputs_embeds: torch.FloatTensor | None = None,
+        use_cache: bool | None = None,
+        long_view_codes: torch.LongTensor | None = None,
+        **kwargs: Any,
+    ) -> Seq2SeqModelOutput:
+        """See [`~transformers.BartModel`]; `long_view_codes` as in [`OneSearchForConditionalGeneration`]."""
+        if long_view_codes is not None and encoder_outputs is None:  # BartModel would pass the codes to the decoder, too
+            encoder_outputs = self.encoder(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                inputs_embeds=inputs_embeds,
+                long_view_codes=long_view_codes,
+                **{**kwargs, "return_dict": True},
+            )
+        return super().forward(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            decoder_input_ids=decoder_input_ids,
+            decoder_attention_mask=decoder_attention_mask,
+            encoder_outputs=encoder_outputs,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            decoder_inputs_embeds=decoder_inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+
+
+__all__ = ["OneSearchEncoder", "OneSearchModel", "OneSearchPreTrainedModel"]

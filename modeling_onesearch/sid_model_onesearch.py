@@ -1,0 +1,171 @@
+"""Mixin of every model that emits Semantic IDs: its catalogue and its search settings are saved and loaded with its weights.
+
+Travels to the Hub with the weights: imports nothing of this package.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from transformers.utils import cached_file
+
+from .index_onesearch import SID_INDEX_NAME, SID_UPDATES_NAME, SidIndex
+from .long_view_onesearch import LongViewMixin
+from .search_config_onesearch import SearchConfig
+from .search_onesearch import SearchMixin
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    class _Base(SearchMixin, PreTrainedModel):
+        """For type checkers: the mixin stands before a model's class among its parents."""
+
+        config: Any
+        model: Any
+        lm_head: Any
+        generation_config: Any
+else:
+    _Base = SearchMixin
+
+HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+"""Arguments of `from_pretrained` that say where a file is loaded from."""
+
+
+class SidModelMixin(_Base):
+    """Catalogue, scores, search, saving and loading of a language model with a plain `lm_head`.
+
+    Stands before the model's class among the parents. A subclass says how its backbone runs for beams (`_beam_decoder`) and which of its
+    modules embeds the prompt (`_prompt_reader`).
+    """
+
+    def _prompt_reader(self) -> LongViewMixin:
+        raise NotImplementedError
+
+    def _finish(self, backbone: type) -> None:
+        """End of a model's `__init__`: weights, where `AutoModel` finds the backbone, and how `generate` emits one SID."""
+        config = self.config
+        config.auto_map = {**(getattr(config, "auto_map", None) or {}), "AutoModel": f"modeling_onesearch.{backbone.__name__}"}
+        self.post_init()
+        self.generation_config.update(**_sid_generation(config.sid_levels))
+        self.generation_config._from_model_config = False  # or the settings above would be dropped when loading
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Self:
+        """As in transformers; also loads the search settings and the item index that lie beside the weights.
+
+        Raises:
+            ValueError: the index belongs to other codebooks than the weights, or a file is damaged.
+        """
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model.search_config = SearchConfig.from_pretrained(pretrained_model_name_or_path, **_hub_arguments(kwargs))
+        if model.sid_index is None:  # an adapter has brought its own already
+            model.load_sid_index(pretrained_model_name_or_path, **kwargs)
+        return loaded
+
+    def load_adapter(self, peft_model_id: str | None = None, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers; also takes over the item index that lies beside the adapter, if there is one."""
+        found = super().load_adapter(peft_model_id, *args, **kwargs)
+        if peft_model_id is not None:
+            self.load_sid_index(peft_model_id, **{**kwargs, **(kwargs.get("adapter_kwargs") or {})})
+        return found
+
+    def load_sid_index(self, folder_or_repo: str | os.PathLike, **kwargs: Any) -> bool:
+        """Attach the item index in a folder or Hub repository, with its updates.
+
+        `peft.PeftModel.from_pretrained(base, adapter)` leaves `base` with its own index: `load_sid_index(adapter)` gives it the adapter's.
+
+        Args:
+            folder_or_repo: folder or repository that holds `sid_index.safetensors`.
+            kwargs: of these `cache_dir`, `force_download`, `local_files_only`, `token`, `revision` and `subfolder` are used.
+
+        Returns:
+            Whether there is an index.
+
+        Raises:
+            ValueError: the index belongs to other codebooks than the weights, or is damaged.
+        """
+        hub = _hub_arguments(kwargs)
+        paths = [
+            cached_file(folder_or_repo, name, _raise_exceptions_for_missing_entries=False, **hub)
+            for name in (SID_UPDATES_NAME, SID_INDEX_NAME)  # the index looks for its updates beside it
+        ]
+        if paths[1] is not None:
+            self.set_sid_index(SidIndex.load(paths[1]))
+        return paths[1] is not None
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
+        """As in transformers; also writes the search settings, and the item index if one is set."""
+        super().save_pretrained(save_directory, *args, **kwargs)
+        if not kwargs.get("is_main_process", True):
+            return
+        self.search_config.save_pretrained(save_directory)
+        if self.sid_index is not None:
+            self.sid_index.save(os.path.join(save_directory, SID_INDEX_NAME))
+
+    def set_sid_index(self, index: SidIndex) -> None:
+        """Attach the catalogue whose items `search` returns.
+
+        Raises:
+            ValueError: the codebook sizes or the fingerprint of the index differ from the model's.
+        """
+        if tuple(index.codebook_sizes) != tuple(self.config.sid_codebook_sizes):
+            raise ValueError(
+                f"the item index has codebook sizes {list(index.codebook_sizes)}, the model {self.config.sid_codebook_sizes}; encode the "
+                "catalogue with the model's codebooks"
+            )
+        if self.config.sid_fingerprint is not None and index.fingerprint != self.config.sid_fingerprint:
+            raise ValueError(
+                f"the item index was made with codebooks {index.fingerprint[:12]}…, the model was trained on "
+                f"{self.config.sid_fingerprint[:12]}…; each fingerprint has SIDs of its own. Encode this catalogue with the model's "
+                "codebooks, or train a model on these"
+            )
+        self.sid_index = index
+
+    def embed_prompts(self, input_ids: torch.Tensor, long_view_codes: torch.Tensor | None = None) -> torch.Tensor:
+        """Input embeddings (batch, length, d_model) of prompts (batch, length), with the long view in place of its placeholders.
+
+        Args:
+            input_ids: (batch, length) prompts.
+            long_view_codes: (batch, sequences, items, levels); see `forward`.
+        """
+        reader = self._prompt_reader()
+        return reader._embedded(reader._placed(input_ids, None, long_view_codes))
+
+    def set_long_view_centroids(self, tables: Sequence[np.ndarray | torch.Tensor]) -> None:
+        """Fill the long view's frozen codebooks, which then belong to the checkpoint.
+
+        Args:
+            tables: (sid_codebook_sizes[level], long_view_dim) centroids of each of the first `long_view_levels` levels; for residual levels
+                those of the residuals, as the codebooks hold them.
+
+        Raises:
+            ValueError: the model has no long view, or the shapes do not fit the model's.
+        """
+        reader = self._prompt_reader()
+        if reader.long_view is None:
+            raise ValueError("the model has no long view: its configuration has long_view_tokens=0")
+        reader.long_view_pooling.set_centroids(tables)
+
+
+def _hub_arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `kwargs` that say where a file is loaded from."""
+    return {name: kwargs[name] for name in HUB_ARGUMENTS if kwargs.get(name) is not None}
+
+
+def _sid_generation(levels: int) -> dict[str, object]:
+    """Settings under which `generate` with `logits_processor` finds what `search` finds: one SID, renormalised over the trie."""
+    fixed = {
+        "max_new_tokens": levels or None,
+        "min_new_tokens": levels or None,
+        "eos_token_id": None,
+        "forced_eos_token_id": None,
+    }
+    return {**fixed, "renormalize_logits": True}
+
+
+__all__ = ["SidModelMixin"]
