@@ -42,7 +42,7 @@ INNER_FLOW = {
 TRAVELLING = [
     *(
         ROOT / "tokenization_sid" / name
-        for name in ("tokenization_sid.py", "prompts.py", "templates.py", "ragged.py", "user_ids.py")
+        for name in ("tokenization_sid.py", "bpe.py", "prompts.py", "templates.py", "ragged.py", "user_ids.py")
     ),
     *(ROOT / "modeling_onesearch").glob("*_onesearch.py"),
 ]

@@ -115,7 +115,8 @@ class Texts(NamedTuple):
         counts = np.array([len(row) for row in self.rows], dtype=np.int64)
         there = counts > 0
         end = np.array([tokenizer.eos_token_id], dtype=np.int32)
-        entries = _tokenize(tokenizer, [text for row in self.rows for text in row], *self._before(tokenizer))
+        before, most = self._before(tokenizer) if self.label else ("", self.limit)
+        entries = _tokenize(tokenizer, [text for row in self.rows for text in row], before, most)
         offsets = offsets_of(counts)
         is_last = np.zeros(len(entries.lengths), dtype=np.int64)
         is_last[offsets[1:][there] - 1] = 1
@@ -132,7 +133,7 @@ class Texts(NamedTuple):
         """The texts of the first prompt, each cut as its ids are; None where the prompt lacks the section."""
         if not self.rows[0]:
             return None
-        before, most = self._before(tokenizer)
+        before, most = self._before(tokenizer) if self.label else ("", self.limit)
         special = tokenizer.all_special_tokens
         shown = [_cut(tokenizer, before + plain_text(text, special), most) for text in self.rows[0]]
         if self.label and self.label_place == "apart":
@@ -140,8 +141,8 @@ class Texts(NamedTuple):
         return tokenizer.eos_token.join(shown)
 
     def _before(self, tokenizer: SidVocabulary) -> tuple[str, int]:
-        """The words before each text, and most tokens of both together."""
-        if not self.label or self.label_place == "apart":
+        """What a label puts before each text, and most tokens of both together."""
+        if self.label_place == "apart":
             return "", self.limit
         extra = len(_tokenize(tokenizer, [self.label]).values) if self.label_place == "extra" else 0
         return f"{self.label} ", self.limit + extra

@@ -1,8 +1,8 @@
-"""A tokenizer whose vocabulary holds every code of every Semantic ID level, contiguous per level.
+"""A tokenizer whose vocabulary holds every code of every Semantic ID level; the codes of a level have consecutive ids.
 
-Has no `__init__` on purpose: transformers would rebuild such a subclass from its vocabulary and lose the rest of tokenizer.json.
-Settings travel as keyword arguments and are read from `init_kwargs`.
-Travels to the Hub with the weights: imports nothing of this package.
+The class has no `__init__` on purpose: transformers would rebuild a subclass with one from its vocabulary and lose the rest of
+tokenizer.json. Settings are keyword arguments, which transformers saves; they are read from `init_kwargs`.
+The file travels to the Hub with the weights and imports nothing of this package.
 """
 
 from __future__ import annotations
@@ -14,22 +14,20 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Tokenizer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from .bpe import SPECIAL_TOKENS, train_bpe
 from .prompts import PromptFields, contents_of
 from .ragged import Part, Ragged, join
-from .templates import LONG_VIEW_TOKEN, PLAIN_LAYOUT, PromptLayout, template
-
-SPECIAL_TOKENS = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
-"""BART's, with BART's ids 0 to 3."""
+from .templates import LONG_VIEW_TOKEN, PLAIN_LAYOUT, PromptLayout, PromptTemplate, template
 
 
 class SidTokenizer(PreTrainedTokenizerFast):
     """Text tokenizer plus SID tokens `<a_17><b_3>…`, one letter per level. SID tokens are ordinary tokens, not special ones.
 
-    Where prompts hold a user's signatures, the vocabulary also has `<ua_17><ub_3>…` behind the SIDs, so that a signature is never mistaken
-    for an item; where they hold the long view, it has `<longview>`.
+    If the prompts hold signatures of users, the vocabulary also has `<ua_17><ub_3>…` behind the SIDs, so that a signature is never mistaken
+    for an item. If they hold the long view, it also has `<longview>`.
 
     Example:
 
@@ -55,33 +53,20 @@ class SidTokenizer(PreTrainedTokenizerFast):
         fingerprint: str | None = None,
         prompt: PromptLayout | None = None,
     ) -> SidTokenizer:
-        """Train a byte-level BPE on `texts` (lower-cased, NFKC) and add all SID tokens.
+        """Train a byte-level BPE on texts and add all SID tokens.
 
         Args:
-            texts: queries and item texts.
-            codebook sizes: codes per level.
-            vocab_size: text tokens at most, the 256 bytes and 4 special tokens included; ours, no paper gives one.
-            fingerprint: fingerprint of the codebooks.
+            texts: queries and item texts; they are normalised (NFKC) and lower-cased.
+            codebook_sizes: number of codes at each level.
+            vocab_size: most text tokens, of which 256 are bytes and 4 are special; a larger one makes prompts shorter and the embedding
+                larger. The default is our choice; the papers give none.
+            fingerprint: fingerprint of the codebooks; a search refuses a model with another one.
             prompt: layout of search prompts; default `PLAIN_LAYOUT`, the query and the recent items.
+
+        Raises:
+            ValueError: there are no levels or more than 26, or a level has no code.
         """
-        model = Tokenizer(models.BPE(unk_token=None))
-        model.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-        model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-        model.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=vocab_size,
-            special_tokens=list(SPECIAL_TOKENS.values()),
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        )
-        model.train_from_iterator(texts, trainer)
-        bos, eos = SPECIAL_TOKENS["bos_token"], SPECIAL_TOKENS["eos_token"]
-        model.post_processor = processors.TemplateProcessing(
-            single=f"{bos} $A {eos}",
-            pair=f"{bos} $A {eos} $B {eos}",
-            special_tokens=[(token, model.token_to_id(token)) for token in (bos, eos)],
-        )
-        return cls._with_sids(model, SPECIAL_TOKENS, codebook_sizes, fingerprint, prompt)
+        return cls._with_sids(train_bpe(texts, vocab_size), SPECIAL_TOKENS, codebook_sizes, fingerprint, prompt)
 
     @classmethod
     def extend(
@@ -91,16 +76,25 @@ class SidTokenizer(PreTrainedTokenizerFast):
         fingerprint: str | None = None,
         prompt: PromptLayout | None = None,
     ) -> SidTokenizer:
-        """Add all SID tokens behind the vocabulary of another fast tokenizer, for instance a BART checkpoint's; see `train`.
+        """Copy another fast tokenizer, for instance that of a BART checkpoint, and add all SID tokens behind its vocabulary.
 
-        A tokenizer without a begin token (Qwen's) begins its prompts with the end token.
+        If it has no begin token (as Qwen's), its end token begins the prompts.
+
+        Args:
+            tokenizer: tokenizer to copy; it keeps all ids.
+            codebook_sizes: number of codes at each level.
+            fingerprint: fingerprint of the codebooks; a search refuses a model with another one.
+            prompt: layout of search prompts; default `PLAIN_LAYOUT`, the query and the recent items.
+
+        Raises:
+            ValueError: the tokenizer lacks an end or padding token, or already has SID tokens.
         """
         special = {name: str(getattr(tokenizer, name)) for name in SPECIAL_TOKENS if getattr(tokenizer, name) is not None}
         if "eos_token" in special:
             special.setdefault("bos_token", special["eos_token"])
         missing = [name for name in ("eos_token", "pad_token") if name not in special]
         if missing:
-            raise ValueError(f"the tokenizer to extend has no {', '.join(missing)}; set them first")
+            raise ValueError(f"the tokenizer to extend has no {' and no '.join(missing)}; set it before extending")
         copy = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         return cls._with_sids(copy, special, codebook_sizes, fingerprint, prompt)
 
@@ -114,17 +108,15 @@ class SidTokenizer(PreTrainedTokenizerFast):
         prompt: PromptLayout | None,
     ) -> SidTokenizer:
         prompt = prompt or PLAIN_LAYOUT
-        codebook_sizes = [int(width) for width in codebook_sizes]
+        codebook_sizes = [int(size) for size in codebook_sizes]
         if not 1 <= len(codebook_sizes) <= len(string.ascii_lowercase) or min(codebook_sizes) < 1:
-            raise ValueError(
-                f"codebook_sizes={codebook_sizes}: 1 to {len(string.ascii_lowercase)} levels of at least one code each"
-            )
-        tokens = [sid_token(level, code) for level, width in enumerate(codebook_sizes) for code in range(width)]
+            raise ValueError(f"codebook_sizes={codebook_sizes}: allowed are 1 to 26 levels of at least one code each")
+        tokens = [sid_token(level, code) for level, size in enumerate(codebook_sizes) for code in range(size)]
         taken = [token for token in tokens if model.token_to_id(token) is not None]
         if taken:
             raise ValueError(f"the vocabulary already holds {taken[0]!r}: extend a tokenizer without SID tokens")
         if prompt.user:
-            tokens += [user_token(level, code) for level, width in enumerate(codebook_sizes) for code in range(width)]
+            tokens += [user_token(level, code) for level, size in enumerate(codebook_sizes) for code in range(size)]
         tokens += [LONG_VIEW_TOKEN] if prompt.long_view_tokens else []
         offset = model.get_vocab_size(with_added_tokens=True)
         model.add_tokens([AddedToken(token, normalized=False, special=False) for token in tokens])
@@ -162,25 +154,28 @@ class SidTokenizer(PreTrainedTokenizerFast):
     def prompt(self, layout: PromptLayout) -> None:
         template(layout.name)
         wanted = {"user": (layout.user, user_token(0, 0)), "long_view_tokens": (layout.long_view_tokens, LONG_VIEW_TOKEN)}
-        missing = [name for name, (is_on, token) in wanted.items() if is_on and self._token_id(token) is None]
+        token_id = self.backend_tokenizer.token_to_id
+        missing = [name for name, (is_on, token) in wanted.items() if is_on and token_id(token) is None]
         if missing:
             raise ValueError(
                 f"the vocabulary has no tokens for {' and '.join(missing)}: pass this layout as `prompt` when the tokenizer is made"
             )
         self.init_kwargs["prompt_layout"] = asdict(layout)  # no attribute of this name: transformers would save that instead
-        self.__dict__.pop("_prompt", None)
+        for cached in ("_prompt", "_template"):
+            self.__dict__.pop(cached, None)
 
     @cached_property
     def _prompt(self) -> PromptLayout:
         return PromptLayout(**self.init_kwargs["prompt_layout"])
 
+    @cached_property
+    def _template(self) -> PromptTemplate:
+        return template(self._prompt.name)
+
     @property
     def long_view_token_id(self) -> int | None:
         """Vocabulary id of the placeholder of the long view; None where the prompts have none."""
-        return self._token_id(LONG_VIEW_TOKEN) if self.prompt.long_view_tokens else None
-
-    def _token_id(self, token: str) -> int | None:
-        return self.backend_tokenizer.token_to_id(token)
+        return self.backend_tokenizer.token_to_id(LONG_VIEW_TOKEN) if self._prompt.long_view_tokens else None
 
     def sids_to_ids(self, codes: ArrayLike) -> np.ndarray:
         """Vocabulary ids of SIDs: (n, levels) → (n, levels); ValueError for a code out of range."""
@@ -248,8 +243,8 @@ class SidTokenizer(PreTrainedTokenizerFast):
             profiles=None if profiles is None else [profiles],
             keywords=None if keywords is None else [keywords],
         )
-        layout, groups = self.prompt, []
-        for place, group in enumerate(template(name or layout.name).groups):
+        layout, groups = self._prompt, []
+        for place, group in enumerate((template(name) if name else self._template).groups):
             contents = [contents_of(section, layout, fields) for section in group]
             rendered = [one.render(self) for one in contents if one is not None]
             shown = [one for one in rendered if one is not None]
@@ -290,7 +285,7 @@ class SidTokenizer(PreTrainedTokenizerFast):
         layout, count = self._prompt, len(fields)
         begin, end = (np.array([token], dtype=np.int32) for token in (self.bos_token_id, self.eos_token_id))
         parts = [Part(begin, 0, np.ones(count, dtype=np.int64))]
-        for place, group in enumerate(template(name or layout.name).groups):
+        for place, group in enumerate((template(name) if name else self._template).groups):
             filled = np.full(count, place == 0)
             for section in group:
                 contents = contents_of(section, layout, fields)

@@ -205,8 +205,7 @@ class Searcher:
             codes = self.views.long_view_codes(requests, self.model.config.long_view_levels)
         except KeyError as error:
             raise KeyError(f"{error.args[0]}; leave it out of the history") from None
-        encoded = self.tokenizer.encode_fields(fields)
-        prompts = [encoded[row].tolist() for row in range(len(encoded))]
+        prompts = self.tokenizer.encode_fields(fields).tolist()
         padded = self.tokenizer.pad({"input_ids": prompts}, return_tensors="pt").to(self.model.device)
         inputs = {name: padded[name] for name in ("input_ids", "attention_mask")}
         if codes is not None:
