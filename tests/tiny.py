@@ -42,10 +42,7 @@ def tiny_model(codebook_sizes=(8, 4, 4), codes=None, seed=0, fingerprint="finger
 
     torch.manual_seed(seed)
     model = OneSearchForConditionalGeneration(tiny_config(codebook_sizes, fingerprint, **changes)).eval()
-    _fill_long_view(model)
-    if codes is not None:
-        model.set_sid_index(tiny_index(codes, codebook_sizes, fingerprint=fingerprint))
-    return model
+    return _equipped(model, codes)
 
 
 QWEN3_SIZES = {
@@ -72,19 +69,18 @@ def tiny_causal_model(codebook_sizes=(8, 4, 4), codes=None, seed=0, fingerprint=
     config = OneSearchQwen3Config(
         **sizes, sid_codebook_sizes=list(codebook_sizes), sid_offset=TEXT_TOKENS, sid_fingerprint=fingerprint
     )
-    model = OneSearchForCausalLM(config).eval()
-    _fill_long_view(model)
-    if codes is not None:
-        model.set_sid_index(tiny_index(codes, codebook_sizes, fingerprint=fingerprint))
-    return model
+    return _equipped(OneSearchForCausalLM(config).eval(), codes)
 
 
-def _fill_long_view(model):
+def _equipped(model, codes):
+    """The model with centroids, if it has a long view, and with an index of items `codes`, if they are given."""
     config = model.config
     if config.long_view_tokens:
-        model.set_long_view_centroids(
-            long_view_tables(config.sid_codebook_sizes[: config.long_view_levels], config.long_view_dim)
-        )
+        sizes = config.sid_codebook_sizes[: config.long_view_levels]
+        model.set_long_view_centroids(long_view_tables(sizes, config.long_view_dim))
+    if codes is not None:
+        model.set_sid_index(tiny_index(codes, config.sid_codebook_sizes, fingerprint=config.sid_fingerprint))
+    return model
 
 
 def tiny_index(codes, codebook_sizes, item_ids=None, popularity=None, fingerprint="fingerprint", categories=None):
@@ -98,7 +94,7 @@ def tiny_index(codes, codebook_sizes, item_ids=None, popularity=None, fingerprin
 def random_codes(items, codebook_sizes, seed=0):
     """(items, levels) codes; duplicates happen."""
     random = np.random.default_rng(seed)
-    return np.stack([random.integers(0, width, items) for width in codebook_sizes], axis=1)
+    return np.stack([random.integers(0, size, items) for size in codebook_sizes], axis=1)
 
 
 def random_prompts(rows, longest=9, seed=0, padding_side="right"):
@@ -115,15 +111,16 @@ def random_prompts(rows, longest=9, seed=0, padding_side="right"):
 
 
 SID_MODELS = {"encoder-decoder": tiny_model, "decoder-only": tiny_causal_model}
-"""What makes the tiny model of either kind."""
+"""Kind of model → function that makes a tiny one."""
 
 
 def sid_batch(model, codes, rows, seed=0, prompts=None):
-    """Prompts and as target the SID of a random item each, in the form that the model learns from.
+    """Prompts, each with the SID of a random item as its target, in the form that the model learns from.
 
     Args:
-        codes: (items, levels) of the catalogue; prompts: input_ids and attention_mask, instead of random ones. A decoder-only model's are
-            padded on the left, where the SID follows them.
+        codes: (items, levels), the catalogue.
+        prompts: input_ids and attention_mask instead of random ones. A decoder-only model needs them padded on the left, because the
+            SID follows them.
     """
     starts = np.cumsum([TEXT_TOKENS, *model.config.sid_codebook_sizes[:-1]])
     is_encoder_decoder = model.config.is_encoder_decoder
@@ -139,7 +136,7 @@ def sid_batch(model, codes, rows, seed=0, prompts=None):
 
 
 def gradients(model):
-    """Of every parameter that has one."""
+    """Name → gradient, of every parameter that has one."""
     return {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 
@@ -148,22 +145,22 @@ LONG_VIEW = {"long_view_tokens": 3, "long_view_token_id": 3, "long_view_dim": 6}
 
 
 def long_view_tables(codebook_sizes, dim=6, seed=0):
-    """(width, dim) centroids of each level."""
+    """Centroids of each level, (codebook size, dim)."""
     random = np.random.default_rng(seed)
-    return [random.normal(0, 0.5**level, (width, dim)).astype(np.float32) for level, width in enumerate(codebook_sizes)]
+    return [random.normal(0, 0.5**level, (size, dim)).astype(np.float32) for level, size in enumerate(codebook_sizes)]
 
 
 def random_long_view(rows, codebook_sizes, sequences=2, items=9, seed=0):
     """`long_view_codes` with holes: (rows, sequences, items, levels); every other row lacks its last sequence."""
     random = np.random.default_rng(seed)
-    codes = np.stack([random.integers(0, width, (rows, sequences, items)) for width in codebook_sizes], axis=-1)
+    codes = np.stack([random.integers(0, size, (rows, sequences, items)) for size in codebook_sizes], axis=-1)
     codes[random.random((rows, sequences, items)) < 0.3] = -1
     codes[::2, -1] = -1
     return torch.from_numpy(codes)
 
 
 def with_places(input_ids, attention_mask, token=3, tokens=3):
-    """The prompts with the long view's placeholders behind their first token."""
+    """The prompts with the long view's placeholders inserted after their first token."""
     rows = []
     for ids, mask in zip(input_ids.tolist(), attention_mask.tolist()):
         first = mask.index(1) + 1

@@ -12,7 +12,7 @@ from onesearch import SidIndex
 CODEBOOK_SIZES = (4096, 1024, 512, 256, 256)
 """Codes of each level (OneSearch, arXiv 2509.03236); powers of two, which `clustered` relies on."""
 
-DIGEST = "benchmark"
+FINGERPRINT = "benchmark"
 
 POPULARITY_EXPONENTS = (0.7, 1.05, 0.8, 0.5, 0.5)
 """Zipf exponent of the children of a prefix, per level: prefixes are shared about as often as residual quantisation shares them."""
@@ -23,14 +23,14 @@ def clustered(items: int, seed: int = 0) -> np.ndarray:
     random = np.random.default_rng(seed)
     codes = np.empty((items, len(CODEBOOK_SIZES)), dtype=np.int16)
     prefix = np.zeros(items, dtype=np.uint64)
-    for level, (width, exponent) in enumerate(zip(CODEBOOK_SIZES, POPULARITY_EXPONENTS)):
-        share = np.cumsum(np.arange(1, width + 1) ** -exponent)
+    for level, (size, exponent) in enumerate(zip(CODEBOOK_SIZES, POPULARITY_EXPONENTS)):
+        share = np.cumsum(np.arange(1, size + 1) ** -exponent)
         rank = np.searchsorted(share / share[-1], random.random(items)).astype(np.uint64)
         mixed = _mixed(prefix + np.uint64(level))
         # Rank → code: an odd factor permutes numbers modulo a power of two, so no two ranks of a prefix share a code.
-        code = (rank * (mixed | np.uint64(1)) + (mixed >> np.uint64(20))) % np.uint64(width)
+        code = (rank * (mixed | np.uint64(1)) + (mixed >> np.uint64(20))) % np.uint64(size)
         codes[:, level] = code
-        prefix = prefix * np.uint64(width) + code + np.uint64(1)
+        prefix = prefix * np.uint64(size) + code + np.uint64(1)
     return codes
 
 
@@ -56,7 +56,7 @@ def names(items: int, first: int = 0) -> list[str]:
 
 def index_of(codes: np.ndarray, categories: Sequence[Sequence[str]] | None = None) -> SidIndex:
     """An item index without any order inside a SID."""
-    return SidIndex(names(len(codes)), codes, np.zeros(len(codes), dtype=np.float32), CODEBOOK_SIZES, DIGEST, categories)
+    return SidIndex(names(len(codes)), codes, np.zeros(len(codes), dtype=np.float32), CODEBOOK_SIZES, FINGERPRINT, categories)
 
 
 class DictTrie:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from catalogues import CODEBOOK_SIZES, DIGEST, names
+from catalogues import CODEBOOK_SIZES, FINGERPRINT, names
 
 from onesearch import SidIndex, SidTrie
 
@@ -61,7 +61,7 @@ def index(file: str, path: str) -> dict[str, float]:
     codes = np.load(file)
     item_ids, popularity = names(len(codes)), np.zeros(len(codes), dtype=np.float32)
     start = time.process_time()
-    built, peak = peak_of(lambda: SidIndex(item_ids, codes, popularity, CODEBOOK_SIZES, DIGEST))
+    built, peak = peak_of(lambda: SidIndex(item_ids, codes, popularity, CODEBOOK_SIZES, FINGERPRINT))
     build = time.process_time() - start
     return {"seconds": build, "peak": peak, "save": cpu_seconds(lambda: built.save(path), 1), "file": Path(path).stat().st_size}
 
@@ -72,7 +72,7 @@ def serve(path: str, beams: str) -> dict[str, float]:
 
     model = bart("small")
     model.set_sid_index(
-        SidIndex(["item-0"], np.zeros((1, len(CODEBOOK_SIZES))).astype(int), np.zeros(1), CODEBOOK_SIZES, DIGEST)
+        SidIndex(["item-0"], np.zeros((1, len(CODEBOOK_SIZES))).astype(int), np.zeros(1), CODEBOOK_SIZES, FINGERPRINT)
     )
     search = {**prompts(), "num_beams": int(beams)}
     model.search(**search)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import torch
-from catalogues import CODEBOOK_SIZES, DIGEST
+from catalogues import CODEBOOK_SIZES, FINGERPRINT
 
 from onesearch import OneSearchConfig, OneSearchForCausalLM, OneSearchForConditionalGeneration, OneSearchQwen3Config
 from onesearch.modeling_onesearch.decoding_onesearch import BeamDecoder
 
 VOCABULARY = 60_000
 OFFSET = VOCABULARY - sum(CODEBOOK_SIZES)
-LAYOUT = {"vocab_size": VOCABULARY, "sid_codebook_sizes": list(CODEBOOK_SIZES), "sid_offset": OFFSET, "sid_fingerprint": DIGEST}
+LAYOUT = {
+    "vocab_size": VOCABULARY,
+    "sid_codebook_sizes": list(CODEBOOK_SIZES),
+    "sid_offset": OFFSET,
+    "sid_fingerprint": FINGERPRINT,
+}
 PROMPT = 64
 """Tokens of each prompt."""
 

@@ -27,10 +27,10 @@ def market(tmp_path_factory):
 @pytest.mark.slow
 def test_making_examples(market):
     random = np.random.default_rng(0)
-    codes = np.stack([random.integers(0, width, len(market.items)) for width in CODEBOOK_SIZES], axis=1)
+    codes = np.stack([random.integers(0, size, len(market.items)) for size in CODEBOOK_SIZES], axis=1)
     index = SidIndex(market.items["item_id"], codes, np.zeros(len(codes)), CODEBOOK_SIZES, "benchmark")
     queries = sorted(set(market.sessions["query"]))
-    sids = np.stack([random.integers(0, width, len(queries)) for width in CODEBOOK_SIZES], axis=1)
+    sids = np.stack([random.integers(0, size, len(queries)) for size in CODEBOOK_SIZES], axis=1)
     with Report("examples", f"Training examples of {SESSIONS:,} sessions, per CPU second, one thread") as report:
         for name, layout in {"query and items": PLAIN_LAYOUT, "all views": PromptLayout()}.items():
             tokenizer = SidTokenizer.train(item_texts(market), CODEBOOK_SIZES, 4000, prompt=layout)

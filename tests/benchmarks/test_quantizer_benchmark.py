@@ -56,9 +56,9 @@ def faiss_baseline(vectors: np.ndarray, config: RQOPQConfig) -> dict:
     """The authors' way: 25 iterations of faiss k-means per level, OPQ with faiss' own rotations, both on one thread."""
     faiss.omp_set_num_threads(1)
     start, residual, codes = time.process_time(), vectors.copy(), []
-    for level, width in enumerate(config.residual_sizes):
+    for level, size in enumerate(config.residual_sizes):
         clustering = faiss.Kmeans(
-            vectors.shape[1], width, niter=25, seed=level, min_points_per_centroid=1, max_points_per_centroid=10_000
+            vectors.shape[1], size, niter=25, seed=level, min_points_per_centroid=1, max_points_per_centroid=10_000
         )
         clustering.train(residual)
         codes.append(clustering.index.search(residual, 1)[1][:, 0])
@@ -70,7 +70,7 @@ def faiss_baseline(vectors: np.ndarray, config: RQOPQConfig) -> dict:
         "largest": int(np.bincount(codes[-1]).max()),
     }
     if config.opq[0]:
-        start, (parts, width) = time.process_time(), config.opq
+        start, (parts, size) = time.process_time(), config.opq
         rotation, quantizer = faiss.OPQMatrix(vectors.shape[1], parts), faiss.ProductQuantizer(vectors.shape[1], parts, 8)
         rotation.pq = quantizer
         rotation.train(residual)
@@ -157,12 +157,12 @@ def test_variants():
 
 
 def test_threads_do_not_matter():
-    vectors, digests = clustered(20_000, 64), []
+    vectors, fingerprints = clustered(20_000, 64), []
     for threads in (1, 2):
         with threadpool_limits(threads):
             fitted = RQOPQ.fit(vectors, RQOPQConfig((256, 256, 256), (2, 256)))
-            digests.append((fitted.fingerprint, fitted.encode(vectors).tobytes()))
-    assert digests[0] == digests[1]
+            fingerprints.append((fitted.fingerprint, fitted.encode(vectors).tobytes()))
+    assert fingerprints[0] == fingerprints[1]
 
 
 ENCODE = """

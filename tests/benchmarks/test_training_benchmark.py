@@ -118,7 +118,7 @@ def test_a_training_step_against_stock_bart(tmp_path, size, vocabulary, batch):
         torch.manual_seed(0)
         model = BartForConditionalGeneration(config_of(size, vocabulary, BartConfig))
         model.final_logits_bias = torch.zeros(1, vocabulary)
-        collator, item_filter = Seq2SeqCollator(1, 2), ("input_ids", "attention_mask", "decoder_input_ids", "labels")
+        collator, columns = Seq2SeqCollator(1, 2), ("input_ids", "attention_mask", "decoder_input_ids", "labels")
         return train(
             Seq2SeqTrainer,
             Seq2SeqTrainingArguments,
@@ -126,7 +126,7 @@ def test_a_training_step_against_stock_bart(tmp_path, size, vocabulary, batch):
             dataset.with_format("numpy"),
             tmp_path,
             batch,
-            data_collator=lambda rows: {name: value for name, value in collator(rows).items() if name in item_filter},
+            data_collator=lambda rows: {name: value for name, value in collator(rows).items() if name in columns},
         )
 
     with Report(f"training_{size}_{vocabulary}_{batch}", about) as report:

@@ -22,7 +22,7 @@ def given_logits(queries, beams, normalize):
     """A step function that returns the same random logits every time."""
     random = torch.Generator().manual_seed(0)
     rows = [queries * (beams if level else 1) for level in LEVELS]
-    logits = [2 * torch.randn(count, width, generator=random) for count, width in zip(rows, CODEBOOK_SIZES)]
+    logits = [2 * torch.randn(count, size, generator=random) for count, size in zip(rows, CODEBOOK_SIZES)]
     totals = [table.logsumexp(-1) for table in logits]
 
     def step(codes, parents, level):
