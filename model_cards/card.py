@@ -1,7 +1,8 @@
-"""The card of a checkpoint, filled from what the run measured."""
+"""The card of a checkpoint, filled with the measurements of its run."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from onesearch.data.market import Market
 from onesearch.evaluation.reports import Report, load_report
 from onesearch.files import RunFolder, atomic_file, read_json
+from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.tokenization_sid.sids.building import DIAGNOSTICS_NAME
 from onesearch.tokenization_sid.sids.diagnostics import SCHEMA
 from onesearch.tokenization_sid.sids.plots import PAGE_NAMES
@@ -21,15 +23,23 @@ METRICS = ("HR@10", "MRR@10", "NDCG@10")
 def write_card(run: RunFolder, name: str, repository: str | None = None) -> Path:
     """Write the checkpoint's ``README.md`` from the market, the diagnostics and the evaluation of a run.
 
+    The snippet of the card searches with the settings that the evaluation was made with.
+
     Args:
+        run: run folder with a market, SIDs, a checkpoint and an evaluation.
         name: title of the card.
-        repository: Hub id that the snippets load; default: the checkpoint's folder name.
+        repository: Hub id that the snippets load; default: the path of the checkpoint.
 
     Returns:
         Path of the card.
+
+    Raises:
+        FileNotFoundError: an earlier stage of the run is missing.
+        ValueError: the diagnostics or the report have another schema.
     """
     market = Market.load(run.require("market", "onesearch data"))
     codes = _diagnostics(run)
+    checkpoint = run.require("checkpoint", "onesearch train")
     report = load_report(run.require("evaluation", "onesearch evaluate"))
     card = ModelCard.from_template(
         ModelCardData(
@@ -41,29 +51,62 @@ def write_card(run: RunFolder, name: str, repository: str | None = None) -> Path
         ),
         template_path=str(TEMPLATE),
         name=name,
-        repository=repository or str(run.checkpoint),
+        repository=repository or str(checkpoint),
+        auto_class=_auto_class(checkpoint),
         example_query=_example_query(market),
         market=market.info.get("name", ""),
         source=market.info.get("source", "own tables"),
-        items=f"{codes['items']['count']:,}",
-        levels=len(codes["codebook_sizes"]),
-        codebook_sizes="-".join(map(str, codes["codebook_sizes"])),
-        distinct_sids=f"{codes['items']['distinct_sids']:,}",
-        icr_items=f"{100 * codes['items']['icr_items']:.1f} %",
-        icr_sids=f"{100 * codes['items']['icr_sids']:.1f} %",
-        largest_bucket=codes["items"]["largest_bucket"],
-        fingerprint=codes["fingerprint"],
-        codes_table=_codes_table(codes),
         page=_copy_page(run, codes),
         results=report.to_table(),
+        **_search_values(report, checkpoint),
+        **_code_values(codes),
     )
-    path = run.require("checkpoint", "onesearch train") / "README.md"
+    path = checkpoint / "README.md"
     with atomic_file(path) as temporary:
         temporary.write_text(str(card), encoding="utf-8")
     return path
 
 
+def _search_values(report: Report, checkpoint: Path) -> dict[str, str]:
+    """Values of the template about the search settings that the report was made with.
+
+    The snippet names those that the checkpoint was not saved with. A report without settings counts as made with the checkpoint's.
+    """
+    saved = asdict(SearchConfig.from_pretrained(checkpoint))
+    measured = saved | report.settings.get("search", {})
+    changed = {name: value for name, value in measured.items() if value != saved[name]}
+    rows = ["| setting | value |", "|---|---|", *(f"| `{name}` | `{value!r}` |" for name, value in measured.items())]
+    return {
+        "search_arguments": "".join(f", {name}={value!r}" for name, value in changed.items()),
+        "search_table": "\n".join(rows),
+        "items_per_sid": str(measured["items_per_sid"]),
+    }
+
+
+def _code_values(codes: dict[str, Any]) -> dict[str, str]:
+    """Values of the template about the catalogue and its codes, from the diagnostics."""
+    items = codes["items"]
+    return {
+        "items": f"{items['count']:,}",
+        "levels": str(len(codes["codebook_sizes"])),
+        "codebook_sizes": "-".join(map(str, codes["codebook_sizes"])),
+        "distinct_sids": f"{items['distinct_sids']:,}",
+        "icr_items": f"{100 * items['icr_items']:.1f} %",
+        "icr_sids": f"{100 * items['icr_sids']:.1f} %",
+        "largest_bucket": str(items["largest_bucket"]),
+        "fingerprint": codes["fingerprint"],
+        "codes_table": _codes_table(codes),
+    }
+
+
+def _auto_class(checkpoint: Path) -> str:
+    """The Auto class of transformers that loads the checkpoint."""
+    config = read_json(checkpoint / "config.json")
+    return "AutoModelForSeq2SeqLM" if config.get("is_encoder_decoder") else "AutoModelForCausalLM"
+
+
 def _diagnostics(run: RunFolder) -> dict[str, Any]:
+    """Diagnostics of the SIDs."""
     path = run.require("sids", "onesearch sids build") / DIAGNOSTICS_NAME
     codes = read_json(path)
     if codes.get("schema") != SCHEMA:
@@ -72,12 +115,12 @@ def _diagnostics(run: RunFolder) -> dict[str, Any]:
 
 
 def _codes_table(codes: dict[str, Any]) -> str:
-    """Markdown table, one row per level: use of the codes, purity and agreement with what was bought or clicked."""
+    """Markdown table with a row per level: use of the codes, purity, and agreement of queries with bought or clicked items."""
     items, purity = codes["items"], codes["purity"]["fine"]
     agreed = codes["agreement"]["purchase"] or codes["agreement"]["click"]
     columns = {
         "level": [str(level) for level in range(len(codes["codebook_sizes"]))],
-        "codes used": [f"{used:,} of {width:,}" for used, width in zip(items["used_per_level"], codes["codebook_sizes"])],
+        "codes used": [f"{used:,} of {size:,}" for used, size in zip(items["used_per_level"], codes["codebook_sizes"])],
         "CUR of the prefix": _percent(items["cur_per_prefix"]),
         "perplexity": [f"{value:,.1f}" for value in items["perplexity_per_level"]],
         "Gini": [f"{value:.2f}" for value in items["gini_per_level"]],
@@ -97,7 +140,7 @@ def _percent(shares: list[float]) -> list[str]:
 
 
 def _copy_page(run: RunFolder, codes: dict[str, Any]) -> str:
-    """Put the page of the diagnostics beside the card; a copy that is there already stays untouched."""
+    """Copy the page of the diagnostics beside the card, unless the same page is there, and return the Markdown that shows it."""
     name = PAGE_NAMES[0]
     if name not in codes["page"]:
         return ""
@@ -109,6 +152,7 @@ def _copy_page(run: RunFolder, codes: dict[str, Any]) -> str:
 
 
 def _eval_results(report: Report) -> list[EvalResult]:
+    """Metrics of the first retriever of the report, which is the model, for the metadata of the card."""
     name = next(iter(report.retrievers), None)
     found: dict[str, Any] = report.retrievers[name]["targets"] if name else {}
     return [
@@ -128,5 +172,6 @@ def _eval_results(report: Report) -> list[EvalResult]:
 
 
 def _example_query(market: Market) -> str:
+    """The first query of the market that is not empty."""
     queries = market.sessions.data.column("query").to_pylist() or market.relevance.data.column("query").to_pylist()
     return next((query.replace('"', "'") for query in queries if query.strip()), "red shoes")

@@ -32,6 +32,7 @@ CODEBOOK_SIZES = (16, 8, 8, 4, 4)
 
 def tiny_recipe():
     """The whole road in seconds: 450 items, 600 sessions, one epoch of a model of width 32."""
+    from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
     from onesearch.pipeline.recipe import EvaluationConfig, MarketConfig, Recipe
     from onesearch.tokenization_sid.embedding.configs import TextEncoderConfig
     from onesearch.tokenization_sid.quantizers.configs import RQOPQConfig
@@ -55,7 +56,8 @@ def tiny_recipe():
         encoder=TextEncoderConfig(dimension=16, vocab_size=500, epochs=1, batch_size=64),
         codes=RQOPQConfig(residual_sizes=CODEBOOK_SIZES[:3], opq=(2, 4), iterations=5),
         training=TrainingConfig(model=model, arguments=arguments, validation_requests=20, validation_beams=5),
-        evaluation=EvaluationConfig(num_beams=10, sample=40, tune_cascade=False),
+        search=SearchConfig(num_beams=10),
+        evaluation=EvaluationConfig(sample=40, tune_cascade=False),
     )
 
 
@@ -86,7 +88,7 @@ def shared_searcher(shared_run):
     """Read only."""
     from onesearch import Searcher
 
-    return Searcher.from_pretrained(shared_run.checkpoint, num_beams=10)
+    return Searcher.from_pretrained(shared_run.checkpoint)
 
 
 @pytest.fixture

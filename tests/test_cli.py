@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+from dataclasses import replace
 
 import pytest
 from safetensors.numpy import load_file
 
 import onesearch.cli as cli
 from onesearch.data.market import Market
+from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.pipeline.recipe import save_recipe
 
 
@@ -55,6 +59,11 @@ def refused(capsys, *arguments) -> str:
         ["sids", "append", "--run", "x", "items.parquet", "--known", "move"],
         ["evaluate", "x", "--split", "train"],
         ["evaluate", "x", "--sample", "1.5"],
+        ["evaluate", "x", "--sample", "0"],
+        ["evaluate", "x", "--rank-by", "share"],
+        ["search", "x", "query", "--beams", "0"],
+        ["search", "x", "query", "--rank-by", "popularity"],
+        ["items", "remove", "x"],
         ["search", "x"],
         ["search", "x", "query", "--top-k", "0"],
         ["info", "--al"],
@@ -79,6 +88,25 @@ def test_help_names_every_command(capsys):
     assert stop.value.code == 0
     text = capsys.readouterr().out
     assert all(f"    {name} " in text for name in ("demo", "run", "data", "sids", "train", "evaluate", "search", "info"))
+
+
+IMPORTS = """
+import contextlib, sys
+from onesearch import cli
+with contextlib.suppress(SystemExit):
+    cli.main(sys.argv[1:])
+heavy = {"torch", "transformers", "trl", "sentence_transformers"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def test_help_and_tables_import_neither_torch_nor_transformers(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "items.jsonl").write_text('{"item_id": "1", "title": "red shoe"}\n')
+    tables, market = str(tmp_path / "mine"), str(tmp_path / "market")
+    for command in (["--help"], ["evaluate", "--help"], ["data", "tables", tables, market], ["data", "check", market]):
+        subprocess.run([sys.executable, "-c", IMPORTS, *command], check=True, capture_output=True)
+    assert len(Market.load(market).items) == 1
 
 
 # Tables
@@ -175,8 +203,9 @@ def test_items_are_appended(run, market, tmp_path, capsys):
     assert "does not exist" in refused(capsys, "sids", "append", "--run", run.root, tmp_path / "nowhere.parquet")
 
 
-def test_training_anew_with_flags(run, recipe, tmp_path, capsys):
-    save_recipe(recipe, tmp_path / "mine.yaml")
+def test_training_anew_with_flags(run, recipe, tmp_path):
+    other = replace(recipe, search=SearchConfig(num_beams=4, rank_by="item"))
+    save_recipe(other, tmp_path / "mine.yaml")
     before = (run.checkpoint / "model.safetensors").read_bytes()
     shutil.rmtree(run.training)
     flags = ["--recipe", str(tmp_path / "mine.yaml"), "--epochs", "0.1", "--batch-size", "32", "--learning-rate", "0.01"]
@@ -184,18 +213,63 @@ def test_training_anew_with_flags(run, recipe, tmp_path, capsys):
     assert (run.checkpoint / "model.safetensors").read_bytes() != before
     log = json.loads((run.training / "log.json").read_text())
     assert log[-1]["epoch"] == pytest.approx(0.1, abs=0.05)
+    assert SearchConfig.from_pretrained(run.checkpoint) == other.search
+
+
+def test_training_takes_the_run_s_own_recipe(run):
+    """So training again gives the same checkpoint, search settings included."""
+    files = {name: (run.checkpoint / name).read_bytes() for name in ("model.safetensors", "search_config.json")}
+    shutil.rmtree(run.checkpoint)
+    assert cli.main(["train", str(run.root)]) == 0
+    assert {name: (run.checkpoint / name).read_bytes() for name in files} == files
+
+
+def metrics_of(folder):
+    return json.loads((folder / "metrics.json").read_text())
 
 
 def test_evaluate_writes_and_prints(run, capsys):
     shutil.rmtree(run.evaluation)
-    assert (
-        cli.main(["evaluate", str(run.root), "--split", "validation", "--sample", "5", "--beams", "5", "--no-baselines"]) == 0
-    )
+    flags = ["--split", "validation", "--sample", "5", "--no-baselines"]
+    search = ["--beams", "5", "--rank-by", "item", "--items-per-sid", "2", "--exclude-history"]
+    assert cli.main(["evaluate", str(run.root), *flags, *search]) == 0
     out = capsys.readouterr().out
     assert "onesearch" in out and "HR@10" in out and "bm25" not in out
-    metrics = json.loads((run.evaluation / "metrics.json").read_text())
+    metrics = metrics_of(run.evaluation)
     assert metrics["split"] == "validation" and list(metrics["retrievers"]) == ["onesearch"]
     assert metrics["sample"]["count"] == 5 and metrics["retrievers"]["onesearch"]["invalid_sid_rate"] == 0
+    settings = metrics["settings"]
+    assert settings["search"] == {"num_beams": 5, "rank_by": "item", "items_per_sid": 2, "exclude_history": True}
+    assert (settings["split"], settings["sample"], settings["baselines"]) == ("validation", 5, False)
+
+
+def test_evaluate_takes_the_settings_of_the_run_s_recipe_and_of_its_checkpoint(run, recipe):
+    """So a report is repeated without flags: same requests, same beams, same figures."""
+    before = metrics_of(run.evaluation)
+    assert cli.main(["evaluate", str(run.root)]) == 0
+    after = metrics_of(run.evaluation)
+    assert after["settings"] == before["settings"] and after["sample"] == before["sample"]
+    assert after["settings"]["search"]["num_beams"] == recipe.search.num_beams == 10
+    for name, found in before["retrievers"].items():
+        assert after["retrievers"][name]["targets"] == found["targets"]
+
+
+def test_a_report_with_other_settings_is_not_overwritten(run, capsys):
+    before = (run.evaluation / "metrics.json").read_bytes()
+    command = ["evaluate", run.root, "--no-baselines", "--beams", "5", "--sample", "3"]
+    line = refused(capsys, *command)
+    assert "search.num_beams 10 → 5" in line and "sample 40 → 3" in line and "baselines True → False" in line
+    assert "split" not in line and "--name NAME" in line and "--overwrite" in line
+    assert "must consist of" in refused(capsys, *command, "--name", "../other")
+    assert (run.evaluation / "metrics.json").read_bytes() == before
+    words = [*map(str, command), "--name", "few"]
+    assert cli.main(words) == 0 == cli.main(words)
+    assert metrics_of(run.evaluation / "few")["settings"]["sample"] == 3
+    assert (run.evaluation / "metrics.json").read_bytes() == before
+    assert cli.main([*map(str, command), "--overwrite"]) == 0
+    assert metrics_of(run.evaluation)["settings"]["search"]["num_beams"] == 5
+    assert cli.main(["evaluate", str(run.root), "--no-baselines", "--sample", "all", "--overwrite"]) == 0
+    assert metrics_of(run.evaluation)["sample"] is None and metrics_of(run.evaluation)["requests"] > 40
 
 
 def test_search_prints_one_item_per_line(shared_run, market, capsys):
@@ -206,6 +280,20 @@ def test_search_prints_one_item_per_line(shared_run, market, capsys):
         lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
         assert [line[0] for line in lines] == ["1", "2", "3"]
         assert all(line[1].startswith("item-") and line[2].startswith("<a_") and float(line[3]) <= 0 for line in lines)
+
+
+def test_search_uses_the_checkpoint_s_settings_and_flags_replace_them(checkpoint, market, capsys):
+    def found(*flags):
+        assert cli.main(["search", str(checkpoint), "red shoe", "--top-k", "100", *flags]) == 0
+        return [line.split("\t")[1] for line in capsys.readouterr().out.splitlines()]
+
+    plain = found()
+    SearchConfig(num_beams=3, items_per_sid=1, exclude_history=True).save_pretrained(checkpoint)
+    assert found() == found("--beams", "3") != plain and len(found()) == 3
+    assert found("--beams", "10", "--items-per-sid", "5", "--rank-by", "sid") == plain
+    seen = ["--history", plain[0]]
+    assert plain[0] not in found("--beams", "10", *seen)
+    assert plain[0] in found("--beams", "30", "--no-exclude-history", *seen)
 
 
 def test_searches_that_are_refused(shared_run, tmp_path, capsys):
@@ -235,9 +323,10 @@ def test_info_tells_versions_and_what_a_checkpoint_holds(shared_run, capsys):
         assert cli.main(["info", str(folder)]) == 0
         out = capsys.readouterr().out
         assert "450 items" in out and "(16, 8, 8, 4, 4)" in out and "width 32, 1 + 1 layers" in out
+        assert "search settings: num_beams 10, rank_by sid, items_per_sid 5, exclude_history False" in out
 
 
-# The whole road
+# Every stage
 
 
 def stamps(run):
@@ -301,8 +390,6 @@ def test_the_same_recipe_gives_the_same_run(shared_run, recipe, tmp_path):
 
 
 def test_a_run_folder_of_something_else_is_refused(run, recipe, tmp_path, capsys):
-    from dataclasses import replace
-
     save_recipe(replace(recipe, keywords=False), tmp_path / "other.yaml")
     line = refused(capsys, "run", "--recipe", tmp_path / "other.yaml", "--run", run.root, "--resume")
     assert "another recipe (keywords differ)" in line

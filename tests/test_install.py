@@ -73,7 +73,7 @@ def test_the_base_installation_prepares_searches_and_evaluates(run, tmp_path):
             ["sids", "build", run.root, "--rebuild", "--residual-sizes", "8,4", "--opq", "2x4"],
             ["sids", "inspect", "red shoe", "--run", run.root],
             ["search", run.root, "red shoe", "--beams", 5, "--top-k", 3],
-            ["evaluate", run.root, "--no-baselines", "--sample", 5],
+            ["evaluate", run.root, "--no-baselines", "--sample", 5, "--name", "few"],
             ["info", run.root],
         ],
         tmp_path,

@@ -1,35 +1,90 @@
-"""Shared parts of the commands: the strict parser, types of arguments and look-ups that several commands use."""
+"""Shared parts of the commands: the strict parser, types of arguments, and flags that several commands have."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from onesearch.files import RunFolder
 
+Commands: TypeAlias = "argparse._SubParsersAction[StrictParser]"
+"""The object that `add_subparsers` returns."""
+
 
 class StrictParser(argparse.ArgumentParser):
-    """No guessing of abbreviated flags, on any level."""
+    """A parser that refuses abbreviated flags, on every level."""
 
-    def __init__(self, *args: Any, **kwargs: Any):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs["allow_abbrev"] = False
         super().__init__(*args, **kwargs)
 
 
 def add_command(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], int | None], text: str
+    commands: Commands, name: str, run: Callable[[argparse.Namespace], int | None], text: str
 ) -> argparse.ArgumentParser:
-    """Add a command that calls `run`; `text` is its help and its description."""
+    """Add a command.
+
+    Args:
+        commands: where it is added.
+        name: name of the command.
+        run: function that does the work and returns the exit code; None is 0.
+        text: help and description.
+    """
     parser = commands.add_parser(name, help=text, description=text)
     parser.set_defaults(command=run)
     return parser
 
 
+def add_group(commands: Commands, name: str, text: str) -> Commands:
+    """Add a command that consists of actions, and return the object to which they are added."""
+    parser = commands.add_parser(name, help=text, description=text)
+    return parser.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=StrictParser)
+
+
 def add_run_folder(parser: argparse.ArgumentParser) -> None:
     """Add the positional argument `run`."""
     parser.add_argument("run", type=Path, help="folder of the run")
+
+
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """Add the positional argument `checkpoint`."""
+    parser.add_argument("checkpoint", type=Path, help="folder of a checkpoint, or of a run that has one")
+
+
+def add_search_settings(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that replace the search settings of a checkpoint for one call."""
+    group = parser.add_argument_group("search settings", "Default: the settings that the checkpoint was saved with.")
+    group.add_argument(
+        "--beams", type=positive, metavar="N", help="SIDs kept at each level; more beams find more items and take more time"
+    )
+    group.add_argument(
+        "--rank-by",
+        choices=("sid", "item"),
+        help="order of the hits: by the probability of the SID, then by popularity within it, or by the probability of the item",
+    )
+    group.add_argument(
+        "--items-per-sid",
+        type=positive,
+        metavar="N",
+        help="items of one SID that may be among the hits; a larger number shows more items of the same SID",
+    )
+    group.add_argument(
+        "--exclude-history",
+        action=argparse.BooleanOptionalAction,
+        help="leave the items of the user's history out of the hits",
+    )
+
+
+def search_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """Those flags of `add_search_settings` that were given, as fields of `SearchConfig`."""
+    return given(
+        num_beams=options.beams,
+        rank_by=options.rank_by,
+        items_per_sid=options.items_per_sid,
+        exclude_history=options.exclude_history,
+    )
 
 
 def positive(text: str) -> int:
@@ -41,23 +96,23 @@ def positive(text: str) -> int:
 
 
 def codebook_sizes(text: str) -> tuple[int, ...]:
-    """Positive numbers that commas separate, for instance 256,128,64."""
+    """Positive numbers that are separated by commas, for example 256,128,64."""
     return tuple(positive(part) for part in text.split(","))
 
 
 def opq(text: str) -> tuple[int, int]:
-    """Number of sub-codes and codes of each, for instance 2x64."""
+    """Number of product codes and codebook size of each, for example 2x64."""
     parts, _, codes = text.partition("x")
     return int(parts), int(codes or 0)
 
 
 def given(**flags: Any) -> dict[str, Any]:
-    """The flags that were given."""
+    """Those flags that were given."""
     return {name: value for name, value in flags.items() if value is not None}
 
 
 def checkpoint_folder(folder: Path) -> Path:
-    """The checkpoint in `folder`, which is a run or a checkpoint itself; FileNotFoundError if there is none."""
+    """The checkpoint in `folder`, which is a run or a checkpoint itself; FileNotFoundError if it has none."""
     run = RunFolder(folder)
     if run.checkpoint.is_dir():
         return run.checkpoint

@@ -3,43 +3,65 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from .arguments import StrictParser, add_command, positive
+from .arguments import Commands, add_command, add_group, positive
+
+if TYPE_CHECKING:
+    from onesearch.data.market import Market
 
 FAILED = 1
 """Exit code of a check that found problems."""
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """Add `data` to the command line."""
-    parser = commands.add_parser("data", help="import, simulate and check market tables", description="Market tables.")
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=StrictParser)
+    actions = add_group(commands, "data", "import, simulate and check market tables")
     check = add_command(actions, "check", _check, "name every problem of a market folder; exit code 1 if there is one")
-    check.add_argument("folder", type=Path)
-    check.add_argument("--limit", type=positive, default=20, help="rows shown per kind of problem (default: %(default)s)")
+    check.add_argument("folder", type=Path, help="market folder")
+    check.add_argument(
+        "--limit", type=positive, default=20, metavar="N", help="rows shown for each kind of problem (default: %(default)s)"
+    )
+    _add_simulate(actions)
+    amazon = _add_importer(actions, "amazon", _amazon, "folder with items.jsonl and sequences.jsonl")
+    amazon.add_argument(
+        "--queries",
+        choices=("category", "none"),
+        default="category",
+        help="query of each session: the category path of the bought item, or none (next-item protocol) (default: %(default)s)",
+    )
+    _add_importer(actions, "chorus", _chorus, "folder with products.jsonl.gz and the rated queries")
+    _add_importer(actions, "kuaisearch", _kuaisearch, "folder or Hub dataset id with the published files")
+    tables = "folder with items (and users, sessions, relevance) as .parquet, .jsonl or .csv"
+    _add_importer(actions, "tables", _tables, tables)
+
+
+def _add_simulate(actions: Commands) -> None:
     simulate = add_command(actions, "simulate", _simulate, "simulate a marketplace")
     simulate.add_argument("folder", type=Path, help="market folder to write")
-    simulate.add_argument("--items", type=positive, default=2000)
-    simulate.add_argument("--users", type=positive)
-    simulate.add_argument("--sessions", type=positive)
-    simulate.add_argument("--seed", type=int, default=0)
-    for name, source in (
-        ("kuaisearch", "folder or Hub dataset id with the published files"),
-        ("amazon", "folder with items.jsonl and sequences.jsonl"),
-        ("chorus", "folder with products.jsonl.gz and the rated queries"),
-        ("tables", "folder with items (and users, sessions, relevance) as .parquet, .jsonl or .csv"),
-    ):
-        importer = add_command(actions, name, _import, f"import {name}: {source}")
-        importer.add_argument("source", help=source)
-        importer.add_argument("folder", type=Path, help="market folder to write")
-        importer.add_argument(
-            "--bad-rows", choices=("raise", "drop"), default="raise", help="what to do with rows that do not fit"
-        )
-        if name == "amazon":
-            asked = "what sessions ask: the bought item's category path, or nothing (next-item protocol) (default: %(default)s)"
-            importer.add_argument("--queries", choices=("category", "none"), default="category", help=asked)
+    simulate.add_argument(
+        "--items", type=positive, default=2000, metavar="N", help="size of the catalogue (default: %(default)s)"
+    )
+    simulate.add_argument("--users", type=positive, metavar="N", help="number of users (default: by the number of items)")
+    simulate.add_argument("--sessions", type=positive, metavar="N", help="number of sessions (default: by the number of items)")
+    simulate.add_argument("--seed", type=int, default=0, help="seed of the simulation; the same seed gives the same market")
+
+
+def _add_importer(
+    actions: Commands, name: str, run: Callable[[argparse.Namespace], None], source: str
+) -> argparse.ArgumentParser:
+    importer = add_command(actions, name, run, f"import {name}: {source}")
+    importer.add_argument("source", help=source)
+    importer.add_argument("folder", type=Path, help="market folder to write")
+    importer.add_argument(
+        "--bad-rows",
+        choices=("raise", "drop"),
+        default="raise",
+        help="rows that do not fit the format: stop at the first, or leave them out and count them (default: %(default)s)",
+    )
+    return importer
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -57,17 +79,38 @@ def _simulate(options: argparse.Namespace) -> None:
     _print_market(simulate(config, options.folder), options.folder)
 
 
-def _import(options: argparse.Namespace) -> None:
-    from onesearch.pipeline.recipe import MarketConfig
-    from onesearch.pipeline.stages import make_market
+def _amazon(options: argparse.Namespace) -> None:
+    from onesearch.data.importers.amazon import import_amazon
 
-    chosen = {name: getattr(options, name) for name in ("bad_rows", "queries") if hasattr(options, name)}
-    plan = MarketConfig(options.action, options.source, chosen)
-    _print_market(make_market(plan, options.folder), options.folder)
+    _save(import_amazon(options.source, queries=options.queries, bad_rows=options.bad_rows), options.folder)
 
 
-def _print_market(market: Any, folder: Path) -> None:
-    counts = ", ".join(f"{len(getattr(market, name)):,} {name}" for name in ("items", "users", "sessions"))
+def _chorus(options: argparse.Namespace) -> None:
+    from onesearch.data.importers.chorus import import_chorus
+
+    _save(import_chorus(options.source, bad_rows=options.bad_rows), options.folder)
+
+
+def _kuaisearch(options: argparse.Namespace) -> None:
+    from onesearch.data.importers.kuaisearch import import_kuaisearch
+
+    _save(import_kuaisearch(options.source, bad_rows=options.bad_rows), options.folder)
+
+
+def _tables(options: argparse.Namespace) -> None:
+    from onesearch.data.importers.tables import import_tables
+
+    _save(import_tables(options.source, bad_rows=options.bad_rows), options.folder)
+
+
+def _save(market: Market, folder: Path) -> None:
+    market.save(folder)
+    _print_market(market, folder)
+
+
+def _print_market(market: Market, folder: Path) -> None:
+    """Counts of the tables, counts of dropped rows, and the oracle of a simulation."""
+    counts = f"{len(market.items):,} items, {len(market.users):,} users, {len(market.sessions):,} sessions"
     print(f"{folder}: {counts}, {len(market.relevance):,} judgements")
     for key in ("dropped", "oracle"):
         if market.info.get(key):

@@ -3,36 +3,57 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from onesearch.files import RunFolder
 
-from .arguments import add_command, add_run_folder, positive
+from .arguments import Commands, add_command, add_run_folder, add_search_settings, given, positive, search_settings
+
+ALL = 0
+"""Value of ``--sample all``."""
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """Add `evaluate` to the command line."""
-    parser = add_command(commands, "evaluate", _evaluate, "measure a run's checkpoint beside the baselines")
+    text = "measure a run's checkpoint beside the baselines, with the settings of the run's own recipe.yaml"
+    parser = add_command(commands, "evaluate", _evaluate, text)
     add_run_folder(parser)
-    parser.add_argument("--split", choices=("validation", "test"), default="test")
-    parser.add_argument("--sample", type=positive, help="so many requests, drawn with seed 0 (default: all)")
-    parser.add_argument("--beams", type=positive, default=50, help="beams of the search (default: %(default)s)")
-    parser.add_argument("--exclude-history", action="store_true", help="never find an item of the user's own history")
     parser.add_argument(
-        "--rank-by", choices=("sid", "item"), default="sid", help="probability of the SID, or of the item in it"
+        "--split", choices=("validation", "test"), help="split that is measured (default: the recipe's, or test without one)"
     )
-    parser.add_argument("--no-baselines", action="store_true", help="the checkpoint alone")
+    parser.add_argument(
+        "--sample",
+        type=_sample,
+        metavar="N",
+        help="number of requests to draw (seed 0), or `all`; fewer are faster and give wider intervals (default: the recipe's)",
+    )
+    parser.add_argument("--no-baselines", action="store_true", help="measure the checkpoint alone")
+    parser.add_argument("--name", help="write to evaluation/NAME/ instead of evaluation/")
+    parser.add_argument("--overwrite", action="store_true", help="replace a report that was made with other settings")
+    add_search_settings(parser)
+
+
+def _sample(text: str) -> int:
+    return ALL if text == "all" else positive(text)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from onesearch.pipeline.evaluation import evaluate_run
-    from onesearch.pipeline.recipe import EvaluationConfig
+    from dataclasses import replace
 
-    plan = EvaluationConfig(
-        split=options.split,
-        sample=options.sample,
-        num_beams=options.beams,
-        exclude_history=options.exclude_history,
-        rank_by=options.rank_by,
+    from onesearch.pipeline.evaluation import evaluate_run
+    from onesearch.pipeline.recipe import EvaluationConfig, run_recipe_of
+
+    run = RunFolder(options.run)
+    recipe = run_recipe_of(run)
+    config = EvaluationConfig() if recipe is None else recipe.evaluation
+    config = replace(config, **given(split=options.split, sample=options.sample))
+    if config.sample == ALL:
+        config = replace(config, sample=None)
+    report = evaluate_run(
+        run,
+        config,
+        search_settings(options),
+        name=options.name,
+        overwrite=options.overwrite,
+        baselines=not options.no_baselines,
     )
-    print(evaluate_run(RunFolder(options.run), plan, baselines=not options.no_baselines).to_table())
+    print(report.to_table())

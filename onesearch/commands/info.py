@@ -4,34 +4,22 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from onesearch.files import read_json
 
-from .arguments import add_command, checkpoint_folder
+from .arguments import Commands, add_command, checkpoint_folder
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """Add `info` to the command line."""
-    parser = add_command(commands, "info", _info, "what a run folder or checkpoint holds, and which versions are installed")
+    parser = add_command(commands, "info", _info, "print versions, and the contents of a run folder or checkpoint")
     parser.add_argument("folder", type=Path, nargs="?", help="run folder or checkpoint")
 
 
 def _info(options: argparse.Namespace) -> None:
     _print_versions()
-    if options.folder is None:
-        return
-    from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME, SidIndex
-
-    checkpoint = checkpoint_folder(options.folder)
-    index = SidIndex.load(checkpoint / SID_INDEX_NAME)
-    config = read_json(checkpoint / "config.json")
-    print(
-        f"\n{checkpoint}: {config['model_type']}, {len(index):,} items, {len(index.trie):,} SIDs of codebook sizes {index.codebook_sizes}"
-    )
-    layers = f"{config['encoder_layers']} + {config['decoder_layers']}" if "d_model" in config else config["num_hidden_layers"]
-    width = config["d_model"] if "d_model" in config else config["hidden_size"]
-    print(f"width {width}, {layers} layers, codebooks {index.fingerprint[:12]}…")
+    if options.folder is not None:
+        _print_checkpoint(checkpoint_folder(options.folder))
 
 
 def _print_versions() -> None:
@@ -43,3 +31,23 @@ def _print_versions() -> None:
             print(f"{name} {version(name)}")
         except PackageNotFoundError:
             print(f"{name} is not installed")
+
+
+def _print_checkpoint(checkpoint: Path) -> None:
+    """Sizes, codebooks and search settings."""
+    from dataclasses import asdict
+
+    from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME, SidIndex
+    from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
+
+    index = SidIndex.load(checkpoint / SID_INDEX_NAME)
+    config = read_json(checkpoint / "config.json")
+    if "d_model" in config:
+        width, layers = config["d_model"], f"{config['encoder_layers']} + {config['decoder_layers']}"
+    else:
+        width, layers = config["hidden_size"], config["num_hidden_layers"]
+    counts = f"{len(index):,} items, {len(index.trie):,} SIDs of codebook sizes {index.codebook_sizes}"
+    print(f"\n{checkpoint}: {config['model_type']}, {counts}")
+    print(f"width {width}, {layers} layers, codebooks {index.fingerprint[:12]}…")
+    settings = asdict(SearchConfig.from_pretrained(checkpoint))
+    print(f"search settings: {', '.join(f'{name} {value}' for name, value in settings.items())}")

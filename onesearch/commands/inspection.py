@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from onesearch.files import RunFolder
 
-from .arguments import add_command, checkpoint_folder, positive
+from .arguments import Commands, add_command, checkpoint_folder, positive
+
+if TYPE_CHECKING:
+    from onesearch.tokenization_sid.sids.inspection import Catalogue
 
 
-def add(actions: Any) -> None:
-    """Add `sids inspect` to the actions of `sids`."""
-    inspect = add_command(actions, "inspect", _inspect_sid, "the codes of a query or an item, and what lies under each prefix")
-    inspect.add_argument("text", help="an item's id or title, or a query")
+def add(actions: Commands) -> None:
+    """Add `inspect` to the actions of `sids`."""
+    inspect = add_command(
+        actions, "inspect", _inspect_sid, "print the codes of a query or an item, and the items below each prefix"
+    )
+    inspect.add_argument("text", help="id or title of an item, or a query")
     place = inspect.add_mutually_exclusive_group(required=True)
     place.add_argument("--run", type=Path, help="folder of the run")
-    place.add_argument("--checkpoint", type=Path, help="checkpoint folder; outside of its run it knows item ids alone")
-    inspect.add_argument("--as", dest="kind", choices=("auto", "item", "query"), default="auto", help="how to read the text")
-    inspect.add_argument("--titles", type=positive, default=3, help="typical titles per level (default: %(default)s)")
+    place.add_argument("--checkpoint", type=Path, help="checkpoint folder; outside of its run, the text must be an item id")
+    inspect.add_argument(
+        "--as",
+        dest="kind",
+        choices=("auto", "item", "query"),
+        default="auto",
+        help="read the text as an item or as a query (default: an item if there is one)",
+    )
+    inspect.add_argument(
+        "--titles", type=positive, default=3, metavar="N", help="typical titles shown per level (default: %(default)s)"
+    )
 
 
 def _inspect_sid(options: argparse.Namespace) -> None:
@@ -37,8 +50,8 @@ def _inspect_sid(options: argparse.Namespace) -> None:
         print(f"{token}\t{branch.items:,} items\t{category}\t{' | '.join(branch.titles)}")
 
 
-def _catalogue(options: argparse.Namespace) -> Any:
-    """Items of a run; of a checkpoint's run if it lies in one, else of the checkpoint's own index."""
+def _catalogue(options: argparse.Namespace) -> Catalogue:
+    """The items of the run; with --checkpoint those of the run that holds it, or of the checkpoint's own index."""
     from onesearch.tokenization_sid.sids.inspection import Catalogue
 
     if options.run is not None:

@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
-from .arguments import add_command, checkpoint_folder
+from .arguments import Commands, add_checkpoint, add_command, add_group, checkpoint_folder
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """Add `items` to the command line."""
-    parser = commands.add_parser("items", help="add items to a checkpoint's catalogue, or take some out, without training")
-    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    add = add_command(actions, "add", _items_add, "add encoded items; a SID that is published never moves")
-    add.add_argument("checkpoint", type=Path, help="checkpoint folder, or a run that has one")
-    add.add_argument("table", type=Path, help="parquet: item_id, codes, optionally popularity and categories")
-    remove = add_command(actions, "remove", _items_remove, "take items out")
-    remove.add_argument("checkpoint", type=Path, help="checkpoint folder, or a run that has one")
-    remove.add_argument("items", nargs="+", metavar="ITEM")
+    actions = add_group(commands, "items", "add items to a checkpoint's catalogue, or remove some, without training")
+    more = add_command(actions, "add", _add_items, "add encoded items; published SIDs do not change")
+    add_checkpoint(more)
+    more.add_argument("table", type=Path, help="parquet file with item_id, codes and optionally popularity and categories")
+    fewer = add_command(actions, "remove", _remove_items, "remove items")
+    add_checkpoint(fewer)
+    fewer.add_argument("items", nargs="+", metavar="ITEM", help="ids of the items to remove")
 
 
-def _items_add(options: argparse.Namespace) -> None:
+def _add_items(options: argparse.Namespace) -> None:
     from onesearch.serving.catalogue import add_from_table
 
     print(f"{add_from_table(checkpoint_folder(options.checkpoint), options.table):,} items in the catalogue now")
 
 
-def _items_remove(options: argparse.Namespace) -> None:
+def _remove_items(options: argparse.Namespace) -> None:
     from onesearch.serving.catalogue import remove
 
     print(f"{remove(checkpoint_folder(options.checkpoint), options.items):,} items in the catalogue now")

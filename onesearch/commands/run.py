@@ -4,36 +4,40 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from onesearch.files import RunFolder, read_json
 
-from .arguments import add_command
+from .arguments import Commands, add_command
+
+if TYPE_CHECKING:
+    from onesearch.evaluation.reports import Report
+    from onesearch.pipeline.recipe import Recipe
 
 
-def add_demo(commands: Any) -> None:
+def add_demo(commands: Commands) -> None:
     """Add `demo` to the command line."""
-    parser = add_command(commands, "demo", _demo, "simulate a market, train on it, evaluate beside baselines and search")
+    parser = add_command(commands, "demo", _demo, "simulate a market, train on it, measure beside the baselines and search")
     parser.add_argument("--run", type=Path, default=Path("runs/demo"), help="folder of the run (default: %(default)s)")
     parser.add_argument("--resume", action="store_true", help="continue a stopped demo")
+
+
+def add_run(commands: Commands) -> None:
+    """Add `run` to the command line."""
+    parser = add_command(commands, "run", _run, "run every stage of a recipe in one folder")
+    parser.add_argument("--recipe", required=True, help="name of a shipped recipe, or a .yaml file")
+    parser.add_argument("--run", type=Path, help="folder of the run (default: runs/RECIPE)")
+    parser.add_argument("--source", help="source of the recipe's importer, instead of the recipe's own")
+    parser.add_argument("--resume", action="store_true", help="continue a stopped run")
 
 
 def _demo(options: argparse.Namespace) -> None:
     from onesearch.pipeline.recipe import load_recipe
 
-    _run_and_print("demo", load_recipe("demo"), options)
     run = RunFolder(options.run)
-    _print_oracle(run)
+    report = _run_and_print(load_recipe("demo"), run, options.resume, title="demo")
+    _print_oracle(report, run)
     _print_example(run)
-
-
-def add_run(commands: Any) -> None:
-    """Add `run` to the command line."""
-    parser = add_command(commands, "run", _run, "go the whole road of a recipe in one folder")
-    parser.add_argument("--recipe", required=True, help="name of a shipped recipe, or a .yaml file")
-    parser.add_argument("--run", type=Path, help="folder of the run (default: runs/RECIPE)")
-    parser.add_argument("--source", help="where the recipe's importer reads from, instead of the recipe's own")
-    parser.add_argument("--resume", action="store_true", help="continue a stopped run")
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -44,29 +48,28 @@ def _run(options: argparse.Namespace) -> None:
     recipe = load_recipe(options.recipe)
     if options.source is not None:
         recipe = replace(recipe, market=replace(recipe.market, source=options.source))
-    options.run = options.run or Path("runs") / recipe.name
-    _run_and_print(recipe.name, recipe, options)
+    _run_and_print(recipe, RunFolder(options.run or Path("runs") / recipe.name), options.resume, title=recipe.name)
 
 
-def _run_and_print(name: str, recipe: Any, options: argparse.Namespace) -> None:
+def _run_and_print(recipe: Recipe, run: RunFolder, resume: bool, title: str) -> Report:
     from onesearch.pipeline.run import run_recipe
 
-    report = run_recipe(recipe, RunFolder(options.run), resume=options.resume)
-    print(f"\n{name}: {options.run}\n\n{report.to_table()}")
+    report = run_recipe(recipe, run, resume=resume)
+    print(f"\n{title}: {run.root}\n\n{report.to_table()}")
+    return report
 
 
-def _print_oracle(run: RunFolder) -> None:
+def _print_oracle(report: Report, run: RunFolder) -> None:
+    """The measured HR@10 as a share of the best that any model could reach, if the simulation measured that."""
     oracle = read_json(run.market / "market.json").get("oracle", {}).get("purchase", {}).get("HR@10")
-    measured = read_json(run.evaluation / "metrics.json")["retrievers"]["onesearch"]["targets"]["purchase"]["item"]["HR@10"][
-        "value"
-    ]
     if oracle:
-        print(
-            f"purchase HR@10 {measured:.3f}; the best any model could reach is {oracle:.3f}; share of it: {100 * measured / oracle:.0f} %"
-        )
+        measured = report.value("onesearch", "HR@10")
+        best = f"the best that any model could reach is {oracle:.3f}"
+        print(f"purchase HR@10 {measured:.3f}; {best}; share of it: {100 * measured / oracle:.0f} %")
 
 
 def _print_example(run: RunFolder) -> None:
+    """One search of a user who bought something."""
     from onesearch.data.market import Market
     from onesearch.data.requests import build_requests
     from onesearch.serving.searcher import Searcher

@@ -5,47 +5,66 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onesearch.files import RunFolder, read_json
 
 from . import align, inspection
-from .arguments import StrictParser, add_command, add_run_folder, codebook_sizes, given, opq
+from .arguments import Commands, add_command, add_group, add_run_folder, codebook_sizes, given, opq
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from onesearch.tokenization_sid.quantizers.configs import QuantizerConfig
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """Add `sids` to the command line."""
-    parser = commands.add_parser("sids", help="embeddings, codebooks and Semantic IDs of a run", description="Semantic IDs.")
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=StrictParser)
+    actions = add_group(commands, "sids", "embeddings, codebooks and Semantic IDs of a run")
+    _add_build(actions)
+    align.add(actions)
+    inspection.add(actions)
+    text = "encode new items with the frozen codebooks and make them searchable"
+    append = add_command(actions, "append", _append_items, text)
+    append.add_argument("--run", type=Path, required=True, help="folder of the run")
+    append.add_argument("items", type=Path, help="new items as a parquet file with the columns of the items table")
+    append.add_argument(
+        "--known",
+        choices=("raise", "skip"),
+        default="raise",
+        help="items that the run has already: refuse the table, or leave them out (default: %(default)s)",
+    )
+
+
+def _add_build(actions: Commands) -> None:
     build = add_command(actions, "build", _build_sids, "embed items and queries, train codebooks, encode the catalogue")
     add_run_folder(build)
-    build.add_argument("--encoder", help="a sentence-transformers model by name or folder (default: train a static one)")
+    build.add_argument(
+        "--encoder", metavar="MODEL", help="name or folder of a sentence-transformers model (default: train a static encoder)"
+    )
+    build.add_argument(
+        "--quantizer", default="rq-opq", help="method that makes the codes; see docs/semantic_ids.md (default: %(default)s)"
+    )
     build.add_argument(
         "--residual-sizes",
         type=codebook_sizes,
-        help="codes per residual level, for instance 256,128,64 (default: by catalogue size)",
+        metavar="N,N,N",
+        help="codebook size of each residual level, for example 256,128,64; larger codebooks give more items a SID of their own "
+        "(default: by the size of the catalogue)",
     )
-    build.add_argument("--opq", type=opq, help="sub-codes x codes each, for instance 2x64; 0x0 for none")
     build.add_argument(
-        "--quantizer", default="rq-opq", help="what makes the codes (default: %(default)s); see docs/semantic_ids.md"
+        "--opq",
+        type=opq,
+        metavar="CODESxSIZE",
+        help="number of product codes and codebook size of each, for example 2x64; 0x0 makes none (default: by catalogue size)",
     )
-    build.add_argument("--no-keywords", action="store_true", help="leave core keywords out of the embeddings")
-    build.add_argument("--dictionary", help="a file of further keywords (json or parquet: type, text, page_views)")
-    build.add_argument("--seed", type=int, default=0)
+    build.add_argument("--no-keywords", action="store_true", help="do not fuse core keywords into the embeddings")
+    build.add_argument("--dictionary", help="file of additional keywords (json or parquet: type, text, page_views)")
+    build.add_argument("--seed", type=int, default=0, help="seed of the encoder and the codebooks (default: %(default)s)")
     build.add_argument(
         "--rebuild",
         action="store_true",
-        help="embed again, as after `align`; under torchrun processes share this and the encoding",
-    )
-    align.add(actions)
-    inspection.add(actions)
-    append = add_command(
-        actions, "append", _append_items, "encode new items with the frozen codebooks and make them searchable"
-    )
-    append.add_argument("--run", type=Path, required=True, help="folder of the run")
-    append.add_argument("items", type=Path, help="new items as parquet, in the columns of the items table")
-    append.add_argument(
-        "--known", choices=("raise", "skip"), default="raise", help="what to do with items that are published already"
+        help="embed again, for example after the market has changed; under torchrun the processes share the work",
     )
 
 
@@ -65,14 +84,16 @@ def _build_sids(options: argparse.Namespace) -> None:
     accelerator = _accelerator()
     if options.rebuild or options.encoder or not (run.embeddings / "embeddings.json").exists():
         embed_market(run, encoder, accelerator=accelerator)
-    keywords = {"keywords": not options.no_keywords, "dictionary": options.dictionary}
-    make_sids(Recipe(run.root.name, encoder=encoder, codes=codes, **keywords), run, accelerator)
+    recipe = Recipe(
+        run.root.name, encoder=encoder, codes=codes, keywords=not options.no_keywords, dictionary=options.dictionary
+    )
+    make_sids(recipe, run, accelerator)
     if accelerator is None or accelerator.is_main_process:
-        print_values(read_json(run.sids / "diagnostics.json"))
+        _print_values(read_json(run.sids / "diagnostics.json"))
 
 
-def _codes(options: argparse.Namespace, items: int) -> Any:
-    """Config of the quantizer that the flags name; what they leave open is as `suggest_codebook_sizes` has it."""
+def _codes(options: argparse.Namespace, items: int) -> QuantizerConfig:
+    """Config of the quantizer that the flags name; sizes that are not given are those of `suggest_codebook_sizes`."""
     from dataclasses import fields
 
     from onesearch.tokenization_sid.quantizers.configs import QUANTIZER_CONFIGS, suggest_codebook_sizes
@@ -80,15 +101,16 @@ def _codes(options: argparse.Namespace, items: int) -> Any:
     suggested, kind = suggest_codebook_sizes(items), options.quantizer
     if kind not in QUANTIZER_CONFIGS:
         raise ValueError(f"--quantizer {kind} is unknown; allowed are {', '.join(QUANTIZER_CONFIGS)}")
-    config = QUANTIZER_CONFIGS[kind]
+    config: Any = QUANTIZER_CONFIGS[kind]
     if options.opq and "opq" not in {part.name for part in fields(config)}:
         raise ValueError(f"--opq: {kind} has no product codes; leave the flag out")
-    opq = options.opq or (suggested.opq if kind == suggested.quantizer else None)
-    return config(options.residual_sizes or suggested.residual_sizes, seed=options.seed, **given(opq=opq))
+    product = options.opq or (suggested.opq if kind == suggested.quantizer else None)
+    sizes = options.residual_sizes or suggested.residual_sizes
+    return config(residual_sizes=sizes, seed=options.seed, **given(opq=product))
 
 
-def _accelerator() -> Any:
-    """The processes of torchrun, None if there is one alone. They wait for each other as long as codebooks may take to train."""
+def _accelerator() -> Accelerator | None:
+    """The processes of torchrun; None for a single process. They wait up to a day for each other, as codebooks take long to train."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return None
     from datetime import timedelta
@@ -101,14 +123,14 @@ def _accelerator() -> Any:
 def _append_items(options: argparse.Namespace) -> None:
     from onesearch.pipeline.appending import append_to_run
 
-    print_values(append_to_run(RunFolder(options.run), options.items, options.known).to_dict())
+    _print_values(append_to_run(RunFolder(options.run), options.items, options.known).to_dict())
 
 
-def print_values(values: dict[str, Any], within: str = "") -> None:
-    """One line per value, floats short; what lies deeper has its path before it."""
+def _print_values(values: dict[str, Any], within: str = "") -> None:
+    """Print one line per value, with dotted keys and rounded numbers."""
     for key, value in values.items():
         if isinstance(value, dict):
-            print_values(value, f"{within}{key}.")
+            _print_values(value, f"{within}{key}.")
         else:
             print(f"{within}{key}: {_short(value)}")
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
-from .arguments import add_command
+from .arguments import Commands, add_command
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """Add `study` to the command line."""
     parser = add_command(commands, "study", _study, "measure variants of a recipe, with several seeds and intervals")
-    parser.add_argument("study", type=Path, help="a .yaml file; see onesearch/pipeline/study.py")
-    parser.add_argument("--runs", type=Path, help="folder of the runs (default: runs/NAME); a stopped study goes on there")
-    parser.add_argument("--source", help="where the base recipe's importer reads from")
+    parser.add_argument("study", type=Path, help="a .yaml file; onesearch/pipeline/study.py describes its keys")
+    parser.add_argument("--runs", type=Path, help="folder of the runs (default: runs/NAME); a stopped study continues there")
+    parser.add_argument("--source", help="source of the base recipe's importer, instead of the recipe's own")
 
 
 def _study(options: argparse.Namespace) -> None:

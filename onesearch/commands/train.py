@@ -3,37 +3,53 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
+from onesearch.extras import require
 from onesearch.files import RunFolder
 
-from .arguments import add_command, add_run_folder, positive
+from .arguments import Commands, add_command, add_run_folder, given, positive
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """Add `train` to the command line."""
-    parser = add_command(commands, "train", _train, "train on a run's market and SIDs; works under torchrun as it is")
+    text = "train on a run's market and SIDs; `torchrun -m onesearch.cli train …` trains with several processes"
+    parser = add_command(commands, "train", _train, text)
     add_run_folder(parser)
-    parser.add_argument("--recipe", default="default", help="recipe whose `training` part is used (default: %(default)s)")
-    parser.add_argument("--epochs", type=float, help="instead of the recipe's")
-    parser.add_argument("--batch-size", type=positive, help="per process, instead of the recipe's")
-    parser.add_argument("--learning-rate", type=float, help="instead of the recipe's")
-    parser.add_argument("--report-to", help="a tracker that transformers knows")
-    parser.add_argument("--resume", action="store_true", help="go on from the last saved state")
+    parser.add_argument(
+        "--recipe",
+        help="recipe whose `training` and `search` parts are used (default: the run's own recipe.yaml, or `default` without one)",
+    )
+    parser.add_argument(
+        "--epochs", type=float, metavar="N", help="passes over the examples of each stage, instead of the recipe's"
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=positive,
+        metavar="N",
+        help="examples per step and process, instead of the recipe's; a larger batch needs more memory and makes fewer steps",
+    )
+    parser.add_argument("--learning-rate", type=float, metavar="RATE", help="highest learning rate, instead of the recipe's")
+    parser.add_argument(
+        "--report-to", metavar="TRACKER", help="experiment tracker that transformers knows, for example tensorboard"
+    )
+    parser.add_argument("--resume", action="store_true", help="continue from the last saved state")
 
 
 def _train(options: argparse.Namespace) -> None:
+    require("train", needed_by="training")
     from dataclasses import replace
 
-    from onesearch.pipeline.recipe import load_recipe
+    from onesearch.pipeline.recipe import load_recipe, run_recipe_of
     from onesearch.trainers.training import train_run
 
-    plan = load_recipe(options.recipe).training
-    given = {
-        "num_train_epochs": options.epochs,
-        "per_device_train_batch_size": options.batch_size,
-        "learning_rate": options.learning_rate,
-        "report_to": options.report_to,
-    }
-    plan = replace(plan, arguments={**plan.arguments, **{key: value for key, value in given.items() if value is not None}})
-    train_run(RunFolder(options.run), plan, resume=options.resume)
+    run = RunFolder(options.run)
+    recipe = None if options.recipe else run_recipe_of(run)
+    recipe = recipe or load_recipe(options.recipe or "default")
+    flags = given(
+        num_train_epochs=options.epochs,
+        per_device_train_batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        report_to=options.report_to,
+    )
+    config = replace(recipe.training, arguments={**recipe.training.arguments, **flags})
+    train_run(run, config, recipe.search, resume=options.resume)

@@ -1,8 +1,10 @@
-"""What an evaluation found: kept as JSON, as TREC files and as a table.
+"""The result of an evaluation: kept as JSON, as TREC files and as a Markdown table.
 
-``metrics.json`` (schema 1)::
+``metrics.json`` (schema 2)::
 
-    {"schema": 1, "market": str, "split": str, "requests": int,
+    {"schema": 2, "market": str, "split": str, "requests": int,
+     "settings": {"split": str, "sample": int | null, "tune_cascade": bool, "baselines": bool,
+                  "search": {"num_beams": int, "rank_by": str, "items_per_sid": int, "exclude_history": bool}},
      "sample": {"count": int, "of": int, "seed": int} | null,
      "cutoffs": [int], "bootstrap": {"samples": int, "seed": int, "level": float}, "reference": str | null,
      "targets": {"purchase": {"requests": int, "left_out": int}, "click": ...},
@@ -14,9 +16,10 @@
              "reference_lead": {"item": {...}, "sid": {...}}}}}},
      "relevance": {"queries": int, "recall_queries": int, "recall_grade": int, "retrievers": {name: {metric: {...}}}} | null}
 
-``sid`` is absent without SIDs, ``reference_lead`` (reference minus this retriever, paired) for the reference itself and
-without one; a kind that no request has is absent under ``retrievers``; ``invalid_sid_rate`` is null for retrievers without
-beams.
+``settings`` are those that `onesearch.pipeline.evaluation.evaluate_run` was called with, empty for a report made otherwise. ``sid``
+is absent without SIDs. ``reference_lead`` (reference minus this retriever, paired by request) is absent for the reference itself and
+without a reference. A kind of target that no request has is absent under ``retrievers``. ``invalid_sid_rate`` is null for retrievers
+without beams.
 """
 
 from __future__ import annotations
@@ -33,11 +36,29 @@ from onesearch.files import atomic_file, read_json, write_json
 
 from .retrievers import Ranking
 
-SCHEMA = 1
-SAVED = ("market", "split", "requests", "sample", "cutoffs", "bootstrap", "reference", "targets", "retrievers", "relevance")
-"""Fields that ``metrics.json`` holds; the others live as long as the report does."""
+METRICS_NAME = "metrics.json"
+"""File of a report, in its folder."""
+
+SCHEMA = 2
+"""Version of the format of ``metrics.json``."""
+
+SAVED = (
+    "market",
+    "split",
+    "requests",
+    "settings",
+    "sample",
+    "cutoffs",
+    "bootstrap",
+    "reference",
+    "targets",
+    "retrievers",
+    "relevance",
+)
+"""Fields of a report that ``metrics.json`` holds; the other fields are not saved."""
 
 TABLE_METRICS = ("HR@10", "Recall@10", "MRR@10", "NDCG@10", "HR@50")
+"""Columns of the table of a report, if they were measured."""
 
 _LEVELS = {"item": "items", "sid": "Semantic IDs"}
 _KINDS = {"purchase": "purchases", "click": "clicks"}
@@ -48,16 +69,27 @@ class Report:
     """Result of `onesearch.evaluation.evaluator.evaluate`; the module's docstring explains the saved fields.
 
     Args:
-        market, split, requests, sample, cutoffs, bootstrap, reference, targets, retrievers, relevance: as in ``metrics.json``.
-        values: retriever → target kind → level → metric → value per request with such a target; not saved.
-        rankings: retriever → session id → ranking; not saved but as run files.
-        truth: target kind → session id → target items; not saved but as qrels.
+        market: name of the market.
+        split: split of its sessions.
+        requests: number of requests that were measured.
+        settings: settings of the evaluation; see the module's docstring.
+        sample: size of the sample, number of requests that it was drawn from, and seed; None if all were measured.
+        cutoffs: cut-offs of the metrics, ascending.
+        bootstrap: number of samples, seed and level of the intervals.
+        reference: name of the retriever that the others are compared with.
+        targets: kind of target → number of requests with and without such a target.
+        retrievers: name of the retriever → its times, its rate of invalid SIDs and its metrics.
+        relevance: result on judged queries.
+        values: retriever → kind of target → level → metric → value per request with such a target; not saved.
+        rankings: retriever → session id → ranking; saved as run files only.
+        truth: kind of target → session id → target items; saved as qrels only.
         warm: session id → whether its user has a history; not saved.
     """
 
     market: str = ""
     split: str = "test"
     requests: int = 0
+    settings: dict[str, Any] = field(default_factory=dict)
     sample: dict[str, int] | None = None
     cutoffs: tuple[int, ...] = ()
     bootstrap: dict[str, float] = field(default_factory=dict)
@@ -71,10 +103,16 @@ class Report:
     warm: dict[str, bool] = field(default_factory=dict, repr=False, compare=False)
 
     def value(self, retriever: str, metric: str, kind: str = "purchase", level: str = "item") -> float:
-        """One number, e.g. ``report.value("bm25", "HR@10")``.
+        """One number, for example ``report.value("bm25", "HR@10")``.
+
+        Args:
+            retriever: name of the retriever.
+            metric: name of the metric with its cut-off.
+            kind: kind of target, ``purchase`` or ``click``.
+            level: ``item`` or ``sid``.
 
         Raises:
-            KeyError: it was not measured; the message says what was.
+            KeyError: the number was not measured; the message lists the known names.
         """
         found: Any = self.retrievers
         for key in (retriever, "targets", kind, level, metric):
@@ -97,8 +135,8 @@ class Report:
         for kind, truth in self.truth.items():
             if any(truth.values()):
                 self.write_qrels(kind, folder / f"{kind}.{self.split}.qrels")
-        write_json(folder / "metrics.json", {"schema": SCHEMA, **{name: getattr(self, name) for name in SAVED}})
-        return folder / "metrics.json"
+        write_json(folder / METRICS_NAME, {"schema": SCHEMA, **{name: getattr(self, name) for name in SAVED}})
+        return folder / METRICS_NAME
 
     def write_run(self, retriever: str, path: str | Path) -> None:
         """Write the rankings of one retriever as a TREC run: session id, Q0, item id, rank from 1, score, name.
@@ -156,20 +194,50 @@ class Report:
 
 
 def load_report(path: str | Path) -> Report:
-    """Read a report back from ``metrics.json`` or its folder, without `values`, `rankings` and `truth`.
+    """Read a report back from ``metrics.json`` or its folder, without the fields that are not saved.
 
     Raises:
-        ValueError: the file is no report or has a newer schema.
+        ValueError: the file is no report or has another schema.
     """
     path = Path(path)
-    path = path / "metrics.json" if path.is_dir() else path
+    path = path / METRICS_NAME if path.is_dir() else path
     saved = read_json(path)
-    if not isinstance(saved, Mapping) or saved.get("schema") != SCHEMA or any(name not in saved for name in SAVED):
-        schema = saved.get("schema") if isinstance(saved, Mapping) else None
+    schema = saved.get("schema") if isinstance(saved, Mapping) else None
+    if schema != SCHEMA or any(name not in saved for name in SAVED):
         raise ValueError(
-            f"{path} has schema {schema!r}, expected {SCHEMA} with {', '.join(SAVED)}; write it again with `onesearch evaluate`"
+            f"{path} has schema {schema!r}, expected {SCHEMA} with {', '.join(SAVED)}; "
+            "write it again with `onesearch evaluate --overwrite`"
         )
-    return Report(**{name: tuple(saved[name]) if name == "cutoffs" else saved[name] for name in SAVED})
+    found: dict[str, Any] = {name: saved[name] for name in SAVED}
+    found["cutoffs"] = tuple(found["cutoffs"])
+    return Report(**found)
+
+
+def check_settings(folder: str | Path, settings: Mapping[str, Any]) -> None:
+    """Refuse to replace a report that was made with other settings.
+
+    Args:
+        folder: folder that a new report is about to be written to.
+        settings: settings of the new report; see the module's docstring.
+
+    Raises:
+        FileExistsError: the folder holds a report with other settings; the message names those that differ.
+    """
+    path = Path(folder) / METRICS_NAME
+    if not path.is_file():
+        return
+    saved = read_json(path)
+    old, new = _flat(saved.get("settings") or {}), _flat(settings)
+    differ = [
+        f"{name} {old.get(name, 'unknown')!r} → {new.get(name, 'unknown')!r}"
+        for name in new | old
+        if old.get(name) != new.get(name)
+    ]
+    if differ:
+        raise FileExistsError(
+            f"{path} was made with other settings ({', '.join(differ)}); `onesearch evaluate` writes the new one to "
+            "evaluation/NAME/ with --name NAME, and replaces this one with --overwrite"
+        )
 
 
 def check_name(name: str) -> str:
@@ -177,6 +245,17 @@ def check_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise ValueError(f"retriever name {name!r} must consist of letters, digits, '.', '_' and '-': it names run files")
     return name
+
+
+def _flat(settings: Mapping[str, Any], within: str = "") -> dict[str, Any]:
+    """Nested settings with dotted keys."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{within}{name}.")
+        else:
+            found[f"{within}{name}"] = value
+    return found
 
 
 def _table(rows: Mapping[str, Mapping[str, Any]], metrics: tuple[str, ...], more: Mapping[str, Mapping[str, str]]) -> str:

@@ -1,4 +1,4 @@
-"""New items of a finished run: encoded with its frozen codebooks and added to its item indexes."""
+"""Appending to a finished run: new items are encoded with its frozen codebooks and added to its item indexes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,17 @@ if TYPE_CHECKING:
 
 
 def append_to_run(run: RunFolder, table: Path, known: str = "raise") -> AppendReport:
-    """Encode new items with what the run has frozen and make them searchable, in ``sids/`` and in ``checkpoint/`` if there is one.
+    """Encode new items with the frozen parts of a run and make them searchable, in ``sids/`` and in ``checkpoint/`` if there is one.
 
-    Of several processes that append to one run, one at a time does; the others wait for it.
+    Several processes may call this for one run at the same time: they append one after another.
 
     Args:
-        table: parquet file with the columns of the items table; known: see `onesearch.tokenization_sid.sids.appending.append_items`.
+        run: run folder with SIDs.
+        table: parquet file with the columns of the items table.
+        known: ``raise`` refuses items that the run has already, ``skip`` leaves them out.
+
+    Returns:
+        Counts and diagnostics of the append; see `onesearch.tokenization_sid.sids.appending.append_items`.
 
     Raises:
         ValueError: the table does not fit, or an index belongs to other codebooks than the run.
@@ -36,7 +41,7 @@ def append_to_run(run: RunFolder, table: Path, known: str = "raise") -> AppendRe
 
 
 def _index_appended(run: RunFolder) -> None:
-    """Bring the item indexes of a run up to what was appended to it."""
+    """Add the appended items of a run to its item indexes, unless an index has them."""
     from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME, SidIndex
     from onesearch.tokenization_sid.sids.appending import appended_codes
 
@@ -50,8 +55,13 @@ def _index_appended(run: RunFolder) -> None:
                 raise ValueError(
                     f"{path} belongs to other codebooks than {run.sids}; train again, or copy the checkpoint again"
                 )
-            new = np.flatnonzero(~index.contains(added.item_ids))  # all of them, unless an earlier append died between the two
+            # All appended items, unless an earlier append stopped after it had changed the first of the two indexes.
+            new = np.flatnonzero(~index.contains(added.item_ids))
             if len(new):
-                ids, paths = ([column[row] for row in new] for column in (added.item_ids, added.categories))
-                index.add_items(ids, added.codes[new], added.popularity[new], [names or () for names in paths])
+                item_ids = [added.item_ids[row] for row in new]
+                categories = [added.categories[row] or () for row in new]
+                index.add_items(item_ids, added.codes[new], added.popularity[new], categories)
                 index.save_updates(path)
+
+
+__all__ = ["append_to_run"]

@@ -2,51 +2,117 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 from onesearch.data.market import Market
 from onesearch.data.requests import build_requests
 from onesearch.evaluation.evaluator import evaluate, evaluate_relevance, sample_requests
-from onesearch.evaluation.reports import Report
+from onesearch.evaluation.reports import Report, check_name, check_settings
 from onesearch.evaluation.retrievers import Retriever
+from onesearch.extras import require
 from onesearch.files import RunFolder
-from onesearch.serving.searcher import Searcher
+from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 
 from .recipe import EvaluationConfig
 
+if TYPE_CHECKING:
+    from onesearch.serving.searcher import Searcher
 
-def evaluate_run(run: RunFolder, plan: EvaluationConfig, progress: bool = True, baselines: bool = True) -> Report:
+TUNING_REQUESTS = 2000
+"""Upper bound of the validation requests that the weights of the cascade are fitted on; our choice."""
+
+RECALL_GRADE = 2
+"""Grade from which `evaluate_relevance` counts a judged item for its recall."""
+
+
+def evaluate_run(
+    run: RunFolder,
+    config: EvaluationConfig,
+    search: Mapping[str, Any] | None = None,
+    *,
+    name: str | None = None,
+    overwrite: bool = False,
+    baselines: bool = True,
+    progress: bool = True,
+) -> Report:
     """Measure a run's checkpoint beside the baselines on one split, and on judged queries if the market has any.
 
-    Writes ``metrics.json`` and TREC files to ``evaluation/``.
+    Writes ``metrics.json`` and TREC files to ``evaluation/``. The settings of the report are saved with it, and a report that was made
+    with other settings is not replaced by accident.
+
+    Args:
+        run: run folder with a market, embeddings (for the baselines) and a checkpoint.
+        config: requests that are measured.
+        search: settings of `SearchConfig` that replace those of the checkpoint in this evaluation.
+        name: write to ``evaluation/NAME/`` instead of ``evaluation/``.
+        overwrite: replace a report that was made with other settings.
+        baselines: measure the baselines as well.
+        progress: show progress bars.
+
+    Raises:
+        FileExistsError: the folder holds a report that was made with other settings.
+        FileNotFoundError: an earlier stage of the run is missing.
+        MissingExtraError: `baselines`, but the extra ``evaluation`` is not installed.
     """
-    market = Market.load(run.require("market", "onesearch data"))
+    if baselines:
+        require("evaluation", needed_by="an evaluation with baselines (--no-baselines leaves them out)")
+    market_folder = run.require("market", "onesearch data")
     checkpoint = run.require("checkpoint", "onesearch train")
-    searcher = Searcher.from_pretrained(
-        checkpoint, num_beams=plan.num_beams, exclude_history=plan.exclude_history, rank_by=plan.rank_by
-    )
-    retrievers: list[Retriever] = [searcher, *(_baselines(run, market, plan) if baselines else ())]
-    requests = build_requests(market, plan.split)
-    index = searcher.model.sid_index
-    if requests:
-        requests, sample = sample_requests(requests, plan.sample or len(requests))
-        report = evaluate(
-            retrievers,
-            requests,
-            sid_of=dict(zip(index.item_ids, map(tuple, index.codes.tolist()))),
-            reference=searcher.name,
-            market=str(market.info.get("name", "")),
-            split=plan.split,
-            sample=sample,
-            progress=progress,
-        )
-    else:
-        report = Report(market=str(market.info.get("name", "")), split=plan.split)
-    if max(market.relevance.data.column("grade").to_pylist(), default=0) >= 2:  # otherwise recall has nothing to find
-        report.relevance = evaluate_relevance(retrievers, market, progress=progress)
-    report.save(run.evaluation)
+    search_config = replace(SearchConfig.from_pretrained(checkpoint), **(search or {}))
+    settings = {**asdict(config), "baselines": baselines, "search": asdict(search_config)}
+    folder = run.evaluation if name is None else run.evaluation / check_name(name)
+    if not overwrite:
+        check_settings(folder, settings)
+    report = _measure(run, Market.load(market_folder), checkpoint, config, search_config, baselines, progress)
+    report.settings = settings
+    report.save(folder)
     return report
 
 
-def _baselines(run: RunFolder, market: Market, plan: EvaluationConfig) -> list[Retriever]:
+def _measure(
+    run: RunFolder,
+    market: Market,
+    checkpoint: Path,
+    config: EvaluationConfig,
+    search_config: SearchConfig,
+    baselines: bool,
+    progress: bool,
+) -> Report:
+    """The report of one split, with the judged queries if the market has any."""
+    from onesearch.serving.searcher import Searcher
+
+    searcher = Searcher.from_pretrained(checkpoint, **asdict(search_config))
+    retrievers: list[Retriever] = [searcher, *(_baselines(run, market, config.tune_cascade) if baselines else ())]
+    requests = build_requests(market, config.split)
+    report = Report(market=str(market.info.get("name", "")), split=config.split)
+    if requests:
+        requests, sample = sample_requests(requests, config.sample or len(requests))
+        report = evaluate(
+            retrievers,
+            requests,
+            sid_of=_sids(searcher),
+            reference=searcher.name,
+            market=report.market,
+            split=config.split,
+            sample=sample,
+            progress=progress,
+        )
+    if max(market.relevance.data.column("grade").to_pylist(), default=0) >= RECALL_GRADE:
+        report.relevance = evaluate_relevance(retrievers, market, recall_grade=RECALL_GRADE, progress=progress)
+    return report
+
+
+def _sids(searcher: Searcher) -> dict[str, tuple[int, ...]]:
+    """SID of every item of the catalogue."""
+    index = searcher.index
+    return dict(zip(index.item_ids, map(tuple, index.codes.tolist())))
+
+
+def _baselines(run: RunFolder, market: Market, tune_cascade: bool) -> list[Retriever]:
+    """BM25 and dense retrieval; with training sessions also popularity, popularity in the category, and the cascade."""
     from onesearch.evaluation.baselines.cascade import CascadeRetriever
     from onesearch.evaluation.baselines.dense import DenseRetriever
     from onesearch.evaluation.baselines.popularity import PopularityInCategoryRetriever, PopularityRetriever
@@ -57,15 +123,18 @@ def _baselines(run: RunFolder, market: Market, plan: EvaluationConfig) -> list[R
 
     encoder = load_encoder(run)
     item_ids = market.items.data.column("item_id").to_pylist()
-    text, log = BM25Retriever(market), read_training_log(market)
-    found: list[Retriever] = [
-        text,
-        DenseRetriever(item_ids, load_embeddings(run, "items"), lambda queries: embed_texts(encoder, queries)),
-    ]
+    text = BM25Retriever(market)
+    log = read_training_log(market)
+    dense = DenseRetriever(item_ids, load_embeddings(run, "items"), lambda queries: embed_texts(encoder, queries))
     if not build_requests(market, "train"):
-        return found
+        return [text, dense]
     cascade = CascadeRetriever(market, text=text, log=log)
     held_out = build_requests(market, "validation")
-    if plan.tune_cascade and held_out:
-        cascade.tune(sample_requests(held_out, 2000)[0])
-    return [*found, PopularityRetriever(market, log=log), PopularityInCategoryRetriever(market, text=text, log=log), cascade]
+    if tune_cascade and held_out:
+        cascade.tune(sample_requests(held_out, TUNING_REQUESTS)[0])
+    popularity = PopularityRetriever(market, log=log)
+    in_category = PopularityInCategoryRetriever(market, text=text, log=log)
+    return [text, dense, popularity, in_category, cascade]
+
+
+__all__ = ["evaluate_run"]

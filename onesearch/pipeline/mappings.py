@@ -1,43 +1,71 @@
-"""Dataclasses from nested mappings, and back to plain values: how recipes and studies are read from YAML."""
+"""Dataclasses from nested mappings, and back to plain values: recipes and studies are read from YAML with these functions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from onesearch.tokenization_sid.quantizers.configs import QUANTIZER_CONFIGS, QuantizerConfig
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 
-def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
-    """Dataclass from nested mappings; ValueError names an unknown key, the allowed ones and where it stands."""
+def build(cls: type[T], values: Any, where: str) -> T:
+    """Build a dataclass, and the dataclasses in its fields, from nested mappings.
+
+    Args:
+        cls: the dataclass.
+        values: {field: value}; fields that are left out keep their defaults.
+        where: position of `values` in the file, for the error messages.
+
+    Raises:
+        ValueError: a key is unknown, a value has the wrong type or a dataclass refuses it; the message names the position.
+    """
     if not isinstance(values, Mapping):
         raise ValueError(f"{where} must be a mapping, got {values!r}")
-    hints, names = get_type_hints(cls), [part.name for part in fields(cls)]
+    names = [part.name for part in fields(cls)]
     unknown = sorted(map(str, set(values) - set(names)))
     if unknown:
         raise ValueError(f"{where}: unknown key {unknown[0]!r}; allowed are {', '.join(names)}")
-    arguments = {}
-    for key, value in values.items():
-        if hints[key] == QuantizerConfig | None and value is not None:
-            arguments[key] = _build_codes(value, f"{where}.{key}")
-            continue
-        nested = next((kind for kind in (hints[key], *getattr(hints[key], "__args__", ())) if is_dataclass(kind)), None)
-        if nested is None or value is None:
-            arguments[key] = value
-        elif getattr(hints[key], "__origin__", None) is tuple:
-            arguments[key] = _build_all(nested, value, f"{where}.{key}")
-        else:
-            arguments[key] = build(nested, value, f"{where}.{key}")
+    hints = get_type_hints(cls)
+    arguments = {key: _field_value(hints[key], value, f"{where}.{key}") for key, value in values.items()}
     try:
         return cls(**arguments)
     except TypeError as error:
         raise ValueError(f"{where}: {error}") from error
 
 
-def _build_codes(values: Any, where: str) -> QuantizerConfig:
+def plain(value: Any) -> Any:
+    """The value with lists in place of tuples, on every level: YAML has no tuples."""
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    return value
+
+
+def _field_value(hint: Any, value: Any, where: str) -> Any:
+    """The value of a field of type `hint`: mappings become the dataclass that the type names."""
+    kinds = (hint, *get_args(hint))
+    nested = next((kind for kind in kinds if isinstance(kind, type) and is_dataclass(kind)), None)
+    if value is None:
+        return None
+    if QuantizerConfig in kinds:
+        return _quantizer_config(value, where)
+    if nested is None:
+        return value
+    if get_origin(hint) is not tuple:
+        return build(nested, value, where)
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{where} must be a list of mappings, got {value!r}")
+    return tuple(build(nested, part, f"{where}[{place}]") for place, part in enumerate(value))
+
+
+def _quantizer_config(values: Any, where: str) -> QuantizerConfig:
     """The config of the quantizer that the key ``quantizer`` names."""
     if not isinstance(values, Mapping):
         raise ValueError(f"{where} must be a mapping, got {values!r}")
@@ -48,14 +76,4 @@ def _build_codes(values: Any, where: str) -> QuantizerConfig:
     return build(QUANTIZER_CONFIGS[kind], sizes, f"{where} ({kind})")
 
 
-def _build_all(cls: type[T], values: Any, where: str) -> tuple[T, ...]:
-    if not isinstance(values, list | tuple):
-        raise ValueError(f"{where} must be a list of mappings, got {values!r}")
-    return tuple(build(cls, value, f"{where}[{place}]") for place, value in enumerate(values))
-
-
-def plain(value: Any) -> Any:
-    """Tuples as lists, all the way down: YAML knows no tuples."""
-    if isinstance(value, dict):
-        return {key: plain(part) for key, part in value.items()}
-    return [plain(part) for part in value] if isinstance(value, list | tuple) else value
+__all__ = ["build", "plain"]

@@ -1,16 +1,17 @@
-"""Recipes: a whole run as one short YAML file, read strictly into dataclasses."""
+"""Recipes: all settings of a run in one short YAML file, read strictly into dataclasses. Reading one imports no torch."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from onesearch.files import atomic_file
-from onesearch.modeling_onesearch.hits_onesearch import RANKINGS
+from onesearch.files import RunFolder, atomic_file
+from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.tokenization_sid.embedding.configs import AlignmentConfig, TextEncoderConfig
 from onesearch.tokenization_sid.quantizers.configs import QuantizerConfig
 from onesearch.trainers.configs import TrainingConfig
@@ -18,16 +19,16 @@ from onesearch.trainers.configs import TrainingConfig
 from .mappings import build, plain
 
 RECIPE_NAME = "recipe.yaml"
-"""File of a run's recipe, in its folder."""
+"""File of a run's recipe, in the folder of the run."""
 
 
 @dataclass(frozen=True)
 class MarketConfig:
-    """Where the tables come from.
+    """Source of the market's tables.
 
     Args:
         importer: ``simulate``, ``amazon``, ``chorus``, ``kuaisearch`` or ``tables``.
-        source: folder or Hub dataset id of the importer.
+        source: folder or Hub dataset id that the importer reads.
         options: further arguments of the importer, or fields of `SimulatorConfig`.
     """
 
@@ -38,46 +39,39 @@ class MarketConfig:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How the finished checkpoint is measured.
+    """Requests on which the finished checkpoint is measured. The search settings are those of the checkpoint.
 
     Args:
-        split: of the market's sessions.
-        sample: so many requests, drawn with seed 0; None for all.
-        num_beams: of the search.
-        exclude_history: leave items of the user's history out of what the model finds, as the cascade does by itself where training
-            shows that nobody buys a thing twice.
-        rank_by: ``sid``, or ``item``: what is found is ranked by the probability of its SID, or by its own; see `SidIndex.hits`.
-        tune_cascade: fit the cascade's weights on the validation split first; the other baselines have nothing to fit.
+        split: split of the market's sessions, ``validation`` or ``test``.
+        sample: number of requests to draw (seed 0). A larger sample takes more time and narrows the intervals; None measures all.
+        tune_cascade: fit the weights of the cascade baseline on the validation split first. No other baseline is fitted.
     """
 
     split: str = "test"
     sample: int | None = None
-    num_beams: int = 50
-    exclude_history: bool = False
-    rank_by: str = "sid"
     tune_cascade: bool = True
-
-    def __post_init__(self):
-        if self.rank_by not in RANKINGS:
-            raise ValueError(f"rank_by={self.rank_by!r}: allowed are {', '.join(RANKINGS)}")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that a run is made from.
+    """All settings of a run.
 
     Args:
-        name: of the run.
-        alignment: of the encoder with the training sessions, before anything is embedded (see
-            `onesearch.tokenization_sid.embedding.alignment`); None leaves the encoder as `encoder` says.
-        codes: quantizer and sizes of the SIDs; None takes `suggest_codebook_sizes` for the catalogue. In YAML the key ``quantizer`` (rq-opq
-            if it is left out) says which config the other keys belong to: rq-opq `RQOPQConfig`, rq-k-means `RQKMeansConfig`, prq-k-means
-            `PRQConfig`, rq-vae `RQVAEConfig`, sim-vq `SimVQConfig`.
+        name: name of the run.
+        market: source of the tables.
+        encoder: text encoder of items and queries.
+        alignment: training of the encoder on the training sessions, before the embeddings are made (see
+            `onesearch.tokenization_sid.embedding.alignment`); None leaves the encoder as it is.
+        codes: quantizer and codebook sizes; None takes `suggest_codebook_sizes` for the catalogue. In YAML the key ``quantizer``
+            (default rq-opq) names the config that the other keys belong to; see `QUANTIZER_CONFIGS`.
         keywords: fuse core keywords into the embeddings.
-        dictionary: a file of further keywords; see `onesearch.tokenization_sid.keywords.keyword_files.read_dictionary`.
-        fit_on: what trains the codebooks, ``items`` or ``both`` (items and queries); see `build_sids`.
-        processes: processes that train together (started by torchrun). On a processor one per core beats one with many threads:
-            small matrices do not share well.
+        dictionary: file of additional keywords; see `onesearch.tokenization_sid.keywords.keyword_files.read_dictionary`.
+        fit_on: vectors that train the codebooks: ``items``, or ``both`` (items and queries); see `build_sids`.
+        processes: number of processes that train together, started by torchrun. On a processor, one process per core is faster than one
+            process with a thread per core: the matrices are small.
+        training: prompts, stages and model.
+        search: search settings, which the checkpoint is saved with and measured with.
+        evaluation: requests that are measured.
     """
 
     name: str
@@ -90,34 +84,42 @@ class Recipe:
     fit_on: str = "items"
     processes: int = 1
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
 
 def recipe_names() -> list[str]:
-    """Names of the recipes that ship with the package."""
+    """Names of the recipes that the package ships."""
     return sorted(path.name.removesuffix(".yaml") for path in _shipped().iterdir() if path.name.endswith(".yaml"))
 
 
 def load_recipe(name_or_path: str | Path) -> Recipe:
-    """A shipped recipe by name, or one's own by path.
+    """Load a shipped recipe by name, or any recipe by path.
 
     Raises:
-        FileNotFoundError: neither exists.
+        FileNotFoundError: no recipe has this name or path.
         ValueError: a key is unknown or a value has the wrong type.
     """
     path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml"):
-        if str(name_or_path) not in recipe_names():
-            raise FileNotFoundError(
-                f"no recipe {str(name_or_path)!r}; shipped are {', '.join(recipe_names())}, or give a .yaml file"
-            )
+    if path.suffix in (".yaml", ".yml"):
+        text = path.read_text(encoding="utf-8")
+    elif str(name_or_path) in recipe_names():
         text = (_shipped() / f"{name_or_path}.yaml").read_text(encoding="utf-8")
     else:
-        text = path.read_text(encoding="utf-8")
+        raise FileNotFoundError(
+            f"no recipe {str(name_or_path)!r}; shipped are {', '.join(recipe_names())}, or give a .yaml file"
+        )
     try:
-        return build(Recipe, yaml.safe_load(text) or {}, "recipe")
+        values = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(f"{name_or_path} is not valid YAML: {error}") from error
+    return build(Recipe, values or {}, "recipe")
+
+
+def run_recipe_of(run: RunFolder) -> Recipe | None:
+    """The recipe that a run was made from; None for a run without one, whose stages were called one by one."""
+    path = run.root / RECIPE_NAME
+    return load_recipe(path) if path.is_file() else None
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:
@@ -131,8 +133,21 @@ def recipe_values(recipe: Recipe) -> dict[str, Any]:
     values = asdict(recipe)
     if recipe.codes is not None:
         values["codes"] = {"quantizer": recipe.codes.quantizer, **values["codes"]}
-    return plain(values)
+    return {name: plain(value) for name, value in values.items()}
 
 
-def _shipped() -> Any:
+def _shipped() -> Traversable:
     return resources.files("onesearch.trainers") / "recipes"
+
+
+__all__ = [
+    "RECIPE_NAME",
+    "EvaluationConfig",
+    "MarketConfig",
+    "Recipe",
+    "load_recipe",
+    "recipe_names",
+    "recipe_values",
+    "run_recipe_of",
+    "save_recipe",
+]

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from typing import NamedTuple
 
 from onesearch.evaluation.reports import Report
 from onesearch.extras import require
@@ -23,15 +24,20 @@ logger = logging.getLogger(__name__)
 
 
 def run_recipe(recipe: Recipe, run: RunFolder, resume: bool = False, progress: bool = True, baselines: bool = True) -> Report:
-    """Go the whole road in one run folder.
+    """Run every stage of a recipe in one folder: market, embeddings, SIDs, checkpoint, evaluation and card.
 
     Args:
+        recipe: settings of the run.
+        run: folder of the run.
         resume: continue a run of the same recipe; without it an existing folder is refused.
         progress: show progress bars.
-        baselines: measure the baselines beside the checkpoint.
+        baselines: measure the baselines as well.
+
+    Returns:
+        The report of the evaluation.
 
     Raises:
-        FileExistsError: the folder holds a run and `resume` is False.
+        FileExistsError: the folder holds a run and `resume` is False, or its evaluation was made with other settings.
         ValueError: `resume`, but the folder was made from another recipe.
         MissingExtraError: the extra ``train`` is not installed, or with `baselines` the extra ``evaluation``.
     """
@@ -39,26 +45,45 @@ def run_recipe(recipe: Recipe, run: RunFolder, resume: bool = False, progress: b
     if baselines:
         require("evaluation", needed_by="a run with baselines")
     claim(recipe, run, resume)
-    stages: dict[str, tuple[Path, Callable[[], object]]] = {
-        "market": (run.market, lambda: make_market(recipe.market, run.market)),
-        **({"alignment": (run.embeddings / ALIGNMENT_NAME, lambda: align_encoder(recipe, run))} if recipe.alignment else {}),
-        "embeddings": (run.embeddings / "embeddings.json", lambda: make_embeddings(recipe, run)),
-        "SIDs": (run.sids / "sid_index.safetensors", lambda: make_sids(recipe, run)),
-        "checkpoint": (run.checkpoint, lambda: make_checkpoint(recipe, run, resume, progress)),
-    }
-    for name, (product, make) in stages.items():
-        if product.exists():
-            logger.info("%s: done before", name)
+    for stage in _stages(recipe, run, resume, progress):
+        if stage.product.exists():
+            logger.info("%s: done before", stage.name)
         else:
-            logger.info("%s: started", name)
-            make()
+            logger.info("%s: started", stage.name)
+            stage.make()
     report = evaluate_run(run, recipe.evaluation, progress=progress, baselines=baselines)
     make_card(recipe, run)
     return report
 
 
+class _Stage(NamedTuple):
+    """One stage of a run: `make` writes `product`, and a stage whose product exists is done."""
+
+    name: str
+    product: Path
+    make: Callable[[], object]
+
+
+def _stages(recipe: Recipe, run: RunFolder, resume: bool, progress: bool) -> list[_Stage]:
+    """The stages before the evaluation, in order."""
+    stages = [_Stage("market", run.market, lambda: make_market(recipe.market, run.market))]
+    if recipe.alignment is not None:
+        stages.append(_Stage("alignment", run.embeddings / ALIGNMENT_NAME, lambda: align_encoder(recipe, run)))
+    stages += [
+        _Stage("embeddings", run.embeddings / "embeddings.json", lambda: make_embeddings(recipe, run)),
+        _Stage("SIDs", run.sids / "sid_index.safetensors", lambda: make_sids(recipe, run)),
+        _Stage("checkpoint", run.checkpoint, lambda: make_checkpoint(recipe, run, resume, progress)),
+    ]
+    return stages
+
+
 def claim(recipe: Recipe, run: RunFolder, resume: bool) -> None:
-    """Note the recipe in the run folder, or check that the folder is this recipe's; see `run_recipe` for what it raises."""
+    """Write the recipe into an empty run folder, or check that the folder was made from the same recipe.
+
+    Raises:
+        FileExistsError: the folder holds a run and `resume` is False, or holds other files.
+        ValueError: `resume`, but the folder was made from another recipe.
+    """
     path = run.root / RECIPE_NAME
     if not path.exists():
         if run.root.exists() and any(run.root.iterdir()):
@@ -71,3 +96,6 @@ def claim(recipe: Recipe, run: RunFolder, resume: bool) -> None:
     changed = [part.name for part in fields(recipe) if getattr(recipe, part.name) != getattr(recorded, part.name)]
     if changed:
         raise ValueError(f"{run.root} was made from another recipe ({', '.join(changed)} differ); choose another folder")
+
+
+__all__ = ["claim", "run_recipe"]

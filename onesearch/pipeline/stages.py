@@ -1,4 +1,4 @@
-"""The stages of a run: each reads what the earlier ones left in the run folder and adds its own part."""
+"""The stages of a run. Each reads the parts that earlier stages wrote to the run folder, and adds its own."""
 
 from __future__ import annotations
 
@@ -17,18 +17,22 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-def make_market(plan: MarketConfig, folder: Path) -> Market:
-    """Import or simulate the tables of a market into `folder`."""
-    if plan.importer == "simulate":
+def make_market(config: MarketConfig, folder: Path) -> Market:
+    """Import or simulate the tables of a market into `folder`.
+
+    Raises:
+        ValueError: the importer is unknown, or has no source.
+    """
+    if config.importer == "simulate":
         from onesearch.simulator import SimulatorConfig, simulate
 
-        return simulate(SimulatorConfig(**plan.options), folder)
+        return simulate(SimulatorConfig(**config.options), folder)
     importers = _importers()
-    if plan.importer not in importers:
-        raise ValueError(f"importer {plan.importer!r} is unknown; allowed are simulate, {', '.join(importers)}")
-    if plan.source is None:
-        raise ValueError(f"importer {plan.importer} needs a source: the folder with the published files (--source)")
-    market = importers[plan.importer](plan.source, **plan.options)
+    if config.importer not in importers:
+        raise ValueError(f"importer {config.importer!r} is unknown; allowed are simulate, {', '.join(importers)}")
+    if config.source is None:
+        raise ValueError(f"importer {config.importer} needs a source: the folder with the published files (--source)")
+    market = importers[config.importer](config.source, **config.options)
     market.save(folder)
     return market
 
@@ -43,21 +47,28 @@ def _importers() -> dict[str, Callable[..., Market]]:
 
 
 def align_encoder(recipe: Recipe, run: RunFolder) -> None:
-    """Train the text encoder on the training sessions, as `recipe.alignment` says."""
+    """Train the text encoder on the training sessions with the settings in `recipe.alignment`."""
     from onesearch.tokenization_sid.embedding.alignment import align_run
 
-    align_run(run, recipe.encoder, recipe.alignment)
+    if recipe.alignment is not None:
+        align_run(run, recipe.encoder, recipe.alignment)
 
 
 def make_embeddings(recipe: Recipe, run: RunFolder) -> None:
-    """Embed items and queries."""
+    """Embed the items and the distinct queries of the market."""
     from onesearch.tokenization_sid.embedding.embeddings import embed_market
 
     embed_market(run, recipe.encoder)
 
 
 def make_sids(recipe: Recipe, run: RunFolder, accelerator: Accelerator | None = None) -> None:
-    """Build codebooks and the item index of a run; processes of `accelerator` share the encoding, and the main one writes."""
+    """Train the codebooks of a run, encode items and queries, and write the item index.
+
+    Args:
+        recipe: its `codes`, `keywords`, `fit_on` and `dictionary` are used.
+        run: run folder with a market and embeddings.
+        accelerator: processes that share the encoding; the main one writes. None for one process.
+    """
     from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME, SidIndex
     from onesearch.tokenization_sid.quantizers.configs import suggest_codebook_sizes
     from onesearch.tokenization_sid.sids.building import build_sids
@@ -78,11 +89,15 @@ def make_sids(recipe: Recipe, run: RunFolder, accelerator: Accelerator | None = 
 
 
 def make_checkpoint(recipe: Recipe, run: RunFolder, resume: bool, progress: bool) -> None:
-    """Train the model, in this process or in `recipe.processes` of them."""
-    from onesearch.trainers.training import train_run
+    """Train the model, in this process or in `recipe.processes` processes of torchrun.
 
+    Raises:
+        ChildProcessError: a process of torchrun ended with an error.
+    """
     if recipe.processes == 1:
-        train_run(run, recipe.training, resume=resume, progress=progress)
+        from onesearch.trainers.training import train_run
+
+        train_run(run, recipe.training, recipe.search, resume=resume, progress=progress)
         return
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(recipe.processes)]
     command = [*launcher, "-m", "onesearch.cli", "train", str(run.root), "--recipe", str(run.root / RECIPE_NAME)]
@@ -94,7 +109,10 @@ def make_checkpoint(recipe: Recipe, run: RunFolder, resume: bool, progress: bool
 
 
 def make_card(recipe: Recipe, run: RunFolder) -> None:
-    """Write the checkpoint's card."""
+    """Write the card of the checkpoint."""
     from onesearch.model_cards.card import write_card
 
     write_card(run, name=recipe.name)
+
+
+__all__ = ["align_encoder", "make_card", "make_checkpoint", "make_embeddings", "make_market", "make_sids"]

@@ -10,9 +10,9 @@ variants:                     # dotted keys of the recipe
   short: {training.prompt.items: 5}
 ```
 
-Every cell is an ordinary run in ``RUNS/<variant>/seed-<n>``; parts that do not depend on the varied fields (the market, embeddings) are
-linked from the first run that made them, not made again. A stopped study goes on where it was. Started several times on the same folder
-(on a processor: once per core, with cells of one process), the workers share the cells among them.
+Every cell (one variant with one seed) is an ordinary run in ``RUNS/<variant>/seed-<n>``. Parts that do not depend on the varied fields
+(the market, the embeddings) are linked from the first run that made them. A stopped study continues where it was. A study that is started
+several times on the same folder shares its cells among the processes; on a processor, start it once per core with cells of one process.
 """
 
 from __future__ import annotations
@@ -28,23 +28,26 @@ from .mappings import build
 from .recipe import Recipe, load_recipe, recipe_values
 
 SEEDED = ("encoder.seed", "alignment.seed", "codes.seed", "training.arguments.seed")
-"""Fields that a seed of the study sets. The market keeps its own: all cells are measured on the same requests."""
+"""Fields that a seed of the study sets. The market keeps its own seed, so all cells are measured on the same requests."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """What is varied, and how it is measured.
+    """Variants of a recipe and the metrics that they are compared by.
 
     Args:
-        name: of the study.
-        base: recipe that every variant changes.
-        common: {dotted key of the recipe: value} of all variants.
-        variants: name → {dotted key of the recipe: value}.
-        cumulative: each variant also has the changes of those before it.
-        seeds: of encoder, codes and training.
-        reference: variant that the others are compared with, pair by pair; default the first.
-        metrics: of purchases at item level.
-        diagnostics: dotted keys of ``sids/diagnostics.json`` shown beside them.
+        name: name of the study.
+        base: recipe that every variant changes: a name or a ``.yaml`` file.
+        common: changes of all variants, {dotted key of the recipe: value}.
+        variants: name of the variant → its changes, {dotted key of the recipe: value}.
+        cumulative: each variant also has the changes of the variants before it.
+        seeds: seeds of encoder, codes and training, one cell per variant and seed. More seeds take more time and narrow the intervals.
+        reference: variant that the others are compared with, request by request; default: the first.
+        metrics: metrics of purchases at item level.
+        diagnostics: dotted keys of ``sids/diagnostics.json`` that the table shows beside the metrics.
+
+    Raises:
+        ValueError: there is no variant or no seed, the reference is unknown, or two variants have the same folder.
     """
 
     name: str
@@ -57,19 +60,19 @@ class Study:
     metrics: tuple[str, ...] = ("HR@10", "MRR@10")
     diagnostics: tuple[str, ...] = ("items.icr_items", "items.largest_bucket")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "seeds", tuple(self.seeds))
         if not self.variants or not self.seeds:
             raise ValueError(f"study {self.name!r} needs at least one variant and one seed")
         if self.reference is not None and self.reference not in self.variants:
-            raise ValueError(f"reference {self.reference!r} is no variant; there are {', '.join(self.variants)}")
+            raise ValueError(f"reference {self.reference!r} is no variant; the variants are {', '.join(self.variants)}")
         folders = [folder_name(name) for name in self.variants]
         if len(set(folders)) < len(folders):
-            raise ValueError(f"the names of the variants {list(self.variants)} give folders {folders}, which must differ")
+            raise ValueError(f"the variants {list(self.variants)} have the folders {folders}, which must differ; rename one")
 
 
 def load_study(path: str | Path) -> Study:
-    """A study from YAML; ValueError names an unknown key."""
+    """Read a study from a YAML file; ValueError names an unknown key."""
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
@@ -78,7 +81,7 @@ def load_study(path: str | Path) -> Study:
 
 
 def folder_name(variant: str) -> str:
-    """Name of a variant's folder: its letters and digits, joined by hyphens."""
+    """Name of a variant's folder: the letters and digits of its name, joined by hyphens."""
     return re.sub(r"[^\w]+", "-", variant).strip("-").lower() or "variant"
 
 
@@ -107,14 +110,18 @@ def recipe_of(study: Study, variant: str, seed: int, source: str | None = None) 
 
 
 def _set(values: dict[str, Any], key: str, value: Any, variant: str) -> None:
+    """Set the value at a dotted key, unless it lies in a part that the recipe leaves to its defaults (None)."""
     *path, last = key.split(".")
     place: Any = values
     for name in path:
         if not isinstance(place, dict) or name not in place:
             raise ValueError(
-                f"variant {variant!r}: {key!r} is no field of the recipe; {name!r} is not among {', '.join(place)}"
+                f"variant {variant!r}: {key!r} is no field of the recipe; in place of {name!r} allowed are {', '.join(place)}"
             )
         if place[name] is None:
-            return  # a part that the recipe leaves to its defaults
+            return
         place = place[name]
     place[last] = value
+
+
+__all__ = ["SEEDED", "Study", "folder_name", "load_study", "recipe_of"]

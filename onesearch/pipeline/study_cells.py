@@ -24,7 +24,7 @@ from .study_summary import VALUES_NAME, summarise
 logger = logging.getLogger(__name__)
 
 LONGEST_CELL = 7 * 24 * 3600.0
-"""Seconds after which a cell that another process holds is given up. A worker that dies lets go of its cell at once."""
+"""Seconds to wait for a cell that another process runs. A process that dies unlocks its cell at once."""
 
 SHARED = {
     "market": ("market",),
@@ -38,15 +38,20 @@ def run_study(study: Study, runs: Path, source: str | None = None, progress: boo
     """Run every cell that is not done and write ``study.json`` into `runs`.
 
     Args:
+        study: the study.
         runs: folder of the study; each cell becomes a run folder in it.
-        source: of the base recipe's importer.
+        source: source of the base recipe's importer, instead of the recipe's own.
+        progress: show progress bars.
 
     Returns:
-        What ``study.json`` holds; see `summarise`.
+        The content of ``study.json``; see `summarise`.
+
+    Raises:
+        TimeoutError: another process has been running a cell for `LONGEST_CELL` seconds.
     """
     cells = [(variant, seed) for variant in study.variants for seed in study.seeds]
     worker = _Worker(study, runs, source, progress)
-    for patience in (0.0, LONGEST_CELL):  # first what no other worker is at, then what is left of theirs
+    for patience in (0.0, LONGEST_CELL):  # first the cells that no other process runs, then the rest
         cells = [cell for cell in cells if not worker.make(*cell, patience)]
     if cells:
         raise TimeoutError(f"{cells[0]} of study {study.name!r} is locked by another process; start the study again later")
@@ -56,16 +61,20 @@ def run_study(study: Study, runs: Path, source: str | None = None, progress: boo
 
 
 def _run_of(runs: Path, variant: str, seed: int) -> RunFolder:
+    """Run folder of a cell."""
     return RunFolder(runs / folder_name(variant) / f"seed-{seed}")
 
 
 @dataclass
 class _Worker:
-    """One of those that run the cells of a study.
+    """One process that runs cells of a study.
 
     Args:
-        study, runs, source, progress: as in `run_study`.
-        made: "part and what it depends on" → the run that has it.
+        study: as in `run_study`.
+        runs: as in `run_study`.
+        source: as in `run_study`.
+        progress: as in `run_study`.
+        made: key of a shared part, as in `_keys` → the run that has it.
     """
 
     study: Study
@@ -75,8 +84,9 @@ class _Worker:
     made: dict[str, RunFolder] = field(default_factory=dict)
 
     def make(self, variant: str, seed: int, patience: float) -> bool:
-        """Run one cell unless it is done; False if another worker was at it for `patience` seconds."""
-        run, recipe = _run_of(self.runs, variant, seed), recipe_of(self.study, variant, seed, self.source)
+        """Run one cell unless it is done; False if another process held its lock for `patience` seconds."""
+        run = _run_of(self.runs, variant, seed)
+        recipe = recipe_of(self.study, variant, seed, self.source)
         run.root.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             try:
@@ -89,12 +99,13 @@ class _Worker:
                 _share(recipe, run, self.made)
                 report = run_recipe(recipe, run, resume=True, progress=self.progress, baselines=False)
                 _save_values(report, self.study, run)
-        for part, key in _keys(recipe).items():
-            self.made.setdefault(f"{part} {key}", run)
+        for key in _keys(recipe).values():
+            self.made.setdefault(key, run)
         return True
 
 
 def _save_values(report: Report, study: Study, run: RunFolder) -> None:
+    """Write the metrics of each request, from which `summarise` draws."""
     (name,) = report.values
     purchases = report.values[name]["purchase"]["item"]
     cold = [not report.warm[session] for session, items in report.truth["purchase"].items() if items]
@@ -103,15 +114,19 @@ def _save_values(report: Report, study: Study, run: RunFolder) -> None:
 
 
 def _keys(recipe: Recipe) -> dict[str, str]:
-    """What each shared part depends on, as text."""
+    """Shared part → its name and the values of the fields that it depends on, as text."""
     values = asdict(recipe)
-    return {part: repr([values[name] for name in names if name in values]) for part, names in SHARED.items()}
+    return {part: f"{part} {[values[name] for name in names]!r}" for part, names in SHARED.items()}
 
 
 def _share(recipe: Recipe, run: RunFolder, made: Mapping[str, RunFolder]) -> None:
-    """Link the parts that an earlier cell has made from the same fields."""
+    """Link the parts that an earlier cell has made from the same values."""
     claim(recipe, run, resume=True)
     for part, key in _keys(recipe).items():
-        origin = made.get(f"{part} {key}")
-        if origin is not None and not getattr(run, part).exists():
-            shutil.copytree(getattr(origin, part), getattr(run, part), copy_function=os.link)
+        origin = made.get(key)
+        target = run.root / part
+        if origin is not None and not target.exists():
+            shutil.copytree(origin.root / part, target, copy_function=os.link)
+
+
+__all__ = ["LONGEST_CELL", "run_study"]

@@ -16,7 +16,7 @@ from ir_measures import RR, R, Success, nDCG
 from onesearch.data.market import Market
 from onesearch.data.requests import Request
 from onesearch.evaluation.evaluator import evaluate, evaluate_relevance, sample_requests
-from onesearch.evaluation.reports import Report, load_report
+from onesearch.evaluation.reports import Report, check_settings, load_report
 from onesearch.evaluation.retrievers import Ranking
 
 SID_OF = {"a": (0, 0), "b": (0, 0), "c": (0, 1), "d": (1, 0), "e": (1, 1)}
@@ -171,13 +171,27 @@ def test_metrics_json_round_trip(tmp_path):
     path = report.save(tmp_path)
     assert path == tmp_path / "metrics.json"
     assert load_report(path) == load_report(tmp_path) == report
-    assert json.loads(path.read_text())["schema"] == 1
+    assert json.loads(path.read_text())["schema"] == 2
     assert load_report(path).to_table() == report.to_table()
+
+
+def test_a_report_is_not_replaced_by_one_with_other_settings(tmp_path):
+    settings = {"split": "test", "search": {"num_beams": 5, "rank_by": "sid"}}
+    check_settings(tmp_path, settings)
+    report = run(GOOD)
+    report.settings = settings
+    report.save(tmp_path)
+    check_settings(tmp_path, {"search": {"rank_by": "sid", "num_beams": 5}, "split": "test"})
+    with pytest.raises(FileExistsError, match=r"other settings \(search.num_beams 5 → 6, sample 'unknown' → 9\).*--overwrite"):
+        check_settings(tmp_path, {"search": {"num_beams": 6, "rank_by": "sid"}, "split": "test", "sample": 9})
+    run(GOOD).save(tmp_path)  # without settings: nobody knows what it was made with
+    with pytest.raises(FileExistsError, match="split 'unknown' → 'test'"):
+        check_settings(tmp_path, settings)
 
 
 def test_a_foreign_report_is_refused(tmp_path):
     (tmp_path / "metrics.json").write_text('{"schema": 99}')
-    with pytest.raises(ValueError, match="schema 99, expected 1"):
+    with pytest.raises(ValueError, match="schema 99, expected 2"):
         load_report(tmp_path)
 
 

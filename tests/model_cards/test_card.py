@@ -1,13 +1,24 @@
-"""The card of a checkpoint shows what the diagnostics found."""
+"""The card of a checkpoint shows the diagnostics and the settings of its evaluation, and its snippet gives the measured hits."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import re
+from dataclasses import asdict
 
 import pytest
 
+from onesearch import Request, Searcher
+from onesearch.data.requests import build_requests
 from onesearch.files import read_json
 from onesearch.model_cards.card import write_card
+from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
+from onesearch.pipeline.evaluation import evaluate_run
+from onesearch.pipeline.recipe import EvaluationConfig
+
+OTHER_SETTINGS = SearchConfig(num_beams=7, rank_by="item", items_per_sid=2, exclude_history=True)
 
 
 def test_the_card_shows_the_codes_and_their_page(shared_run):
@@ -37,3 +48,31 @@ def test_diagnostics_of_another_schema_are_refused(run):
     path.write_text(json.dumps({**read_json(path), "schema": 1}))
     with pytest.raises(ValueError, match="diagnostics.json has schema 1, expected 2; build the SIDs again"):
         write_card(run, "tiny")
+
+
+@pytest.mark.parametrize("saved", [True, False], ids=["saved with the checkpoint", "given to the evaluation"])
+def test_the_snippet_gives_the_hits_that_the_table_was_measured_on(run, market, saved):
+    if saved:
+        OTHER_SETTINGS.save_pretrained(run.checkpoint)
+    measure = {"overwrite": True, "baselines": False, "progress": False}
+    report = evaluate_run(run, EvaluationConfig(sample=20), None if saved else asdict(OTHER_SETTINGS), **measure)
+    page = write_card(run, "tiny").read_text(encoding="utf-8")
+    assert "| `num_beams` | `7` |" in page and "| `rank_by` | `'item'` |" in page and "At most 2 items of one SID" in page
+    (snippet,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert ("num_beams=7" in snippet) is not saved
+    namespace: dict[str, object] = {}
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(snippet, namespace)
+    searcher, rankings = namespace["searcher"], report.rankings["onesearch"]
+    requests = [request for request in build_requests(market, "test") if request.session_id in rankings]
+    for request in requests:
+        hits = searcher.search(request.query, request.history, top_k=10, context=request.context)
+        assert [hit.item_id for hit in hits] == list(rankings[request.session_id].item_ids[:10])
+    # The query that it prints is answered as the evaluator would measure it.
+    query = re.search(r'search\("(.*?)", history', snippet)[1]
+    measured = Searcher.from_pretrained(run.checkpoint, **asdict(OTHER_SETTINGS))
+    (ranking,) = measured.retrieve([Request("", "", query)], 10)
+    assert [line.split()[0] for line in printed.getvalue().splitlines()] == list(ranking.item_ids)
+    other = Searcher.from_pretrained(run.checkpoint, **asdict(SearchConfig(num_beams=10))).retrieve(requests, 10)
+    assert any(ranking.item_ids != rankings[request.session_id].item_ids[:10] for request, ranking in zip(requests, other))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,7 +49,14 @@ def test_recipes_are_short_and_load_strictly(name, tmp_path):
         ({"name": "x", "codes": {"quantizer": "sim-vq", "opq": [2, 4]}}, r"recipe.codes \(sim-vq\): unknown key 'opq'"),
         ({"name": "x", "codes": {"quantizer": "rq-vae", "residual_sizes": 5}}, r"recipe.codes \(rq-vae\): 'int' object"),
         ({"name": "x", "codes": ["rq-opq"]}, "recipe.codes must be a mapping"),
-        ({"name": "x", "evaluation": {"rank_by": "share"}}, "rank_by='share': allowed are sid, item"),
+        ({"name": "x", "search": {"rank_by": "share"}}, "rank_by='share' is unknown; allowed are 'sid', 'item'"),
+        ({"name": "x", "search": {"num_beams": 1.5}}, "recipe.search: num_beams=1.5 must be a whole number"),
+        (
+            {"name": "x", "evaluation": {"num_beams": 5}},
+            "recipe.evaluation: unknown key 'num_beams'; allowed are split, sample",
+        ),
+        ({"name": "x", "training": {"stages": {"name": "a"}}}, "recipe.training.stages must be a list of mappings"),
+        ({"name": "x", "training": {"stages": [{"nam": "a"}]}}, r"recipe.training.stages\[0\]: unknown key 'nam'"),
     ],
 )
 def test_a_recipe_that_does_not_fit_says_where(values, words):
@@ -89,3 +98,18 @@ def test_a_recipe_chooses_its_quantizer(codes, kind, tmp_path):
 def test_an_unknown_recipe_lists_the_known_ones():
     with pytest.raises(FileNotFoundError, match="'demoo'.*demo"):
         load_recipe("demoo")
+
+
+def test_reading_a_recipe_imports_neither_torch_nor_trl():
+    code = """
+import sys
+from onesearch.pipeline.recipe import load_recipe, recipe_names
+from onesearch.pipeline.study import load_study
+for name in recipe_names():
+    load_recipe(name)
+load_study(sys.argv[1])
+heavy = {"torch", "trl", "peft", "sentence_transformers", "datasets"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    study = str(ROOT / "trainers" / "recipes" / "studies" / "views.yaml")
+    subprocess.run([sys.executable, "-c", code, study], check=True)
