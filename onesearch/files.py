@@ -1,4 +1,4 @@
-"""Where a run keeps its files, and how they are written: whole or not at all."""
+"""The folder of a run, and writing files atomically: a file or folder appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from pathlib import Path
 from typing import Any
 
 LOCK_TIMEOUT = 600.0
-"""Seconds that `locked` waits; ours."""
+"""Seconds that `locked` waits by default; our choice."""
 
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it replaces `path` when the block ends, and vanishes when the block raises."""
+    """Yield a temporary path. When the block ends, the file there replaces `path`; when the block raises, it is deleted.
+
+    Args:
+        path: file to write; missing parent folders are created.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
@@ -34,7 +38,11 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; it takes the place of `path` when the block ends, and vanishes when the block raises."""
+    """Yield a temporary folder. When the block ends, it replaces the folder `path`; when the block raises, it is deleted.
+
+    Args:
+        path: folder to write; missing parent folders are created.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -54,17 +62,17 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(path: str | Path, doing: str, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
-    """Let one process (or thread) at a time into the block; others wait. A process that dies leaves no lock behind.
+    """Let one process or thread at a time into the block; others wait.
 
-    Blocks of one thread with the same path may lie in each other.
+    The lock of a process that dies is released. One thread may nest blocks with the same path.
 
     Args:
-        path: of the lock file, which is empty and means nothing by itself.
-        doing: what is done inside, for the message.
+        path: lock file, which is always empty.
+        doing: description of the work inside the block, for the error message.
         timeout: seconds to wait.
 
     Raises:
-        TimeoutError: somebody else was inside all the time.
+        TimeoutError: another process or thread held the lock for the whole time.
     """
     from filelock import FileLock, Timeout
 
@@ -74,7 +82,7 @@ def locked(path: str | Path, doing: str, timeout: float = LOCK_TIMEOUT) -> Itera
         lock.acquire(timeout=timeout)
     except Timeout as error:
         raise TimeoutError(
-            f"{doing}: another process has been at it for {timeout:.0f} seconds ({path} is locked); try again when it is done"
+            f"{doing}: another process has held the lock {path} for {timeout:.0f} seconds; try again when it has ended"
         ) from error
     try:
         yield
@@ -89,7 +97,12 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file; a missing or damaged one raises with its path in the message."""
+    """Read a JSON file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not valid JSON; the message names it.
+    """
     path = Path(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -98,18 +111,28 @@ def read_json(path: str | Path) -> Any:
 
 
 def index_lock(index: str | Path) -> Path:
-    """Locked (see `locked`) while the item index at this path is changed; beside the folder that holds it, which may be published."""
+    """Return the lock file (see `locked`) for changes of an item index.
+
+    It lies beside the folder of the index and not in it, because that folder may be published.
+
+    Args:
+        index: path of the item index.
+    """
     index = Path(index).resolve()
     return index.parent.with_name(f".{index.parent.name}.{index.stem}.lock")
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The one folder of a run. Every stage reads what earlier stages left here and adds its own part."""
+    """The folder of a run. Every stage reads the parts of earlier stages and adds its own.
+
+    Args:
+        root: path of the folder.
+    """
 
     root: Path
 
-    def __init__(self, root: str | Path):
+    def __init__(self, root: str | Path) -> None:
         object.__setattr__(self, "root", Path(root))
 
     @property
@@ -129,7 +152,7 @@ class RunFolder:
 
     @property
     def sids(self) -> Path:
-        """Codebooks, the item index and diagnostics."""
+        """Codebooks, item index and diagnostics of the Semantic IDs."""
         return self.root / "sids"
 
     @property
@@ -139,7 +162,7 @@ class RunFolder:
 
     @property
     def training(self) -> Path:
-        """The trainer's own state, from which a stopped run resumes."""
+        """State of the trainer, from which a stopped run resumes."""
         return self.root / "training"
 
     @property
@@ -149,11 +172,19 @@ class RunFolder:
 
     @property
     def append_lock(self) -> Path:
-        """Locked (see `locked`) while items are appended."""
+        """Lock file (see `locked`) for appending items."""
         return self.root / ".append.lock"
 
     def require(self, part: str, made_by: str) -> Path:
-        """Path of `part` (a property's name), or FileNotFoundError that says which command makes it."""
+        """Return the path of a part that must exist.
+
+        Args:
+            part: name of a property, for example ``checkpoint``.
+            made_by: command that makes the part, for the error message.
+
+        Raises:
+            FileNotFoundError: the part does not exist; the message names the command.
+        """
         path: Path = getattr(self, part)
         if not path.exists():
             raise FileNotFoundError(f"{path} does not exist; make it with `{made_by}`")

@@ -1,4 +1,4 @@
-"""Parquet tables that belong to codebooks: read whole, or refused with the path and what to do about it."""
+"""Read parquet tables. A table that cannot be used raises an error that names its path and the remedy."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ import pyarrow.parquet as pq
 
 
 def read_own_table(path: str | Path, expected: str, fingerprint: str, remedy: str) -> pa.Table:
-    """A table that a stage wrote, without its metadata.
+    """Read a table that a stage of the pipeline wrote for certain codebooks.
 
     Args:
-        expected: ``format`` in its metadata.
-        fingerprint: of the codebooks that it must belong to.
-        remedy: what helps where it is missing, damaged, foreign or of other codebooks.
+        path: parquet file.
+        expected: required value of ``format`` in the file's metadata.
+        fingerprint: fingerprint of the codebooks to which the table must belong.
+        remedy: advice for the error message, for example a command that writes the table again.
+
+    Returns:
+        The table without its metadata.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is damaged, has another format or belongs to other codebooks.
+        ValueError: the file is damaged, has another format or belongs to other codebooks.
     """
     path = Path(path)
     if not path.is_file():
@@ -37,7 +41,11 @@ def read_own_table(path: str | Path, expected: str, fingerprint: str, remedy: st
 
 
 def read_given_table(path: str | Path) -> pa.Table:
-    """A table that somebody else wrote; ValueError if it is no parquet file."""
+    """Read a table that a user supplies.
+
+    Raises:
+        ValueError: the file does not exist or is no readable parquet file.
+    """
     try:
         return pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:

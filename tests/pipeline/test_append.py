@@ -111,7 +111,7 @@ def test_who_waits_too_long_is_told(run, table, monkeypatch):
     taken.wait(60)
     before = sorted(run.root.rglob("*"))
     try:
-        with pytest.raises(TimeoutError, match="appending to .*another process has been at it.*locked"):
+        with pytest.raises(TimeoutError, match="appending to .*another process has held the lock"):
             append_to_run(run, table)
     finally:
         done.set()
