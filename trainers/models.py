@@ -1,70 +1,87 @@
-"""The model of a run: tokenizer and weights for the codes of an item index, from scratch or from a published backbone."""
+"""The tokenizer and the model that a training starts from: from scratch, or from a published backbone."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import AutoTokenizer
 
 from onesearch.modeling_onesearch.configuration_onesearch import OneSearchConfig, OneSearchQwen3Config
 from onesearch.modeling_onesearch.index_onesearch import SidIndex
 from onesearch.modeling_onesearch.modeling_onesearch import OneSearchForCausalLM, OneSearchForConditionalGeneration
-from onesearch.tokenization_sid.prompts import TEMPLATES, PromptLayout
+from onesearch.tokenization_sid.templates import TEMPLATES, PromptLayout
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 
 from .configs import ModelConfig
 
+SidModel: TypeAlias = OneSearchForConditionalGeneration | OneSearchForCausalLM
+"""A model that generates Semantic IDs."""
+
 LABEL_COPIES = 100
-"""How often the words of the templates stand among the texts that train a tokenizer: they are in every example and should be few tokens."""
+"""Number of times that the labels of the prompt templates are repeated among the texts that train a tokenizer. They occur in every example
+and should be few tokens."""
 
 
-def build_tokenizer(plan: ModelConfig, layout: PromptLayout, index: SidIndex, texts: Sequence[str]) -> SidTokenizer:
-    """Tokenizer for the codes of an index: the checkpoint's own extended, or one trained on `texts`."""
-    if plan.checkpoint is not None:
-        return SidTokenizer.extend(
-            AutoTokenizer.from_pretrained(plan.checkpoint), index.codebook_sizes, index.fingerprint, layout
-        )
+def build_tokenizer(config: ModelConfig, layout: PromptLayout, index: SidIndex, texts: Sequence[str]) -> SidTokenizer:
+    """Tokenizer for the codes of an item index.
+
+    Args:
+        config: says whether a checkpoint's tokenizer is extended by the Semantic IDs, or a new one is trained.
+        layout: views that the prompts show.
+        index: item index whose codes get tokens.
+        texts: texts that a new tokenizer is trained on.
+    """
+    if config.checkpoint is not None:
+        published = AutoTokenizer.from_pretrained(config.checkpoint)
+        return SidTokenizer.extend(published, index.codebook_sizes, index.fingerprint, layout)
     labels = [section.label for template in TEMPLATES.values() for group in template.groups for section in group]
     words = [label for label in labels if label.isascii() and label] * LABEL_COPIES
-    return SidTokenizer.train([*texts, *words], index.codebook_sizes, plan.text_vocab_size, index.fingerprint, layout)
+    return SidTokenizer.train([*texts, *words], index.codebook_sizes, config.text_vocab_size, index.fingerprint, layout)
 
 
 def build_model(
-    plan: ModelConfig, tokenizer: SidTokenizer, index: SidIndex, centroids: Sequence[np.ndarray] = ()
-) -> PreTrainedModel:
-    """Model for a tokenizer, with the item index set.
+    config: ModelConfig, tokenizer: SidTokenizer, index: SidIndex, centroids: Sequence[np.ndarray] = ()
+) -> SidModel:
+    """Model for a tokenizer, with the item index set. Random weights come from torch's global generator.
 
     Args:
-        centroids: (width, dimension) of each residual level, for the long view; needed where the tokenizer's prompts have one.
+        config: backbone and sizes.
+        tokenizer: tokenizer for the codes of the index.
+        index: item index of the catalogue.
+        centroids: (codebook size, dimension) of each residual level; needed where the tokenizer's prompts have a long view.
+
+    Raises:
+        ValueError: the prompts have a long view and there are no centroids.
     """
-    long_view = _long_view(plan, tokenizer, centroids)
-    sids = {
+    long_view = _long_view_fields(config, tokenizer, centroids)
+    fields = {
         "sid_codebook_sizes": list(index.codebook_sizes),
         "sid_offset": tokenizer.sid_offset,
         "sid_fingerprint": index.fingerprint,
+        **long_view,
     }
-    if plan.checkpoint is not None:
-        start = OneSearchForConditionalGeneration.from_bart if plan.backbone == "bart" else OneSearchForCausalLM.from_qwen3
-        model = start(plan.checkpoint, len(tokenizer), **sids, **long_view)
-    elif plan.backbone == "bart":
-        model = OneSearchForConditionalGeneration(_bart_config(plan, tokenizer, {**sids, **long_view}))
+    model: SidModel
+    if config.backbone == "bart":
+        model = _bart_model(config, tokenizer, fields)
     else:
-        model = OneSearchForCausalLM(_qwen3_config(plan, tokenizer, {**sids, **long_view}))
+        model = _qwen3_model(config, tokenizer, fields)
     if long_view:
         model.set_long_view_centroids(centroids)
     model.set_sid_index(index)
     return model
 
 
-def _long_view(plan: ModelConfig, tokenizer: SidTokenizer, centroids: Sequence[np.ndarray]) -> dict[str, Any]:
+def _long_view_fields(config: ModelConfig, tokenizer: SidTokenizer, centroids: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Fields of the model's configuration for the long view; empty without one."""
     layout = tokenizer.prompt
     if not layout.long_view_tokens:
         return {}
     if not len(centroids):
         raise ValueError(
-            "the long view needs the centroids of residual levels, which this quantizer has none of; set prompt.long_view_tokens to 0"
+            f"prompt.long_view_tokens={layout.long_view_tokens}: the long view needs the centroids of residual levels, and this quantizer "
+            "has no residual level; set prompt.long_view_tokens to 0"
         )
     return {
         "long_view_token_id": tokenizer.long_view_token_id,
@@ -72,47 +89,53 @@ def _long_view(plan: ModelConfig, tokenizer: SidTokenizer, centroids: Sequence[n
         "long_view_sequences": len(layout.long_view_sequences),
         "long_view_levels": len(centroids),
         "long_view_dim": int(centroids[0].shape[1]),
-        "long_view_layers": plan.long_view_layers,
+        "long_view_layers": config.long_view_layers,
     }
 
 
-def _bart_config(plan: ModelConfig, tokenizer: SidTokenizer, fields: dict[str, Any]) -> OneSearchConfig:
-    return OneSearchConfig(
+def _bart_model(config: ModelConfig, tokenizer: SidTokenizer, fields: dict[str, Any]) -> OneSearchForConditionalGeneration:
+    if config.checkpoint is not None:
+        return OneSearchForConditionalGeneration.from_bart(config.checkpoint, len(tokenizer), **fields)
+    sizes = OneSearchConfig(
         vocab_size=len(tokenizer),
-        d_model=plan.d_model,
-        encoder_layers=plan.encoder_layers,
-        decoder_layers=plan.decoder_layers,
-        encoder_attention_heads=plan.attention_heads,
-        decoder_attention_heads=plan.attention_heads,
-        encoder_ffn_dim=plan.ffn_dim,
-        decoder_ffn_dim=plan.ffn_dim,
-        dropout=plan.dropout,
-        max_position_embeddings=plan.max_position_embeddings,
+        d_model=config.d_model,
+        encoder_layers=config.encoder_layers,
+        decoder_layers=config.decoder_layers,
+        encoder_attention_heads=config.attention_heads,
+        decoder_attention_heads=config.attention_heads,
+        encoder_ffn_dim=config.ffn_dim,
+        decoder_ffn_dim=config.ffn_dim,
+        dropout=config.dropout,
+        max_position_embeddings=config.max_position_embeddings,
+        bos_token_id=tokenizer.bos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
         decoder_start_token_id=tokenizer.eos_token_id,
-        **_special_tokens(tokenizer),
         **fields,
     )
+    return OneSearchForConditionalGeneration(sizes)
 
 
-def _qwen3_config(plan: ModelConfig, tokenizer: SidTokenizer, fields: dict[str, Any]) -> OneSearchQwen3Config:
-    return OneSearchQwen3Config(
+def _qwen3_model(config: ModelConfig, tokenizer: SidTokenizer, fields: dict[str, Any]) -> OneSearchForCausalLM:
+    if config.checkpoint is not None:
+        return OneSearchForCausalLM.from_qwen3(config.checkpoint, len(tokenizer), **fields)
+    sizes = OneSearchQwen3Config(
         vocab_size=len(tokenizer),
-        hidden_size=plan.d_model,
-        intermediate_size=plan.ffn_dim,
-        num_hidden_layers=plan.encoder_layers + plan.decoder_layers,
-        num_attention_heads=plan.attention_heads,
-        num_key_value_heads=plan.attention_heads,
-        head_dim=plan.d_model // plan.attention_heads,
-        attention_dropout=plan.dropout,
-        max_position_embeddings=plan.max_position_embeddings,
+        hidden_size=config.d_model,
+        intermediate_size=config.ffn_dim,
+        num_hidden_layers=config.encoder_layers + config.decoder_layers,
+        num_attention_heads=config.attention_heads,
+        num_key_value_heads=config.attention_heads,
+        head_dim=config.d_model // config.attention_heads,
+        attention_dropout=config.dropout,
+        max_position_embeddings=config.max_position_embeddings,
         tie_word_embeddings=True,
-        **_special_tokens(tokenizer),
+        bos_token_id=tokenizer.bos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
         **fields,
     )
+    return OneSearchForCausalLM(sizes)
 
 
-def _special_tokens(tokenizer: SidTokenizer) -> dict[str, int]:
-    return {name: getattr(tokenizer, name) for name in ("bos_token_id", "pad_token_id", "eos_token_id")}
-
-
-__all__ = ["build_model", "build_tokenizer"]
+__all__ = ["SidModel", "build_model", "build_tokenizer"]

@@ -28,14 +28,14 @@ def saved_base(kind, folder, index=True, **changes):
     return type(model).from_pretrained(folder)
 
 
-PLAN = SidLoraConfig(r=4, dropout=0.0)
+CONFIG = SidLoraConfig(r=4, dropout=0.0)
 
 
-def trained(kind, folder, plan=PLAN, steps=4, index=True, model_changes=None, **settings):
+def trained(kind, folder, config=CONFIG, steps=4, index=True, model_changes=None, **settings):
     """A trainer whose adapters moved far, and the folder of its base."""
     base = saved_base(kind, folder / "base", index, **(model_changes or {}))
     settings = {"max_steps": steps, "learning_rate": 3e-2, **settings}
-    trainer = trainer_of(base, folder / "run", peft_config=lora_config(plan, base), **settings)
+    trainer = trainer_of(base, folder / "run", peft_config=lora_config(config, base), **settings)
     trainer.train()
     trainer.model.eval()
     return trainer
@@ -59,7 +59,7 @@ def is_tied(model):
 
 
 @pytest.mark.parametrize("kind", MODELS)
-def test_the_plan_trains_layers_and_sid_rows(tmp_path, kind):
+def test_an_adapter_trains_layers_and_sid_rows(tmp_path, kind):
     model = get_peft_model(MODELS[kind](), lora_config(SidLoraConfig(), MODELS[kind]()))
     names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     (delta,) = [name for name in names if "trainable_tokens" in name]

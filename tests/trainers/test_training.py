@@ -10,8 +10,10 @@ from safetensors.numpy import load_file
 
 from onesearch import OneSearchForCausalLM, PromptLayout, RunFolder, Searcher
 from onesearch.files import read_json
-from onesearch.tokenization_sid.prompts import PLAIN_LAYOUT
+from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
+from onesearch.tokenization_sid.templates import PLAIN_LAYOUT
 from onesearch.trainers.configs import SidLoraConfig, StageConfig
+from onesearch.trainers.run_inputs import load_inputs
 from onesearch.trainers.training import train_run
 
 STAGES = ["1-alignment", "2-co-occurrence", "3-personalised"]
@@ -26,17 +28,17 @@ def untrained(shared_run, tmp_path):
     return run
 
 
-def steps(plan, count, **changes):
-    """A plan of a few steps in one stage."""
-    arguments = {**plan.arguments, "max_steps": count, "eval_strategy": "no", "save_strategy": "no"}
-    return replace(plan, stages=(StageConfig("personalised"),), arguments=arguments, **changes)
+def steps(config, count, **changes):
+    """The configuration with one stage of a few steps."""
+    arguments = {**config.arguments, "max_steps": count, "eval_strategy": "no", "save_strategy": "no"}
+    return replace(config, stages=(StageConfig("personalised"),), arguments=arguments, **changes)
 
 
 def weights(run):
     return load_file(run.checkpoint / "model.safetensors")
 
 
-def test_every_stage_leaves_its_plan_its_log_and_its_weights(shared_run):
+def test_every_stage_leaves_its_configuration_its_log_and_its_weights(shared_run):
     for name in STAGES:
         folder = shared_run.training / name
         assert (folder / "model" / "model.safetensors").is_file() and read_json(folder / "stage.json")["name"] == name[2:]
@@ -69,15 +71,17 @@ def test_a_stopped_training_goes_on_with_the_stage_it_was_in(shared_run, run, re
     assert {entry["stage"] for entry in read_json(run.training / "log.json")} == {name[2:] for name in STAGES}
 
 
-def test_a_stage_that_was_planned_otherwise_is_not_resumed(run, recipe):
+def test_a_stage_of_another_configuration_is_not_resumed(run, recipe):
     stages = (StageConfig("alignment", {"item-text-to-sid": 1}), *recipe.training.stages[1:])
-    with pytest.raises(ValueError, match="another plan of stage 'alignment'"):
+    with pytest.raises(ValueError, match="another configuration of stage 'alignment'"):
         train_run(run, replace(recipe.training, stages=stages), resume=True, progress=False)
 
 
 def test_training_anew_forgets_what_was(run, recipe):
-    train_run(run, steps(recipe.training, 1, prompt=PLAIN_LAYOUT), progress=False)
+    search = SearchConfig(num_beams=7, rank_by="item", exclude_history=True)
+    train_run(run, steps(recipe.training, 1, prompt=PLAIN_LAYOUT), search, progress=False)
     assert read_json(run.training / "1-personalised" / "stage.json")["name"] == "personalised"
+    assert SearchConfig.from_pretrained(run.checkpoint) == search
     searcher = Searcher.from_pretrained(run.checkpoint, num_beams=5)
     assert searcher.tokenizer.prompt == PLAIN_LAYOUT and searcher.views.query_encoder is None
     assert not (run.checkpoint / "query_encoder").exists() and len(searcher.search("red shoe", top_k=3)) == 3
@@ -101,6 +105,13 @@ def test_a_decoder_alone(untrained, recipe):
     assert isinstance(searcher.model, OneSearchForCausalLM)
     items = searcher.model.sid_index.item_ids[:3]
     assert len(searcher.search("red shoe", items, top_k=3)) == 3
+
+
+def test_a_task_on_sids_of_queries_gets_them_though_prompts_show_none(untrained, recipe):
+    stages = (StageConfig("mine", {"item-sid-to-query-sid": 1}),)
+    config = replace(recipe.training, stages=stages, prompt=PLAIN_LAYOUT)
+    builder = load_inputs(untrained, config).builder
+    assert sum(map(len, builder.chunks("item-sid-to-query-sid", "train"))) > 0
 
 
 def test_a_market_without_what_a_stage_learns_says_so(untrained, recipe):

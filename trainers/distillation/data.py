@@ -1,8 +1,7 @@
-"""What the teacher of self-distillation knows and the student does not: keywords of queries (OneSearch-V2, arXiv 2603.24422).
+"""Keywords of queries: what the teacher of a self-distillation sees and the student does not (OneSearch-V2, arXiv 2603.24422).
 
-V2 has an LLM extract at most 8 keywords of goods intent per query, with the items of the session at hand while training; such keywords
-enter as a file. Without one, and that is ours: the core keywords that the query names, then those that the items clicked or bought after
-it in the training split name most.
+In the paper an LLM extracts at most 8 keywords of purchase intent per query, from the query and the items of its session. Such keywords are
+read from a file (`given_keywords`). Without a file, and that is our choice, they are derived from the market (`query_keywords`).
 """
 
 from __future__ import annotations
@@ -17,35 +16,49 @@ from onesearch.parquet_files import read_given_table
 from onesearch.tokenization_sid.keywords.keywords import CoreKeywords
 from onesearch.views.session_views import SessionViews
 
+from ..sft.data.fields import query_item_pairs
+
 MOST = 8
-"""Keywords of a query, as in the paper."""
+"""Largest number of keywords of a query, as in the paper."""
 
 
-def query_keywords(views: SessionViews, core: CoreKeywords, pairs: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """Keywords of every query of the logs.
+def query_keywords(views: SessionViews, core: CoreKeywords) -> np.ndarray:
+    """Keywords of every query of the logs, derived from the market.
+
+    First the core keywords in the query, then those in the texts of the items that were clicked or bought after it in the training split,
+    the most frequent first.
 
     Args:
-        pairs: rows of queries and of items clicked or bought after them in the training split, (pairs,) each.
+        views: views of the market's sessions.
+        core: core keywords of the catalogue.
 
     Returns:
-        (queries,) object array of tuples of at most `MOST` words.
+        (queries,) object array of tuples of at most `MOST` keywords.
     """
     names = [keyword.text for keyword in core.keywords]
     of_item = core.match(item_texts(views.market))
-    counted: dict[int, Counter[int]] = {}
-    for query, item in zip(*(rows.tolist() for rows in pairs)):
-        counted.setdefault(query, Counter()).update(of_item[item])
+    queries, items = query_item_pairs(views, "train")
+    counts: dict[int, Counter[int]] = {}
+    for query, item in zip(queries.tolist(), items.tolist()):
+        counts.setdefault(query, Counter()).update(of_item[item])
     found = np.empty(len(views.logs.queries), dtype=object)
-    for query, named in enumerate(core.match(views.logs.queries.tolist())):
-        ranked = sorted(counted.get(query, {}).items(), key=lambda entry: (-entry[1], entry[0]))
-        rows = dict.fromkeys([*named, *(row for row, _ in ranked)])
-        found[query] = tuple(names[row] for row in list(rows)[:MOST])
+    for query, in_query in enumerate(core.match(views.logs.queries.tolist())):
+        count_of = counts.get(query, Counter())
+        ranked = sorted(count_of, key=lambda row: (-count_of[row], row))
+        rows = list(dict.fromkeys([*in_query, *ranked]))
+        found[query] = tuple(names[row] for row in rows[:MOST])
     return found
 
 
 def given_keywords(views: SessionViews, path: str | Path) -> np.ndarray:
-    """Keywords of every query of the logs from a parquet file with the columns ``query`` and ``keywords`` (lists of texts); none where it
-    lacks a query.
+    """Keywords of every query of the logs, read from a file.
+
+    Args:
+        views: views of the market's sessions.
+        path: parquet file with the columns ``query`` and ``keywords`` (lists of texts). A query that it lacks has no keywords.
+
+    Returns:
+        (queries,) object array of tuples; the first `MOST` keywords of each query.
 
     Raises:
         ValueError: the file is damaged or lacks a column.
@@ -54,8 +67,11 @@ def given_keywords(views: SessionViews, path: str | Path) -> np.ndarray:
     missing = [name for name in ("query", "keywords") if name not in given.column_names]
     if missing:
         raise ValueError(f"{path} lacks {' and '.join(missing)}; it needs the columns query and keywords")
-    table = dict(zip(given.column("query").to_pylist(), given.column("keywords").to_pylist()))
+    keywords_of = dict(zip(given.column("query").to_pylist(), given.column("keywords").to_pylist()))
     found = np.empty(len(views.logs.queries), dtype=object)
     for row, query in enumerate(views.logs.queries):
-        found[row] = tuple(table.get(query) or ())[:MOST]
+        found[row] = tuple(keywords_of.get(query) or ())[:MOST]
     return found
+
+
+__all__ = ["MOST", "given_keywords", "query_keywords"]

@@ -10,11 +10,12 @@ from markets import market_of
 from tiny import tiny_index
 
 from onesearch.tokenization_sid.keywords.keywords import CoreKeywords, Keyword
-from onesearch.tokenization_sid.prompts import PLAIN_LAYOUT
+from onesearch.tokenization_sid.templates import PLAIN_LAYOUT
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 from onesearch.trainers.configs import ExampleConfig
 from onesearch.trainers.distillation.data import given_keywords, query_keywords
-from onesearch.trainers.sft.data.examples import ExampleBuilder, stored_examples
+from onesearch.trainers.sft.data.examples import ExampleBuilder
+from onesearch.trainers.sft.data.stored import stored_examples
 from onesearch.views.session_views import SessionViews
 
 SESSIONS = [("u", 0, "red dress", ["a", "c"], []), ("v", 1, "red dress", ["c"], ["d"]), ("u", 2, "hat", ["e"], [])]
@@ -35,7 +36,7 @@ def core():
 
 
 def test_what_the_query_names_comes_first_then_what_its_items_share(builder, core):
-    found = dict(zip(builder.views.logs.queries, query_keywords(builder.views, core, builder.pairs("train"))))
+    found = dict(zip(builder.views.logs.queries, query_keywords(builder.views, core)))
     assert found["red dress"] == ("dress", "clothes", "shoe")  # three items are clothes, two are shoes
     assert found["hat"] == ("clothes",)
 
@@ -51,8 +52,8 @@ def test_given_keywords_are_taken_as_they_are(builder, tmp_path):
 
 
 def test_the_teacher_s_prompt_is_the_student_s_with_keywords(builder, core, tmp_path):
-    words = query_keywords(builder.views, core, builder.pairs("train"))
-    teaching = ExampleBuilder(builder.views, builder.tokenizer, builder.plan, keywords=words)
+    words = query_keywords(builder.views, core)
+    teaching = ExampleBuilder(builder.views, builder.tokenizer, builder.config, keywords=words)
     for row in stored_examples(teaching, "clicks", "train", tmp_path):
         student, teacher = (builder.tokenizer.decode(row[name]) for name in ("input_ids", "teacher_input_ids"))
         assert teacher.startswith(student) and "clothes" in teacher[len(student) :]

@@ -10,12 +10,15 @@ import pytest
 from onesearch.data.requests import request_rows, split_sessions
 from onesearch.data.text import item_texts
 from onesearch.tokenization_sid.embedding.embeddings import distinct_queries
-from onesearch.tokenization_sid.prompts import PromptFields, PromptLayout, task_template
+from onesearch.tokenization_sid.prompts import PromptFields
 from onesearch.tokenization_sid.sids.code_files import load_codes
+from onesearch.tokenization_sid.templates import PromptLayout, task_template
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 from onesearch.trainers.configs import ExampleConfig
 from onesearch.trainers.sft.data import examples as module
-from onesearch.trainers.sft.data.examples import ExampleBuilder, mixed_examples, stored_examples, streamed_examples
+from onesearch.trainers.sft.data.examples import ExampleBuilder
+from onesearch.trainers.sft.data.stored import mixed_examples, stored_examples
+from onesearch.trainers.sft.data.streaming import streamed_examples
 from onesearch.trainers.tasks import TASKS
 from onesearch.views.session_views import SessionViews
 
@@ -83,7 +86,7 @@ def test_other_tasks_give_what_they_say_and_want_what_they_say(task, builder, ma
     number = {item: row for row, item in enumerate(market.items["item_id"])}
     texts = {"item": item_texts(market), "query": views.logs.queries.tolist()}
     categories = {"item": [" > ".join(path) for path in market.items["categories"]]}
-    categories["query"] = builder._column("query", "category").tolist()
+    categories["query"] = builder.fields.column("query", "category").tolist()
     codes = {"item": views.item_sids, "query": views.query_sids}
 
     def field(thing, kind, row):
@@ -115,7 +118,7 @@ def test_other_tasks_give_what_they_say_and_want_what_they_say(task, builder, ma
 
 
 def test_a_category_of_a_query_is_that_of_most_items_after_it(builder, market):
-    found = builder._column("query", "category")
+    found = builder.fields.column("query", "category")
     of_item = {row["item_id"]: " > ".join(row["categories"]) for row in market.items}
     counted = {}
     for row, split in zip(market.sessions, split_sessions(market)):
@@ -144,8 +147,8 @@ def test_only_the_last_session_of_each_user_without_sliding_windows(views, token
 
 def test_drawn_words_are_some_of_the_text_in_order_and_seeded(views, tokenizer, market, tmp_path):
     def drawn(seed):
-        plan = ExampleConfig(words=3, copies=2, seed=seed)
-        return stored_examples(ExampleBuilder(views, tokenizer, plan), "item-words", "train", tmp_path)["input_ids"][:]
+        config = ExampleConfig(words=3, copies=2, seed=seed)
+        return stored_examples(ExampleBuilder(views, tokenizer, config), "item-words", "train", tmp_path)["input_ids"][:]
 
     few, again, other = (drawn(seed) for seed in (0, 0, 1))
     assert few == again != other and len(few) == 2 * len(market.items) and few[: len(few) // 2] != few[len(few) // 2 :]

@@ -1,52 +1,78 @@
-"""Batches: rows of numpy arrays in, padded tensors out. No Python list per token is built on the way."""
+"""Collators: examples as numpy arrays in, padded tensors out. No Python list per token is built on the way."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from onesearch.modeling_onesearch.modeling_onesearch import IGNORED
 
-LongViewLookup = Callable[[Sequence[dict[str, Any]]], np.ndarray]
-"""Codes (batch, sequences, items, levels) of the items in the examples' long sequences."""
+Example = dict[str, Any]
+"""One row of a dataset: columns by name."""
+
+LongViewLookup = Callable[[Sequence[Example]], np.ndarray]
+"""Returns the codes (batch, sequences, items, levels) of the items in the examples' long sequences, -1 where there is no item."""
+
+
+class Padded(NamedTuple):
+    """Rows of different lengths in one array.
+
+    Args:
+        values: (rows, longest) int64, padded on the right.
+        filled: (rows, longest) bool, False where padded.
+    """
+
+    values: np.ndarray
+    filled: np.ndarray
 
 
 @dataclass
 class Seq2SeqCollator:
-    """Pads prompts and targets on the right and shifts the targets behind the decoder's start token.
+    """Batches for an encoder-decoder: prompts and targets apart, both padded on the right.
 
-    `shift_labels` repeats `labels`: TRL takes it as "already aligned with the decoder's positions" and does not shift again.
+    The decoder reads the targets shifted right behind its start token. `shift_labels` is the same tensor as `labels`: it tells TRL that the
+    labels are already aligned with the decoder's positions and must not be shifted again.
 
     Args:
-        pad_token_id, decoder_start_token_id: of the model.
-        long_view: makes the batch's `long_view_codes` of the examples; see [`LongViewLookup`].
+        pad_token_id: padding token of the model.
+        decoder_start_token_id: first token that the decoder reads.
+        long_view: looks up the examples' long sequences, for models with a long view.
     """
 
     pad_token_id: int
     decoder_start_token_id: int
     long_view: LongViewLookup | None = None
 
-    def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """`input_ids` (batch, source), `labels` (batch, target) and what follows from them; the teacher's prompts where examples have
-        `teacher_input_ids`."""
-        input_ids, is_token = _padded([example["input_ids"] for example in examples], self.pad_token_id)
-        labels, is_target = _padded([example["labels"] for example in examples], IGNORED)
-        decoder_input_ids = np.full_like(labels, self.pad_token_id)
+    def __call__(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+        """Make a batch.
+
+        Args:
+            examples: rows with `input_ids` and `labels`, and optionally `teacher_input_ids`.
+
+        Returns:
+            `input_ids` and `attention_mask` (batch, source); `decoder_input_ids`, `labels` and `shift_labels` (batch, target);
+            `long_view_codes` with a long view; `teacher_input_ids` and `teacher_attention_mask` (batch, teacher's source) if the examples
+            have them.
+        """
+        prompts = _padded([example["input_ids"] for example in examples], self.pad_token_id)
+        targets = _padded([example["labels"] for example in examples], IGNORED)
+        decoder_input_ids = np.full_like(targets.values, self.pad_token_id)
         decoder_input_ids[:, 0] = self.decoder_start_token_id
-        decoder_input_ids[:, 1:] = np.where(is_target[:, 1:], labels[:, :-1], self.pad_token_id)
+        decoder_input_ids[:, 1:] = np.where(targets.filled[:, 1:], targets.values[:, :-1], self.pad_token_id)
         arrays = {
-            "input_ids": input_ids,
-            "attention_mask": is_token.astype(np.int64),
+            "input_ids": prompts.values,
+            "attention_mask": prompts.filled.astype(np.int64),
             "decoder_input_ids": decoder_input_ids,
-            "labels": labels,
+            "labels": targets.values,
         }
         if "teacher_input_ids" in examples[0]:
-            prompts, is_token = _padded([example["teacher_input_ids"] for example in examples], self.pad_token_id)
-            arrays |= {"teacher_input_ids": prompts, "teacher_attention_mask": is_token.astype(np.int64)}
+            teacher = _padded([example["teacher_input_ids"] for example in examples], self.pad_token_id)
+            arrays["teacher_input_ids"] = teacher.values
+            arrays["teacher_attention_mask"] = teacher.filled.astype(np.int64)
         batch = _tensors(arrays, self.long_view, examples)
         batch["shift_labels"] = batch["labels"]
         return batch
@@ -54,44 +80,58 @@ class Seq2SeqCollator:
 
 @dataclass
 class CausalCollator:
-    """Sets each target behind its prompt, pads on the right and hides the prompt from the loss.
+    """Batches for a decoder-only model: each target behind its prompt, padded on the right; the prompt does not count in the loss.
 
-    `labels` are the inputs with -100 on prompt and padding, which `forward` shifts itself; `shift_labels` are the same, shifted: the
-    entry at a position is what it predicts. TRL counts and scores the latter.
+    `labels` are the inputs with -100 on prompt and padding; the model's `forward` shifts them. `shift_labels` are shifted already: the
+    entry at a position is the token that the position predicts. TRL counts and scores the latter.
 
     Args:
-        pad_token_id: of the model.
-        long_view: makes the batch's `long_view_codes` of the examples; see [`LongViewLookup`].
+        pad_token_id: padding token of the model.
+        long_view: looks up the examples' long sequences, for models with a long view.
     """
 
     pad_token_id: int
     long_view: LongViewLookup | None = None
 
-    def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """`input_ids`, `labels` and `shift_labels`, each (batch, prompt + target); the teacher's, with the same targets, where examples
-        have `teacher_input_ids`."""
+    def __call__(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+        """Make a batch.
+
+        Args:
+            examples: rows with `input_ids` and `labels`, and optionally `teacher_input_ids`.
+
+        Returns:
+            `input_ids`, `attention_mask`, `labels` and `shift_labels`, each (batch, prompt + target); `long_view_codes` with a long view;
+            `teacher_input_ids`, `teacher_attention_mask` and `teacher_shift_labels` (batch, teacher's prompt + target) if the examples have
+            prompts for a teacher.
+        """
         targets = [example["labels"] for example in examples]
         arrays = self._sequences([example["input_ids"] for example in examples], targets)
         if "teacher_input_ids" in examples[0]:
             teacher = self._sequences([example["teacher_input_ids"] for example in examples], targets)
-            names = ("input_ids", "attention_mask", "shift_labels")
-            arrays |= {f"teacher_{name}": teacher[name] for name in names}
+            for name in ("input_ids", "attention_mask", "shift_labels"):
+                arrays[f"teacher_{name}"] = teacher[name]
         return _tensors(arrays, self.long_view, examples)
 
     def _sequences(self, prompts: Sequence[Any], targets: Sequence[Any]) -> dict[str, np.ndarray]:
-        rows = [part for pair in zip(prompts, targets) for part in pair]
-        lengths = np.array([len(part) for part in rows]).reshape(-1, 2)
-        input_ids, is_token = _fill(rows, lengths.sum(1), self.pad_token_id)
+        parts = []
+        for prompt, target in zip(prompts, targets):
+            parts += [prompt, target]
+        lengths = np.array([len(part) for part in parts]).reshape(-1, 2)
+        input_ids, is_token = _fill(parts, lengths.sum(1), self.pad_token_id)
         is_target = is_token & (np.arange(input_ids.shape[1]) >= lengths[:, :1])
         labels = np.where(is_target, input_ids, IGNORED)
         shifted = np.full_like(labels, IGNORED)
         shifted[:, :-1] = labels[:, 1:]
-        names = ("input_ids", "attention_mask", "labels", "shift_labels")
-        return dict(zip(names, (input_ids, is_token.astype(np.int64), labels, shifted)))
+        return {
+            "input_ids": input_ids,
+            "attention_mask": is_token.astype(np.int64),
+            "labels": labels,
+            "shift_labels": shifted,
+        }
 
 
 def _tensors(
-    arrays: dict[str, np.ndarray], long_view: LongViewLookup | None, examples: Sequence[dict[str, Any]]
+    arrays: dict[str, np.ndarray], long_view: LongViewLookup | None, examples: Sequence[Example]
 ) -> dict[str, torch.Tensor]:
     batch = {name: torch.from_numpy(array) for name, array in arrays.items()}
     if long_view is not None:
@@ -105,14 +145,17 @@ def _tensors(
     return batch
 
 
-def _padded(sequences: Sequence[Sequence[int]], fill: int) -> tuple[np.ndarray, np.ndarray]:
-    """Ragged rows as (rows, longest) int64, and where they hold values."""
+def _padded(sequences: Sequence[Sequence[int]], fill: int) -> Padded:
+    """Each sequence as a row, padded with `fill`."""
     return _fill(sequences, np.array([len(sequence) for sequence in sequences]), fill)
 
 
-def _fill(parts: Sequence[Sequence[int]], lengths: np.ndarray, fill: int) -> tuple[np.ndarray, np.ndarray]:
-    """The parts, one behind the other, as rows of these lengths."""
+def _fill(parts: Sequence[Sequence[int]], lengths: np.ndarray, fill: int) -> Padded:
+    """All parts one after the other, cut into rows of these lengths and padded with `fill`."""
     filled = np.arange(lengths.max(initial=1)) < lengths[:, None]
-    padded = np.full(filled.shape, fill, dtype=np.int64)
-    padded[filled] = np.concatenate(parts)
-    return padded, filled
+    values = np.full(filled.shape, fill, dtype=np.int64)
+    values[filled] = np.concatenate(parts)
+    return Padded(values, filled)
+
+
+__all__ = ["IGNORED", "CausalCollator", "Example", "LongViewLookup", "Seq2SeqCollator"]

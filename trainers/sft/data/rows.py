@@ -12,15 +12,15 @@ from datasets import Dataset
 
 
 class ArrowRows(torch.utils.data.Dataset):
-    """A dataset for a `DataLoader`, read a batch at a time; lists become arrays, none of whose values passes through Python.
+    """A dataset for a `DataLoader` that reads a batch at a time and turns lists into arrays, without a Python object per value.
 
-    datasets' own numpy format builds several Python objects per row and column, and takes longer for short rows than lists do.
+    The numpy format of `datasets` makes several Python objects per row and column. For short rows it takes longer than plain lists.
 
     Args:
-        dataset: columns of numbers, or of flat lists of numbers; others become Python objects.
+        dataset: dataset with columns of numbers or of flat lists of numbers; values of other columns become Python objects.
     """
 
-    def __init__(self, dataset: Dataset):
+    def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset.with_format("arrow")
 
     def __len__(self) -> int:
@@ -35,7 +35,8 @@ class ArrowRows(torch.utils.data.Dataset):
         return [dict(zip(table.column_names, row)) for row in zip(*columns)]
 
 
-def _values(column: pa.ChunkedArray) -> Sequence[Any]:
+def _values(column: pa.ChunkedArray) -> Sequence[Any] | np.ndarray:
+    """Value of each row: an array for a list, else a number or a Python object."""
     array = pa.concat_arrays(column.chunks)
     if pa.types.is_fixed_size_list(array.type):
         return array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), -1)
@@ -43,10 +44,15 @@ def _values(column: pa.ChunkedArray) -> Sequence[Any]:
         return array.to_numpy(zero_copy_only=False) if pa.types.is_primitive(array.type) else array.to_pylist()
     if not pa.types.is_primitive(array.type.value_type):
         return array.to_pylist()
-    values, edges = array.values.to_numpy(zero_copy_only=False), array.offsets.tolist()
+    values = array.values.to_numpy(zero_copy_only=False)
+    edges = array.offsets.tolist()
     return [values[start:stop] for start, stop in zip(edges, edges[1:])]
 
 
 def lengths_of(dataset: Dataset, column: str) -> np.ndarray:
-    """Entries of each row of a column of lists."""
-    return np.concatenate([np.diff(chunk.offsets.to_numpy()) for chunk in dataset.with_format("arrow")[:][column].chunks])
+    """Length of each row of a column of lists, (rows,)."""
+    chunks = dataset.with_format("arrow")[:][column].chunks
+    return np.concatenate([np.diff(chunk.offsets.to_numpy()) for chunk in chunks])
+
+
+__all__ = ["ArrowRows", "lengths_of"]

@@ -1,0 +1,105 @@
+"""Tables, codes and tokenizer of a run: what all stages of its training read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from onesearch.data.market import Market
+from onesearch.data.requests import Request, build_requests, request_rows
+from onesearch.data.text import item_texts
+from onesearch.files import RunFolder
+from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME, SidIndex
+from onesearch.tokenization_sid.embedding.embeddings import distinct_queries
+from onesearch.tokenization_sid.quantizers.loading import load_quantizer
+from onesearch.tokenization_sid.sids.code_files import load_codes
+from onesearch.tokenization_sid.sids.sid_encoder import SidEncoder
+from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
+from onesearch.views.default_histories import DefaultHistories
+from onesearch.views.session_views import SessionViews
+
+from .configs import TrainingConfig
+from .distillation.data import given_keywords, query_keywords
+from .models import build_tokenizer
+from .sft.data.examples import ExampleBuilder
+from .tasks import TASKS
+
+
+@dataclass(frozen=True)
+class RunInputs:
+    """Inputs of a training, the same for all stages.
+
+    Args:
+        index: item index with the Semantic IDs of the catalogue.
+        centroids: (codebook size, dimension) of each residual level; empty if prompts have no long view.
+        tokenizer: tokenizer for the codes of the index.
+        builder: makes the examples.
+        held_out: requests of the validation split in which something was bought.
+        query_encoder: computes Semantic IDs of queries; None if prompts show none.
+        defaults: default histories of users without a history; None if prompts show none.
+    """
+
+    index: SidIndex
+    centroids: Sequence[np.ndarray]
+    tokenizer: SidTokenizer
+    builder: ExampleBuilder
+    held_out: Sequence[Request]
+    query_encoder: SidEncoder | None
+    defaults: DefaultHistories | None
+
+
+def load_inputs(run: RunFolder, config: TrainingConfig) -> RunInputs:
+    """Read ``market/`` and ``sids/`` of a run. Draws no random number.
+
+    Raises:
+        FileNotFoundError: an earlier stage of the run is missing.
+        ValueError: the long view or a task needs codes that the run does not have.
+    """
+    market = Market.load(run.require("market", "onesearch data"))
+    sids = run.require("sids", "onesearch sids build")
+    index = SidIndex.load(sids / SID_INDEX_NAME)
+    layout = config.prompt
+    views = _session_views(run, config, market, index)
+    tokenizer = _tokenizer(config, views, index)
+    keywords = _teacher_keywords(run, config, views)
+    return RunInputs(
+        index=index,
+        centroids=load_quantizer(sids).level_centroids if layout.long_view_tokens else (),
+        tokenizer=tokenizer,
+        builder=ExampleBuilder(views, tokenizer, config.examples, run.market, keywords),
+        held_out=[request for request in build_requests(market, "validation") if request.purchased],
+        query_encoder=SidEncoder.load(run) if layout.needs_query_sids else None,
+        defaults=views.frozen_defaults() if layout.default_history else None,
+    )
+
+
+def _session_views(run: RunFolder, config: TrainingConfig, market: Market, index: SidIndex) -> SessionViews:
+    queries = distinct_queries(market)
+    query_sids = None
+    tasks = [TASKS[name] for stage in config.stages for name in stage.tasks]
+    in_tasks = any(("query", "sid") in (task.given, task.wanted) for task in tasks)
+    if config.prompt.needs_query_sids or in_tasks:
+        codes = load_codes(run, "queries")
+        query_sids = np.where(codes.known[:, None], codes.codes, -1)
+    return SessionViews(market, index, config.prompt, queries, query_sids)
+
+
+def _tokenizer(config: TrainingConfig, views: SessionViews, index: SidIndex) -> SidTokenizer:
+    """Tokenizer for the texts of all items and of the queries of the training split."""
+    query_rows = np.unique(views.logs.query_rows[request_rows(views.market, "train")])
+    texts = item_texts(views.market) + views.logs.queries[query_rows].tolist()
+    return build_tokenizer(config.model, config.prompt, index, texts)
+
+
+def _teacher_keywords(run: RunFolder, config: TrainingConfig, views: SessionViews) -> np.ndarray | None:
+    """Keywords of each query for the teacher of a self-distillation."""
+    if config.distillation is None:
+        return None
+    if config.keywords is not None:
+        return given_keywords(views, config.keywords)
+    return query_keywords(views, SidEncoder.load(run).core)
+
+
+__all__ = ["RunInputs", "load_inputs"]

@@ -1,0 +1,175 @@
+"""One stage of a training: its examples, its trainer, and its folder, which a resumed training finds again."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from datasets import Dataset, IterableDataset
+
+from onesearch.files import RunFolder, atomic_folder, read_json, write_json
+from onesearch.views.session_views import LongViewTable
+
+from .configs import StageConfig, TrainingConfig
+from .distillation.distillation_config import SidDistillationConfig
+from .distillation.distillation_trainer import SidDistillationTrainer
+from .lora import lora_config
+from .models import SidModel
+from .run_inputs import RunInputs
+from .sft.data.stored import mixed_examples
+from .sft.data.streaming import streamed_examples
+from .sft.sft_config import SidSFTConfig
+from .sft.sft_trainer import SidSFTTrainer
+from .tasks import STAGES
+from .validation import retrieval_metrics
+
+logger = logging.getLogger(__name__)
+
+HELD_OUT = 2000
+"""Largest number of examples of the validation split whose loss is measured at every evaluation."""
+
+
+class TrainedStage(NamedTuple):
+    """Result of a stage.
+
+    Args:
+        model: the trained model, without adapters.
+        log: entries of the trainer's log, each with the name of the stage; empty in all processes but the main one.
+    """
+
+    model: SidModel
+    log: list[dict[str, Any]]
+
+
+def stage_arguments(run: RunFolder, config: TrainingConfig, number: int, progress: bool) -> SidSFTConfig:
+    """Settings of a stage's trainer.
+
+    Args:
+        run: folder of the run.
+        config: configuration of the training.
+        number: place of the stage in `config.stages`, from 0.
+        progress: show progress bars.
+
+    Raises:
+        TypeError: a name in `arguments` or `distillation` is no field of the trainer's config.
+        ValueError: a value is not allowed.
+    """
+    stage = config.stages[number]
+    values: dict[str, Any] = {"output_dir": str(run.training / f"{number + 1}-{stage.name}"), "disable_tqdm": not progress}
+    values |= config.arguments
+    values |= stage.arguments
+    if not stage.personal:
+        values["eval_strategy"] = "no"
+    if config.distillation is not None and stage.personal:
+        return SidDistillationConfig(**{**values, **config.distillation})
+    return SidSFTConfig(**values)
+
+
+def train_stage(
+    model: SidModel,
+    inputs: RunInputs,
+    config: TrainingConfig,
+    stage: StageConfig,
+    arguments: SidSFTConfig,
+    resume: bool,
+) -> TrainedStage:
+    """Train one stage, or load its model where an earlier call has finished it.
+
+    Its folder holds the trainer's checkpoints, the configuration (``stage.json``), the log (``log.json``) and, once the stage is done, the
+    weights (``model/``).
+
+    Args:
+        model: the model that the stage starts from.
+        inputs: inputs of the training.
+        config: configuration of the training.
+        stage: configuration of the stage.
+        arguments: settings of the trainer; see `stage_arguments`.
+        resume: use the stage's weights if it is done, and go on from its last checkpoint if it is not.
+
+    Raises:
+        ValueError: there is nothing to train on, or a stage to resume was trained with another configuration.
+    """
+    folder = Path(str(arguments.output_dir))
+    weights = folder / "model"
+    _claim_folder(folder, stage, resume)
+    if resume and weights.exists():
+        logger.info("stage %s: finished earlier", stage.name)
+        return TrainedStage(type(model).from_pretrained(weights), read_json(folder / "log.json"))
+    trainer = _trainer(model, inputs, config, stage, arguments)
+    trainer.train(resume_from_checkpoint=resume)
+    trained = trainer.accelerator.unwrap_model(trainer.model)
+    if config.lora is not None:
+        trained = trained.merge_and_unload()
+    log: list[dict[str, Any]] = []
+    if trainer.is_world_process_zero():
+        log = [{**entry, "stage": stage.name} for entry in trainer.state.log_history]
+        write_json(folder / "log.json", log)
+        with atomic_folder(weights) as temporary:
+            trained.save_pretrained(temporary)
+    trainer.accelerator.wait_for_everyone()
+    return TrainedStage(trained, log)
+
+
+def _claim_folder(folder: Path, stage: StageConfig, resume: bool) -> None:
+    """Write the configuration of a stage into its folder, or check that the folder was made with the same one."""
+    path = folder / "stage.json"
+    if resume and path.exists():
+        if read_json(path) != asdict(stage):
+            raise ValueError(f"{folder} was trained with another configuration of stage {stage.name!r}; train without resume")
+        return
+    write_json(path, asdict(stage))
+
+
+def _trainer(
+    model: SidModel, inputs: RunInputs, config: TrainingConfig, stage: StageConfig, arguments: SidSFTConfig
+) -> SidSFTTrainer:
+    with arguments.main_process_first(desc="examples"):
+        train = _training_examples(inputs, config, stage, arguments)
+        held_out = _held_out_examples(inputs, stage, arguments)
+    logger.info("stage %s: %s examples", stage.name, f"{len(train):,}" if isinstance(train, Dataset) else "streamed")
+    long_view = None
+    if inputs.tokenizer.prompt.long_view_tokens:
+        long_view = LongViewTable(inputs.builder.views, model.config.long_view_levels)
+    trainer_class: Any = SidDistillationTrainer if isinstance(arguments, SidDistillationConfig) else SidSFTTrainer
+    trainer: SidSFTTrainer = trainer_class(
+        model=model,
+        args=arguments,
+        train_dataset=train,
+        eval_dataset=held_out,
+        processing_class=inputs.tokenizer,
+        long_view=long_view,
+        peft_config=lora_config(config.lora, model) if config.lora is not None else None,
+        retrieval_metrics=retrieval_metrics(config, inputs) if stage.personal else None,
+    )
+    return trainer
+
+
+def _training_examples(
+    inputs: RunInputs, config: TrainingConfig, stage: StageConfig, arguments: SidSFTConfig
+) -> Dataset | IterableDataset:
+    if config.streaming:
+        return streamed_examples(inputs.builder, stage.tasks, "train")
+    examples = mixed_examples(inputs.builder, stage.tasks, "train", _examples_folder(arguments))
+    if not len(examples):
+        tasks = ", ".join(stage.tasks)
+        raise ValueError(f"stage {stage.name!r}: nothing to train on; the market has no examples of {tasks}")
+    return examples
+
+
+def _held_out_examples(inputs: RunInputs, stage: StageConfig, arguments: SidSFTConfig) -> Dataset | None:
+    """Examples of the validation split for the tasks on requests; None if there are none."""
+    if not stage.personal:
+        return None
+    tasks = [task for task in stage.tasks if task in STAGES["personalised"]]
+    examples = mixed_examples(inputs.builder, dict.fromkeys(tasks, 1.0), "validation", _examples_folder(arguments))
+    return examples.select(range(min(HELD_OUT, len(examples)))) if len(examples) else None
+
+
+def _examples_folder(arguments: SidSFTConfig) -> Path:
+    """Folder of stored examples, which all stages of a run share."""
+    return Path(str(arguments.output_dir)).parent / "examples"
+
+
+__all__ = ["HELD_OUT", "TrainedStage", "stage_arguments", "train_stage"]
