@@ -1,1 +1,1 @@
-"""Texts of items and queries to vectors, aligned with what users did."""
+"""Texts of items and queries to vectors, by an encoder that may be aligned with behaviour."""

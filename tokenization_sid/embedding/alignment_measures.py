@@ -1,4 +1,4 @@
-"""What an encoder knows of behaviour it has not seen: recall of whole-catalogue search and cosines of pairs, on held-out sessions."""
+"""How well an encoder agrees with behaviour of held-out sessions: recall over the whole catalogue, and cosines of pairs."""
 
 from __future__ import annotations
 
@@ -16,21 +16,28 @@ from .configs import PAIR_KINDS, MiningConfig
 from .pairs import cosines, mine_pairs
 
 CUTOFFS = (10, 100)
+"""Numbers K of nearest items for which recall is measured."""
+
 SCORES_AT_ONCE = 20_000_000
+"""Number of query–item scores that are held at a time; it bounds the memory."""
 
 
 def measure(
     market: Market, queries: list[str], query_vectors: np.ndarray, item_vectors: np.ndarray, split: str = "validation"
 ) -> dict[str, Any]:
-    """Recall and alignment on the sessions of one split.
+    """Measure recall and alignment on the sessions of one split.
 
     Args:
+        market: sessions and catalogue.
         queries: texts of the rows of `query_vectors`.
-        query_vectors, item_vectors: unit rows, (queries, dimension) and (items, dimension).
+        query_vectors: (queries, dimension) unit vectors.
+        item_vectors: (items, dimension) unit vectors, in the order of the items table.
+        split: ``train``, ``validation`` or ``test``.
 
     Returns:
-        ``recall``: per kind of target ``recall@10``, ``recall@100`` and the number of ``requests``. ``alignment``: per kind of pair the
-        mean cosine of ``positive`` pairs, of as many ``random`` ones (left rows shuffled) and how many ``pairs`` there are; None without.
+        ``recall``: for ``purchase`` and ``click`` the ``recall@10``, ``recall@100`` and number of ``requests``. ``alignment``: for each
+        kind of pair the mean cosine of the ``positive`` pairs, that of equally many ``random`` pairs (left rows shuffled), and the
+        number of ``pairs``; the means are None without pairs.
     """
     found: dict[str, Any] = {"recall": {}, "alignment": {}}
     rows = query_rows(market, queries)
@@ -38,11 +45,17 @@ def measure(
         sessions, items = session_items(market, split, (column,))
         usable = rows[sessions] >= 0
         found["recall"][kind] = recall(sessions[usable], rows[sessions[usable]], items[usable], query_vectors, item_vectors)
-    sides = {"q2q": (query_vectors, query_vectors), "i2i": (item_vectors, item_vectors), "q2i": (query_vectors, item_vectors)}
     pairs = held_out_pairs(market, queries, split)
     for kind in PAIR_KINDS:
-        found["alignment"][kind] = _alignment(pairs[kind], *sides[kind])
+        found["alignment"][kind] = _alignment(pairs[kind], *pair_sides(kind, query_vectors, item_vectors))
     return found
+
+
+def pair_sides(kind: str, query_vectors: np.ndarray, item_vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors of the left and of the right rows of one of `PAIR_KINDS`, out of (queries, dimension) and (items, dimension)."""
+    sides = {"q": query_vectors, "i": item_vectors}
+    left, right = kind.split("2")
+    return sides[left], sides[right]
 
 
 def recall(
@@ -53,13 +66,18 @@ def recall(
     item_vectors: np.ndarray,
     cutoffs: Sequence[int] = CUTOFFS,
 ) -> dict[str, float]:
-    """Mean over requests of the share of their items among the K nearest of the whole catalogue.
+    """Share of a request's items among the K nearest of the whole catalogue, averaged over requests.
 
     Args:
-        requests, query_rows, items: (targets,) each, aligned: which request, its query's row, the row of an item it led to.
+        requests: (targets,) request of each target.
+        query_rows: (targets,) row of its query.
+        items: (targets,) row of the item.
+        query_vectors: (queries, dimension).
+        item_vectors: (items, dimension).
+        cutoffs: numbers K.
 
     Returns:
-        ``recall@K`` per cutoff and the number of ``requests``. Of equal scores the earlier item counts as nearer.
+        ``recall@K`` for each cutoff, and the number of ``requests``. Of equal scores the earlier item counts as nearer.
     """
     ranks = target_ranks(query_rows, items, query_vectors, item_vectors)
     _, place, sizes = np.unique(requests, return_inverse=True, return_counts=True)
@@ -71,7 +89,17 @@ def recall(
 
 
 def target_ranks(query_rows: np.ndarray, items: np.ndarray, query_vectors: np.ndarray, item_vectors: np.ndarray) -> np.ndarray:
-    """(targets,) place of each item in the order of the whole catalogue by inner product, counted from 0."""
+    """Rank of each target in the whole catalogue by inner product, counted from 0.
+
+    Args:
+        query_rows: (targets,) row of the query.
+        items: (targets,) row of the item.
+        query_vectors: (queries, dimension).
+        item_vectors: (items, dimension).
+
+    Returns:
+        (targets,) int64. Of equal scores the earlier item comes first.
+    """
     ranks = np.empty(len(items), dtype=np.int64)
     step = max(1, SCORES_AT_ONCE // max(len(item_vectors), 1))
     place = np.arange(len(item_vectors))
@@ -85,20 +113,26 @@ def target_ranks(query_rows: np.ndarray, items: np.ndarray, query_vectors: np.nd
 
 
 def held_out_pairs(market: Market, queries: list[str], split: str = "validation") -> dict[str, np.ndarray]:
-    """Positive pairs of one split, (pairs, 2) rows per kind: queries that led to one item, the last item of a user's history with the next
-    one, queries with the items they led to.
+    """Positive pairs of one split to measure cosines on.
+
+    ``q2q`` and ``q2i`` are those of `mine_pairs`. ``i2i`` pairs the last item of a user's history with the next item.
+
+    Args:
+        market: sessions and catalogue.
+        queries: texts whose positions are the rows of queries.
+        split: ``train``, ``validation`` or ``test``.
+
+    Returns:
+        For each of `PAIR_KINDS` (pairs, 2) int64 rows.
     """
     pairs = mine_pairs(market, queries, MiningConfig(), split)
     item_ids = market.items.data.column("item_id").to_pylist()
     row = dict(zip(item_ids, range(len(item_ids))))
-    requests = build_requests(market, split, max_history=1)
-    chains = {
-        (row[last], row[item])
-        for request in requests
-        for last in request.history
-        for item in (*request.clicked, *request.purchased)
-        if item != last and last in row and item in row
-    }
+    chains = set()
+    for request in build_requests(market, split, max_history=1):
+        for last in request.history:
+            targets = (item for item in (*request.clicked, *request.purchased) if item != last)
+            chains |= {(row[last], row[item]) for item in targets if last in row and item in row}
     return {**pairs, "i2i": np.array(sorted(chains), dtype=np.int64).reshape(-1, 2)}
 
 
@@ -109,6 +143,7 @@ def held_out_queries(market: Market) -> set[str]:
 
 
 def _alignment(pairs: np.ndarray, left: np.ndarray, right: np.ndarray) -> dict[str, Any]:
+    """Mean cosine of `pairs` (pairs, 2) and of equally many random pairs."""
     if not len(pairs):
         return {"pairs": 0, "positive": None, "random": None}
     shuffled = np.stack([np.random.default_rng(0).permutation(pairs[:, 0]), pairs[:, 1]], axis=1)
@@ -117,7 +152,7 @@ def _alignment(pairs: np.ndarray, left: np.ndarray, right: np.ndarray) -> dict[s
 
 
 def table(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """Before and after side by side, one measure per line."""
+    """Two results of `measure` side by side, one measure per line."""
     lines = [f"{'':28}{'before':>10}{'after':>10}"]
     for kind, values in before["recall"].items():
         for name in (f"recall@{cutoff}" for cutoff in CUTOFFS):
@@ -127,3 +162,6 @@ def table(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
             for name in ("positive", "random"):
                 lines.append(f"{f'{kind} cosine, {name} pairs':28}{values[name]:10.4f}{after['alignment'][kind][name]:10.4f}")
     return "\n".join(lines)
+
+
+__all__ = ["held_out_pairs", "held_out_queries", "measure", "pair_sides", "recall", "table", "target_ranks"]

@@ -1,4 +1,9 @@
-"""The embeddings of a run: one row per item and per distinct query, in safetensors shards, with the encoder that made them."""
+"""The embeddings of a run: one row per item and per distinct query, in safetensors shards, with the encoder that made them.
+
+``embeddings/`` holds ``items-00000.safetensors``, … and ``queries-00000.safetensors``, …, each with the tensor ``embeddings``
+(rows, dimension) float32; ``embeddings.json`` with the config of the encoder and the numbers of rows; ``encoder/`` unless the encoder is
+a published one; and ``alignment.json`` if it is an aligned one.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +35,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ROWS_PER_SHARD = 262_144
+"""Number of rows of a shard."""
 
 ROWS_PER_BLOCK = 4096
-"""Rows that one process embeds at a time. Texts are batched within a block alone, so that a row's vector depends on no process count."""
+"""Number of rows that a process embeds at a time. Batches do not cross blocks, so that no vector depends on the number of processes."""
 
 KINDS = ("items", "queries")
+"""Kinds of rows."""
 
 ALIGNMENT_NAME = "alignment.json"
 
@@ -42,14 +49,20 @@ ALIGNMENT_NAME = "alignment.json"
 def embed_market(
     run: RunFolder, config: TextEncoderConfig, progress: bool = False, accelerator: Accelerator | None = None
 ) -> None:
-    """Embed a run's items and distinct queries into ``embeddings/``; the folder appears whole or not at all.
+    """Embed a run's items and distinct queries, and write them to ``embeddings/``, which appears whole or not at all.
 
-    The encoder is the run's aligned one if there is one (see `alignment.py`), else it is made as `config` says. Rows of items follow the
-    items table; rows of queries follow `distinct_queries`.
+    If the run has an aligned encoder (see `alignment.py`), it is used; otherwise the encoder is made as `config` says. The rows of items
+    follow the items table, those of queries `distinct_queries`.
 
     Args:
-        config: of the encoder; of an aligned one what it was aligned from.
-        accelerator: its processes share the rows, and the main one writes. The files are those of one process, to the bit.
+        run: run with a market.
+        config: config of the encoder. For an aligned encoder it is the config of its base.
+        progress: show progress bars.
+        accelerator: its processes share the rows, and the main one writes; the files are bit for bit those of one process. None embeds
+            everything in this process.
+
+    Raises:
+        ValueError: the run's encoder was aligned from another one, or the static encoder would be trained in several processes.
     """
     market = Market.load(run.require("market", "onesearch data"))
     encoder = _encoder_of(run, market, config, accelerator)
@@ -71,35 +84,40 @@ def embed_market(
 
 
 def aligned_from(run: RunFolder) -> TextEncoderConfig | None:
-    """What the run's aligned encoder was aligned from; None if there is none."""
+    """Config of the encoder that the run's aligned encoder was aligned from; None if the run has no aligned encoder."""
     path = run.embeddings / ALIGNMENT_NAME
     return TextEncoderConfig(**read_json(path)["base"]) if path.is_file() else None
 
 
 def distinct_queries(market: Market) -> list[str]:
-    """Queries of sessions and judgements, each once, in order of first appearance; blank ones left out."""
+    """Queries of sessions and judgements, each once, in the order of their first appearance, without blank ones."""
     queries = [*market.sessions.data.column("query").to_pylist(), *market.relevance.data.column("query").to_pylist()]
     return [query for query in dict.fromkeys(queries) if query.strip()]
 
 
 def load_embeddings(run: RunFolder, kind: str) -> np.ndarray:
-    """All rows of ``items`` or ``queries``, (rows, dimension) float32."""
+    """Read all rows of a kind, ``items`` or ``queries``, into memory: (rows, dimension) float32.
+
+    Raises:
+        FileNotFoundError: the run has no embeddings of this kind.
+        ValueError: the kind is unknown, or a shard is damaged.
+    """
     return np.concatenate(list(_shards(_shard_paths(run, kind))))
 
 
 def embedding_rows(run: RunFolder, kind: str) -> ShardedRows:
-    """The rows of `load_embeddings`, read from disk as they are asked for."""
+    """Rows of `load_embeddings` that stay on disk; a slice reads the rows that it returns."""
     return ShardedRows(_shard_paths(run, kind))
 
 
 def encoder_name(run: RunFolder) -> str:
-    """Folder or published name of the encoder that made the run's embeddings."""
+    """Folder or published name of the encoder that made the run's embeddings, as sentence-transformers loads it."""
     name = read_json(run.require("embeddings", "onesearch sids build") / "embeddings.json")["encoder"]["model"]
     return str(run.encoder) if run.encoder.is_dir() else name
 
 
 def load_encoder(run: RunFolder) -> SentenceTransformer:
-    """The encoder that made the run's embeddings."""
+    """Load the encoder that made the run's embeddings, on the processor."""
     from sentence_transformers import SentenceTransformer
 
     return SentenceTransformer(encoder_name(run), device="cpu")
@@ -108,6 +126,7 @@ def load_encoder(run: RunFolder) -> SentenceTransformer:
 def _encoder_of(
     run: RunFolder, market: Market, config: TextEncoderConfig, accelerator: Accelerator | None
 ) -> SentenceTransformer:
+    """Encoder for `embed_market`: the aligned one of the run, the named one, or the static one, which is trained."""
     from sentence_transformers import SentenceTransformer
 
     device = None if accelerator is None else str(accelerator.device)
@@ -130,7 +149,7 @@ def _encoder_of(
 
 
 def _keep_encoder(run: RunFolder, encoder: SentenceTransformer, config: TextEncoderConfig, folder: Path) -> None:
-    """Put the encoder beside its embeddings, unless it is a published one as it is."""
+    """Copy the encoder into `folder`, beside its embeddings, unless it is an unchanged published one."""
     if aligned_from(run) is not None:
         shutil.copytree(run.encoder, folder / run.encoder.name)
         shutil.copy2(run.embeddings / ALIGNMENT_NAME, folder)
@@ -139,13 +158,14 @@ def _keep_encoder(run: RunFolder, encoder: SentenceTransformer, config: TextEnco
 
 
 def _embed_shard(encoder: SentenceTransformer, texts: list[str], progress: bool, accelerator: Accelerator | None) -> np.ndarray:
-    """(texts, dimension) float32, in every process."""
+    """Vectors (texts, dimension) float32 of all `texts`, in every process."""
     return make_rows(
         len(texts), ROWS_PER_BLOCK, lambda block: embed_texts(encoder, texts[block], progress=progress), accelerator
     )
 
 
 def _shard_paths(run: RunFolder, kind: str) -> list[Path]:
+    """Shards of a kind, in the order of their rows."""
     if kind not in KINDS:
         raise ValueError(f"kind {kind!r} is unknown; allowed are {', '.join(KINDS)}")
     folder = run.require("embeddings", "onesearch sids build")
@@ -161,3 +181,15 @@ def _shards(paths: list[Path]) -> Iterator[np.ndarray]:
             yield load_file(path)["embeddings"]
         except SafetensorError as error:
             raise ValueError(f"{path} is damaged ({error}); make it again with `onesearch sids build --rebuild`") from error
+
+
+__all__ = [
+    "ALIGNMENT_NAME",
+    "aligned_from",
+    "distinct_queries",
+    "embed_market",
+    "embedding_rows",
+    "encoder_name",
+    "load_embeddings",
+    "load_encoder",
+]

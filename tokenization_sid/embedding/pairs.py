@@ -1,18 +1,18 @@
-"""Positive pairs and ordered triples from the sessions of one split, for aligning the text encoder with behaviour.
+"""Positive pairs and ranked triples from the sessions of one split, for aligning the text encoder with behaviour.
 
 OneSearch (arXiv 2509.03236, KHQE) mines query–query, item–item and query–item pairs "with ItemCF and Swing" and drops those whose cosine
-under the original encoder is below 0.6. Which graph each runs on is not published; here
+under the original encoder is below 0.6. It does not publish the graphs; our choice is:
 
-* queries are alike when the same items were clicked or bought after them (groups: items),
-* items are alike when the same users clicked or bought them (groups: users),
-* a query and an item belong together when the item was clicked or bought after the query.
+* Two queries are alike if the same items were clicked or bought after them. The groups are the items.
+* Two items are alike if the same users clicked or bought them. The groups are the users.
+* A query and an item form a pair if the item was clicked or bought after the query.
 
-All of it is sparse matrix algebra on row numbers of the distinct queries and of the items table.
+Everything is sparse matrix algebra on row numbers of the distinct queries and of the items table.
 """
 
 from __future__ import annotations
 
-import logging
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,25 +23,35 @@ from onesearch.data.session_pairs import query_rows, session_items
 
 from .configs import MiningConfig
 
-logger = logging.getLogger(__name__)
-
 GROUPS_AT_ONCE = 1024
-"""Rows of the group overlaps that Swing looks at together; bounds its memory."""
+"""Number of groups whose overlaps with all groups Swing computes at a time; it bounds the memory."""
 
 SWINGS_AT_ONCE = 200_000
+"""Number of pairs of groups that Swing adds at a time; it bounds the memory."""
+
+STRENGTHS = ("impressed", "clicked", "purchased")
+"""Session columns from the weakest to the strongest feedback."""
 
 
 def mine_pairs(
     market: Market, queries: list[str], config: MiningConfig, split: str = "train", seed: int = 0
 ) -> dict[str, np.ndarray]:
-    """Distinct positive pairs of one split; no other session is looked at.
+    """Mine distinct positive pairs of one split; the sessions of other splits are not read.
+
+    1. A query–item pair is a query and an item that was clicked or bought after it.
+    2. The items are groups of the queries in these pairs, and the users are groups of the items that they clicked or bought.
+    3. Each query (item) forms pairs with its nearest ones by ItemCF and by Swing over these groups (`alike`).
+    4. More than `max_pairs` pairs of a kind are sampled.
 
     Args:
-        queries: texts that the rows of queries count in, see `onesearch.tokenization_sid.embedding.embeddings.distinct_queries`.
+        market: sessions and catalogue.
+        queries: texts whose positions are the rows of queries; see `onesearch.tokenization_sid.embedding.embeddings.distinct_queries`.
+        config: numbers of neighbours and upper bounds.
+        split: ``train``, ``validation`` or ``test``.
+        seed: seeds all sampling.
 
     Returns:
-        Per kind of `PAIR_KINDS` an (pairs, 2) int64 array of rows: of two queries or two items the smaller row first; for ``q2i`` query
-        and item, click and purchase alike.
+        For each of `PAIR_KINDS` (pairs, 2) int64 rows. ``q2q`` and ``i2i`` hold the smaller row first, ``q2i`` the query first.
     """
     sessions, items = session_items(market, split, ("clicked", "purchased"))
     asked = query_rows(market, queries)[sessions]
@@ -56,59 +66,87 @@ def mine_pairs(
 
 
 def alike(matrix: csr_matrix, config: MiningConfig) -> np.ndarray:
-    """(pairs, 2): the nearest members of each member of `matrix` (groups, members) by ItemCF and by Swing, together."""
+    """Pair each member with its nearest members by ItemCF and by Swing, together.
+
+    Args:
+        matrix: (groups, members) of ones.
+        config: number of neighbours and smoothing of Swing.
+
+    Returns:
+        (pairs, 2) int64 rows of members, distinct, the smaller first.
+    """
     keys = [nearest(score, config.neighbours) for score in (item_cf(matrix), swing(matrix, config.swing_alpha))]
     return np.unique(np.concatenate(keys), axis=0)
 
 
 def incidence(groups: np.ndarray, members: np.ndarray, shape: tuple[int, int], config: MiningConfig, seed: int) -> csr_matrix:
-    """Who is in which group as ones, (groups, members). First no member is left in more than `max_groups` groups, then no group with
-    more than `max_members` members; which entries go is a seeded draw.
+    """Matrix of ones where a member belongs to a group, with bounded rows and columns.
+
+    1. Keep each (group, member) once, in a random order.
+    2. Leave every member in its first `max_groups` groups of that order.
+    3. Leave every group its first `max_members` members of that order.
+
+    Args:
+        groups: (entries,) row of the group of each entry.
+        members: (entries,) row of the member of each entry.
+        shape: (groups, members) of the matrix.
+        config: the two bounds.
+        seed: seeds the order.
+
+    Returns:
+        (groups, members) float64.
     """
     keys = np.unique(groups * max(shape[1], 1) + members)
     keys = np.random.default_rng(seed).permutation(keys)
     groups, members = np.divmod(keys, max(shape[1], 1))
-    for column, limit in ((1, config.max_groups), (0, config.max_members)):
-        kept = _place_within((groups, members)[column]) < limit
-        groups, members = groups[kept], members[kept]
+    kept = _place_within(members) < config.max_groups
+    groups, members = groups[kept], members[kept]
+    kept = _place_within(groups) < config.max_members
+    groups, members = groups[kept], members[kept]
     return csr_matrix((np.ones(len(groups)), (groups, members)), shape=shape)
 
 
 def item_cf(matrix: csr_matrix) -> csr_matrix:
-    """Item-based collaborative filtering: the cosine of two members' groups, large groups damped.
+    """Item-based collaborative filtering: cosine of the groups of two members, in which large groups count less.
 
         s(i, j) = Σ_{u ∈ Uᵢ ∩ Uⱼ} 1 / log(1 + |Iᵤ|)  /  √(|Uᵢ| |Uⱼ|)
 
-    Linden, Smith, York: Amazon.com Recommendations (IEEE Internet Computing 2003); damping by inverse user frequency after Breese,
-    Heckerman, Kadie (UAI 1998).
+    Uᵢ are the groups of member i, Iᵤ the members of group u. Source: Linden, Smith, York, Amazon.com Recommendations (IEEE Internet
+    Computing 2003), with the inverse user frequency of Breese, Heckerman, Kadie (UAI 1998).
 
     Args:
-        matrix: (groups, members) of ones, groups u, members i and j.
+        matrix: (groups, members) of ones.
 
     Returns:
-        (members, members), symmetric, empty diagonal.
+        (members, members), symmetric, with an empty diagonal.
     """
-    sizes, counts = _sizes(matrix)
+    sizes, counts = _members_per_group(matrix), _groups_per_member(matrix)
     damped = diags(1 / np.log1p(np.maximum(sizes, 1))) @ matrix
     scale = diags(1 / np.sqrt(np.maximum(counts, 1)))
     return _without_diagonal((scale @ (matrix.T @ damped) @ scale).tocsr())
 
 
 def swing(matrix: csr_matrix, alpha: float = 1.0) -> csr_matrix:
-    """Swing: two members are alike when pairs of groups share them and little else.
+    """Swing: two members are alike if pairs of groups share both of them and little else.
 
         s(i, j) = Σ_{u < v ∈ Uᵢ ∩ Uⱼ}  wᵤ wᵥ / (α + |Iᵤ ∩ Iᵥ|),  wᵤ = 1 / √|Iᵤ|
 
-    Yang et al.: Large Scale Product Graph Construction for Recommendation in E-commerce (arXiv 2010.05525). Each pair of groups is
-    counted once, which halves every score of the paper's sum over ordered pairs and changes no order.
+    Uᵢ are the groups of member i, Iᵤ the members of group u. Each pair of groups counts once; the paper sums over ordered pairs, which
+    doubles every score and changes no order. Source: Yang et al., Large Scale Product Graph Construction for Recommendation in
+    E-commerce (arXiv 2010.05525).
+
+    1. For `GROUPS_AT_ONCE` groups u at a time, count the members that they share with all groups v.
+    2. Keep the pairs u < v that share at least two members; a single one pairs no members.
+    3. Add the weight of each pair to all pairs of its shared members, as Tᵀ diag(weight) T for the matrix T of shared members.
 
     Args:
-        matrix: (groups, members) of ones, groups u and v, members i and j.
+        matrix: (groups, members) of ones.
+        alpha: smoothing α. Raising it makes the number of shared members matter less.
 
     Returns:
-        (members, members), symmetric, empty diagonal.
+        (members, members), symmetric, with an empty diagonal.
     """
-    weights = 1 / np.sqrt(np.maximum(_sizes(matrix)[0], 1))
+    weights = 1 / np.sqrt(np.maximum(_members_per_group(matrix), 1))
     score = csr_matrix((matrix.shape[1], matrix.shape[1]))
     for start in range(0, matrix.shape[0], GROUPS_AT_ONCE):
         overlap = (matrix[start : start + GROUPS_AT_ONCE] @ matrix.T).tocoo()
@@ -124,7 +162,15 @@ def swing(matrix: csr_matrix, alpha: float = 1.0) -> csr_matrix:
 
 
 def nearest(score: csr_matrix, k: int) -> np.ndarray:
-    """(pairs, 2) rows, the smaller first: each row with its `k` highest positive columns; of equal scores the smaller column."""
+    """Pair each row with its `k` columns of the highest positive score; of equal scores the smaller column counts first.
+
+    Args:
+        score: (members, members).
+        k: number of columns per row.
+
+    Returns:
+        (pairs, 2) int64 rows, distinct, the smaller first.
+    """
     entries = score.tocoo()
     order = np.lexsort((entries.col, -entries.data, entries.row))
     rows, columns = entries.row[order].astype(np.int64), entries.col[order].astype(np.int64)
@@ -134,25 +180,30 @@ def nearest(score: csr_matrix, k: int) -> np.ndarray:
 
 
 def mine_triples(market: Market, queries: list[str], config: MiningConfig, split: str = "train", seed: int = 0) -> np.ndarray:
-    """Query, item and an item of the same session that did less: bought > clicked > shown.
+    """Mine triples of a query, an item and a weaker item of the same session; bought > clicked > shown.
+
+    1. Give each item of a session the strongest of its feedbacks.
+    2. Sort the entries by session and strength, so that the weaker items of an entry stand between the start of its session and the
+       first entry of equal strength.
+    3. For each clicked or bought item with a known query, sample `triples_per_item` of its weaker items.
+    4. More than `max_pairs` triples are sampled.
+
+    Args:
+        market: sessions and catalogue.
+        queries: texts whose positions are the rows of queries.
+        config: triples per item and upper bound.
+        split: ``train``, ``validation`` or ``test``.
+        seed: seeds all sampling.
 
     Returns:
-        (triples, 3) int64 rows of queries, items, items. For each clicked or bought item `triples_per_item` weaker ones are drawn.
+        (triples, 3) int64 rows of the query, the stronger and the weaker item; distinct.
     """
-    width = max(len(market.items), 1)
-    level: dict[str, np.ndarray] = {}
-    taken = np.empty(0, dtype=np.int64)
-    for column in ("purchased", "clicked", "impressed"):
-        sessions, items = session_items(market, split, (column,))
-        level[column] = np.setdiff1d(sessions * width + items, taken)
-        taken = np.union1d(taken, level[column])
-    keys = np.concatenate([level["impressed"], level["clicked"], level["purchased"]])
-    strength = np.repeat([0, 1, 2], [len(level[name]) for name in ("impressed", "clicked", "purchased")])
-    sessions, items = np.divmod(keys, width)
-    order = np.lexsort((items, strength, sessions))
-    sessions, items, strength = sessions[order], items[order], strength[order]
-    place = sessions * 3 + strength
-    first, below = np.searchsorted(sessions, sessions), np.searchsorted(place, place)
+    entries = _strongest_feedback(market, split)
+    sessions, items = np.divmod(entries.keys, max(len(market.items), 1))
+    order = np.lexsort((items, entries.strength, sessions))
+    sessions, items, strength = sessions[order], items[order], entries.strength[order]
+    rank = sessions * 3 + strength
+    first, below = np.searchsorted(sessions, sessions), np.searchsorted(rank, rank)
     asked = query_rows(market, queries)[sessions]
     usable = np.repeat(np.flatnonzero((below > first) & (strength > 0) & (asked >= 0)), config.triples_per_item)
     random = np.random.default_rng(seed).random(len(usable))
@@ -162,10 +213,39 @@ def mine_triples(market: Market, queries: list[str], config: MiningConfig, split
 
 
 def cosines(pairs: np.ndarray, left: np.ndarray, right: np.ndarray, rows_at_once: int = 65_536) -> np.ndarray:
-    """(pairs,) float32: cosine of each pair of rows under unit vectors `left` and `right`, (rows, dimension) each."""
+    """Cosine of each pair of rows.
+
+    Args:
+        pairs: (pairs, 2) rows of `left` and of `right`.
+        left: (rows, dimension) unit vectors.
+        right: (rows, dimension) unit vectors.
+        rows_at_once: number of pairs that are computed at a time.
+
+    Returns:
+        (pairs,) float32.
+    """
     parts = [pairs[start : start + rows_at_once] for start in range(0, len(pairs), rows_at_once)]
     found = [np.einsum("ij,ij->i", left[part[:, 0]], right[part[:, 1]]) for part in parts]
     return np.concatenate([np.empty(0, dtype=np.float32), *found])
+
+
+class _Feedback(NamedTuple):
+    """Entries (session, item) of the sessions: key session · items + item, and strength as a position in `STRENGTHS`."""
+
+    keys: np.ndarray
+    strength: np.ndarray
+
+
+def _strongest_feedback(market: Market, split: str) -> _Feedback:
+    """Each item of a session once, with the strongest of its feedbacks; (entries,) each."""
+    items_per_session = max(len(market.items), 1)
+    of_strength: list[np.ndarray] = []
+    taken = np.empty(0, dtype=np.int64)
+    for column in reversed(STRENGTHS):
+        sessions, items = session_items(market, split, (column,))
+        of_strength.insert(0, np.setdiff1d(sessions * items_per_session + items, taken))
+        taken = np.union1d(taken, of_strength[0])
+    return _Feedback(np.concatenate(of_strength), np.repeat(np.arange(len(STRENGTHS)), [len(keys) for keys in of_strength]))
 
 
 def _user_rows(market: Market) -> np.ndarray:
@@ -176,16 +256,19 @@ def _user_rows(market: Market) -> np.ndarray:
 
 
 def _place_within(values: np.ndarray) -> np.ndarray:
-    """How many equal values stand before each value."""
+    """Number of equal values before each of `values`, (n,)."""
     order = np.argsort(values, kind="stable")
     place = np.empty(len(values), dtype=np.int64)
     place[order] = np.arange(len(values)) - np.searchsorted(values[order], values[order])
     return place
 
 
-def _sizes(matrix: csr_matrix) -> tuple[np.ndarray, np.ndarray]:
-    """Members per group and groups per member."""
-    return np.asarray(matrix.sum(axis=1)).ravel(), np.asarray(matrix.sum(axis=0)).ravel()
+def _members_per_group(matrix: csr_matrix) -> np.ndarray:
+    return np.asarray(matrix.sum(axis=1)).ravel()
+
+
+def _groups_per_member(matrix: csr_matrix) -> np.ndarray:
+    return np.asarray(matrix.sum(axis=0)).ravel()
 
 
 def _without_diagonal(matrix: csr_matrix) -> csr_matrix:
@@ -195,6 +278,10 @@ def _without_diagonal(matrix: csr_matrix) -> csr_matrix:
 
 
 def _sample(rows: np.ndarray, limit: int, seed: int) -> np.ndarray:
+    """At most `limit` of `rows`, in their order."""
     if len(rows) <= limit:
         return rows
     return rows[np.sort(np.random.default_rng(seed).choice(len(rows), limit, replace=False))]
+
+
+__all__ = ["alike", "cosines", "incidence", "item_cf", "mine_pairs", "mine_triples", "nearest", "swing"]

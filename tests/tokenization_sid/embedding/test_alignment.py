@@ -20,12 +20,8 @@ from onesearch.data.text import item_texts
 from onesearch.files import RunFolder, read_json
 from onesearch.pipeline.mappings import build
 from onesearch.pipeline.recipe import Recipe
-from onesearch.tokenization_sid.embedding.alignment import (
-    align,
-    align_run,
-    collect_examples,
-    judged_pairs,
-)
+from onesearch.tokenization_sid.embedding.alignment import align, align_run
+from onesearch.tokenization_sid.embedding.alignment_examples import collect_examples, judged_pairs
 from onesearch.tokenization_sid.embedding.alignment_measures import held_out_queries, measure, recall, target_ranks
 from onesearch.tokenization_sid.embedding.configs import EXAMPLE_KINDS, AlignmentConfig, MiningConfig, TextEncoderConfig
 from onesearch.tokenization_sid.embedding.embeddings import distinct_queries, embed_market, load_embeddings, load_encoder
@@ -159,10 +155,10 @@ def test_the_same_seed_gives_the_same_encoder(market, aligned):
 
 
 def test_texts_tokenised_once_are_those_of_the_encoder(market):
-    from onesearch.tokenization_sid.embedding.alignment import _TokensOnce
+    from onesearch.tokenization_sid.embedding.alignment_training import TokenisedOnce
 
     encoder = base_encoder(market, ENCODER)
-    once = _TokensOnce(encoder)
+    once = TokenisedOnce(encoder)
     for texts in (["red shoe", "", "☃ coat"], ["red shoe", "blue red shoe", "red shoe"]):
         expected, found = encoder.preprocess(texts), once(texts, prompt=None, task=None)
         assert set(found) == set(expected)
@@ -185,7 +181,7 @@ def test_recall_by_hand():
 def transformer(market, tmp_path_factory) -> str:
     """A tiny BERT as a sentence-transformers folder."""
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import Pooling, Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
     folder = tmp_path_factory.mktemp("bert")
@@ -222,11 +218,11 @@ def test_a_named_encoder_is_frozen_or_tuned(transformer, market, tmp_path, froze
 
 
 def test_a_projection_starts_as_the_catalogue_s_principal_directions(market):
-    from onesearch.tokenization_sid.embedding.alignment import _prepare
+    from onesearch.tokenization_sid.embedding.alignment_training import add_projection
 
     encoder = base_encoder(market, ENCODER)
     plain = embed_texts(encoder, item_texts(market))
-    _prepare(encoder, AlignmentConfig(frozen=True), plain)
+    add_projection(encoder, AlignmentConfig(frozen=True), plain)
     turned = embed_texts(encoder, item_texts(market))
     np.testing.assert_allclose(turned @ turned.T, plain @ plain.T, atol=1e-4)
     lengths = (turned**2).sum(axis=0)
@@ -254,19 +250,19 @@ def test_alignment_replaces_embeddings_and_build_makes_them_again(run, market, c
 
 
 def test_a_recipe_s_alignment_goes_before_the_embeddings(recipe, tmp_path, monkeypatch):
-    import onesearch.pipeline.run as road
+    import onesearch.pipeline.run as pipeline
 
     for name in ("make_checkpoint", "evaluate_run", "make_card", "make_sids"):
-        monkeypatch.setattr(road, name, lambda *args, **kwargs: None)
+        monkeypatch.setattr(pipeline, name, lambda *args, **kwargs: None)
     part = {"mining": {"min_cosine": 0.3}, "epochs": 1, "batch_size": 64}
     recipe = replace(recipe, alignment=build(Recipe, {"name": "x", "alignment": part}, "recipe").alignment)
     run = RunFolder(tmp_path / "run")
-    road.run_recipe(recipe, run)
+    pipeline.run_recipe(recipe, run)
     report = read_json(run.embeddings / "alignment.json")
     assert report["config"]["epochs"] == 1 and report["base"]["dimension"] == recipe.encoder.dimension
     written = (run.embeddings / "alignment.json").stat().st_mtime_ns
     assert load_embeddings(run, "items").shape == (450, 16)
-    road.run_recipe(recipe, run, resume=True)
+    pipeline.run_recipe(recipe, run, resume=True)
     assert (run.embeddings / "alignment.json").stat().st_mtime_ns == written
     with pytest.raises(ValueError, match="recipe.alignment.mining: unknown key 'cosine'.*min_cosine"):
         build(Recipe, {"name": "x", "alignment": {"mining": {"cosine": 1}}}, "recipe")

@@ -9,12 +9,11 @@ from onesearch.data.requests import build_requests
 from onesearch.data.text import item_texts
 from onesearch.tokenization_sid.embedding.configs import TextEncoderConfig
 from onesearch.tokenization_sid.embedding.embeddings import distinct_queries, embed_market, load_embeddings, load_encoder
+from onesearch.tokenization_sid.embedding.static_encoder import alphabet_limit, blank_rows, static_encoder
 from onesearch.tokenization_sid.embedding.text_encoder import (
-    alphabet_limit,
     build_text_encoder,
     embed_texts,
     positive_pairs,
-    static_encoder,
     unit_rows,
 )
 
@@ -123,8 +122,6 @@ def test_an_encoder_folder_is_used_as_it_is(run, market):
 def test_a_text_without_a_known_word_does_not_drown_the_others():
     """Normalising the zero vector has a gradient of 10²³ and more; clipped with it, training would leave every weight as it is."""
     import torch
-
-    from onesearch.tokenization_sid.embedding.text_encoder import blank_rows, static_encoder
 
     encoder = static_encoder(["red shoe", "blue coat", "red coat"] * 5, TextEncoderConfig(dimension=2, vocab_size=300))
     weight = encoder[0].embedding.weight

@@ -1,0 +1,189 @@
+"""The static encoder: one vector per token, averaged; a text costs microseconds and needs no transformer.
+
+Its vocabulary is trained on the market's own texts, and its token vectors start as latent semantic analysis of them. `text_encoder.py`
+then trains them on behaviour.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+from .configs import TextEncoderConfig
+
+if TYPE_CHECKING:
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]")
+"""Tokens that stand for no word; their vectors are zero."""
+
+MIN_ALPHABET = 1000
+"""Number of letters that always fit into the vocabulary, if the texts have that many. Our choice."""
+
+ALPHABET_SHARE = 0.75
+"""Share of a larger vocabulary that letters may take: 6,000 of 8,000 tokens, as Chinese product texts need. Our choice."""
+
+
+def static_encoder(texts: Sequence[str], config: TextEncoderConfig) -> SentenceTransformer:
+    """Make a static encoder of `texts` by latent semantic analysis.
+
+    Args:
+        texts: texts that give the vocabulary and the token vectors.
+        config: dimension, vocabulary size and seed.
+    """
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding
+
+    tokenizer = _word_piece_tokenizer(texts, config.vocab_size)
+    vectors = _latent_semantic_vectors(tokenizer, texts, config.dimension, config.seed)
+    encoder = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_weights=vectors), Normalize()], device="cpu")
+    _clear_special_rows(encoder)
+    return encoder
+
+
+def static_module(encoder: SentenceTransformer) -> StaticEmbedding | None:
+    """Token vectors of a static encoder; None for an encoder of another kind."""
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
+    first = encoder[0]
+    return first if isinstance(first, StaticEmbedding) else None
+
+
+@contextmanager
+def blank_rows(encoder: SentenceTransformer) -> Iterator[None]:
+    """Keep padding and unknown words of a static encoder at the zero vector while it is trained inside the block.
+
+    Rows that are not zero at the start are trained as all others, and an encoder of another kind is left alone. A text with the zero
+    vector gets no gradient: the gradient of normalising it is of the order of 10²³, and clipping the norm of all gradients would leave
+    nothing of the others.
+    """
+    import torch
+
+    module = static_module(encoder)
+    if module is None:
+        yield
+        return
+    weight = module.embedding.weight
+    rows = [row for token in SPECIAL_TOKENS if (row := encoder.tokenizer.token_to_id(token)) is not None]
+    blank = [row for row in rows if not weight[row].any()]
+    hook = module.register_forward_hook(_drop_gradient_of_zeros)
+    yield
+    hook.remove()
+    with torch.no_grad():
+        weight[blank] = 0
+
+
+def alphabet_limit(vocab_size: int) -> int:
+    """Upper bound of the letters in a vocabulary of `vocab_size` tokens; the most frequent ones stay.
+
+    A word with another letter is unknown. Scripts with few letters never reach the bound. Chinese characters, which the tokenizer treats
+    as words of their own, do.
+    """
+    return max(MIN_ALPHABET, int(ALPHABET_SHARE * vocab_size))
+
+
+def _drop_gradient_of_zeros(module: torch.nn.Module, inputs: tuple[object, ...], output: dict[str, torch.Tensor]) -> None:
+    """Forward hook: no gradient flows into sentence vectors (batch, dimension) that are zero."""
+    vectors = output["sentence_embedding"]
+    if vectors.requires_grad:
+        zero = ~vectors.detach().any(dim=1, keepdim=True)
+        vectors.register_hook(lambda gradient: gradient.masked_fill(zero, 0))
+
+
+def _clear_special_rows(encoder: SentenceTransformer) -> None:
+    """Set padding and unknown words to zero. The factorisation leaves noise there, which normalising would scale up to unit length."""
+    import torch
+
+    module = static_module(encoder)
+    if module is None:
+        raise TypeError(f"{type(encoder[0]).__name__} has no token vectors; give a static encoder")
+    rows = [encoder.tokenizer.token_to_id(token) for token in SPECIAL_TOKENS]
+    with torch.no_grad():
+        module.embedding.weight[rows] = 0
+
+
+class _Letters(NamedTuple):
+    """Number of occurrences of each letter, and the letters that stand inside a word."""
+
+    counts: Counter[str]
+    inside: set[str]
+
+
+def _word_piece_tokenizer(texts: Sequence[str], vocab_size: int) -> Tokenizer:
+    """Train word pieces; the same texts always give the same vocabulary.
+
+    1. Count the letters of all words, and keep the most frequent (`alphabet_limit`).
+    2. Train with these letters, as first letters and as letters inside words, numbered beforehand.
+    3. Make a tokenizer of the trained vocabulary.
+
+    Without step 2 the trainer numbers the letters inside words in the order of a hash map and breaks ties by these numbers, so that no
+    two runs get the same vocabulary.
+    """
+    normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    letters = _letters(texts, normalizer, splitter)
+    by_frequency = sorted(letters.counts, key=lambda letter: (-letters.counts[letter], letter))
+    alphabet = by_frequency[: alphabet_limit(vocab_size)]
+    inside = sorted(letters.inside.intersection(alphabet))
+    special = list(SPECIAL_TOKENS)
+    trained = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    trained.normalizer, trained.pre_tokenizer = normalizer, splitter
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[*special, *(f"##{letter}" for letter in inside)],
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        show_progress=False,
+    )
+    trained.train_from_iterator(texts, trainer)
+    tokenizer = Tokenizer(models.WordPiece(trained.get_vocab(), unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
+    tokenizer.add_special_tokens(special)
+    return tokenizer
+
+
+def _letters(texts: Sequence[str], normalizer: normalizers.Normalizer, splitter: pre_tokenizers.PreTokenizer) -> _Letters:
+    counts: Counter[str] = Counter()
+    inside: set[str] = set()
+    for text in texts:
+        for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)):
+            counts.update(word)
+            inside.update(word[1:])
+    return _Letters(counts, inside)
+
+
+def _latent_semantic_vectors(tokenizer: Tokenizer, texts: Sequence[str], dimension: int, seed: int) -> np.ndarray:
+    """Token vectors (vocabulary, dimension) float32 by latent semantic analysis.
+
+    1. Weight the counts of tokens in texts by inverse document frequency (idf) and a logarithm.
+    2. Factorise the (texts, vocabulary) matrix by a truncated SVD, and take the right singular vectors.
+    3. Scale each token's vector by its idf, and all vectors to a mean length of 1.
+    """
+    from scipy.sparse import csr_matrix
+    from sklearn.utils.extmath import randomized_svd
+
+    encodings = tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    columns = np.concatenate([np.asarray(encoding.ids, dtype=np.int64) for encoding in encodings])
+    ends = np.cumsum([0] + [len(encoding.ids) for encoding in encodings])
+    size = tokenizer.get_vocab_size()
+    counts = csr_matrix((np.ones(len(columns), dtype=np.float32), columns, ends), shape=(len(texts), size))
+    counts.sum_duplicates()
+    document_frequency = np.bincount(counts.indices, minlength=size)
+    idf = np.log((1 + len(texts)) / (1 + document_frequency)).astype(np.float32)
+    weighted = counts.multiply(idf).tocsr()
+    weighted.data = np.log1p(weighted.data)
+    rank = min(dimension, min(weighted.shape) - 1)
+    _, _, right = randomized_svd(weighted, n_components=rank, random_state=seed)
+    vectors = np.zeros((size, dimension), dtype=np.float32)
+    vectors[:, :rank] = right.T * idf[:, None]
+    mean_length = float(np.linalg.norm(vectors, axis=1).mean()) or 1.0
+    return vectors / mean_length
+
+
+__all__ = ["alphabet_limit", "blank_rows", "static_encoder", "static_module"]
