@@ -38,7 +38,8 @@ class Workers:
         rows_per_block: number of rows of a block. Results may depend on it, but not on the number of threads.
 
     Example:
-        >>> squares = np.zeros(10)
+        >>> import numpy as np
+    >>> squares = np.zeros(10)
         >>> def square(rows):
         ...     squares[rows] = np.arange(10)[rows] ** 2
         >>> with Workers(rows_per_block=4) as workers:
