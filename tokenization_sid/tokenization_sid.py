@@ -270,7 +270,11 @@ class SidTokenizer(PreTrainedTokenizerFast):
             texts: one query or item text per prompt; equal texts are tokenised once.
             histories: for each prompt (items, levels) codes of the items in the user's history, oldest first.
             name: name of the prompt template; default that of the tokenizer's layout.
-            sids, users, queries, profiles, keywords: as in [`PromptFields`].
+            sids: (prompts, levels) SIDs of the queries or items; -1 at all levels where one is unknown.
+            users: (prompts, signatures, levels) signatures of the users; -1 at all levels where a user has none.
+            queries: for each prompt the user's earlier queries, oldest first.
+            profiles: for each prompt the words of the user's profile.
+            keywords: for each prompt keywords of the wanted item; searches have none.
         """
         items = None if histories is None else Ragged.of(histories, (len(self.sid_codebook_sizes),))
         return self.encode_fields(PromptFields(texts, sids, users, items, queries, profiles, keywords), name).tolist()

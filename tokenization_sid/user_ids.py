@@ -2,7 +2,6 @@
 
 A signature is a weighted mean of code numbers. Codes are categories, so the mean is no place among the items but a hash of what the user
 did lately. It has tokens of its own and is never looked up in the catalogue.
-The file travels to the Hub with the tokenizer and imports nothing of this package.
 """
 
 from __future__ import annotations

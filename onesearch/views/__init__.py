@@ -1,1 +1,1 @@
-"""What a prompt holds of a request: the same for training and for serving."""
+"""Prompt fields of sessions (for training) and of requests (for serving), made by one implementation."""

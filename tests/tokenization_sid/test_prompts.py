@@ -19,7 +19,7 @@ from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 CODEBOOK_SIZES = (8, 4, 4)
 TEXTS = ["red running shoe", "blue rain coat", "warm hat"] * 5
 TOKENIZER = SidTokenizer.train(TEXTS, CODEBOOK_SIZES, vocab_size=320, prompt=PromptLayout())
-SID = st.tuples(*(st.integers(0, width - 1) for width in CODEBOOK_SIZES))
+SID = st.tuples(*(st.integers(0, size - 1) for size in CODEBOOK_SIZES))
 NO_SID = (-1,) * 3
 WORDS = st.text(max_size=12)
 LONG = st.lists(st.sampled_from(["red", "裙子", "running shoe", "don't"]), min_size=5, max_size=40).map(" ".join)

@@ -14,7 +14,7 @@ from onesearch.tokenization_sid.user_ids import recency_weights
 from onesearch.tokenization_sid.user_ids import user_signatures as signatures_of
 
 CODEBOOK_SIZES = (9, 5, 2)
-HISTORY = st.lists(st.tuples(*(st.integers(0, width - 1) for width in CODEBOOK_SIZES)), max_size=12)
+HISTORY = st.lists(st.tuples(*(st.integers(0, size - 1) for size in CODEBOOK_SIZES)), max_size=12)
 
 
 def user_signatures(histories, codebook_sizes):

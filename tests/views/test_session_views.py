@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from markets import SESSIONS, before, market_of, touched
 from tiny import tiny_index
 
@@ -83,16 +84,22 @@ def test_no_view_sees_its_session_or_anything_later(sessions):
         assert fields.sids[place].tolist() == QUERY_SIDS[QUERIES.index(sessions[row][2])].tolist()
 
 
-@settings(max_examples=60)
-@given(sessions=SESSIONS)
-def test_search_makes_the_prompts_that_training_made(sessions):
+LAYOUTS = (LAYOUT, replace(LAYOUT, user=False, items=2), replace(LAYOUT, items=3, long_items=1), replace(LAYOUT, items=0))
+TOKENIZERS = {
+    layout: SidTokenizer.train(["dress shoe f 25"], CODEBOOK_SIZES, vocab_size=300, prompt=layout) for layout in LAYOUTS
+}
+
+
+@settings(max_examples=100)
+@given(sessions=SESSIONS, layout=st.sampled_from(LAYOUTS))
+def test_search_makes_the_prompts_that_training_made(sessions, layout):
     split = {"method": "time", "validation": 0.1, "test": 0.4}
-    views = views_of(sessions, split=split)
+    views = views_of(sessions, layout, split)
     rows = request_rows(views.market, "test")
     requests = build_requests(views.market, "test")
     if not requests:
         return
-    tokenizer = SidTokenizer.train(["dress shoe f 25"], CODEBOOK_SIZES, vocab_size=300, prompt=LAYOUT)
+    tokenizer = TOKENIZERS[layout]
     serving = RequestViews(INDEX, tokenizer, Encoder(), views.frozen_defaults())
     trained, served = tokenizer.encode_fields(views.fields(rows)), tokenizer.encode_fields(serving.fields(requests))
     last_training = max((s[1] for s, part in zip(sessions, _assigned(views.market)) if part == 0), default=-1)
