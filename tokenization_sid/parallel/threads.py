@@ -39,7 +39,7 @@ class Workers:
 
     Example:
         >>> import numpy as np
-    >>> squares = np.zeros(10)
+        >>> squares = np.zeros(10)
         >>> def square(rows):
         ...     squares[rows] = np.arange(10)[rows] ** 2
         >>> with Workers(rows_per_block=4) as workers:
