@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from onesearch.data.market import Market
 from onesearch.data.requests import build_requests
-from onesearch.evaluation.evaluator import evaluate, evaluate_relevance, sample_requests
+from onesearch.evaluation.evaluator import evaluate, sample_requests
+from onesearch.evaluation.relevance import evaluate_relevance
 from onesearch.evaluation.reports import Report, check_name, check_settings
 from onesearch.evaluation.retrievers import Retriever
 from onesearch.extras import require

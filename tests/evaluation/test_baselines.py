@@ -252,7 +252,7 @@ def test_an_empty_catalogue_raises():
 @pytest.mark.skipif(not (DATA / "chorus_electronics").is_dir(), reason="Chorus electronics is not at hand")
 def test_bm25_meets_the_published_figures_of_chorus():
     from onesearch.data.importers.chorus import import_chorus
-    from onesearch.evaluation.evaluator import evaluate_relevance
+    from onesearch.evaluation.relevance import evaluate_relevance
 
     market = import_chorus(DATA / "chorus_electronics")
     plain = evaluate_relevance([BM25Retriever(market, stem=False)], market, bootstrap_samples=10, progress=False)

@@ -15,7 +15,8 @@ from ir_measures import RR, R, Success, nDCG
 
 from onesearch.data.market import Market
 from onesearch.data.requests import Request
-from onesearch.evaluation.evaluator import evaluate, evaluate_relevance, sample_requests
+from onesearch.evaluation.evaluator import evaluate, sample_requests
+from onesearch.evaluation.relevance import evaluate_relevance
 from onesearch.evaluation.reports import Report, check_settings, load_report
 from onesearch.evaluation.retrievers import Ranking
 

@@ -1,0 +1,99 @@
+"""Measure retrievers on the judged queries of a market, without user and history."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from onesearch.data.market import Market
+from onesearch.data.requests import Request
+
+from .measuring import Bootstrap, run_retriever
+from .metrics import gain_table, ndcg, recall
+from .reports import check_name
+from .retrievers import Retriever
+
+
+def evaluate_relevance(
+    retrievers: Sequence[Retriever],
+    market: Market,
+    *,
+    cutoff: int = 10,
+    recall_cutoff: int = 100,
+    recall_grade: int = 2,
+    batch_size: int = 256,
+    bootstrap_samples: int = 1000,
+    seed: int = 0,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Measure retrievers on the judged queries of ``market.relevance``, without user and history.
+
+    * ``NDCG@10`` has linear gains and is measured on the queries with at least one grade ≥ 1; an unjudged item counts 0.
+    * ``Recall@100`` counts items with grade ≥ 2 and is measured on the queries that have one.
+    * ``judged@10`` is the share of the first 10 items that are judged (0 if none is returned). Where it is low, NDCG is uncertain.
+
+    Args:
+        retrievers: retrievers with distinct names.
+        market: market with a relevance table. A pair that was judged twice counts with its higher grade.
+        cutoff: cut-off of NDCG and of the judged share, 10 above.
+        recall_cutoff: cut-off of the recall, 100 above.
+        recall_grade: lowest grade that the recall counts, 2 above.
+        batch_size: as in `evaluate`.
+        bootstrap_samples: as in `evaluate`.
+        seed: as in `evaluate`.
+        progress: as in `evaluate`.
+
+    Returns:
+        The value of `Report.relevance`; see `onesearch.evaluation.reports`.
+
+    Raises:
+        ValueError: no query has a grade ≥ 1, or no query has a grade ≥ `recall_grade`.
+    """
+    grades = _grades(market)
+    judged = list(grades.values())
+    strong = [_strong(of_item, recall_grade) for of_item in judged]
+    with_strong = [row for row, gains in enumerate(strong) if gains]
+    if not with_strong:
+        raise ValueError(
+            f"no judged query of this market has a grade of at least {max(1, recall_grade)}; relevance cannot be measured"
+        )
+    requests = [Request(session_id=f"query-{row}", user_id="", query=query) for row, query in enumerate(grades)]
+    bootstrap = Bootstrap(bootstrap_samples, seed)
+    measured = {}
+    for retriever in retrievers:
+        rankings, _ = run_retriever(retriever, requests, max(cutoff, recall_cutoff), batch_size, progress)
+        found = [ranking.item_ids for ranking in rankings]
+        graded = gain_table(found, judged, cutoff)
+        recalled = gain_table([found[row] for row in with_strong], [strong[row] for row in with_strong], recall_cutoff)
+        measured[check_name(retriever.name)] = {
+            **bootstrap.estimates({f"NDCG@{cutoff}": ndcg(graded, cutoff)}),
+            **bootstrap.estimates({f"Recall@{recall_cutoff}": recall(recalled, recall_cutoff)}),
+            **bootstrap.estimates({f"judged@{cutoff}": _judged_share(found, judged, cutoff)}),
+        }
+    return {"queries": len(grades), "recall_queries": len(with_strong), "recall_grade": recall_grade, "retrievers": measured}
+
+
+def _grades(market: Market) -> dict[str, dict[str, float]]:
+    """Query → item → grade, for the queries with at least one grade ≥ 1."""
+    grades: dict[str, dict[str, float]] = {}
+    columns = (market.relevance.data.column(name).to_pylist() for name in ("query", "item_id", "grade"))
+    for query, item, grade in zip(*columns):
+        of_item = grades.setdefault(query, {})
+        of_item[item] = max(of_item.get(item, 0.0), float(grade))
+    return {query: of_item for query, of_item in grades.items() if max(of_item.values()) >= 1}
+
+
+def _strong(grades: Mapping[str, float], least: int) -> dict[str, float]:
+    """Gain 1 for the items whose grade is at least `least`."""
+    return {item: 1.0 for item, grade in grades.items() if grade >= least}
+
+
+def _judged_share(found: Sequence[Sequence[str]], judged: Sequence[Mapping[str, float]], cutoff: int) -> np.ndarray:
+    """Share of the first items that are judged, ``(requests,)``."""
+    tops = [ranking[:cutoff] for ranking in found]
+    return np.array([sum(item in known for item in top) / max(1, len(top)) for top, known in zip(tops, judged)])
+
+
+__all__ = ["evaluate_relevance"]
