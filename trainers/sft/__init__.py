@@ -2,4 +2,4 @@
 
 from onesearch.extras import require
 
-require("train")
+require("train", needed_by="training")
