@@ -1,31 +1,37 @@
-"""What a search returns, and what each item of it scores.
+"""The items that a search returns, and how several items of one SID are scored.
 
-Travels to the Hub with the weights: imports nothing of this package.
+Travels to the Hub with the weights, so it imports nothing from the rest of the package.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 MAX_ITEMS_PER_SID = 5
-"""Items that one SID expands to at most (PRQ-KMeans' evaluation protocol, arXiv 2026)."""
+"""Default for the largest number of items that one SID expands to (evaluation protocol of PRQ-KMeans, arXiv 2026)."""
 
 RANKINGS = ("sid", "item")
-"""By what hits are ranked: the log-probability of their SID, the more popular of one SID first, or their own; see `log_shares`."""
+"""The rules by which hits are ranked.
+
+* `sid`: by the log-probability of their SID; items of one SID by popularity.
+* `item`: by the log-probability of the item itself; see `log_shares`.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One item found.
+    """One item found by a search.
 
     Args:
         item_id: the item.
-        sid: its codes, one per level.
-        score: log-probability of the SID, renormalised over the allowed codes of each level; at most 0. Ranked by `item`, that of the
-            item: the log of its share in the SID comes on top.
-        level_scores: log-probability of each code given those before it, if asked for; they add up to that of the SID.
+        sid: the codes of the item's SID, one per level.
+        score: log-probability, at most 0. Ranked by `sid`, it is that of the SID. Ranked by `item`, the log of the item's share in the
+            SID is added.
+        level_scores: log-probability of each code given the codes before it; None unless the search was asked for it. Their sum is the
+            log-probability of the SID.
     """
 
     item_id: str
@@ -34,11 +40,12 @@ class Hit:
     level_scores: tuple[float, ...] | None = None
 
 
-def log_shares(popularity: np.ndarray) -> np.ndarray:
-    """Log-probability of each item given that it is one of this SID's: (n,) → (n,).
+def log_shares(popularity: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Return the log-probability of each item of a SID, given that the SID is right: (items,) → (items,).
 
-    p(item | query) = p(SID | query) · p(item | SID). A model that emits SIDs says nothing of the second factor; popularity, one added to
-    each so that no item is impossible, is our estimate. An item alone on its SID has all of it; a popularity below 0 counts as 0.
+    p(item | query) = p(SID | query) · p(item | SID). The model emits SIDs, so it does not give the second factor. It is estimated by the
+    item's share of the SID's popularity, with 1 added to each item so that no item is impossible (our choice; the paper gives none). A
+    popularity below 0 counts as 0.
     """
     counts = np.maximum(np.asarray(popularity, dtype=np.float64), 0.0) + 1.0
     return np.log(counts / counts.sum())

@@ -1,49 +1,156 @@
-"""One step of the beam search on a processor, compiled by numba where it is installed (`pip install onesearch[fast]`).
+"""One level of the beam search on the CPU, compiled by numba where it is installed (`pip install onesearch[fast]`).
 
-Optional: without numba the search runs on torch operations, with the same results. Compiled once per machine, at the first search; numba
-keeps the machine code beside this file or in its cache folder.
-Travels to the Hub with the weights: imports nothing of this package.
+Without numba the search runs on torch operations, with the same results. The functions are compiled once per machine, at the first search;
+numba keeps the machine code beside this file or in its cache folder.
+Travels to the Hub with the weights, so it imports nothing from the rest of the package.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import factorial
+from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
 
 try:
     from numba import njit
+
+    AVAILABLE = True
 except ImportError:
-    njit = None
+    AVAILABLE = False
 
-AVAILABLE = njit is not None
+Function = TypeVar("Function", bound=Callable[..., object])
 
 
-def _compiled(function):  # noqa: ANN001, ANN202
-    return function if njit is None else njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})(function)
+def _compiled(function: Function) -> Function:
+    """Compile a function with numba; leave it as plain Python without numba."""
+    if not AVAILABLE:
+        return function
+    compiled = njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})(function)
+    return cast(Function, compiled)
+
+
+class LevelTables(NamedTuple):
+    """The tables of one level of a trie as numpy arrays; see `TrieLevel`.
+
+    Args:
+        inner_starts: (parents + 1,) int32, where the run of inner children of each node begins.
+        leaf_starts: (parents + 1,) int32, where the run of leaves of each node begins.
+        codes: (inner + leaves,) int16 or int32, the codes of the inner nodes, then those of the leaves.
+        inner: number of inner nodes.
+    """
+
+    inner_starts: np.ndarray
+    leaf_starts: np.ndarray
+    codes: np.ndarray
+    inner: int
+
+
+class Marks(NamedTuple):
+    """Which children may be found; an empty array marks all. See `ActiveSids`.
+
+    Args:
+        inner: (inner nodes,) bool, the level's inner nodes.
+        leaves: (SIDs,) bool, all leaves.
+    """
+
+    inner: np.ndarray
+    leaves: np.ndarray
+
+
+class BeamArrays(NamedTuple):
+    """The beams of all queries.
+
+    Args:
+        scores: (queries, beams) float32, best first, -inf where there is no beam.
+        states: (2, queries, beams) int64, the states in the base trie and in the added one.
+        history: (queries, beams, levels) float32, the score of each beam after each level.
+        active: (queries, width) int64, the places of the active beams, ascending; only the first `counts` of each row count.
+        counts: (queries,) int64, number of active beams.
+    """
+
+    scores: np.ndarray
+    states: np.ndarray
+    history: np.ndarray
+    active: np.ndarray
+    counts: np.ndarray
+
+
+class Step(NamedTuple):
+    """What `advance` returns.
+
+    Args:
+        beams: the beams after the level.
+        codes: (queries, width) int64, the last code of each active beam; 0 where a query has fewer.
+        parents: (queries · width,) int64, the row of the logits that each active beam extends; 0 where a query has fewer.
+    """
+
+    beams: BeamArrays
+    codes: np.ndarray
+    parents: np.ndarray
+
+
+class Buffers(NamedTuple):
+    """Memory for the children of one beam, used again for every beam.
+
+    Args:
+        children: (3, 2 · codes) int64: code, state in the base trie, state in the added trie. Twice as wide as the level has codes, since
+            the children of both tries stand one after the other until they are merged.
+        place_of_code: (codes,) int64, the place of each code among the children, -1 for a code that is not there.
+        values: (codes,) float32, the logit of each child.
+        powers: (codes,) float32, 2 to the fraction of each exponent.
+        scales: (codes,) int32, the bits of the float 2 to the whole part of each exponent.
+        scales_as_floats: (codes,) float32, the same memory.
+    """
+
+    children: np.ndarray
+    place_of_code: np.ndarray
+    values: np.ndarray
+    powers: np.ndarray
+    scales: np.ndarray
+    scales_as_floats: np.ndarray
+
+
+class Heap(NamedTuple):
+    """The best candidates of one query so far, smallest score at the root.
+
+    Args:
+        scores: (beams,) float32, in heap order.
+        entries: (beams,) int64, the entry of each score.
+        found: (5, beams) int64, by entry: place of the parent beam, row of the logits (-1 for a finished beam), code, state in the base
+            trie, state in the added trie.
+    """
+
+    scores: np.ndarray
+    entries: np.ndarray
+    found: np.ndarray
 
 
 @_compiled
-def _gather(children, count, inner_starts, leaf_starts, codes, inner, state, inner_alive, leaf_alive):  # noqa: ANN001, ANN202
-    """Append the living children of `state` to columns 0 (code) and 1 (state) of `children`; returns how many there are then."""
+def _gather(children: np.ndarray, count: int, tables: LevelTables, state: int, marks: Marks) -> int:
+    """Append the active children of `state` to rows 0 (code) and 1 (state) of `children`; return how many children there are then."""
     if state >= 0:
-        for place in range(inner_starts[state], inner_starts[state + 1]):
-            if len(inner_alive) == 0 or inner_alive[place]:
-                children[0, count], children[1, count] = codes[place], place
+        for place in range(tables.inner_starts[state], tables.inner_starts[state + 1]):
+            if len(marks.inner) == 0 or marks.inner[place]:
+                children[0, count], children[1, count] = tables.codes[place], place
                 count += 1
-        for leaf in range(leaf_starts[state], leaf_starts[state + 1]):
-            if len(leaf_alive) == 0 or leaf_alive[leaf]:
-                children[0, count], children[1, count] = codes[inner + leaf], -2 - leaf
+        for leaf in range(tables.leaf_starts[state], tables.leaf_starts[state + 1]):
+            if len(marks.leaves) == 0 or marks.leaves[leaf]:
+                children[0, count], children[1, count] = tables.codes[tables.inner + leaf], -2 - leaf
                 count += 1
     elif state <= -2:
-        children[0, count], children[1, count] = codes[inner - 2 - state], state
+        children[0, count], children[1, count] = tables.codes[tables.inner - 2 - state], state
         count += 1
     return count
 
 
 @_compiled
-def _merge(children, count, stop, place_of_code):  # noqa: ANN001, ANN202
-    """Fold the children `count` … `stop`, which the added SIDs gave, into those before them; returns how many are left."""
+def _merge(children: np.ndarray, count: int, stop: int, place_of_code: np.ndarray) -> int:
+    """Merge the children `count` … `stop` of the added trie into those of the base trie before them; return how many are left.
+
+    Invariant: `place_of_code` is -1 throughout before and after.
+    """
     for place in range(count):
         place_of_code[children[0, place]] = place
     kept = count
@@ -61,12 +168,23 @@ def _merge(children, count, stop, place_of_code):  # noqa: ANN001, ANN202
 
 
 @_compiled
-def _log_total(logits, row, children, count, values, powers, scales, scales_as_floats):  # noqa: ANN001, ANN202
-    """Collect the children's logits in `values`; returns the log of their summed exponentials.
+def _log_total(logits: np.ndarray, row: int, count: int, buffers: Buffers) -> float:
+    """Copy the logits of the first `count` children into `buffers.values`; return the log of their summed exponentials.
 
-    e^x is 2^n times a polynomial on [-1/2, 1/2], n written into the exponent bits of a float: loops that a compiler turns into vector
-    instructions. The relative error is below 2e-7.
+    1. e^x = 2^(n + r) with n whole and r in [-1/2, 1/2].
+    2. 2^r is its Taylor polynomial of degree 6; the relative error is below 2e-7.
+    3. 2^n is written as bits into the exponent of a float.
+
+    All loops are free of calls and branches, so that the compiler turns them into vector instructions.
+
+    Args:
+        logits: (rows, codes) float32.
+        row: the row of the beam.
+        count: number of children, at least 1.
+        buffers: `children` holds the codes; `values`, `powers` and `scales` are overwritten.
     """
+    children, values, powers, scales = buffers.children, buffers.values, buffers.powers, buffers.scales
+    scales_as_floats = buffers.scales_as_floats
     top = logits[row, children[0, 0]]
     for place in range(count):
         values[place] = logits[row, children[0, place]]
@@ -89,8 +207,8 @@ E1, E2, E3, E4, E5, E6 = (np.float32(np.log(2.0) ** n / factorial(n)) for n in r
 
 
 @_compiled
-def _sink(scores, entries, size):  # noqa: ANN001, ANN202
-    """Restore the heap (smallest score first) after its root was replaced."""
+def _sink(scores: np.ndarray, entries: np.ndarray, size: int) -> None:
+    """Restore the heap of `size` scores, smallest first, after its root was replaced."""
     place = 0
     score, entry = scores[0], entries[0]
     while True:
@@ -107,8 +225,8 @@ def _sink(scores, entries, size):  # noqa: ANN001, ANN202
 
 
 @_compiled
-def _rise(scores, entries, place):  # noqa: ANN001, ANN202
-    """Restore the heap after an entry was put at its end."""
+def _rise(scores: np.ndarray, entries: np.ndarray, place: int) -> None:
+    """Restore the heap after a score was put at its end, `place`."""
     score, entry = scores[place], entries[place]
     while place > 0:
         parent = (place - 1) // 2
@@ -120,144 +238,186 @@ def _rise(scores, entries, place):  # noqa: ANN001, ANN202
 
 
 @_compiled
-def _push(heap, entries, size, beams, score):  # noqa: ANN001, ANN202
-    """Put a score on the heap of the best `beams`, in place of the worst one if it is full; returns its entry, or -1 if it is too low."""
-    if size < beams:
-        heap[size], entries[size] = score, size
-        _rise(heap, entries, size)
+def _push(scores: np.ndarray, entries: np.ndarray, size: int, score: float) -> int:
+    """Put a score on the heap of `size` scores; if the heap is full it replaces the worst one. Return its entry, -1 if it is too low."""
+    if size < len(scores):
+        scores[size], entries[size] = score, size
+        _rise(scores, entries, size)
         return size
-    if score <= heap[0]:
+    if score <= scores[0]:
         return -1
     entry = entries[0]
-    heap[0] = score
-    _sink(heap, entries, size)
+    scores[0] = score
+    _sink(scores, entries, size)
     return entry
 
 
 @_compiled
-def _keep_rested(heap, entries, found, scores, states, live, count, query):  # noqa: ANN001, ANN202
-    """Put the beams that are not among the `count` live ones on the heap; returns its size."""
+def _push_finished(heap: Heap, beams: BeamArrays, query: int) -> int:
+    """Put the finished beams of a query on the empty heap; return the heap's size."""
     size, at = 0, 0
-    beams = scores.shape[1]
-    for place in range(beams):
-        if at < count and live[query, at] == place:
+    for place in range(beams.scores.shape[1]):
+        if at < beams.counts[query] and beams.active[query, at] == place:
             at += 1
-        elif scores[query, place] > -np.inf:
-            entry = _push(heap, entries, size, beams, scores[query, place])
-            found[0, entry], found[1, entry], found[2, entry] = place, -1, 0
-            found[3, entry], found[4, entry] = states[0, query, place], states[1, query, place]
+        elif beams.scores[query, place] > -np.inf:
+            entry = _push(heap.scores, heap.entries, size, beams.scores[query, place])
+            heap.found[0, entry], heap.found[1, entry], heap.found[2, entry] = place, -1, 0
+            heap.found[3, entry], heap.found[4, entry] = beams.states[0, query, place], beams.states[1, query, place]
             size += 1
     return size
 
 
 @_compiled
-def _grow(heap, entries, found, size, place, row, rest, children, count, values):  # noqa: ANN001, ANN202
-    """Put the children of one beam on the heap, each with `rest` plus its value as score; returns the heap's size."""
-    beams = len(heap)
+def _push_children(heap: Heap, size: int, place: int, row: int, rest: float, count: int, buffers: Buffers) -> int:
+    """Put the children of one beam on the heap, each with the score `rest` + value; return the heap's size.
+
+    Args:
+        heap: the candidates so far.
+        size: number of candidates so far.
+        place: place of the parent beam.
+        row: row of its logits.
+        rest: score of the parent minus the log-normaliser.
+        count: number of children.
+        buffers: `children` and `values` of the children.
+    """
     for child in range(count):
-        value = rest + values[child]
-        if size == beams and value <= heap[0]:
+        value = rest + buffers.values[child]
+        if size == len(heap.scores) and value <= heap.scores[0]:
             continue
-        entry = _push(heap, entries, size, beams, value)
-        size = min(size + 1, beams)
-        found[0, entry], found[1, entry], found[2, entry] = place, row, children[0, child]
-        found[3, entry], found[4, entry] = children[1, child], children[2, child]
+        entry = _push(heap.scores, heap.entries, size, value)
+        size = min(size + 1, len(heap.scores))
+        heap.found[0, entry], heap.found[1, entry], heap.found[2, entry] = place, row, buffers.children[0, child]
+        heap.found[3, entry], heap.found[4, entry] = buffers.children[1, child], buffers.children[2, child]
     return size
 
 
 @_compiled
-def _take_out(heap, entries, found, size, query, level, settle, history, after, codes, rows):  # noqa: ANN001, ANN202
-    """Write the heap into the frontier `after`, best first, with the code and row of its live beams, those first and in order."""
-    scores, states, own_history, live, counts = after
+def _pop_all(
+    heap: Heap,
+    size: int,
+    query: int,
+    level: int,
+    finish_early: bool,
+    before: BeamArrays,
+    after: BeamArrays,
+    codes: np.ndarray,
+    rows: np.ndarray,
+) -> None:
+    """Empty the heap into the beams `after`, best first, and write code and row of the active beams into the first places.
+
+    Args:
+        heap: the candidates of the query.
+        size: number of candidates.
+        query: the query.
+        level: the level that was scored.
+        finish_early: whether a prefix that only one SID has is finished.
+        before: the beams before the level, for their history.
+        after: the beams to fill.
+        codes: (queries, beams) the codes to fill.
+        rows: (queries, beams) the rows of the logits to fill.
+    """
     for place in range(size - 1, -1, -1):
-        entry = entries[0]
-        scores[query, place] = heap[0]
-        states[0, query, place], states[1, query, place] = found[3, entry], found[4, entry]
+        entry = heap.entries[0]
+        after.scores[query, place] = heap.scores[0]
+        after.states[0, query, place], after.states[1, query, place] = heap.found[3, entry], heap.found[4, entry]
         for past in range(level):
-            own_history[query, place, past] = history[query, found[0, entry], past]
-        own_history[query, place, level] = heap[0]
-        codes[query, place], rows[query, place] = found[2, entry], found[1, entry]
-        heap[0], entries[0] = heap[place], entries[place]
-        _sink(heap, entries, place)
+            after.history[query, place, past] = before.history[query, heap.found[0, entry], past]
+        after.history[query, place, level] = heap.scores[0]
+        codes[query, place], rows[query, place] = heap.found[2, entry], heap.found[1, entry]
+        heap.scores[0], heap.entries[0] = heap.scores[place], heap.entries[place]
+        _sink(heap.scores, heap.entries, place)
     kept = 0
     for place in range(size):
-        inner, more = states[0, query, place], states[1, query, place]
-        if not settle or inner >= 0 or more >= 0 or (inner <= -2 and more <= -2):
-            live[query, kept] = place
+        base, added = after.states[0, query, place], after.states[1, query, place]
+        if not finish_early or base >= 0 or added >= 0 or (base <= -2 and added <= -2):
+            after.active[query, kept] = place
             codes[query, kept], rows[query, kept] = codes[query, place], rows[query, place]
             kept += 1
     for place in range(kept, size):
         codes[query, place], rows[query, place] = 0, 0
-    counts[query] = kept
+    after.counts[query] = kept
 
 
 @_compiled
-def _advance(base, alive, added, settle, level, before, after, logits, totals, scratch, codes, rows):  # noqa: ANN001, ANN202
-    """See `advance`; fills `after`, `codes` and `rows`."""
-    scores, states, history, live, counts = before
-    children, place_of_code, values, powers, scales, scales_as_floats, heap, entries, found, everything = scratch
-    for query in range(scores.shape[0]):
-        size = _keep_rested(heap, entries, found, scores, states, live, counts[query], query)
-        for slot in range(counts[query]):
-            place = live[query, slot]
-            score = scores[query, place]
-            if size == len(heap) and score <= heap[0]:  # a log-probability is at most 0: no child of it can enter
-                continue
-            row = query * live.shape[1] + slot
-            count = _gather(children, 0, base[0], base[1], base[2], base[3], states[0, query, place], alive[0], alive[1])
-            for child in range(count):
-                children[2, child] = -1
-            own = states[1, query, place]
-            if own != -1:
-                stop = _gather(children, count, added[0], added[1], added[2], added[3], own, everything, everything)
-                count = _merge(children, count, stop, place_of_code)
-            if count:
-                total = _log_total(logits, row, children, count, values, powers, scales, scales_as_floats)
-                if len(totals):
-                    total = totals[row]
-                size = _grow(heap, entries, found, size, place, row, score - total, children, count, values)
-        _take_out(heap, entries, found, size, query, level, settle, history, after, codes, rows)
+def advance(
+    base: LevelTables,
+    marks: Marks,
+    added: LevelTables,
+    finish_early: bool,
+    level: int,
+    before: BeamArrays,
+    logits: np.ndarray,
+    totals: np.ndarray,
+) -> Step:
+    """Extend the beams of all queries by one level.
 
+    For each query:
 
-def advance(base, alive, added, settle, level, frontier, logits, totals):  # noqa: ANN001, ANN201
-    """One level: the best beams of each query among the children of its live beams and the beams at rest.
+    1. Put the finished beams on a heap of the best scores, one place per beam.
+    2. For each active beam, best first: gather its active children in the base trie and those in the added trie, merged by code.
+       Normalise their logits, and put the children on the heap. A beam whose score is no better than the worst of a full heap is
+       skipped without a look at its children, since a log-probability is at most 0.
+    3. Empty the heap, best first, and list the beams that are still active.
+
+    Invariant: after each beam the heap holds the best candidates seen so far. `before` is not changed.
 
     Args:
-        base, added: (inner_starts, leaf_starts, codes, inner count) of the level; see `SidTrie`.
-        alive: (marks of the level's inner nodes, marks of all leaves) of `base`; empty arrays where all count.
-        settle: whether beams with a single SID left rest.
-        frontier: (scores (queries, beams), states (2, queries, beams) in `base` and in `added`, history (queries, beams, levels), live
-            (queries, width) places of the beams that the model ran for, counts (queries,) of them). A score of -inf marks no beam.
-        logits: (queries * width, codes) of the level.
-        totals: (queries * width,) log-normaliser of each row, or empty: the log-sum over the allowed children.
-
-    Returns:
-        the next frontier, with the code (queries, beams) and the row among `logits` (queries, beams) of each of its live beams.
+        base: the tables of the base trie for this level.
+        marks: which of its inner nodes and leaves may be found.
+        added: the tables of the added trie for this level; not read where a beam's state in the added trie is -1.
+        finish_early: whether a prefix that only one SID has is finished.
+        level: the level to score.
+        before: the beams before the level.
+        logits: (queries · width, codes) float32, a row for each active beam.
+        totals: (queries · width,) float32, the log-normaliser of each row; empty for the log-sum over the beam's children.
     """
-    queries, beams = frontier[0].shape
-    width = logits.shape[1]
-    after = (
+    queries, beams = before.scores.shape
+    size_of_level = logits.shape[1]
+    after = BeamArrays(
         np.full((queries, beams), -np.inf, dtype=np.float32),
         np.full((2, queries, beams), -1, dtype=np.int64),
-        np.zeros_like(frontier[2]),
+        np.zeros(before.history.shape, dtype=np.float32),
         np.zeros((queries, beams), dtype=np.int64),
         np.zeros(queries, dtype=np.int64),
     )
     codes, rows = np.zeros((queries, beams), dtype=np.int64), np.zeros((queries, beams), dtype=np.int64)
-    scales = np.empty(width, dtype=np.int32)
-    scratch = (
-        np.empty(
-            (3, 2 * width), dtype=np.int64
-        ),  # children: code, state in `base`, state in `added`; of both tries until merged
-        np.full(width, -1, dtype=np.int64),  # place of each code among the children
-        np.empty(width, dtype=np.float32),
-        np.empty(width, dtype=np.float32),
+    scales = np.empty(size_of_level, dtype=np.int32)
+    buffers = Buffers(
+        np.empty((3, 2 * size_of_level), dtype=np.int64),
+        np.full(size_of_level, -1, dtype=np.int64),
+        np.empty(size_of_level, dtype=np.float32),
+        np.empty(size_of_level, dtype=np.float32),
         scales,
         scales.view(np.float32),
-        np.empty(beams, dtype=np.float32),  # heap of scores
-        np.empty(beams, dtype=np.int64),  # its entries
-        np.empty((5, beams), dtype=np.int64),  # by entry: place in the frontier, row, code, state in `base`, state in `added`
-        np.empty(0, dtype=np.bool_),
     )
-    _advance(base, alive, added, settle, level, frontier, after, logits, totals, scratch, codes, rows)
-    return after, codes, rows
+    heap = Heap(np.empty(beams, dtype=np.float32), np.empty(beams, dtype=np.int64), np.empty((5, beams), dtype=np.int64))
+    all_marked = Marks(np.empty(0, dtype=np.bool_), np.empty(0, dtype=np.bool_))
+    children = buffers.children
+    for query in range(queries):
+        size = _push_finished(heap, before, query)
+        for slot in range(before.counts[query]):
+            place = before.active[query, slot]
+            score = before.scores[query, place]
+            if size == beams and score <= heap.scores[0]:
+                continue
+            row = query * before.active.shape[1] + slot
+            count = _gather(children, 0, base, before.states[0, query, place], marks)
+            for child in range(count):
+                children[2, child] = -1
+            state_in_added = before.states[1, query, place]
+            if state_in_added != -1:
+                stop = _gather(children, count, added, state_in_added, all_marked)
+                count = _merge(children, count, stop, buffers.place_of_code)
+            if count:
+                total = _log_total(logits, row, count, buffers)
+                if len(totals):
+                    total = totals[row]
+                size = _push_children(heap, size, place, row, score - total, count, buffers)
+        _pop_all(heap, size, query, level, finish_early, before, after, codes, rows)
+    width = after.counts.max()
+    active = np.ascontiguousarray(after.active[:, :width])
+    trimmed = BeamArrays(after.scores, after.states, after.history, active, after.counts)
+    return Step(trimmed, np.ascontiguousarray(codes[:, :width]), np.ascontiguousarray(rows[:, :width]).reshape(-1))
+
+
+__all__ = ["AVAILABLE", "BeamArrays", "Buffers", "Heap", "LevelTables", "Marks", "Step", "advance"]

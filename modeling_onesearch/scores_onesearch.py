@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .catalogue_onesearch import SID_INDEX_NAME, SidIndex
 from .configuration_onesearch import SID_SOFTMAXES
-from .index_onesearch import SID_INDEX_NAME, SidIndex
-from .trie_onesearch import SidTrie, TrieView
+from .trie_onesearch import SidTrie
+from .trie_view_onesearch import TrieView
 
 if TYPE_CHECKING:
     from .configuration_onesearch import OneSearchConfig, OneSearchQwen3Config

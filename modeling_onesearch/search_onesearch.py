@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .catalogue_onesearch import SidIndex
 from .decoding_onesearch import BeamDecoder
-from .generation_onesearch import Beams, TrieLogitsProcessor, beam_search
-from .index_onesearch import Hit, ItemFilter, SidIndex
+from .filters_onesearch import ItemFilter
+from .generation_onesearch import Beams, beam_search
+from .hits_onesearch import Hit
+from .logits_processor_onesearch import TrieLogitsProcessor
 from .scores_onesearch import ScoringMixin
 from .search_config_onesearch import SearchConfig
 
@@ -201,7 +204,7 @@ class SearchMixin(ScoringMixin):
             parts = [self.project(part, 0, self.config.vocab_size) for part in hidden.split(ROWS_AT_ONCE)]
             return logits, torch.cat([part.float().logsumexp(-1) for part in parts])
 
-        return beam_search(step, trie, len(input_ids), num_beams, settle=normalize == "children")
+        return beam_search(step, trie, len(input_ids), num_beams, finish_early=normalize == "children")
 
 
 def _checked_mask(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:

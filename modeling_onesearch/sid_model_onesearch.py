@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from transformers.utils import cached_file
 
-from .index_onesearch import SID_INDEX_NAME, SID_UPDATES_NAME, SidIndex
+from .catalogue_onesearch import SID_INDEX_NAME, SID_UPDATES_NAME, SidIndex
 from .long_view_onesearch import LongViewMixin
 from .search_config_onesearch import SearchConfig
 from .search_onesearch import SearchMixin

@@ -15,8 +15,8 @@ __version__ = "0.1.0"
 
 _MODULE_OF = {
     "UserContext": "onesearch.data.requests",
-    "Hit": "onesearch.modeling_onesearch.index_onesearch",
-    "ItemFilter": "onesearch.modeling_onesearch.index_onesearch",
+    "Hit": "onesearch.modeling_onesearch.hits_onesearch",
+    "ItemFilter": "onesearch.modeling_onesearch.filters_onesearch",
     "SidLoraConfig": "onesearch.trainers.configs",
     "Market": "onesearch.data.market",
     "OneSearchConfig": "onesearch.modeling_onesearch.configuration_onesearch",
@@ -33,12 +33,12 @@ _MODULE_OF = {
     "Searcher": "onesearch.serving.searcher",
     "SidDistillationConfig": "onesearch.trainers.distillation.distillation_trainer",
     "SidDistillationTrainer": "onesearch.trainers.distillation.distillation_trainer",
-    "SidIndex": "onesearch.modeling_onesearch.index_onesearch",
+    "SidIndex": "onesearch.modeling_onesearch.catalogue_onesearch",
     "SidSFTConfig": "onesearch.trainers.sft.sft_config",
     "SidSFTTrainer": "onesearch.trainers.sft.sft_trainer",
     "SidTokenizer": "onesearch.tokenization_sid.tokenization_sid",
-    "SidTrie": "onesearch.modeling_onesearch.generation_onesearch",
-    "TrieLogitsProcessor": "onesearch.modeling_onesearch.generation_onesearch",
+    "SidTrie": "onesearch.modeling_onesearch.trie_onesearch",
+    "TrieLogitsProcessor": "onesearch.modeling_onesearch.logits_processor_onesearch",
     "evaluate": "onesearch.evaluation.evaluator",
 }
 
@@ -47,15 +47,18 @@ if TYPE_CHECKING:
     from .data.requests import Request, UserContext
     from .evaluation.evaluator import evaluate
     from .files import RunFolder
+    from .modeling_onesearch.catalogue_onesearch import SidIndex
     from .modeling_onesearch.configuration_onesearch import OneSearchConfig, OneSearchQwen3Config
-    from .modeling_onesearch.generation_onesearch import SidTrie, TrieLogitsProcessor
-    from .modeling_onesearch.index_onesearch import Hit, ItemFilter, SidIndex
+    from .modeling_onesearch.filters_onesearch import ItemFilter
+    from .modeling_onesearch.hits_onesearch import Hit
+    from .modeling_onesearch.logits_processor_onesearch import TrieLogitsProcessor
     from .modeling_onesearch.modeling_onesearch import (
         OneSearchForCausalLM,
         OneSearchForConditionalGeneration,
         OneSearchModel,
         OneSearchQwen3Model,
     )
+    from .modeling_onesearch.trie_onesearch import SidTrie
     from .serving.searcher import Searcher
     from .tokenization_sid.quantizers.configs import RQOPQConfig
     from .tokenization_sid.quantizers.rq_opq import RQOPQ

@@ -1,14 +1,18 @@
-"""What search must find, from plain sets of SIDs, and catalogues to try it on."""
+"""The results that a search must have, computed from plain lists and sets, and catalogues to try it on."""
 
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from hypothesis import strategies as st
+from tiny import tiny_index
 
-from onesearch.modeling_onesearch.trie_onesearch import NONE, Alive, SidTrie, TrieView
+from onesearch.modeling_onesearch.active_sids_onesearch import ActiveSids
+from onesearch.modeling_onesearch.trie_onesearch import NONE, SidTrie
+from onesearch.modeling_onesearch.trie_view_onesearch import TrieView
 
 LEVELS = (1, 2, 3, 5, 256, 257, 32_768, 32_769)
 """Widths on both sides of every change of the code's type."""
@@ -66,32 +70,32 @@ def tensor(prefixes, depth):
 
 @st.composite
 def tries(draw, catalogue=any_catalogues):
-    """A trie of any kind, the name of each of its living SIDs, and the codebook sizes.
+    """A trie of any kind, the name of each of its active SIDs, and the codebook sizes.
 
-    Kinds: whole, subset (whose names are those of the trie it was cut from), and views with dead SIDs, added ones, or both.
+    Kinds: whole, subset (whose names are those of the trie it was cut from), and views with inactive SIDs, added ones, or both.
     """
     codes, codebook_sizes = draw(catalogue)
     sids = distinct(codes)
-    role = st.sampled_from(["living", "living", "dead", "added"])
+    role = st.sampled_from(["active", "active", "inactive", "added"])
     roles = draw(st.lists(role, min_size=len(sids), max_size=len(sids)))
-    roles[0] = draw(st.sampled_from(["living", "dead"])) if "living" in roles[1:] or "added" in roles[1:] else "living"
+    roles[0] = draw(st.sampled_from(["active", "inactive"])) if "active" in roles[1:] or "added" in roles[1:] else "active"
     in_base = [sid for sid, role in zip(sids, roles) if role != "added"]
     in_added = [sid for sid, role in zip(sids, roles) if role == "added"]
-    base = SidTrie(np.array(in_base), codebook_sizes)
+    base = SidTrie.build(np.array(in_base), codebook_sizes)
     names = dict(zip(in_base, base.leaf_of(base.walk(tensor(in_base, len(codebook_sizes)))).tolist()))
-    living = [sid for sid, role in zip(sids, roles) if role == "living"]
+    active = [sid for sid, role in zip(sids, roles) if role == "active"]
     kept = torch.zeros(len(base), dtype=torch.bool)
-    kept[[names[sid] for sid in living]] = True
+    kept[[names[sid] for sid in active]] = True
     if not in_added and draw(st.booleans()):
-        return base.subset(kept.nonzero()[:, 0]), {sid: names[sid] for sid in living}, codebook_sizes
-    if not in_added and len(living) == len(sids) and draw(st.booleans()):
+        return base.subset(kept.nonzero()[:, 0]), {sid: names[sid] for sid in active}, codebook_sizes
+    if not in_added and len(active) == len(sids) and draw(st.booleans()):
         return base, names, codebook_sizes
-    added = SidTrie(np.array(in_added), codebook_sizes) if in_added else None
-    view = TrieView(base, None if len(living) == len(in_base) and draw(st.booleans()) else Alive.of(base, kept), added)
+    added = SidTrie.build(np.array(in_added), codebook_sizes) if in_added else None
+    view = TrieView(base, None if len(active) == len(in_base) and draw(st.booleans()) else ActiveSids.of(base, kept), added)
     own = added.leaf_of(added.walk(tensor(in_added, len(codebook_sizes)))).tolist() if in_added else []
     return (
         view,
-        {sid: names[sid] for sid in living} | {sid: len(base) + leaf for sid, leaf in zip(in_added, own)},
+        {sid: names[sid] for sid in active} | {sid: len(base) + leaf for sid, leaf in zip(in_added, own)},
         codebook_sizes,
     )
 
@@ -143,7 +147,7 @@ class PrefixLogits:
 
 
 def found_sids(beams, names, query):
-    """SIDs of the beams of one query; every place with a score names a living SID, every other one none."""
+    """SIDs of the beams of one query; every place with a score names a active SID, every other one none."""
     sid_of = {name: sid for sid, name in names.items()}
     leaves, scores = beams.leaves[query].tolist(), beams.scores[query].tolist()
     assert all((leaf == NONE) == (score == -np.inf) for leaf, score in zip(leaves, scores))
@@ -183,3 +187,51 @@ def forced_logits(model, prompt, prefixes):
         codes = torch.cat([torch.full((len(codes), 1), model.config.decoder_start_token_id), codes], dim=1)
         return model(input_ids=prompt.expand(len(codes), -1), decoder_input_ids=codes).logits
     return model(input_ids=torch.cat([prompt.expand(len(codes), -1), codes], dim=1)).logits[:, len(prompt) - 1 :]
+
+
+# Items
+
+PATHS = [(), ("shoes",), ("shoes", "boots"), ("coats",), ("coats", "rain", "boots"), ("food", "Äpfel")]
+"""Category paths of items."""
+
+
+def hits_of(index, sids, top_k=1000, items_per_sid=1000, item_filter=None):
+    """Return the item ids of SIDs in this order, through `hits`."""
+    trie = index.trie if item_filter is None else item_filter.trie
+    leaves = trie.leaf_of(trie.walk(torch.tensor(sids)))
+    (hits,) = index.hits(leaves[None], -torch.arange(len(sids)).float()[None], top_k, items_per_sid, item_filter)
+    assert all(index.sid_of(hit.item_id) == hit.sid for hit in hits)
+    return [hit.item_id for hit in hits]
+
+
+@dataclass
+class CatalogueOracle:
+    """The catalogue as plain lists."""
+
+    codebook_sizes: tuple
+    codes: list
+    popularity: list
+    paths: list
+    ids: list = field(default_factory=list)
+
+    def __post_init__(self):
+        self.codes, self.popularity, self.paths = [
+            list(map(list, self.codes.tolist())),
+            list(self.popularity),
+            list(self.paths),
+        ]
+        self.ids = [f"item-{row}" for row in range(len(self.codes))]
+
+    def add(self, ids, codes, popularity, paths):
+        self.ids += ids
+        self.codes += codes.tolist()
+        self.popularity += popularity.tolist()
+        self.paths += paths
+
+    def remove(self, ids):
+        held = [place for place, item_id in enumerate(self.ids) if item_id not in ids]
+        for name in ("ids", "codes", "popularity", "paths"):
+            setattr(self, name, [getattr(self, name)[place] for place in held])
+
+    def index(self):
+        return tiny_index(self.codes, self.codebook_sizes, self.ids, np.array(self.popularity), categories=self.paths)

@@ -88,7 +88,7 @@ def tiny_index(codes, codebook_sizes, item_ids=None, popularity=None, fingerprin
 
     item_ids = [f"item-{row}" for row in range(len(codes))] if item_ids is None else item_ids
     popularity = np.zeros(len(codes)) if popularity is None else popularity
-    return SidIndex(item_ids, np.asarray(codes), popularity, codebook_sizes, fingerprint, categories)
+    return SidIndex.build(item_ids, np.asarray(codes), popularity, codebook_sizes, fingerprint, categories)
 
 
 def random_codes(items, codebook_sizes, seed=0):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 from transformers import PreTrainedModel
 
-from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME
+from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME
 from onesearch.modeling_onesearch.sid_model_onesearch import SidModelMixin
 
 from .configs import SidLoraConfig

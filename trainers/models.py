@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from transformers import AutoTokenizer
 
+from onesearch.modeling_onesearch.catalogue_onesearch import SidIndex
 from onesearch.modeling_onesearch.configuration_onesearch import OneSearchConfig, OneSearchQwen3Config
-from onesearch.modeling_onesearch.index_onesearch import SidIndex
 from onesearch.modeling_onesearch.modeling_onesearch import OneSearchForCausalLM, OneSearchForConditionalGeneration
 from onesearch.tokenization_sid.templates import TEMPLATES, PromptLayout
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer

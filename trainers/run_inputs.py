@@ -11,7 +11,7 @@ from onesearch.data.market import Market
 from onesearch.data.requests import Request, build_requests, request_rows
 from onesearch.data.text import item_texts
 from onesearch.files import RunFolder
-from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME, SidIndex
+from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME, SidIndex
 from onesearch.tokenization_sid.embedding.embeddings import distinct_queries
 from onesearch.tokenization_sid.quantizers.loading import load_quantizer
 from onesearch.tokenization_sid.sids.code_files import load_codes

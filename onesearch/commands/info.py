@@ -37,7 +37,7 @@ def _print_checkpoint(checkpoint: Path) -> None:
     """Sizes, codebooks and search settings."""
     from dataclasses import asdict
 
-    from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME, SidIndex
+    from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME, SidIndex
     from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 
     index = SidIndex.load(checkpoint / SID_INDEX_NAME)

@@ -56,7 +56,7 @@ def _catalogue(options: argparse.Namespace) -> Catalogue:
 
     if options.run is not None:
         return Catalogue.of_run(RunFolder(options.run))
-    from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME, SidIndex
+    from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME, SidIndex
     from onesearch.tokenization_sid.sids.code_files import load_codes
 
     checkpoint = checkpoint_folder(options.checkpoint)

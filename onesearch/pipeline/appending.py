@@ -42,7 +42,7 @@ def append_to_run(run: RunFolder, table: Path, known: str = "raise") -> AppendRe
 
 def _index_appended(run: RunFolder) -> None:
     """Add the appended items of a run to its item indexes, unless an index has them."""
-    from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME, SidIndex
+    from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME, SidIndex
     from onesearch.tokenization_sid.sids.appending import appended_codes
 
     added = appended_codes(run)

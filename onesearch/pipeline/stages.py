@@ -69,7 +69,7 @@ def make_sids(recipe: Recipe, run: RunFolder, accelerator: Accelerator | None = 
         run: run folder with a market and embeddings.
         accelerator: processes that share the encoding; the main one writes. None for one process.
     """
-    from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME, SidIndex
+    from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME, SidIndex
     from onesearch.tokenization_sid.quantizers.configs import suggest_codebook_sizes
     from onesearch.tokenization_sid.sids.building import build_sids
 
@@ -84,7 +84,9 @@ def make_sids(recipe: Recipe, run: RunFolder, accelerator: Accelerator | None = 
     )
     if built is None:
         return
-    index = SidIndex(built.item_ids, built.codes, built.popularity, built.codebook_sizes, built.fingerprint, built.categories)
+    index = SidIndex.build(
+        built.item_ids, built.codes, built.popularity, built.codebook_sizes, built.fingerprint, built.categories
+    )
     index.save(run.sids / SID_INDEX_NAME)
 
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from onesearch.files import index_lock, locked
 
 if TYPE_CHECKING:
-    from onesearch.modeling_onesearch.index_onesearch import SidIndex
+    from onesearch.modeling_onesearch.catalogue_onesearch import SidIndex
 
 COLUMNS = ("item_id", "codes", "popularity", "categories")
 """Columns of a table of encoded items; the last two are optional."""
@@ -60,7 +60,7 @@ def remove(checkpoint: str | Path, item_ids: Sequence[str]) -> int:
 @contextmanager
 def _changing(checkpoint: str | Path) -> Iterator[SidIndex]:
     """The index of a checkpoint, saved when the block ends and not when it raises; one process at a time."""
-    from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME, SidIndex
+    from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME, SidIndex
 
     path = Path(checkpoint) / SID_INDEX_NAME
     if not path.is_file():

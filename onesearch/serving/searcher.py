@@ -19,7 +19,9 @@ from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.views.request_views import RequestViews
 
 if TYPE_CHECKING:
-    from onesearch.modeling_onesearch.index_onesearch import Hit, ItemFilter, SidIndex
+    from onesearch.modeling_onesearch.catalogue_onesearch import SidIndex
+    from onesearch.modeling_onesearch.filters_onesearch import ItemFilter
+    from onesearch.modeling_onesearch.hits_onesearch import Hit
     from onesearch.modeling_onesearch.search_onesearch import SearchResult
     from onesearch.tokenization_sid.sids.sid_encoder import SidEncoder
     from onesearch.tokenization_sid.tokenization_sid import SidTokenizer

@@ -15,7 +15,7 @@ from .default_histories import DefaultHistories
 from .prompt_fields import RequestColumns, long_view_codes, prompt_fields
 
 if TYPE_CHECKING:
-    from onesearch.modeling_onesearch.index_onesearch import SidIndex
+    from onesearch.modeling_onesearch.catalogue_onesearch import SidIndex
     from onesearch.tokenization_sid.sids.sid_encoder import SidEncoder
     from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 

@@ -24,7 +24,7 @@ from .default_histories import ClickCounts, DefaultHistories
 from .prompt_fields import RequestColumns, history_length, long_view_codes, prompt_fields
 
 if TYPE_CHECKING:
-    from onesearch.modeling_onesearch.index_onesearch import SidIndex
+    from onesearch.modeling_onesearch.catalogue_onesearch import SidIndex
 
 
 class SessionViews:

@@ -56,7 +56,9 @@ def names(items: int, first: int = 0) -> list[str]:
 
 def index_of(codes: np.ndarray, categories: Sequence[Sequence[str]] | None = None) -> SidIndex:
     """An item index without any order inside a SID."""
-    return SidIndex(names(len(codes)), codes, np.zeros(len(codes), dtype=np.float32), CODEBOOK_SIZES, FINGERPRINT, categories)
+    return SidIndex.build(
+        names(len(codes)), codes, np.zeros(len(codes), dtype=np.float32), CODEBOOK_SIZES, FINGERPRINT, categories
+    )
 
 
 class DictTrie:

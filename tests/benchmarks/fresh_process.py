@@ -42,8 +42,8 @@ def cpu_seconds(run: Callable[[], object], rounds: int) -> float:
 
 
 def trie(file: str, way: str, rounds: str) -> dict[str, float]:
-    """Build a trie of the codes in `file`; `way` is `trie` for `SidTrie`, `rows` for `SidTrie.build`, which also maps rows to leaves."""
-    build = SidTrie if way == "trie" else SidTrie.build
+    """Build a trie of the codes in `file`; `way` is `trie` for `SidTrie.build`, `rows` for `SidTrie.build_with_leaves`, which also maps rows to leaves."""
+    build = SidTrie.build if way == "trie" else SidTrie.build_with_leaves
     build(np.zeros((1, len(CODEBOOK_SIZES)), dtype=np.int16), CODEBOOK_SIZES)
     codes = np.load(file)
     built, peak = peak_of(lambda: build(codes, CODEBOOK_SIZES))
@@ -61,7 +61,7 @@ def index(file: str, path: str) -> dict[str, float]:
     codes = np.load(file)
     item_ids, popularity = names(len(codes)), np.zeros(len(codes), dtype=np.float32)
     start = time.process_time()
-    built, peak = peak_of(lambda: SidIndex(item_ids, codes, popularity, CODEBOOK_SIZES, FINGERPRINT))
+    built, peak = peak_of(lambda: SidIndex.build(item_ids, codes, popularity, CODEBOOK_SIZES, FINGERPRINT))
     build = time.process_time() - start
     return {"seconds": build, "peak": peak, "save": cpu_seconds(lambda: built.save(path), 1), "file": Path(path).stat().st_size}
 
@@ -72,7 +72,7 @@ def serve(path: str, beams: str) -> dict[str, float]:
 
     model = bart("small")
     model.set_sid_index(
-        SidIndex(["item-0"], np.zeros((1, len(CODEBOOK_SIZES))).astype(int), np.zeros(1), CODEBOOK_SIZES, FINGERPRINT)
+        SidIndex.build(["item-0"], np.zeros((1, len(CODEBOOK_SIZES))).astype(int), np.zeros(1), CODEBOOK_SIZES, FINGERPRINT)
     )
     search = {**prompts(), "num_beams": int(beams)}
     model.search(**search)

@@ -28,7 +28,7 @@ def market(tmp_path_factory):
 def test_making_examples(market):
     random = np.random.default_rng(0)
     codes = np.stack([random.integers(0, size, len(market.items)) for size in CODEBOOK_SIZES], axis=1)
-    index = SidIndex(market.items["item_id"], codes, np.zeros(len(codes)), CODEBOOK_SIZES, "benchmark")
+    index = SidIndex.build(market.items["item_id"], codes, np.zeros(len(codes)), CODEBOOK_SIZES, "benchmark")
     queries = sorted(set(market.sessions["query"]))
     sids = np.stack([random.integers(0, size, len(queries)) for size in CODEBOOK_SIZES], axis=1)
     with Report("examples", f"Training examples of {SESSIONS:,} sessions, per CPU second, one thread") as report:

@@ -38,7 +38,7 @@ def test_trie_memory_and_build(codes_file):
                         kind=kind,
                         items=items,
                         sids=one["sids"],
-                        built="SidTrie" if way == "trie" else "SidTrie.build",
+                        built="SidTrie.build" if way == "trie" else "SidTrie.build_with_leaves",
                         codes=order,
                         bytes_per_item=one["nbytes"] / items,
                         millions_per_second=items / one["seconds"] / 1e6,

@@ -54,19 +54,19 @@ def test_trie_and_beams_alone():
     with Report("trie", "All levels of a beam search, logits given, CPU milliseconds, one thread") as report:
         for kind in sized(["clustered"], list(KINDS)):
             for items in SIZES:
-                trie = SidTrie(KINDS[kind](items), CODEBOOK_SIZES)
+                trie = SidTrie.build(KINDS[kind](items), CODEBOOK_SIZES)
                 for queries, beams in QUERIES_AND_BEAMS:
                     measure(report, trie, queries, beams, kind=kind, items=items)
 
 
 def measure(report, trie, queries, beams, **labels):
-    """One row: both engines, scores renormalised over the children (beams settle) and over the level (they do not)."""
+    """One row: both engines, scores renormalised over the children (beams finish early) and over the level (they do not)."""
     sides = {}
     for normalize in NORMALISATIONS:
         step = given_logits(queries, beams, normalize)
         for engine, compiled in ENGINES.items():
-            sides[f"{engine}, {normalize}"] = lambda step=step, settle=normalize == "children", compiled=compiled: beam_search(
-                step, trie, queries, beams, settle, compiled
+            sides[f"{engine}, {normalize}"] = lambda step=step, finish_early=normalize == "children", compiled=compiled: (
+                beam_search(step, trie, queries, beams, finish_early, compiled)
             )
     timings = alternate(sides, rounds=15)
     report.add(**labels, queries=queries, beams=beams, **{name: 1000 * timing.cpu for name, timing in timings.items()})

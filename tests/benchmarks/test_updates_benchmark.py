@@ -10,7 +10,7 @@ from harness import Report, alternate, sized
 from models import bart, prompts
 
 from onesearch import SidIndex
-from onesearch.modeling_onesearch.index_onesearch import SID_UPDATES_NAME
+from onesearch.modeling_onesearch.catalogue_onesearch import SID_UPDATES_NAME
 
 SIZES = sized([10**6], [10**6, 10**7])
 CHANGED = 1_000

@@ -16,7 +16,7 @@ from tiny import (
     with_places,
 )
 
-from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME
+from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME
 
 CODEBOOK_SIZES = (8, 4, 4)
 CODES = random_codes(60, CODEBOOK_SIZES, seed=4)

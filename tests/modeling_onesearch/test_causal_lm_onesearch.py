@@ -27,7 +27,7 @@ from tiny import (
 
 import onesearch
 from onesearch import OneSearchForCausalLM, OneSearchQwen3Config, OneSearchQwen3Model, SidTokenizer
-from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME
+from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME
 
 CODEBOOK_SIZES = (8, 4, 4)
 CODES = random_codes(40, CODEBOOK_SIZES, seed=1)

@@ -11,9 +11,11 @@ from oracles import PrefixLogits, any_catalogues, catalogues, children, distinct
 from tiny import TEXT_TOKENS, random_codes, random_prompts, tiny_causal_model, tiny_model
 
 from onesearch import SidTrie, TrieLogitsProcessor
+from onesearch.modeling_onesearch.active_sids_onesearch import ActiveSids
 from onesearch.modeling_onesearch.generation_onesearch import beam_search
 from onesearch.modeling_onesearch.kernels_onesearch import AVAILABLE
-from onesearch.modeling_onesearch.trie_onesearch import NONE, Alive, TrieView
+from onesearch.modeling_onesearch.trie_onesearch import NONE
+from onesearch.modeling_onesearch.trie_view_onesearch import TrieView
 
 EOS = 2
 
@@ -42,7 +44,7 @@ def decoder_rows(draw):
 @given(decoder_rows())
 def test_the_mask_is_the_brute_force_one(case):
     codes, codebook_sizes, input_ids, prefixes = case
-    processor = TrieLogitsProcessor(SidTrie(codes, codebook_sizes), TEXT_TOKENS, eos_token_id=EOS)
+    processor = TrieLogitsProcessor(SidTrie.build(codes, codebook_sizes), TEXT_TOKENS, eos_token_id=EOS)
     bounds = np.concatenate([[0], np.cumsum(codebook_sizes)]) + TEXT_TOKENS
     scores = torch.randn(len(input_ids), int(bounds[-1]) + 3)
     expected = torch.full_like(scores, float("-inf"))
@@ -63,7 +65,7 @@ def test_the_mask_is_the_brute_force_one(case):
 @settings(max_examples=40)
 @given(tries(catalogues()), st.data())
 def test_with_a_prompt_length_the_prompt_may_hold_anything(case, data):
-    """Prompts of arbitrary tokens, SIDs and their beginnings among them; tries with dead and added SIDs."""
+    """Prompts of arbitrary tokens, SIDs and their beginnings among them; tries with inactive and added SIDs."""
     trie, names, codebook_sizes = case
     bounds = np.concatenate([[0], np.cumsum(codebook_sizes)]) + TEXT_TOKENS
     length, depth = data.draw(st.integers(0, 5)), data.draw(st.integers(0, len(codebook_sizes)))
@@ -85,31 +87,31 @@ def test_with_a_prompt_length_the_prompt_may_hold_anything(case, data):
 
 
 def test_a_prefix_outside_the_trie_raises_with_its_codes():
-    processor = TrieLogitsProcessor(SidTrie(np.array([[0, 1], [2, 3]]), (3, 4)), TEXT_TOKENS)
+    processor = TrieLogitsProcessor(SidTrie.build(np.array([[0, 1], [2, 3]]), (3, 4)), TEXT_TOKENS)
     input_ids = torch.tensor([[EOS, TEXT_TOKENS], [EOS, TEXT_TOKENS + 1]])
     with pytest.raises(ValueError, match=r"\(1,\)"):
         processor(input_ids, torch.zeros(2, TEXT_TOKENS + 7))
 
 
-def test_a_prefix_whose_sids_are_all_dead_raises_with_its_codes():
-    base = SidTrie(np.array([[0, 1], [2, 1], [2, 3]]), (3, 4))
+def test_a_prefix_whose_sids_are_all_inactive_raises_with_its_codes():
+    base = SidTrie.build(np.array([[0, 1], [2, 1], [2, 3]]), (3, 4))
     states = base.walk(torch.tensor([[0, 1]]))
     kept = torch.zeros(3, dtype=torch.bool)
     kept[base.leaf_of(states)] = True
-    for added in (None, SidTrie(np.array([[1, 1]]), (3, 4))):
-        processor = TrieLogitsProcessor(TrieView(base, Alive.of(base, kept), added), TEXT_TOKENS)
+    for added in (None, SidTrie.build(np.array([[1, 1]]), (3, 4))):
+        processor = TrieLogitsProcessor(TrieView(base, ActiveSids.of(base, kept), added), TEXT_TOKENS)
         with pytest.raises(ValueError, match=r"\(2,\)"):
             processor(torch.tensor([[EOS, TEXT_TOKENS], [EOS, TEXT_TOKENS + 2]]), torch.zeros(2, TEXT_TOKENS + 7))
 
 
 def test_going_on_after_a_sid_needs_an_eos_token():
-    processor = TrieLogitsProcessor(SidTrie(np.array([[0, 1]]), (3, 4)), TEXT_TOKENS)
+    processor = TrieLogitsProcessor(SidTrie.build(np.array([[0, 1]]), (3, 4)), TEXT_TOKENS)
     with pytest.raises(ValueError, match="max_new_tokens=2"):
         processor(torch.tensor([[EOS, TEXT_TOKENS, TEXT_TOKENS + 4]]), torch.zeros(1, TEXT_TOKENS + 7))
 
 
 def test_a_prompt_longer_than_the_row_is_refused():
-    processor = TrieLogitsProcessor(SidTrie(np.array([[0, 1]]), (3, 4)), TEXT_TOKENS, prompt_length=3)
+    processor = TrieLogitsProcessor(SidTrie.build(np.array([[0, 1]]), (3, 4)), TEXT_TOKENS, prompt_length=3)
     with pytest.raises(ValueError, match="prompt_length=3.*2 tokens"):
         processor(torch.tensor([[0, EOS]]), torch.zeros(1, TEXT_TOKENS + 7))
 
@@ -221,9 +223,9 @@ COMPILED = [False, pytest.param(True, marks=pytest.mark.skipif(not AVAILABLE, re
 )
 def test_beam_search_is_exhaustive_search(compiled, case, queries, count, manner, seed):
     trie, names, codebook_sizes = case
-    settle, totals = manner
+    finish_early, totals = manner
     model = PrefixLogits(codebook_sizes, queries, seed, totals)
-    beams = beam_search(model, trie, queries, count, settle, compiled)
+    beams = beam_search(model, trie, queries, count, finish_early, compiled)
     assert beams.leaves.dtype == torch.long and beams.scores.dtype == beams.level_scores.dtype == torch.float32
     assert beams.leaves.shape == beams.scores.shape == beams.level_scores.shape[:2]
     for query in range(queries):
@@ -240,10 +242,10 @@ def test_beam_search_is_exhaustive_search(compiled, case, queries, count, manner
 @pytest.mark.skipif(not AVAILABLE, reason="numba is not installed")
 @settings(max_examples=25)
 @given(tries(any_catalogues), st.integers(1, 4), st.integers(1, 12), st.booleans(), st.integers(0, 9))
-def test_the_compiled_kernel_agrees_with_torch(case, queries, count, settle, seed):
+def test_the_compiled_kernel_agrees_with_torch(case, queries, count, finish_early, seed):
     trie, names, codebook_sizes = case
-    slow = beam_search(PrefixLogits(codebook_sizes, queries, seed), trie, queries, count, settle, compiled=False)
-    fast = beam_search(PrefixLogits(codebook_sizes, queries, seed), trie, queries, count, settle, compiled=True)
+    slow = beam_search(PrefixLogits(codebook_sizes, queries, seed), trie, queries, count, finish_early, compiled=False)
+    fast = beam_search(PrefixLogits(codebook_sizes, queries, seed), trie, queries, count, finish_early, compiled=True)
     for query in range(queries):
         sids = found_sids(slow, names, query)
         assert found_sids(fast, names, query) == sids
@@ -254,7 +256,7 @@ def test_the_compiled_kernel_agrees_with_torch(case, queries, count, settle, see
 @pytest.mark.parametrize("compiled", COMPILED)
 @settings(max_examples=25)
 @given(tries(any_catalogues), st.integers(1, 3), st.integers(1, 40), st.booleans(), st.booleans())
-def test_ties_give_distinct_living_sids(compiled, case, queries, count, settle, whole):
+def test_ties_give_distinct_active_sids(compiled, case, queries, count, finish_early, whole):
     """All logits alike, or only a few different ones: any of the best will do, but no SID twice and none from outside."""
     trie, names, codebook_sizes = case
 
@@ -263,7 +265,7 @@ def test_ties_give_distinct_living_sids(compiled, case, queries, count, settle, 
             return np.zeros(codebook_sizes[len(prefix)], np.float32) if whole else super().logits(query, prefix).round()
 
     model = Alike(codebook_sizes, queries)
-    beams = beam_search(model, trie, queries, count, settle, compiled)
+    beams = beam_search(model, trie, queries, count, finish_early, compiled)
     for query in range(queries):
         found = found_sids(beams, names, query)
         assert len(set(found)) == len(found) >= min(count, 1) and set(found) <= set(names)
@@ -285,11 +287,11 @@ def test_the_model_runs_only_for_beams_that_have_something_to_decide(compiled):
             runs.append((level, 0 if codes is None else codes.shape[1]))
             return super().__call__(codes, parents, level)
 
-    trie = SidTrie(codes, CODEBOOK_SIZES)
+    trie = SidTrie.build(codes, CODEBOOK_SIZES)
     beam_search(Counting(CODEBOOK_SIZES, 2), trie, 2, 20, True, compiled)
     assert runs == [(0, 0), (1, 1), (2, 1)]  # only the prefixes (0,) and (0, 1) are shared
     runs.clear()
-    beam_search(Counting(CODEBOOK_SIZES, 2), SidTrie(codes[:8], CODEBOOK_SIZES), 2, 20, True, compiled)
+    beam_search(Counting(CODEBOOK_SIZES, 2), SidTrie.build(codes[:8], CODEBOOK_SIZES), 2, 20, True, compiled)
     assert runs == [(0, 0)]
     runs.clear()
     beam_search(Counting(CODEBOOK_SIZES, 2), trie, 2, 20, False, compiled)
@@ -298,7 +300,7 @@ def test_the_model_runs_only_for_beams_that_have_something_to_decide(compiled):
 
 @pytest.mark.parametrize("compiled", COMPILED)
 def test_logits_of_half_precision_are_read(compiled):
-    trie = SidTrie(CODES, CODEBOOK_SIZES)
+    trie = SidTrie.build(CODES, CODEBOOK_SIZES)
     expected = beam_search(PrefixLogits(CODEBOOK_SIZES, 2), trie, 2, 9, compiled=compiled)
 
     class Half(PrefixLogits):

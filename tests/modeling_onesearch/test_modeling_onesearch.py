@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from tiny import TEXT_TOKENS, gradients, random_codes, save_tiny_bart, sid_batch, tiny_index, tiny_model
 
 from onesearch import OneSearchForConditionalGeneration, SidTokenizer
-from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME
+from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME
 from onesearch.modeling_onesearch.packing_onesearch import PACKED_SDPA
 
 CODEBOOK_SIZES = (8, 4, 4)

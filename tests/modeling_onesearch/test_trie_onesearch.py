@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from oracles import any_catalogues, catalogues, children, distinct, prefixes_of, tensor, tries
 
 from onesearch import SidTrie
-from onesearch.modeling_onesearch.trie_onesearch import NONE, SUBSET_SHARE, Alive, TrieView, pack, restrict, unpack
+from onesearch.modeling_onesearch.active_sids_onesearch import ActiveSids
+from onesearch.modeling_onesearch.trie_onesearch import NONE
+from onesearch.modeling_onesearch.trie_view_onesearch import SUBSET_SHARE, TrieView, pack, restrict, unpack
 
 few = settings(max_examples=25)
 
@@ -32,7 +34,7 @@ def sharing(sids, prefix):
 @given(any_catalogues)
 def test_every_sid_walks_and_nothing_else_does(catalogue):
     codes, codebook_sizes = catalogue
-    trie = SidTrie(codes, codebook_sizes)
+    trie = SidTrie.build(codes, codebook_sizes)
     sids = distinct(codes)
     assert len(trie) == len(sids) and trie.levels == len(codebook_sizes) and trie.device.type == "cpu"
     assert sorted(trie.leaf_of(trie.walk(tensor(sids, len(codebook_sizes)))).tolist()) == list(range(len(sids)))
@@ -52,7 +54,7 @@ def test_every_sid_walks_and_nothing_else_does(catalogue):
 @given(any_catalogues)
 def test_expand_gives_exactly_the_children(catalogue):
     codes, codebook_sizes = catalogue
-    trie = SidTrie(codes, codebook_sizes)
+    trie = SidTrie.build(codes, codebook_sizes)
     check_children(trie, distinct(codes), codebook_sizes)
 
 
@@ -73,7 +75,7 @@ def check_children(trie, sids, codebook_sizes):
 @given(any_catalogues, st.data())
 def test_child_is_one_step_of_walk_and_knows_no_code_outside_the_level(catalogue, data):
     codes, codebook_sizes = catalogue
-    trie = SidTrie(codes, codebook_sizes)
+    trie = SidTrie.build(codes, codebook_sizes)
     sids = distinct(codes)
     level = data.draw(st.integers(0, len(codebook_sizes) - 1))
     prefixes = prefixes_of(sids, codebook_sizes, level)
@@ -91,8 +93,8 @@ def test_child_is_one_step_of_walk_and_knows_no_code_outside_the_level(catalogue
 @given(any_catalogues)
 def test_build_gives_the_leaf_of_every_row(catalogue):
     codes, codebook_sizes = catalogue
-    trie, leaves = SidTrie.build(codes, codebook_sizes)
-    assert same_tables(trie, SidTrie(codes, codebook_sizes))
+    trie, leaves = SidTrie.build_with_leaves(codes, codebook_sizes)
+    assert same_tables(trie, SidTrie.build(codes, codebook_sizes))
     assert leaves.dtype == np.int32 and leaves.shape == (len(codes),)
     assert torch.equal(trie.sids_of(torch.from_numpy(leaves).long()), torch.from_numpy(codes))
     assert leaves.tolist() == trie.leaf_of(trie.walk(torch.from_numpy(codes))).tolist()
@@ -104,15 +106,15 @@ def test_the_order_and_number_of_rows_does_not_matter(catalogue, random):
     codes, codebook_sizes = catalogue
     rows = codes.tolist() * 2
     random.shuffle(rows)
-    assert same_tables(SidTrie(np.array(rows), codebook_sizes), SidTrie(codes, codebook_sizes))
-    assert same_tables(SidTrie(np.array(rows, dtype=np.uint16), codebook_sizes), SidTrie(codes, codebook_sizes))
+    assert same_tables(SidTrie.build(np.array(rows), codebook_sizes), SidTrie.build(codes, codebook_sizes))
+    assert same_tables(SidTrie.build(np.array(rows, dtype=np.uint16), codebook_sizes), SidTrie.build(codes, codebook_sizes))
 
 
 @few
 @given(any_catalogues)
 def test_a_trie_survives_its_tensors(catalogue):
     codes, codebook_sizes = catalogue
-    trie = SidTrie(codes, codebook_sizes)
+    trie = SidTrie.build(codes, codebook_sizes)
     again = SidTrie.from_tensors(trie.tensors(), list(codebook_sizes))
     assert same_tables(trie, again) and len(again) == len(trie)
     assert again.nbytes == trie.nbytes == sum(table.numel() * table.element_size() for table in trie.tensors().values())
@@ -122,8 +124,8 @@ def test_a_trie_survives_its_tensors(catalogue):
 @pytest.mark.parametrize(("width", "size"), [(256, 2), (257, 2), (32_768, 2), (32_769, 4), (100_000, 4)])
 def test_codes_take_a_narrow_type_that_holds_them(width, size):
     codes = np.array([[0, width - 1], [0, 0], [width - 1, 0]])
-    trie = SidTrie(codes, (width, width))
-    assert max(table.element_size() for table in trie.codes) <= size
+    trie = SidTrie.build(codes, (width, width))
+    assert max(table.codes.element_size() for table in trie.tables) <= size
     assert torch.equal(trie.sids_of(trie.leaf_of(trie.walk(torch.from_numpy(codes)))), torch.from_numpy(codes))
 
 
@@ -131,7 +133,7 @@ def test_codes_take_a_narrow_type_that_holds_them(width, size):
 @given(any_catalogues, st.data())
 def test_a_subset_keeps_the_names(catalogue, data):
     codes, codebook_sizes = catalogue
-    trie = SidTrie(codes, codebook_sizes)
+    trie = SidTrie.build(codes, codebook_sizes)
     kept = data.draw(st.lists(st.sampled_from(range(len(trie))), min_size=1, unique=True))
     sids = list(map(tuple, trie.sids_of(torch.tensor(kept)).tolist()))
     part = trie.subset(torch.tensor(kept))
@@ -144,21 +146,21 @@ def test_a_subset_keeps_the_names(catalogue, data):
 
 
 def test_rows_with_names_of_their_own():
-    trie = SidTrie(np.array([[2, 3], [0, 1], [2, 3], [2, 0]]), (3, 4), leaf_ids=np.array([70, 50, 71, 60]))
+    trie = SidTrie.build(np.array([[2, 3], [0, 1], [2, 3], [2, 0]]), (3, 4), leaf_ids=np.array([70, 50, 71, 60]))
     assert trie.leaf_of(trie.walk(torch.tensor([[0, 1], [2, 0], [2, 3], [1, 1]]))).tolist() == [50, 60, 70, NONE]
     assert trie.leaf_of(trie.walk(torch.tensor([[0], [2]]))).tolist() == [50, NONE]
 
 
 def test_a_subset_of_nothing_is_refused():
     with pytest.raises(ValueError, match="no item"):
-        SidTrie(np.array([[0, 1]]), (3, 4)).subset(torch.zeros(0, dtype=torch.long))
+        SidTrie.build(np.array([[0, 1]]), (3, 4)).subset(torch.zeros(0, dtype=torch.long))
 
 
 def test_most_of_a_sid_that_is_alone_is_no_node():
     """One code per level and leaf: the tables of 1,000 SIDs that are alone after a code are no larger than their codes."""
     codes = np.concatenate([np.arange(1000)[:, None], np.random.default_rng(0).integers(0, 200, (1000, 4))], axis=1)
-    trie = SidTrie(codes, (1000, 200, 200, 200, 200))
-    assert [len(starts) for starts in trie.inner_starts] == [2] * 5  # the root, then nothing
+    trie = SidTrie.build(codes, (1000, 200, 200, 200, 200))
+    assert [len(table.inner_starts) for table in trie.tables] == [2] * 5  # the root, then nothing
     assert trie.nbytes <= codes.size * 2 + 200
 
 
@@ -172,7 +174,7 @@ def test_most_of_a_sid_that_is_alone_is_no_node():
         (np.zeros((0, 2)), (3, 4), ["no item"]),
     ],
 )
-@pytest.mark.parametrize("make", [SidTrie, SidTrie.build])
+@pytest.mark.parametrize("make", [SidTrie.build, SidTrie.build_with_leaves])
 def test_codes_that_do_not_fit_are_refused(make, codes, codebook_sizes, words):
     with pytest.raises(ValueError) as error:
         make(np.asarray(codes), codebook_sizes)
@@ -184,7 +186,7 @@ def test_codes_that_do_not_fit_are_refused(make, codes, codebook_sizes, words):
 
 @few
 @given(tries())
-def test_any_trie_reads_as_the_set_of_its_living_sids(case):
+def test_any_trie_reads_as_the_set_of_its_active_sids(case):
     trie, names, codebook_sizes = case
     sids = sorted(names)
     assert trie.levels == len(codebook_sizes) and trie.codebook_sizes == tuple(codebook_sizes)
@@ -204,7 +206,7 @@ def test_any_trie_reads_as_the_set_of_its_living_sids(case):
 
 @few
 @given(tries())
-def test_any_trie_expands_to_the_children_of_its_living_sids(case):
+def test_any_trie_expands_to_the_children_of_its_active_sids(case):
     trie, names, codebook_sizes = case
     check_children(trie, sorted(names), codebook_sizes)
 
@@ -222,18 +224,18 @@ def test_names_lead_back_to_the_codes(case):
 @given(catalogues(), st.data())
 def test_marks_can_be_taken_out_one_after_the_other(catalogue, data):
     codes, codebook_sizes = catalogue
-    trie = SidTrie(codes, codebook_sizes)
+    trie = SidTrie.build(codes, codebook_sizes)
     order = data.draw(st.permutations(range(len(trie))))
     cuts = data.draw(st.lists(st.integers(0, len(order)), max_size=2).map(sorted))
-    marks = Alive.of(trie, torch.ones(len(trie), dtype=torch.bool))
+    marks = ActiveSids.of(trie, torch.ones(len(trie), dtype=torch.bool))
     kept = torch.ones(len(trie), dtype=torch.bool)
     for start, stop in zip([0, *cuts], [*cuts, len(order)]):
         before = [own.clone() for own in marks.inner]
-        dead = torch.tensor(order[start:stop], dtype=torch.long)
-        fewer = marks.without(trie, dead)
+        inactive = torch.tensor(order[start:stop], dtype=torch.long)
+        fewer = marks.without(trie, inactive)
         assert all(torch.equal(one, other) for one, other in zip(marks.inner, before))
-        kept[dead] = False
-        expected = Alive.of(trie, kept)
+        kept[inactive] = False
+        expected = ActiveSids.of(trie, kept)
         assert torch.equal(fewer.leaves, expected.leaves)
         assert all(torch.equal(one, other) for one, other in zip(fewer.inner, expected.inner, strict=True))
         marks = fewer
@@ -244,15 +246,15 @@ def test_marks_can_be_taken_out_one_after_the_other(catalogue, data):
 
 @few
 @given(tries(), st.data())
-def test_restrict_keeps_what_is_kept_and_alive(case, data):
+def test_restrict_keeps_what_is_kept_and_active(case, data):
     trie, names, codebook_sizes = case
     if not isinstance(trie, TrieView) and trie.leaf_ids is not None:
         return  # a filter of a filter is not made
     passing = data.draw(st.lists(st.sampled_from(sorted(names)), min_size=1, unique=True))
     kept = torch.zeros(len(trie), dtype=torch.bool)
     kept[[names[sid] for sid in passing]] = True
-    dead = data.draw(st.booleans())
-    if dead:  # marks of dead SIDs bring nothing back
+    inactive = data.draw(st.booleans())
+    if inactive:  # a filter cannot bring inactive SIDs back
         kept[sorted(set(range(len(trie))) - set(names.values()))] = True
     part = restrict(trie, kept)
     assert isinstance(part, SidTrie) == (len(passing) < SUBSET_SHARE * len(kept))
@@ -265,11 +267,11 @@ def test_restrict_keeps_what_is_kept_and_alive(case, data):
 def roots(kind):
     """400 SIDs as a trie of each kind, and the name of each."""
     codes = np.stack(np.unravel_index(np.arange(400), (8, 10, 5)), axis=1)
-    base = SidTrie(codes[:390], (8, 10, 5))
+    base = SidTrie.build(codes[:390], (8, 10, 5))
     if kind == "whole":
-        whole = SidTrie(codes, (8, 10, 5))
+        whole = SidTrie.build(codes, (8, 10, 5))
         return whole, codes, whole.leaf_of(whole.walk(torch.from_numpy(codes)))
-    view = TrieView(base, None, SidTrie(codes[390:], (8, 10, 5)))
+    view = TrieView(base, None, SidTrie.build(codes[390:], (8, 10, 5)))
     return view, codes, view.leaf_of(view.walk(torch.from_numpy(codes)))
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from onesearch import Searcher, SidIndex
 from onesearch.cli import main
-from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME, SID_UPDATES_NAME
+from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME, SID_UPDATES_NAME
 from onesearch.pipeline.appending import append_to_run
 from onesearch.tokenization_sid.sids.appending import appended_codes
 
@@ -58,7 +58,9 @@ def test_an_append_that_died_half_way_is_finished_by_the_next(run, table):
 
 def test_an_index_of_other_codebooks_is_refused(run, table):
     index = SidIndex.load(run.checkpoint / SID_INDEX_NAME)
-    SidIndex(index.item_ids, index.codes, index.popularity, index.codebook_sizes, "other").save(run.checkpoint / SID_INDEX_NAME)
+    SidIndex.build(index.item_ids, index.codes, index.popularity, index.codebook_sizes, "other").save(
+        run.checkpoint / SID_INDEX_NAME
+    )
     with pytest.raises(ValueError, match="other codebooks"):
         append_to_run(run, table)
 

@@ -10,7 +10,7 @@ import pytest
 
 from onesearch import Searcher, SidIndex
 from onesearch.cli import main
-from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME, SID_UPDATES_NAME
+from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME, SID_UPDATES_NAME
 
 
 def write_table(path, **columns):

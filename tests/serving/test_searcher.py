@@ -11,7 +11,7 @@ import torch
 from onesearch import Hit, Request, Searcher, SidIndex, UserContext
 from onesearch.data.requests import build_requests
 from onesearch.evaluation.retrievers import Ranking, Retriever
-from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME
+from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 
 
@@ -243,7 +243,7 @@ def test_parts_of_other_codebooks_are_refused(checkpoint, part):
 def test_an_index_of_other_codebooks_is_refused(checkpoint):
     path = checkpoint / SID_INDEX_NAME
     index = SidIndex.load(path)
-    SidIndex(index.item_ids, index.codes, index.popularity, index.codebook_sizes, "fedcba9876543210").save(path)
+    SidIndex.build(index.item_ids, index.codes, index.popularity, index.codebook_sizes, "fedcba9876543210").save(path)
     with pytest.raises(ValueError, match="codebooks fedcba987654.*Encode this catalogue"):
         Searcher.from_pretrained(checkpoint)
 

@@ -14,7 +14,7 @@ from onesearch import RQOPQ, SidIndex
 from onesearch.data.market import Market, table_from_rows
 from onesearch.data.requests import build_requests
 from onesearch.files import RunFolder, read_json
-from onesearch.modeling_onesearch.index_onesearch import SID_INDEX_NAME
+from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME
 from onesearch.pipeline.stages import make_sids
 from onesearch.tokenization_sid.embedding.embeddings import distinct_queries, load_embeddings
 from onesearch.tokenization_sid.keywords.keyword_files import KEYWORDS_NAME, load_keywords

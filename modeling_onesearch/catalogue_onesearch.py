@@ -1,0 +1,401 @@
+"""Which item has which Semantic ID: it turns the SIDs that a model emits back into items.
+
+The tables are flat arrays in one safetensors file and stay memory-mapped; an item id is decoded when it is asked for. A loaded index is
+never changed: additions and removals make a small second layer, which is written to a file of its own beside the index.
+Travels to the Hub with the weights, so it imports nothing from the rest of the package.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import threading
+from bisect import insort
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .catalogue_state_onesearch import CatalogueState
+from .catalogue_tables_onesearch import CatalogueTables, check_counts, read_tables, write_tables
+from .columns_onesearch import gather
+from .filters_onesearch import ItemFilter
+from .hits_onesearch import MAX_ITEMS_PER_SID, RANKINGS, Hit, log_shares
+from .tensor_files_onesearch import read_metadata
+from .trie_building_onesearch import checked_codes
+from .trie_onesearch import SidTrie
+from .trie_view_onesearch import TrieView
+from .updates_onesearch import read_updates, revision_on_disk, updates_path, write_updates
+
+SID_INDEX_NAME = "sid_index.safetensors"
+"""File name of the item index, beside the weights of a checkpoint."""
+
+SID_UPDATES_NAME = "sid_index_updates.safetensors"
+"""File name of the updates of the item index; they lie beside the index."""
+
+
+class SidIndex:
+    """The catalogue: item ids, their SIDs, and the order of the items that share a SID.
+
+    Make one with `SidIndex.build` or `SidIndex.load`. Items are counted by *row*: the items of the tables first, then the added ones.
+
+    Args:
+        state: the catalogue; an update replaces it as a whole.
+        build: the fingerprint of the tables as they lie on disk; None if they have not been written.
+    """
+
+    def __init__(self, state: CatalogueState, build: str | None = None) -> None:
+        self.codebook_sizes = state.tables.codebook_sizes
+        self.fingerprint = state.tables.fingerprint
+        self._state = state
+        self._build = build
+        self._revision_on_disk = state.updates.revision
+        self._lock = threading.Lock()
+
+    @classmethod
+    def build(
+        cls,
+        item_ids: Sequence[str],
+        codes: np.ndarray,
+        popularity: np.ndarray,
+        codebook_sizes: Sequence[int],
+        fingerprint: str,
+        categories: Sequence[Sequence[str]] | None = None,
+    ) -> SidIndex:
+        """Build an index of items.
+
+        Args:
+            item_ids: one string per item, all different.
+            codes: (items, levels) codes.
+            popularity: (items,) orders the items of one SID, larger values first; equal values keep catalogue order.
+            codebook_sizes: number of codes of each level.
+            fingerprint: fingerprint of the codebooks; a model accepts only the index of the codebooks that it was trained on.
+            categories: the category path of each item, from coarse to fine; `filter(categories=…)` knows the names on these paths.
+
+        Raises:
+            ValueError: counts that do not agree, an item id that comes twice, or a code outside its level's codebook.
+        """
+        tables = CatalogueTables.build(item_ids, codes, popularity, codebook_sizes, fingerprint, categories)
+        return cls(CatalogueState.without_updates(tables))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> SidIndex:
+        """Map an index and the updates beside it into memory.
+
+        Args:
+            path: the index file.
+
+        Raises:
+            FileNotFoundError: the file does not exist.
+            ValueError: a file is damaged or has another format, or the updates belong to another index; the message holds the path.
+        """
+        tables, build, replaced = read_tables(path)
+        updates = read_updates(updates_path(Path(path)), tables, build, replaced)
+        if updates is None:
+            return cls(CatalogueState.without_updates(tables), build)
+        return cls(CatalogueState.of(tables, updates, np.zeros(0, dtype=np.int64)), build)
+
+    # Reading
+
+    def __len__(self) -> int:
+        """Return the number of items in the catalogue."""
+        return len(self._state)
+
+    @property
+    def trie(self) -> SidTrie | TrieView:
+        """The trie of all SIDs that have an item."""
+        return self._state.trie
+
+    @property
+    def item_ids(self) -> list[str]:
+        """All item ids, in catalogue order."""
+        return self._state.item_ids()
+
+    @property
+    def codes(self) -> np.ndarray:
+        """The codes of all items, in catalogue order: (items, levels) int64."""
+        state = self._state
+        return gather(state.tables.codes, state.updates.codes, state.rows()).astype(np.int64)
+
+    @property
+    def popularity(self) -> np.ndarray:
+        """The popularity of all items, in catalogue order: (items,) float32."""
+        state = self._state
+        return gather(state.tables.popularity, state.updates.popularity, state.rows())
+
+    @property
+    def categories(self) -> list[str]:
+        """The names that `filter(categories=…)` knows, in alphabetical order."""
+        return self._state.updates.paths.names
+
+    def snapshot(self) -> SidIndex:
+        """Return the catalogue as it is now, for a search that must not see half of an update. It shares all tables."""
+        return copy.copy(self)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> SidIndex:
+        """Return an index that is updated on its own; tables are never changed, so copies of a model share them."""
+        other = copy.copy(self)
+        other._lock = threading.Lock()
+        return other
+
+    def sid_of(self, item_id: str) -> tuple[int, ...]:
+        """Return the codes of one item; KeyError if it is not in the catalogue."""
+        return tuple(self.codes_of([item_id])[0].tolist())
+
+    def codes_of(self, item_ids: Sequence[str]) -> np.ndarray:
+        """Return the codes of items: (items, levels) int64; KeyError names an item that is not in the catalogue."""
+        state = self._state
+        return gather(state.tables.codes, state.updates.codes, _rows_of(state, item_ids)).astype(np.int64)
+
+    def rows_of(self, item_ids: Sequence[str]) -> np.ndarray:
+        """Return the rows of items, as the masks of filters count them: (items,) int64; KeyError names an item that is missing."""
+        return _rows_of(self._state, item_ids)
+
+    def contains(self, item_ids: Sequence[str]) -> np.ndarray:
+        """Return whether each item is in the catalogue: (items,) bool."""
+        return _rows_of(self._state, item_ids, missing_ok=True) >= 0
+
+    def items_of(
+        self, leaves: Iterable[int], limit: int = MAX_ITEMS_PER_SID, mask: np.ndarray | None = None
+    ) -> list[list[str]]:
+        """Return the items of each SID, most popular first.
+
+        Args:
+            leaves: numbers of SIDs, as `Trie.leaf_of` gives them.
+            limit: the largest number of items per SID.
+            mask: (rows,) bool, the items that count; None for all.
+        """
+        state = self._state
+        ids, added = state.tables.ids, state.updates.ids
+        return [ids.at(_rows_in_sid(state, leaf, mask)[:limit].tolist(), added) for leaf in leaves]
+
+    def hits(
+        self,
+        leaves: torch.Tensor,
+        scores: torch.Tensor,
+        top_k: int,
+        items_per_sid: int = MAX_ITEMS_PER_SID,
+        item_filter: ItemFilter | None = None,
+        level_scores: torch.Tensor | None = None,
+        rank_by: str = "sid",
+    ) -> list[list[Hit]]:
+        """Expand beams to items.
+
+        For each query, beam by beam, best first:
+
+        1. Stop if `top_k` hits are found and the last of them scores at least as high as the beam.
+        2. Take the items of the beam's SID that pass the filter, most popular first, at most `items_per_sid`.
+        3. Score each item and insert it behind all hits with the same or a higher score.
+
+        Invariant: the hits found so far are in their final order. An item's score is at most that of its SID, so no later beam can
+        change the first `top_k` once step 1 stops.
+
+        Args:
+            leaves: (queries, beams) numbers of SIDs, as `Trie.leaf_of` gives them; -1 is no SID.
+            scores: (queries, beams) log-probabilities, best first; -inf is no SID.
+            top_k: the largest number of hits per query.
+            items_per_sid: the largest number of items that a SID expands to.
+            item_filter: only items that pass are expanded to; None for all.
+            level_scores: (queries, beams, levels) the log-probability of each code, to be shown in the hits; None leaves it out.
+            rank_by: `sid` ranks by the score of the SID, then by popularity. `item` ranks by the log-probability of the item, that of its
+                SID plus the log of its share of the SID's popularity, so that the less popular items of a SID with many items do not
+                stand before the next SID.
+
+        Returns:
+            per query at most `top_k` hits, best first, no item twice.
+
+        Raises:
+            ValueError: an unknown `rank_by`, or a filter that was made before the catalogue was updated.
+        """
+        if rank_by not in RANKINGS:
+            raise ValueError(f"rank_by={rank_by!r} is unknown; use one of {', '.join(map(repr, RANKINGS))}")
+        state = self._state
+        tables, updates = state.tables, state.updates
+        mask = None if item_filter is None else self.checked(item_filter).mask
+        has_sid = ((leaves >= 0) & (scores > -torch.inf)).cpu().numpy()
+        leaf_of, score_of = leaves.cpu().tolist(), scores.cpu().tolist()
+        results = []
+        for query in range(len(has_sid)):
+            found: list[Hit] = []
+            for beam in np.flatnonzero(has_sid[query]).tolist():
+                score = score_of[query][beam]
+                if len(found) >= top_k and found[top_k - 1].score >= score:
+                    break
+                rows = _rows_in_sid(state, leaf_of[query][beam], mask)
+                if not len(rows):
+                    continue
+                sid = tuple(gather(tables.codes, updates.codes, rows[:1])[0].tolist())
+                parts = None if level_scores is None else tuple(level_scores[query, beam].tolist())
+                shares = np.zeros(len(rows))
+                if rank_by == "item" and len(rows) > 1:
+                    shares = log_shares(gather(tables.popularity, updates.popularity, rows))
+                item_ids = tables.ids.at(rows[:items_per_sid].tolist(), updates.ids)
+                for item_id, share in zip(item_ids, shares.tolist()):
+                    insort(found, Hit(item_id, sid, score + share, parts), key=lambda hit: -hit.score)
+            results.append(found[:top_k])
+        return results
+
+    def filter(
+        self,
+        items: Sequence[str] | np.ndarray | None = None,
+        exclude: Sequence[str] | None = None,
+        categories: Sequence[str] | None = None,
+    ) -> ItemFilter:
+        """Make a filter of the items that pass all of the given conditions, for `search(..., item_filter=…)`.
+
+        Args:
+            items: the allowed items (in stock, of one shop, …), as ids or as a boolean mask (rows,), which `rows_of` helps to fill. None
+                allows all.
+            exclude: items that must not be found (already bought, …). Ids that are not in the catalogue exclude nothing.
+            categories: names of categories at any depth; an item passes if one of them is on its path. None lets all items pass.
+
+        Raises:
+            KeyError: an allowed item is not in the catalogue.
+            ValueError: an unknown category, a mask of another length, or no item passes.
+        """
+        state = self._state
+        allowed: np.ndarray | None = None
+        if isinstance(items, np.ndarray) and items.dtype == bool:
+            allowed = items
+        elif items is not None:
+            allowed = _rows_of(state, list(items))
+        return ItemFilter.of(state, allowed, _rows_of(state, exclude or (), missing_ok=True), categories)
+
+    def checked(self, item_filter: ItemFilter) -> ItemFilter:
+        """Return `item_filter` itself; ValueError if the catalogue was updated since it was made."""
+        if item_filter.state is not self._state:
+            raise ValueError("the filter was made before the catalogue was updated; make it again with SidIndex.filter")
+        return item_filter
+
+    # Updates
+
+    def add_items(
+        self,
+        item_ids: Sequence[str],
+        codes: np.ndarray,
+        popularity: np.ndarray | None = None,
+        categories: Sequence[Sequence[str]] | None = None,
+    ) -> None:
+        """Add items; the next search finds them. The SIDs of all other items stay as they are. `save_updates` writes the change.
+
+        Args:
+            item_ids: the new items.
+            codes: (items, levels) their codes, from the codebooks that the index belongs to.
+            popularity: (items,) orders them among the items of their SID; None counts as 0.
+            categories: the category path of each item; None for items without categories.
+
+        Raises:
+            ValueError: an item is in the catalogue already, or the arguments do not fit; nothing is added then.
+        """
+        item_ids = list(item_ids)
+        codes = checked_codes(codes, self.codebook_sizes).astype(self._state.tables.codes.dtype)
+        popularity = np.zeros(len(codes), np.float32) if popularity is None else np.asarray(popularity, dtype=np.float32)
+        check_counts(item_ids, codes, popularity, categories)
+        with self._lock:
+            twice = [item_id for item_id, is_known in zip(item_ids, self.contains(item_ids)) if is_known]
+            if twice or len(set(item_ids)) < len(item_ids):
+                known = twice[0] if twice else next(one for one in item_ids if item_ids.count(one) > 1)
+                raise ValueError(f"item {known!r} is in the catalogue already or given twice; an item keeps its SID")
+            self._state = self._state.with_items(item_ids, codes, popularity, categories)
+
+    def remove_items(self, item_ids: Sequence[str]) -> None:
+        """Remove items; the next search does not find them. A SID whose items are all removed is not searched any more.
+
+        Args:
+            item_ids: the items to remove; an item may be named twice.
+
+        Raises:
+            KeyError: an item is not in the catalogue; nothing is removed then.
+            ValueError: no item would be left; nothing is removed then.
+        """
+        with self._lock:
+            rows = np.unique(self.rows_of(list(item_ids)))
+            if len(rows) == len(self):
+                raise ValueError("removing these items would leave an empty catalogue; leave at least one")
+            self._state = self._state.without(rows)
+
+    # Files
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the index; the file appears whole or not at all. Updates are merged first, which gives the rows new numbers.
+
+        Args:
+            path: the index file. The updates beside it are deleted, since they are merged.
+        """
+        path = Path(path)
+        with self._lock:
+            if self._state.updates.revision:
+                self._state = CatalogueState.without_updates(self._state.merged())
+            self._build = write_tables(path, self._state.tables)
+            self._revision_on_disk = 0
+            updates_path(path).unlink(missing_ok=True)
+
+    def save_updates(self, path: str | os.PathLike) -> None:
+        """Write all additions and removals since the index was written to a file beside it.
+
+        This takes milliseconds, whatever the catalogue's size. A process that dies leaves either the updates that were there before or the
+        new ones.
+
+        Args:
+            path: the index file; it is not touched.
+
+        Raises:
+            ValueError: the file at `path` is another index, or another process has updated it meanwhile.
+        """
+        path = Path(path)
+        with self._lock:
+            if not path.is_file() or self._build is None or read_metadata(path).get("build") != self._build:
+                raise ValueError(f"{path} is not the index that these updates belong to; write it whole with SidIndex.save")
+            beside = updates_path(path)
+            if revision_on_disk(beside, self._build) != self._revision_on_disk:
+                raise ValueError(
+                    f"{beside} was written by another process meanwhile; load the index again and repeat the update"
+                )
+            write_updates(beside, self._state.updates, self._build)
+            self._revision_on_disk = self._state.updates.revision
+
+
+def _rows_of(state: CatalogueState, item_ids: Sequence[str], missing_ok: bool = False) -> np.ndarray:
+    """Return the rows of items: (items,) int64.
+
+    Args:
+        state: the catalogue.
+        item_ids: the items.
+        missing_ok: give -1 for an item that is not in the catalogue instead of raising a KeyError.
+    """
+    rows = state.tables.ids.find(item_ids)
+    removed, added = state.updates.removed, state.row_of
+    if removed is not None:
+        rows = np.where((rows >= 0) & ~removed[rows], rows, -1)
+    if added:
+        rows = np.array([added.get(item_id, row) for item_id, row in zip(item_ids, rows.tolist())], dtype=np.int64)
+    if not missing_ok and len(rows) and rows.min() < 0:
+        missing = item_ids[int(np.argmin(rows))]
+        raise KeyError(f"item {missing!r} is not in the catalogue of {len(state):,} items")
+    return rows
+
+
+def _rows_in_sid(state: CatalogueState, leaf: int, mask: np.ndarray | None) -> np.ndarray:
+    """Return the rows of the items of one SID, most popular first: (items,).
+
+    Args:
+        state: the catalogue.
+        leaf: the number of the SID.
+        mask: (rows,) bool, the items that count; None for all.
+    """
+    tables, updates = state.tables, state.updates
+    rows = np.zeros(0, dtype=np.int64)
+    if leaf < len(tables.bucket_starts) - 1:
+        rows = tables.bucket_rows[tables.bucket_starts[leaf] : tables.bucket_starts[leaf + 1]]
+    if updates.removed is not None:
+        rows = rows[~updates.removed[rows]]
+    first, stop = np.searchsorted(state.added.leaves, (leaf, leaf + 1))
+    if first < stop:
+        rows = np.concatenate([rows, state.added.rows[first:stop]])
+        popularity = gather(tables.popularity, updates.popularity, rows)
+        rows = rows[np.lexsort((rows, -popularity))]
+    return rows if mask is None else rows[mask[rows]]
+
+
+__all__ = ["MAX_ITEMS_PER_SID", "SID_INDEX_NAME", "SID_UPDATES_NAME", "Hit", "ItemFilter", "SidIndex"]

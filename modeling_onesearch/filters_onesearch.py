@@ -1,0 +1,122 @@
+"""Item filters: the part of a catalogue that a request may get.
+
+Travels to the Hub with the weights, so it imports nothing from the rest of the package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .active_sids_onesearch import FEW_SHARE
+from .catalogue_state_onesearch import CatalogueState
+from .columns_onesearch import gather
+from .trie_onesearch import SidTrie
+from .trie_view_onesearch import TrieView, restrict
+
+
+@dataclass(frozen=True)
+class ItemFilter:
+    """The items that a request may get. `SidIndex.filter` makes it; it is valid until the index is updated.
+
+    Args:
+        mask: (rows,) bool, whether each item passes.
+        trie: the trie of the SIDs of those items.
+        state: the state of the catalogue that the filter was made for.
+    """
+
+    mask: np.ndarray
+    trie: SidTrie | TrieView
+    state: CatalogueState
+
+    @classmethod
+    def of(
+        cls,
+        state: CatalogueState,
+        allowed: np.ndarray | None,
+        excluded: np.ndarray,
+        categories: Sequence[str] | None,
+    ) -> ItemFilter:
+        """Make the filter of the items that pass all conditions.
+
+        Args:
+            state: the catalogue.
+            allowed: (n,) rows of the allowed items, or (rows,) bool; None allows all.
+            excluded: (n,) rows of items that must not be found; -1 excludes nothing.
+            categories: an item passes if one of these names is on its path; None lets all items pass.
+
+        Raises:
+            ValueError: an unknown category, a mask of the wrong length, or no item passes.
+        """
+        first, updates = len(state.tables), state.updates
+        mask = _mask_of(allowed, first + len(updates.ids))
+        if categories is not None:
+            category = np.concatenate([state.tables.category, updates.category])
+            mask &= np.isin(category, updates.paths.with_any(categories))
+        mask[excluded[excluded >= 0]] = False
+        if updates.removed is not None:
+            mask[:first] &= ~updates.removed
+        mask[first:] &= updates.present
+        trie = state.trie.to(state.tables.trie.device)  # a search through another filter may have moved the tables
+        kept = torch.from_numpy(passing_sids(state, mask)).to(trie.device)
+        return cls(mask, restrict(trie, kept), state)
+
+
+def _mask_of(allowed: np.ndarray | None, rows: int) -> np.ndarray:
+    """Return a mask (rows,) of the allowed rows, which the caller may change."""
+    if allowed is None:
+        return np.ones(rows, dtype=bool)
+    if allowed.dtype == bool:
+        if allowed.shape != (rows,):
+            raise ValueError(f"the mask has shape {allowed.shape}, the catalogue {rows:,} rows")
+        return allowed.copy()
+    mask = np.zeros(rows, dtype=bool)
+    mask[allowed] = True
+    return mask
+
+
+def passing_sids(state: CatalogueState, mask: np.ndarray) -> np.ndarray:
+    """Return which SIDs have an item that passes.
+
+    Where more than `FEW_SHARE` of the items are excluded, the SIDs of all passing items are marked. Otherwise only the excluded items are
+    looked at:
+
+    1. Count the excluded items of each SID that has one.
+    2. A SID passes unless all of its items are excluded.
+
+    Invariant: removed items are excluded by `mask` and counted among the items of their SID, so both counts agree.
+
+    Args:
+        state: the catalogue.
+        mask: (rows,) bool, whether each item passes.
+
+    Returns:
+        (SIDs,) bool.
+    """
+    tables, first = state.tables, len(state.tables)
+    out = np.flatnonzero(~mask)
+    if len(out) > FEW_SHARE * len(mask):
+        kept = np.zeros(len(state.trie), dtype=bool)
+        kept[tables.leaf_of_row[mask[:first]]] = True
+        kept[state.leaves[mask[first:]]] = True
+        return kept
+    kept = np.ones(len(state.trie), dtype=bool)
+    leaves = gather(tables.leaf_of_row, state.leaves, out)
+    leaves, excluded = np.unique(leaves[leaves >= 0], return_counts=True)
+    kept[leaves[excluded == _items_per_sid(state, leaves)]] = False
+    return kept
+
+
+def _items_per_sid(state: CatalogueState, leaves: np.ndarray) -> np.ndarray:
+    """Return the number of items of each SID, removed ones included: (n,) → (n,)."""
+    base, starts = len(state.tables.trie), state.tables.bucket_starts
+    inside = np.where(leaves < base, leaves, 0)
+    own = np.where(leaves < base, starts[inside + 1] - starts[inside], 0)
+    added = np.sort(state.leaves)
+    return own + np.searchsorted(added, leaves, side="right") - np.searchsorted(added, leaves, side="left")
+
+
+__all__ = ["ItemFilter", "passing_sids"]
