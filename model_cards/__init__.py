@@ -1,1 +1,1 @@
-"""Model cards with measured results, and publishing."""
+"""Model cards of checkpoints, with measured results."""

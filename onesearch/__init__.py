@@ -1,7 +1,8 @@
 """OneSearch: open generative search.
 
-A query and a user's history go in, one model emits the Semantic IDs of items under a trie, and they come back as items. Importing this
-package registers the model with transformers' Auto classes and imports neither torch nor transformers until a class is used.
+A model reads a query and a user's history and generates the Semantic IDs of items; a trie allows only the items of the catalogue.
+Importing this package registers the models with the Auto classes of transformers. It imports neither torch nor transformers until a class
+is used.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _MODULE_OF = {
     "Request": "onesearch.data.requests",
     "RunFolder": "onesearch.files",
     "Searcher": "onesearch.serving.searcher",
+    "SearchConfig": "onesearch.modeling_onesearch.search_config_onesearch",
     "SidDistillationConfig": "onesearch.trainers.distillation.distillation_trainer",
     "SidDistillationTrainer": "onesearch.trainers.distillation.distillation_trainer",
     "SidIndex": "onesearch.modeling_onesearch.catalogue_onesearch",
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
         OneSearchModel,
         OneSearchQwen3Model,
     )
+    from .modeling_onesearch.search_config_onesearch import SearchConfig
     from .modeling_onesearch.trie_onesearch import SidTrie
     from .serving.searcher import Searcher
     from .tokenization_sid.quantizers.configs import RQOPQConfig

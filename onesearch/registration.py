@@ -1,8 +1,9 @@
-"""Makes `import onesearch` enough for transformers' Auto classes, without importing torch.
+"""Registers this package's classes with the Auto classes of transformers, without importing torch.
 
-Importing transformers' auto modules imports torch. So registration waits until somebody else imports them: a finder on `sys.meta_path`
-lets the real import happen and then adds our classes. Transformers' modules and ours import each other half-way (a configuration's
-docstring decorator imports `modeling_auto`, for one), so it waits for the outermost of them to end.
+Importing the auto modules of transformers imports torch. Registration therefore waits until other code imports them: a finder on
+`sys.meta_path` lets the real import happen and then registers our classes. Modules of transformers and of this package import each other
+while they are half imported (for example, the docstring decorator of a configuration imports `modeling_auto`), so registration waits until
+the outermost of these imports has ended.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from __future__ import annotations
 import importlib.abc
 import importlib.machinery
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 
 _AUTO = "transformers.models.auto"
 
 
 def register_auto_classes() -> None:
-    """Register configuration, models and tokenizer with the Auto classes, now or as soon as those are imported."""
+    """Register configurations, models and tokenizer with the Auto classes, now or as soon as those are imported."""
     if not any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
         finder = _AfterImport()
         finder.register_loaded()
@@ -54,17 +55,25 @@ _REGISTRATIONS: dict[str, Callable[[ModuleType], None]] = {
     f"{_AUTO}.modeling_auto": _register_models,
     f"{_AUTO}.tokenization_auto": _register_tokenizer,
 }
+"""Auto module → the registration that is due once it is imported."""
+
 _WATCHED = ("transformers.", "onesearch.modeling_onesearch.", "onesearch.tokenization_sid.tokenization_sid")
+"""Beginnings of the names of modules whose imports are watched."""
 
 
 class _AfterImport(importlib.abc.MetaPathFinder):
-    """Runs the registrations that are due once no module of transformers or ours is half imported any more."""
+    """Runs registrations whose auto module is imported, as soon as no module of transformers or of this package is half imported.
 
-    def __init__(self):
+    `pending` holds the registrations that have not run, `running` counts the watched imports that have not ended.
+    """
+
+    def __init__(self) -> None:
         self.pending = dict(_REGISTRATIONS)
         self.running = 0
 
-    def find_spec(self, fullname, path=None, target=None):  # noqa: ANN201 - parent's contract
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
         if not self.pending or not f"{fullname}.".startswith(_WATCHED):
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
@@ -73,7 +82,7 @@ class _AfterImport(importlib.abc.MetaPathFinder):
         return spec
 
     def register_loaded(self) -> None:
-        """Run the registrations whose modules are imported, and those that become due meanwhile."""
+        """Run the registrations whose auto modules are imported, and those that become due in the meantime."""
         self.running += 1
         try:
             while due := [name for name in self.pending if name in sys.modules]:
@@ -83,15 +92,19 @@ class _AfterImport(importlib.abc.MetaPathFinder):
 
 
 class _WatchedLoader(importlib.abc.Loader):
-    def __init__(self, loader: importlib.abc.Loader, finder: _AfterImport):
+    """Loads a module with its own loader and counts the import as running until it has ended."""
+
+    def __init__(self, loader: importlib.abc.Loader, finder: _AfterImport) -> None:
         self.loader = loader
         self.finder = finder
 
-    def create_module(self, spec):  # noqa: ANN201 - parent's contract
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
         return self.loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__loader__ = module.__spec__.loader = self.loader
+        module.__loader__ = self.loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self.loader
         self.finder.running += 1
         try:
             self.loader.exec_module(module)

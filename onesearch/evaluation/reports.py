@@ -32,9 +32,10 @@ from typing import Any
 
 import numpy as np
 
-from onesearch.files import atomic_file, read_json, write_json
+from onesearch.files import read_json, write_json
 
 from .retrievers import Ranking
+from .trec_files import write_qrels, write_run
 
 METRICS_NAME = "metrics.json"
 """File of a report, in its folder."""
@@ -131,32 +132,15 @@ class Report:
         """
         folder = Path(folder)
         for name in self.rankings:
-            self.write_run(name, folder / f"{name}.{self.split}.run")
+            write_run(self.rankings[name], name, folder / f"{name}.{self.split}.run")
         for kind, truth in self.truth.items():
             if any(truth.values()):
-                self.write_qrels(kind, folder / f"{kind}.{self.split}.qrels")
+                write_qrels(truth, folder / f"{kind}.{self.split}.qrels")
         write_json(folder / METRICS_NAME, {"schema": SCHEMA, **{name: getattr(self, name) for name in SAVED}})
         return folder / METRICS_NAME
 
-    def write_run(self, retriever: str, path: str | Path) -> None:
-        """Write the rankings of one retriever as a TREC run: session id, Q0, item id, rank from 1, score, name.
-
-        Scores strictly decrease as 32-bit floats, by which trec_eval sorts: one that does not becomes the next smaller number.
-        """
-        with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-            for session_id, ranking in self.rankings[retriever].items():
-                prefix = f"{_word(session_id)} Q0"
-                for rank, (item, score) in enumerate(zip(ranking.item_ids, _decreasing(ranking.scores)), start=1):
-                    file.write(f"{prefix} {_word(item)} {rank} {score:.9g} {retriever}\n")
-
-    def write_qrels(self, kind: str, path: str | Path) -> None:
-        """Write the targets of one kind as TREC qrels: session id, 0, item id, 1."""
-        with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-            for session_id, items in self.truth[kind].items():
-                file.writelines(f"{_word(session_id)} 0 {_word(item)} 1\n" for item in dict.fromkeys(items))
-
     def to_table(self, metrics: tuple[str, ...] | None = None) -> str:
-        """Markdown: one table per target kind and level, with 95 % intervals, under a line that says what was measured.
+        """Markdown tables, one per kind of target and level, with 95 % intervals, below a line about the market and the sample.
 
         Args:
             metrics: columns; default: those of `TABLE_METRICS` that were measured.
@@ -182,7 +166,7 @@ class Report:
         return f"{measured}; 95 % bootstrap intervals over requests"
 
     def _costs(self) -> dict[str, dict[str, str]]:
-        """Columns that do not depend on target kind and level."""
+        """Retriever → columns that do not depend on the kind of target and the level."""
         costs = {}
         for name, found in self.retrievers.items():
             rate = found["invalid_sid_rate"]
@@ -226,13 +210,9 @@ def check_settings(folder: str | Path, settings: Mapping[str, Any]) -> None:
     path = Path(folder) / METRICS_NAME
     if not path.is_file():
         return
-    saved = read_json(path)
-    old, new = _flat(saved.get("settings") or {}), _flat(settings)
-    differ = [
-        f"{name} {old.get(name, 'unknown')!r} → {new.get(name, 'unknown')!r}"
-        for name in new | old
-        if old.get(name) != new.get(name)
-    ]
+    old, new = _flat(read_json(path).get("settings", {})), _flat(settings)
+    pairs = {name: (old.get(name, "unknown"), new.get(name, "unknown")) for name in new | old}
+    differ = [f"{name} {before!r} → {after!r}" for name, (before, after) in pairs.items() if before != after]
     if differ:
         raise FileExistsError(
             f"{path} was made with other settings ({', '.join(differ)}); `onesearch evaluate` writes the new one to "
@@ -241,14 +221,14 @@ def check_settings(folder: str | Path, settings: Mapping[str, Any]) -> None:
 
 
 def check_name(name: str) -> str:
-    """Return a retriever's name if it can name a file and a column of a run file, else raise ValueError."""
+    """Return the name of a retriever or a report; ValueError if it cannot be the name of a file."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise ValueError(f"retriever name {name!r} must consist of letters, digits, '.', '_' and '-': it names run files")
+        raise ValueError(f"name {name!r} must consist of letters, digits, '.', '_' and '-', because files are named after it")
     return name
 
 
 def _flat(settings: Mapping[str, Any], within: str = "") -> dict[str, Any]:
-    """Nested settings with dotted keys."""
+    """The settings in one mapping, nested ones under dotted keys."""
     found: dict[str, Any] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping):
@@ -259,6 +239,7 @@ def _flat(settings: Mapping[str, Any], within: str = "") -> dict[str, Any]:
 
 
 def _table(rows: Mapping[str, Mapping[str, Any]], metrics: tuple[str, ...], more: Mapping[str, Mapping[str, str]]) -> str:
+    """Markdown table of retrievers: those of `metrics` that all have, and the columns in `more`."""
     shown = [metric for metric in metrics if all(metric in row for row in rows.values())]
     extra = list(next(iter(more.values()), {}))
     lines = ["| retriever | " + " | ".join([*shown, *extra]) + " |", "|---" * (1 + len(shown) + len(extra)) + "|"]
@@ -269,26 +250,8 @@ def _table(rows: Mapping[str, Mapping[str, Any]], metrics: tuple[str, ...], more
 
 
 def _cell(estimate: Mapping[str, float]) -> str:
+    """Value and interval."""
     return "{value:.4f} [{low:.4f}, {high:.4f}]".format(**estimate)
 
 
-def _decreasing(scores: tuple[float, ...]) -> list[float]:
-    """Scores as strictly decreasing 32-bit floats, ``(items,)``.
-
-    Floats are numbered in order (neighbouring floats differ by 1), so that number + rank must not increase.
-    """
-    values = np.asarray(scores, dtype=np.float32)
-    if not np.isfinite(values).all():
-        raise ValueError(f"scores {scores} cannot be written to a run file; they must be finite 32-bit floats")
-    bits = values.view(np.int32).astype(np.int64)
-    number = np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
-    ranks = np.arange(len(number))
-    number = np.minimum.accumulate(number + ranks) - ranks
-    magnitude = np.abs(number).astype(np.int32).view(np.float32)
-    return np.where(number < 0, -magnitude, magnitude).tolist()
-
-
-def _word(text: str) -> str:
-    if not text or text.split() != [text]:
-        raise ValueError(f"id {text!r} cannot be written to a TREC file; it must be one word without white space")
-    return text
+__all__ = ["METRICS_NAME", "SCHEMA", "Report", "check_name", "check_settings", "load_report"]

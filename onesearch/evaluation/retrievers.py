@@ -1,4 +1,4 @@
-"""What the evaluator asks of a model or a baseline."""
+"""The protocol of models and baselines that the evaluator measures."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from typing import Protocol, runtime_checkable
 from onesearch.data.requests import Request
 
 Sid = tuple[int, ...]
+"""Codes of an item, one per level."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Answer to one request, best first. The position is the rank: `scores` are reported, never sorted by.
+    """Ranking of the catalogue for one request, best first. The order of the items is the ranking; nothing is sorted by `scores`.
 
     Args:
-        item_ids: without duplicates, at most as many as were asked for.
-        scores: one per item, higher is better.
-        sids: SID of each item as a generative model produced it; None for an item that came another way. Empty for baselines.
-        invalid: beams whose SID belongs to no item of the catalogue; 0 for baselines.
-        beams: beams in all, valid and invalid; must be given where `invalid` is not 0.
+        item_ids: ids of the items, without duplicates.
+        scores: score of each item; higher is better.
+        sids: SID of each item as a generative model produced it, None for an item that was found in another way. Empty for baselines.
+        invalid: number of beams whose SID belongs to no item of the catalogue; 0 for baselines.
+        beams: number of all beams, valid and invalid. Needed where `invalid` is not 0.
 
     Raises:
         ValueError: lengths differ, an item occurs twice, or `invalid` exceeds `beams`.
@@ -46,13 +47,21 @@ class Ranking:
 
 @runtime_checkable
 class Retriever(Protocol):
-    """A model or a baseline. `name` names its rows in reports and its run files: letters, digits, ``.``, ``_`` and ``-``."""
+    """A model or a baseline. `name` is used for rows of reports and for run files: letters, digits, ``.``, ``_`` and ``-``."""
 
     name: str
 
     def retrieve(self, requests: Sequence[Request], top_k: int) -> list[Ranking]:
-        """Rank the whole catalogue for each request; one ranking per request, in order, of at most `top_k` items.
+        """Rank the whole catalogue for each request.
 
-        A retriever may read a request's query, user and history. `clicked` and `purchased` are the truth it is measured by.
+        A retriever may read the query, the user and the history of a request. `clicked` and `purchased` are the targets that it is
+        measured on and must not be read.
+
+        Args:
+            requests: the requests.
+            top_k: largest number of items per ranking.
+
+        Returns:
+            One ranking per request, in order.
         """
         ...

@@ -1,1 +1,1 @@
-"""Everything that a run does, in order: recipes, the run itself, and studies over several runs."""
+"""Recipes, runs (every stage of a recipe in one folder) and studies (several runs, compared)."""

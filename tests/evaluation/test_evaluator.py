@@ -19,6 +19,7 @@ from onesearch.evaluation.evaluator import evaluate, sample_requests
 from onesearch.evaluation.relevance import evaluate_relevance
 from onesearch.evaluation.reports import Report, check_settings, load_report
 from onesearch.evaluation.retrievers import Ranking
+from onesearch.evaluation.trec_files import write_run
 
 SID_OF = {"a": (0, 0), "b": (0, 0), "c": (0, 1), "d": (1, 0), "e": (1, 1)}
 REQUESTS = [
@@ -216,7 +217,7 @@ def test_run_scores_strictly_decrease_even_where_the_model_ties(tmp_path):
     scores = (2.0, 2.0, 1.0, 5.0, 0.0, 0.0, -0.0, -1.0, -1.0, -1e30)
     items = tuple("abcdefghij")
     report.rankings = {"good": {"s1": Ranking(items, scores), "s2": Ranking((), ())}}
-    report.write_run("good", tmp_path / "good.run")
+    write_run(report.rankings["good"], "good", tmp_path / "good.run")
     lines = [line.split() for line in (tmp_path / "good.run").read_text().splitlines()]
     assert [(line[0], line[1], line[2], line[3], line[5]) for line in lines] == [
         ("s1", "Q0", item, str(rank), "good") for rank, item in enumerate(items, start=1)
@@ -232,7 +233,7 @@ def test_what_a_run_file_cannot_hold_raises_and_leaves_no_file(tmp_path, items, 
     report = run(GOOD)
     report.rankings = {"good": {"s1": Ranking(items, scores)}}
     with pytest.raises(ValueError, match=message):
-        report.write_run("good", tmp_path / "good.run")
+        write_run(report.rankings["good"], "good", tmp_path / "good.run")
     assert not list(tmp_path.iterdir())
 
 
