@@ -1,4 +1,4 @@
-"""Small markets of six items with given or random sessions."""
+"""Markets of six items, with given or random sessions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEYS = ("user_id", "time", "query", "clicked", "purchased", "impressed")
 
 
 def market_of(sessions: list[tuple], split: dict | None = None) -> Market:
-    """Market of (user, time, query, clicked, purchased[, shown]) tuples."""
+    """Market whose sessions are given as tuples (user, time, query, clicked, purchased[, shown])."""
     rows = [{"session_id": f"s{number}", **dict(zip(KEYS, session))} for number, session in enumerate(sessions)]
     return replace(BASE, sessions=Dataset(table_from_rows("sessions", rows)), info={"split": split or {"method": "none"}})
 
@@ -36,11 +36,11 @@ SPLIT = st.sampled_from(
 )
 
 
-def before(sessions, row, most=None):
+def before(sessions, row):
     """Sessions of the same user at strictly earlier times."""
     return [session for session in sessions if session[0] == sessions[row][0] and session[1] < sessions[row][1]]
 
 
 def touched(sessions):
-    """Items clicked or bought, as histories hold them."""
+    """Items clicked or bought, in the order of a history."""
     return [item for session in sessions for item in [*(c for c in session[3] if c not in session[4]), *session[4]]]

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all."""
+"""Files and folders appear whole or not at all; the run folder names missing parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every kind of problem is planted in a sound market and found, with its row and nothing beside it."""
+"""Each kind of problem is planted in a sound market; the checker finds it with its row, and no other problem."""
 
 from __future__ import annotations
 

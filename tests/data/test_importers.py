@@ -1,4 +1,4 @@
-"""Importers: small files in the published shape, and the real ones where they are at hand."""
+"""Importers, on small files of the published shape, and on the published files if they are present."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ REAL = Path(os.environ.get("ONESEARCH_DATA") or Path(__file__).resolve().parents
 
 def real(name: str) -> Path:
     if not (REAL / name).is_dir():
-        pytest.skip(f"{name} is not at hand; set ONESEARCH_DATA to the folder that holds it")
+        pytest.skip(f"{name} is missing; set ONESEARCH_DATA to the folder that holds it")
     return REAL / name
 
 
 def write_jsonl(path: Path, rows: list[dict[str, Any] | str]) -> Path:
-    """Write rows, and text as it is."""
+    """Write rows as JSON, and text unchanged."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows]
     data = ("\n".join(lines) + "\n").encode("utf-8")
@@ -45,12 +45,12 @@ def write_jsonl(path: Path, rows: list[dict[str, Any] | str]) -> Path:
 
 
 def sound(market: Market, folder: Path) -> Market:
-    """The market, once the checker has nothing to say about it."""
+    """The market, after a check that finds no problem in it."""
     assert check_market(market.save(folder / "market")) == []
     return market
 
 
-# What importers share
+# Shared parts
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
@@ -330,7 +330,7 @@ def test_amazon_gives_one_session_per_purchase(amazon, tmp_path):
 
 
 def test_amazon_without_queries_is_the_next_item_protocol(amazon, tmp_path):
-    """All that tells what comes next is the history; everything else stays."""
+    """All queries are the same; everything else equals the market with category queries."""
     market, searched = sound(import_amazon(amazon, queries="none"), tmp_path), import_amazon(amazon)
     assert set(market.sessions[:]["query"]) == {"next purchase"} and market.info["queries"].startswith("none")
     assert market.sessions.data.drop(["query"]).equals(searched.sessions.data.drop(["query"]))
@@ -457,7 +457,7 @@ def test_chorus_electronics(tmp_path):
     assert market.info["attribute_fields"] == {"imported": 19, "not_imported": 5335}
 
 
-# Tables of one's own
+# Your own tables
 
 ITEM = {
     "item_id": 1,

@@ -1,4 +1,4 @@
-"""The table format, the splits, and what a history may hold."""
+"""The table format, the splits, and the contents of histories."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_a_history_ends_before_its_session_and_splits_partition(sessions, split,
 def test_a_time_split_runs_from_train_to_test(sessions, validation, test):
     assigned = split_sessions(market_of(sessions, {"method": "time", "validation": validation, "test": test}))
     assert np.all(np.diff(assigned) >= 0)
-    searches = assigned[[bool(query.strip()) for _, _, query, *_ in sessions]]  # behaviour without a query is no request
+    searches = assigned[[bool(query.strip()) for _, _, query, *_ in sessions]]  # a session without a query is no request
     assert abs(np.sum(searches == 2) - test * len(searches)) <= 1
     assert abs(np.sum(searches == 1) - validation * len(searches)) <= 1
 
@@ -149,7 +149,7 @@ def test_sessions_at_the_same_time_do_not_see_each_other():
     assert [request.history for request in build_requests(market, "train")] == [(), (), ("a", "b")]
 
 
-def test_behaviour_without_a_search_is_history_and_no_request():
+def test_a_session_without_a_query_is_history_and_no_request():
     market = market_of([("u", 0, "", ["a", "b"], ["b"]), ("u", 1, "dress", ["c"], [])])
     (request,) = build_requests(market, "train")
     assert request.history == ("a", "b")

@@ -1,4 +1,4 @@
-"""Pairs of sessions and items, against plain Python."""
+"""Pairs of sessions and items against a loop in plain Python."""
 
 from __future__ import annotations
 

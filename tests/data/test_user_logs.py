@@ -1,4 +1,4 @@
-"""What each user did before each session, against sessions gone through one by one."""
+"""Event logs against a loop over the sessions in plain Python."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_every_log_holds_what_came_strictly_before(sessions):
 
 @settings(max_examples=50)
 @given(sessions=SESSIONS)
-def test_requests_know_the_behaviour_before_them_and_no_more(sessions):
+def test_the_context_of_a_request_holds_the_events_before_it_and_no_others(sessions):
     market = market_of(sessions)
     for request in build_requests(market, "train", max_history=4):
         row = int(request.session_id[1:])

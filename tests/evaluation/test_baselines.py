@@ -1,4 +1,4 @@
-"""Each baseline on a market small enough to rank by hand, and on real data where it is at hand."""
+"""Each baseline on a market small enough to rank by hand, and on published data if they are present."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ def test_an_empty_catalogue_raises():
         PopularityRetriever(Market.from_rows(items=[]))
 
 
-@pytest.mark.skipif(not (DATA / "chorus_electronics").is_dir(), reason="Chorus electronics is not at hand")
+@pytest.mark.skipif(not (DATA / "chorus_electronics").is_dir(), reason="Chorus electronics is missing")
 def test_bm25_meets_the_published_figures_of_chorus():
     from onesearch.data.importers.chorus import import_chorus
     from onesearch.evaluation.relevance import evaluate_relevance
@@ -262,7 +262,7 @@ def test_bm25_meets_the_published_figures_of_chorus():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (DATA / "amazon_beauty").is_dir(), reason="Amazon Beauty is not at hand")
+@pytest.mark.skipif(not (DATA / "amazon_beauty").is_dir(), reason="Amazon Beauty is missing")
 def test_reference_figures_of_beauty():
     from onesearch.data.importers.amazon import import_amazon
     from onesearch.evaluation.evaluator import evaluate, sample_requests

@@ -1,4 +1,4 @@
-"""Metrics against hand-computed values, against ir-measures and against what must hold for any ranking."""
+"""Metrics against values computed by hand, against ir-measures, and against invariants of any ranking."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_every_metric_equals_ir_measures(requests):
     ]
     theirs = {"HR": Success, "Recall": R, "MRR": RR, "NDCG": nDCG}
     measures = {theirs[name] @ k: f"{name}@{k}" for name in METRICS for k in (1, 5, 10)}
-    # Queries without any retrieved item are left out by ir-measures' providers; ours must be 0 for them.
+    # ir-measures leaves out queries without any retrieved item; the metrics here must be 0 for them.
     expected = {name: np.zeros(len(requests)) for name in ours}
     if run:
         for metric in ir_measures.iter_calc(list(measures), qrels, run):

@@ -1,4 +1,4 @@
-"""The simulator: determinism, the invariants of its tables, what can be learned from them, and the oracle."""
+"""The simulator: determinism, invariants of its tables, patterns that a model can learn from them, and the oracle."""
 
 from collections import Counter, defaultdict
 
