@@ -1,1 +1,1 @@
-"""Core keywords of items and queries."""
+"""Core keywords: which attribute values a text names, and their fusion into its embedding."""

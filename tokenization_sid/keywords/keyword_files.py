@@ -1,11 +1,11 @@
-"""Keywords as files: the frozen lists of a run (``sids/keywords.parquet``), and dictionaries that somebody else made.
+"""Keywords as files: the frozen ones of a run (``sids/keywords.parquet``), and dictionaries from other tools or people.
 
-``keywords.parquet`` has the columns ``type`` (one of the 18), ``text`` (normalised), ``page_views`` and ``embedding`` (float32 list), the
-row of the authors' dictionary; its schema metadata hold ``format`` and the ``digest`` of the codebooks it belongs to. Without keywords
+``keywords.parquet`` has the columns ``type`` (one of the 18), ``text`` (normalised), ``page_views`` and ``embedding`` (float32 list), as
+the authors' dictionary. Its schema metadata hold ``format`` and the ``fingerprint`` of the codebooks that it belongs to. Without keywords
 the file has no rows.
 
-A dictionary (from GLiNER, a language model, an expert) is a parquet table or a JSON list of objects with ``type``, ``text`` and, if known,
-``page_views``; nothing else is accepted.
+A dictionary (from GLiNER, a language model, an expert) is a parquet table or a JSON list of objects with ``type``, ``text`` and optionally
+``page_views``; other columns are refused.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from onesearch.data.market import ATTRIBUTE_TYPES
 from onesearch.files import atomic_file, read_json
 from onesearch.parquet_files import read_given_table, read_own_table
 
-from .keywords import CoreKeywords, Keyword, normalise
+from .keywords import CoreKeywords, Keyword
+from .matching import normalise
 
 KEYWORDS_NAME = "keywords.parquet"
 FORMAT = "onesearch-keywords/1"
@@ -30,7 +31,13 @@ DICTIONARY_COLUMNS = ("type", "text", "page_views")
 
 
 def save_keywords(path: str | Path, core: CoreKeywords, fingerprint: str) -> None:
-    """Write the keywords of a run and their vectors, atomically."""
+    """Write the keywords of a run and their vectors, whole or not at all.
+
+    Args:
+        path: parquet file.
+        core: keywords with their vectors.
+        fingerprint: fingerprint of the codebooks that they belong to.
+    """
     dimension = core.embeddings.shape[1]
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(np.asarray(core.embeddings, dtype=np.float32).ravel()), dimension)
     columns = {
@@ -48,10 +55,12 @@ def load_keywords(path: str | Path, fingerprint: str) -> CoreKeywords:
     """Read the keywords of a run.
 
     Args:
-        fingerprint: of the codebooks that they must belong to.
+        path: parquet file.
+        fingerprint: fingerprint of the codebooks that they must belong to.
 
     Raises:
-        FileNotFoundError, ValueError: the file is missing, damaged, of another kind or of other codebooks.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is damaged, has another format or belongs to other codebooks.
     """
     table = read_own_table(path, FORMAT, fingerprint, "copy it again, or make it with `onesearch sids build`")
     rows = zip(*(table.column(name).to_pylist() for name in ("text", "type", "page_views")))
@@ -62,13 +71,14 @@ def load_keywords(path: str | Path, fingerprint: str) -> CoreKeywords:
 
 
 def read_dictionary(path: str | Path) -> list[Keyword]:
-    """Keywords that another tool or a person wrote down, normalised, in file order.
+    """Read a dictionary of keywords, normalised and in the order of the file.
 
     Args:
-        path: ``.parquet``, or ``.json`` with a list of objects; ``page_views`` may be left out and is 0 then.
+        path: ``.parquet``, or ``.json`` with a list of objects. ``page_views`` may be left out, and is 0 then.
 
     Raises:
-        ValueError: an unknown ending or column, or a row that does not fit; the message names the row, counted from 0.
+        FileNotFoundError: the file does not exist.
+        ValueError: an unknown ending or column, or a bad row; the message names the row, counted from 0.
 
     Example:
 
@@ -84,7 +94,7 @@ def read_dictionary(path: str | Path) -> list[Keyword]:
     if path.suffix not in (".json", ".parquet"):
         raise ValueError(f"{path}: a keyword dictionary ends in .json or .parquet")
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; pass a dictionary with the columns {', '.join(DICTIONARY_COLUMNS)}")
+        raise FileNotFoundError(f"{path} does not exist; give a dictionary with the columns {', '.join(DICTIONARY_COLUMNS)}")
     rows = read_json(path) if path.suffix == ".json" else read_given_table(path).to_pylist()
     if not isinstance(rows, list):
         raise ValueError(
@@ -107,8 +117,9 @@ def read_dictionary(path: str | Path) -> list[Keyword]:
 
 
 def _dictionary_keyword(row: Any) -> Keyword:
+    """Keyword of one row of a dictionary, after a check of every value."""
     if not isinstance(row, Mapping):
-        raise ValueError(f"{row!r} is no object with {', '.join(DICTIONARY_COLUMNS)}")
+        raise ValueError(f"{row!r} is not an object with {', '.join(DICTIONARY_COLUMNS)}")
     unknown = sorted(set(row) - set(DICTIONARY_COLUMNS))
     if unknown:
         raise ValueError(f"unknown column {unknown[0]!r}; allowed are {', '.join(DICTIONARY_COLUMNS)}")
@@ -116,9 +127,9 @@ def _dictionary_keyword(row: Any) -> Keyword:
     if kind not in ATTRIBUTE_TYPES:
         raise ValueError(f"type {kind!r} is unknown; allowed are {', '.join(ATTRIBUTE_TYPES)}")
     if not isinstance(text, str) or not normalise(text):
-        raise ValueError(f"text {text!r} must be a string that is not blank")
+        raise ValueError(f"text {text!r} is invalid; give a string that is not blank")
     if views is not None and (isinstance(views, bool) or not isinstance(views, int) or views < 0):
-        raise ValueError(f"page_views {views!r} must be a whole number of at least 0, or left out")
+        raise ValueError(f"page_views {views!r} is invalid; give a whole number of at least 0, or leave it out")
     return Keyword(normalise(text), kind, views or 0)
 
 

@@ -15,7 +15,7 @@ from onesearch.data.session_pairs import category_ids
 from onesearch.files import RunFolder
 
 from ..embedding.embeddings import load_embeddings
-from ..keywords.keywords import normalise
+from ..keywords.matching import normalise
 from .appending import load_appended
 from .code_files import load_codes
 from .plots import typical_rows

@@ -67,15 +67,15 @@ def test_dictionaries(tmp_path, name):
     [
         ({"type": "colour", "text": "red"}, "row 1: type 'colour' is unknown; allowed are entity, .*pattern"),
         ({"text": "red"}, "row 1: type None"),
-        ({"type": "color", "text": " "}, "row 1: text ' ' must be a string"),
-        ({"type": "color", "text": 5}, "row 1: text 5 must be a string"),
+        ({"type": "color", "text": " "}, "row 1: text ' ' is invalid"),
+        ({"type": "color", "text": 5}, "row 1: text 5 is invalid"),
         ({"type": "color"}, "row 1: text None"),
-        ({"type": "color", "text": "red", "page_views": -1}, "row 1: page_views -1 must be a whole number"),
+        ({"type": "color", "text": "red", "page_views": -1}, "row 1: page_views -1 is invalid; give a whole number"),
         ({"type": "color", "text": "red", "page_views": 1.5}, "row 1: page_views 1.5"),
         ({"type": "color", "text": "red", "page_views": True}, "row 1: page_views True"),
         ({"type": "color", "text": "red", "views": 1}, "row 1: unknown column 'views'; allowed are type, text, page_views"),
         ({"type": "color", "text": "OFF white"}, "row 1: color 'off white' is in row 0 already"),
-        ("red", "row 1: 'red' is no object"),
+        ("red", "row 1: 'red' is not an object"),
     ],
 )
 def test_a_bad_row_is_named(tmp_path, row, words):

@@ -7,9 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onesearch.data.market import ATTRIBUTE_TYPES, Market
-from onesearch.tokenization_sid.keywords import keyword_mining
-from onesearch.tokenization_sid.keywords.keyword_mining import bilingual_halves, merge_keywords, mine_keywords, phrases_of
-from onesearch.tokenization_sid.keywords.keywords import Keyword, KeywordMatcher, normalise
+from onesearch.tokenization_sid.keywords import keyword_sources, phrases
+from onesearch.tokenization_sid.keywords.keyword_mining import merge_keywords, mine_keywords
+from onesearch.tokenization_sid.keywords.keywords import Keyword
+from onesearch.tokenization_sid.keywords.matching import KeywordMatcher, normalise
+from onesearch.tokenization_sid.keywords.phrases import bilingual_halves, phrases_of
 
 
 def shop(items, sessions=(), split=None):
@@ -91,7 +93,7 @@ def test_phrases(query, expected):
 
 
 def test_long_phrases_are_left_out():
-    assert max(len(phrase.split()) for phrase in phrases_of("one two three four five six")) == keyword_mining.MAX_RUNS
+    assert max(len(phrase.split()) for phrase in phrases_of("one two three four five six")) == phrases.MAX_RUNS
 
 
 @pytest.mark.parametrize(
@@ -108,7 +110,7 @@ def test_sentences_are_no_keywords():
 
 
 def test_the_most_frequent_queries_are_read(monkeypatch):
-    monkeypatch.setattr(keyword_mining, "MAX_QUERIES", 1)
+    monkeypatch.setattr(keyword_sources, "MAX_QUERIES", 1)
     market = shop({"a": {"color": ["red", "blue"]}}, [("red", ["a"], [], {}), ("blue", ["a"], [], {}), ("blue", ["a"], [], {})])
     assert lists(market) == [("color", "blue", 1 + 3 + 2), ("color", "red", 1 + 3)]
 
@@ -144,8 +146,8 @@ def by_definition(items, sessions, min_pairs, min_share):
     phrases = {phrase for query, _ in pairs for phrase in phrases_of(query)}
     phrases = {p for p in phrases if sum(p in phrases_of(query) for query, _ in pairs) >= min_pairs}
     texts = values | {p for p in phrases if any(inside(p, value) for value in values)}
-    matcher = KeywordMatcher([Keyword(text, "", 0) for text in sorted(texts)])
-    named = {query: {matcher.keywords[row].text for row in matcher.match(query)} for query, _ in pairs}
+    matcher = KeywordMatcher(sorted(texts))
+    named = {query: {matcher.texts[row] for row in matcher.match(query)} for query, _ in pairs}
     found = []
     for kind in ATTRIBUTE_TYPES:
         own = {value for part in items.values() for value in part.get(kind, [])}
@@ -163,7 +165,7 @@ def by_definition(items, sessions, min_pairs, min_share):
 
 def test_the_real_market_s_queries_name_its_keywords(market):
     found = mine_keywords(market)
-    matcher = KeywordMatcher(found)
+    matcher = KeywordMatcher([keyword.text for keyword in found])
     queries = [query for query in market.sessions["query"] if query]
     assert sum(bool(matcher.match(query)) for query in queries) > 0.6 * len(queries)
     assert len({keyword.kind for keyword in found}) > 10
