@@ -6,7 +6,7 @@ Travels to the Hub with the weights: imports nothing of this package.
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -36,10 +36,14 @@ class OneSearchPreTrainedModel(PackedSdpaMixin, BartPreTrainedModel):
 class OneSearchEncoder(LongViewMixin, OneSearchPreTrainedModel, BartEncoder):
     """BART's encoder with the long view's vectors in the places of its placeholders, and without padding in all but the attention."""
 
+    if TYPE_CHECKING:
+        config: OneSearchConfig
+        embed_tokens: BartScaledWordEmbedding
+
     def __init__(self, config: OneSearchConfig) -> None:
         super().__init__(config)
         width, heads = cast(int, config.d_model), cast(int, config.encoder_attention_heads)
-        scale = cast(float, config.init_std) * (self.embed_tokens.embed_scale or 1.0)
+        scale = cast(float, config.init_std) * cast(float, self.embed_tokens.embed_scale)
         self._add_long_view(width, heads, config.dropout or 0.0, scale)
 
     def forward(
@@ -60,7 +64,7 @@ class OneSearchEncoder(LongViewMixin, OneSearchPreTrainedModel, BartEncoder):
         embeddings = self._embedded(inputs)
         mask = create_bidirectional_mask(self.config, embeddings, attention_mask)
         hidden = packing.pack(embeddings + self.embed_positions(embeddings[:, :, 0]))  # (1, tokens, width)
-        hidden = nn.functional.dropout(self.layernorm_embedding(hidden), self.dropout, self.training)
+        hidden = nn.functional.dropout(self.layernorm_embedding(hidden), self.dropout or 0.0, self.training)
         for layer in self.layers:
             hidden = layer(hidden, mask, packing=packing, **kwargs)
         return BaseModelOutput(packing.unpack(hidden))
@@ -74,9 +78,7 @@ class OneSearchModel(OneSearchPreTrainedModel, BartModel):
         super(BartModel, self).__init__(config)  # BartModel's own would make a second encoder
         width = cast(int, config.d_model)
         scale = math.sqrt(width) if config.scale_embedding else 1.0
-        self.shared = BartScaledWordEmbedding(
-            cast(int, config.vocab_size), width, cast(int, config.pad_token_id), embed_scale=scale
-        )
+        self.shared = BartScaledWordEmbedding(config.vocab_size, width, cast(int, config.pad_token_id), embed_scale=scale)
         self.encoder = OneSearchEncoder(config)
         self.decoder = BartDecoder(config)
         self.post_init()

@@ -76,7 +76,6 @@ class BartBeamDecoder:
         backbone: a `OneSearchModel`, which may have adapters.
         input_ids: (queries, length) prompts.
         attention_mask: (queries, length), 0 where padded.
-        start_token: first token that the decoder reads.
         long_view_codes: (queries, sequences, items, levels) codes of the long view, or None.
     """
 
@@ -85,12 +84,11 @@ class BartBeamDecoder:
         backbone: BartModel,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
-        start_token: int,
         long_view_codes: torch.Tensor | None = None,
     ) -> None:
         self.decoder = backbone.decoder
         self.layers = list(cast("Iterable[BartDecoderLayer]", self.decoder.layers))
-        self.start_token = start_token
+        self.start_token = cast(int, backbone.config.decoder_start_token_id)
         prompt = {"input_ids": input_ids, "attention_mask": attention_mask, "long_view_codes": long_view_codes}
         states = backbone.encoder(**prompt).last_hidden_state
         self.mask = None if bool(attention_mask.all()) else attention_mask.bool()[:, None, None, :]  # (queries, 1, 1, length)

@@ -71,11 +71,12 @@ class OneSearchForConditionalGeneration(SidModelMixin, OneSearchPreTrainedModel,
 
     base_model_prefix = "model"
     _tied_weights_keys = {"lm_head.weight": "model.shared.weight"}
+    _beam_decoder = BartBeamDecoder
 
     def __init__(self, config: OneSearchConfig) -> None:
         super().__init__(config)
         self.model = OneSearchModel(config)
-        self.lm_head = nn.Linear(cast(int, config.d_model), cast(int, config.vocab_size), bias=False)
+        self.lm_head = nn.Linear(cast(int, config.d_model), config.vocab_size, bias=False)
         self._finish(OneSearchModel)
 
     @classmethod
@@ -174,6 +175,7 @@ class OneSearchForConditionalGeneration(SidModelMixin, OneSearchPreTrainedModel,
             **kwargs,
             "return_dict": True,
         }
+        scores: TargetScores | None
         if objective is not None and targets is not None:
             scores = objective(self, inputs, targets)
             return SidSeq2SeqOutput(loss=scores.loss(num_items_in_batch), target_scores=scores)
@@ -199,12 +201,6 @@ class OneSearchForConditionalGeneration(SidModelMixin, OneSearchPreTrainedModel,
         config = self.config
         return shift_tokens_right(labels, cast(int, config.pad_token_id), cast(int, config.decoder_start_token_id))
 
-    def _beam_decoder(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, long_view_codes: torch.Tensor | None = None
-    ) -> BartBeamDecoder:
-        start = cast(int, self.config.decoder_start_token_id)
-        return BartBeamDecoder(self.model, input_ids, attention_mask, start, long_view_codes)
-
     def _prompt_reader(self) -> LongViewMixin:
         return self.model.encoder
 
@@ -221,6 +217,8 @@ class OneSearchForCausalLM(SidModelMixin, OneSearchQwen3PreTrainedModel, Qwen3Fo
     ...     num_attention_heads=2, num_key_value_heads=1, head_dim=16, sid_codebook_sizes=[64, 32, 16], sid_offset=488))
 
     ```"""
+
+    _beam_decoder = Qwen3BeamDecoder
 
     def __init__(self, config: OneSearchQwen3Config) -> None:
         super(Qwen3ForCausalLM, self).__init__(config)  # Qwen3ForCausalLM's own would make a second backbone
@@ -263,7 +261,7 @@ class OneSearchForCausalLM(SidModelMixin, OneSearchQwen3PreTrainedModel, Qwen3Fo
         model = cls(OneSearchQwen3Config(**known))
         take_over(model, qwen)
         model.model.match_long_view_scale()
-        return model.to(qwen.dtype)
+        return model.to(qwen.dtype)  # type: ignore[arg-type]  # transformers' wrapper of `to` hides `self` from mypy
 
     def forward(
         self,
@@ -296,7 +294,7 @@ class OneSearchForCausalLM(SidModelMixin, OneSearchQwen3PreTrainedModel, Qwen3Fo
         Returns:
             With labels, `loss` and `target_scores`.
         """
-        targets = shift_labels
+        targets: torch.Tensor | None = shift_labels
         if targets is None and labels is not None:
             targets = F.pad(labels[:, 1:], (0, 1), value=IGNORED)
         inputs = {
@@ -310,6 +308,7 @@ class OneSearchForCausalLM(SidModelMixin, OneSearchQwen3PreTrainedModel, Qwen3Fo
             **kwargs,
             "return_dict": True,
         }
+        scores: TargetScores | None
         if objective is not None and targets is not None:
             scores = objective(self, inputs, targets)
             return SidCausalOutput(loss=scores.loss(num_items_in_batch), target_scores=scores)
@@ -327,11 +326,6 @@ class OneSearchForCausalLM(SidModelMixin, OneSearchQwen3PreTrainedModel, Qwen3Fo
             attentions=outputs.attentions,
             target_scores=scores,
         )
-
-    def _beam_decoder(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, long_view_codes: torch.Tensor | None = None
-    ) -> Qwen3BeamDecoder:
-        return Qwen3BeamDecoder(self.model, input_ids, attention_mask, long_view_codes)
 
     def _prompt_reader(self) -> LongViewMixin:
         return self.model

@@ -5,7 +5,7 @@ Travels to the Hub with the weights: imports nothing of this package.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from transformers.cache_utils import Cache
@@ -27,6 +27,9 @@ class OneSearchQwen3PreTrainedModel(PackedSdpaMixin, Qwen3PreTrainedModel):
 
 class OneSearchQwen3Model(LongViewMixin, OneSearchQwen3PreTrainedModel, Qwen3Model):
     """The backbone. Inputs and outputs are those of [`~transformers.Qwen3Model`], and `long_view_codes`."""
+
+    if TYPE_CHECKING:
+        config: OneSearchQwen3Config
 
     def __init__(self, config: OneSearchQwen3Config) -> None:
         super().__init__(config)

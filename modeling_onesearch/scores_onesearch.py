@@ -92,10 +92,12 @@ class ScoringMixin:
                 entropy.append(-torch.linalg.vecdot(own.exp(), own))
                 is_top.append((logits.argmax(-1) == places).float())
         rows = [group.rows for group in groups]
-        scores = [_spread(targets, rows, values) for values in (log_probs, entropy, is_top)]
+        spread = _spread(targets, rows, log_probs)
         if not groups:  # data parallelism waits for the gradients of the head and of all before it, also without any target
-            scores[0] = scores[0] + 0.0 * self.project(hidden_states.flatten(0, -2)[:1], 0, 1).float().sum()
-        return TargetScores(*scores, targets != IGNORED)
+            spread = spread + 0.0 * self.project(hidden_states.flatten(0, -2)[:1], 0, 1).float().sum()
+        return TargetScores(
+            spread, _spread(targets, rows, entropy), _spread(targets, rows, is_top), is_target=targets != IGNORED
+        )
 
     def target_logits(self, hidden_states: torch.Tensor, targets: torch.Tensor) -> list[TargetGroup]:
         """Logits of each target's own softmax, gathered per softmax: text first, then the levels; only those that occur.

@@ -5,7 +5,7 @@ Travels to the Hub with the weights: imports nothing of this package.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -52,14 +52,11 @@ class SearchMixin(ScoringMixin):
     if TYPE_CHECKING:
         model: nn.Module
         generation_config: GenerationConfig
+        _beam_decoder: Callable[[Any, torch.Tensor, torch.Tensor, torch.Tensor | None], BeamDecoder]
+        """Runs the backbone for the beams of a search."""
 
     search_config: SearchConfig = SearchConfig()
     """Defaults of `search`, `retrieve` and `search_sids`; saved and loaded with the weights."""
-
-    def _beam_decoder(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, long_view_codes: torch.Tensor | None = None
-    ) -> BeamDecoder:
-        raise NotImplementedError
 
     def logits_processor(self, prompt_length: int | None = None, item_filter: ItemFilter | None = None) -> TrieLogitsProcessor:
         """A logits processor with which `generate` emits Semantic IDs of the catalogue only.
@@ -135,8 +132,9 @@ class SearchMixin(ScoringMixin):
             raise ValueError(f"long_view_codes of {len(long_view_codes)} rows for {len(input_ids)} prompts")
         index, queries = self._require_index().snapshot(), len(input_ids)
         result = SearchResult([[] for _ in range(queries)], [0] * queries, [0] * queries)
-        groups = [(list(range(queries)), item_filter)]
-        if item_filter is not None and not isinstance(item_filter, ItemFilter):
+        if item_filter is None or isinstance(item_filter, ItemFilter):
+            groups = [(list(range(queries)), item_filter)]
+        else:
             groups = _by_filter(item_filter, queries)
         for rows, own in groups:
             codes = None if long_view_codes is None else long_view_codes[rows]
@@ -186,7 +184,7 @@ class SearchMixin(ScoringMixin):
         if normalize not in NORMALISATIONS:
             raise ValueError(f"normalize={normalize!r}: allowed are {', '.join(map(repr, NORMALISATIONS))}")
         trie = (index.trie if item_filter is None else index.checked(item_filter).trie).to(input_ids.device)
-        decoder = self._beam_decoder(input_ids, attention_mask, long_view_codes)
+        decoder = self._beam_decoder(self.model, input_ids, attention_mask, long_view_codes)
 
         def step(
             codes: torch.Tensor | None, parents: torch.Tensor | None, level: int

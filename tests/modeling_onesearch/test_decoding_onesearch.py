@@ -39,7 +39,7 @@ MODELS = {
 def run_beams(model, input_ids, attention_mask, seed=0):
     """Three steps with random codes and parents: hidden states of each, and the tokens of each row so far."""
     random = torch.Generator().manual_seed(seed)
-    decoder = model._beam_decoder(input_ids, attention_mask)
+    decoder = model._beam_decoder(model.model, input_ids, attention_mask)
     queries = len(input_ids)
     tokens, beams = [[] for _ in range(queries)], 1
     yield decoder.start(), tokens
@@ -108,7 +108,7 @@ def test_the_prompt_runs_once_per_query_and_its_keys_are_not_repeated():
         model = MODELS[name]()
         input_ids, attention_mask = random_prompts(3)
         with torch.no_grad():
-            decoder = model._beam_decoder(input_ids, attention_mask)
+            decoder = model._beam_decoder(model.model, input_ids, attention_mask)
             decoder.start()
             decoder.step(torch.full((3, 40), TEXT_TOKENS), torch.arange(3).repeat_interleave(40))
         assert all(part.shape[0] == 3 for pair in decoder.shared for part in pair)

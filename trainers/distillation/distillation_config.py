@@ -9,29 +9,35 @@ from ..sft.sft_config import SidSFTConfig
 
 @dataclass
 class SidDistillationConfig(SidSFTConfig):
-    r"""[`SidSFTConfig`] with the terms of OneSearch-V2's self-distillation (arXiv 2603.24422, "Self-distillation"). Defaults are the
-    paper's unless said; a weight of 0 switches a term off, with the passes that it alone needs.
+    r"""[`SidSFTConfig`] with the terms of OneSearch-V2's self-distillation (arXiv 2603.24422, "Self-distillation").
+
+    Defaults are the paper's unless said otherwise. A weight of 0 switches a term off, with the passes that it alone needs.
 
     Args:
         kl_weight (`float`, defaults to `0.1`):
-            α_KL, of the forward KL(teacher ‖ student).
+            α_KL, weight of the forward KL(teacher ‖ student). A larger weight pulls the student's distribution closer to the teacher's.
         kl_temperature (`float`, defaults to `1.0`):
-            τ, both sides' logits are divided by it and the KL multiplied by τ².
+            τ. Both sides' logits are divided by τ, and the KL is multiplied by τ². A higher temperature gives unlikely codes more weight.
         kl_over_vocabulary (`bool`, defaults to `True`):
             Divide the KL by |V|, as the formula does. |V| is the size of the target's own softmax: the codes of its level, or the whole
-            vocabulary for text. With 4096 codes little remains of α_KL; False leaves the division out (ours).
+            vocabulary for text. With 4096 codes the division makes the term small; False leaves it out (our option).
         r_drop_weight (`float`, defaults to `0.5`):
-            α_R, of half the symmetric KL between two dropout passes of the student.
-        focal_alpha, focal_gamma (`float`, default to `2.0` and `3.0`):
-            The cross entropy becomes −α (1 − p)^γ log p. The paper names α and γ, not the form: this is RetinaNet's, without classes.
-            1 and 0 are plain cross entropy.
+            α_R, weight of half the symmetric KL between two dropout passes of the student. Above 0 the student runs twice.
+        focal_alpha (`float`, defaults to `2.0`):
+            α of the focal cross entropy −α (1 − p)^γ log p. The paper names α and γ, not the form: this is RetinaNet's, without classes.
+        focal_gamma (`float`, defaults to `3.0`):
+            γ of the focal cross entropy. A larger γ lets easy targets count less; 0 (with α = 1) is plain cross entropy.
         adversarial_weight (`float`, defaults to `1.0`):
-            Of the cross entropy under FGM's perturbation (the formula adds it as it is).
+            Weight of the cross entropy under FGM's perturbation. The formula adds it without a weight. Above 0 the student runs once more.
         adversarial_epsilon (`float`, defaults to `0.6`):
-            ε, the L2 norm of the perturbation of one example's prompt embeddings.
+            ε, the L2 norm of the perturbation of one example's prompt embeddings. A larger ε makes the perturbed prompts harder.
         teacher_ce_weight (`float`, defaults to `0.0`):
-            Of the teacher's own cross entropy; above 0 the teacher learns, too (the authors' joint mode, whose released code leaves
-            this term out). The paper's best mode detaches the teacher: 0.
+            Weight of the teacher's own cross entropy. Above 0 the teacher learns, too (the authors' joint mode, whose released code leaves
+            this term out). In the paper's best mode the teacher is detached: 0.
+
+    Raises:
+        ValueError: a weight, `focal_gamma` or `adversarial_epsilon` is negative, `kl_temperature` is not positive, or `torch_compile` is
+            on with an adversarial term.
     """
 
     _VALID_DICT_FIELDS = SidSFTConfig._VALID_DICT_FIELDS
@@ -46,7 +52,7 @@ class SidDistillationConfig(SidSFTConfig):
     adversarial_epsilon: float = field(default=0.6, metadata={"help": "Norm of FGM's perturbation."})
     teacher_ce_weight: float = field(default=0.0, metadata={"help": "Weight of the teacher's own cross entropy."})
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in (
             "kl_weight",
             "r_drop_weight",
@@ -59,11 +65,10 @@ class SidDistillationConfig(SidSFTConfig):
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative")
         if self.kl_temperature <= 0:
             raise ValueError(f"kl_temperature={self.kl_temperature} must be positive")
-        if self.loss_type != "nll" or self.label_smoothing_factor:
-            raise ValueError("self-distillation has a loss of its own: loss_type must be 'nll' and label_smoothing_factor 0")
         if self.torch_compile and self.adversarial_weight:
             raise ValueError(
-                "torch_compile cannot look into the gradient that adversarial_weight > 0 needs; set one of them to 0"
+                f"torch_compile does not support the inner gradient that adversarial_weight={self.adversarial_weight} needs; set "
+                "torch_compile to False or adversarial_weight to 0"
             )
         super().__post_init__()
 

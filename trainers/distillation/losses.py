@@ -1,4 +1,4 @@
-"""The terms of OneSearch-V2's self-distillation (arXiv 2603.24422), each per target and without any average."""
+"""Terms of OneSearch-V2's self-distillation (arXiv 2603.24422), each per target, without averaging."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ def focal_cross_entropy(logits: torch.Tensor, target: torch.Tensor, alpha: float
     """−α (1 − p)^γ log p of each target (Lin et al. 2017, arXiv 1708.02002, with one α): easy targets count less.
 
     Args:
-        logits: (n, width); target: (n,) places in the softmax.
+        logits: (n, classes).
+        target: (n,) places among the classes.
+        alpha: α, factor of the loss.
+        gamma: γ. A larger γ lets easy targets count less.
 
     Returns:
-        (n,); with α = 1 and γ = 0 the cross entropy.
+        (n,); the plain cross entropy with α = 1 and γ = 0.
     """
     nll = F.cross_entropy(logits, target, reduction="none")
     if not gamma:
@@ -23,10 +26,12 @@ def focal_cross_entropy(logits: torch.Tensor, target: torch.Tensor, alpha: float
 
 
 def teacher_kl(teacher: torch.Tensor, student: torch.Tensor, temperature: float, over_vocabulary: bool = True) -> torch.Tensor:
-    """τ²/|V| · KL(softmax(teacher/τ) ‖ softmax(student/τ)) of each target; |V| is the width of the softmax.
+    """τ²/|V| · KL(softmax(teacher/τ) ‖ softmax(student/τ)) of each target; |V| is the number of classes.
 
     Args:
-        teacher, student: (n, width) logits; only the student's take gradients.
+        teacher: (n, classes) logits, which take no gradient.
+        student: (n, classes) logits.
+        temperature: τ.
         over_vocabulary: divide by |V|.
 
     Returns:
@@ -41,7 +46,8 @@ def symmetric_kl(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     """½ (KL(one ‖ other) + KL(other ‖ one)) of each target: R-Drop (Liang et al. 2021, arXiv 2106.14448). Both take gradients.
 
     Args:
-        one, other: (n, width) logits of two dropout passes.
+        one: (n, classes) logits of a dropout pass.
+        other: (n, classes) logits of another dropout pass.
 
     Returns:
         (n,).
@@ -53,14 +59,15 @@ def symmetric_kl(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 def fgm_step(gradient: torch.Tensor, epsilon: float) -> torch.Tensor:
     """ε g / ‖g‖ for each example (fast gradient method, Miyato et al. 2017, arXiv 1605.07725).
 
-    The norm is the example's own, over its tokens. The common variant perturbs the embedding matrix by the gradient of the whole batch:
-    its result depends on how the batch is cut.
+    Each example has a norm of its own, over its tokens. The common variant perturbs the embedding matrix by the gradient of the whole
+    batch, so its result depends on how examples are grouped into batches.
 
     Args:
-        gradient: (batch, length, d_model).
+        gradient: (batch, length, d_model) gradient of the loss with respect to the prompts' embeddings.
+        epsilon: ε, norm of the result per example.
 
     Returns:
-        (batch, length, d_model), of norm ε per example; zero where the gradient is.
+        (batch, length, d_model) perturbations; zero where the gradient is zero.
     """
     norm = torch.linalg.vector_norm(gradient.float(), dim=(1, 2), keepdim=True)
     return (epsilon * gradient / norm.clamp(min=1e-12)).to(gradient.dtype)

@@ -14,17 +14,18 @@ from onesearch.modeling_onesearch.configuration_onesearch import SID_SOFTMAXES
 class SidSFTConfig(SFTConfig):
     r"""TRL's [`~trl.SFTConfig`] with defaults that fit small models from scratch.
 
-    These defaults differ from TRL's; no paper gives them unless said:
+    The defaults of these fields differ from TRL's. They are our choice where no paper is named.
 
     Args:
         learning_rate (`float`, defaults to `1e-3`):
-            For small models from scratch. The paper trains BART-base with 5e-5 (PRQ-KMeans, "as in OneSearch").
+            Peak learning rate, chosen for small models trained from scratch. The paper trains BART-base with 5e-5 (PRQ-KMeans, "as in
+            OneSearch").
         bf16 (`bool`, *optional*):
-            On where the device has it (TRL: always on). On a processor bf16 is several times slower than float32.
+            Mixed precision. Default: on where the device supports it (TRL: always on). On a CPU bf16 is several times slower than float32.
         gradient_checkpointing (`bool`, defaults to `False`):
-            Prompts are short; recomputation costs a third of the speed.
+            Recompute activations in the backward pass. It saves memory, which short prompts do not need, and costs a third of the speed.
         max_length (`int`, *optional*, defaults to `None`):
-            Prompts are cut when they are rendered, never afterwards.
+            Not used: prompts are cut when they are rendered.
         sid_softmax (`str`, *optional*):
             Sets the model's `sid_softmax`, the set of codes that a Semantic ID's token competes with in the loss: all codes of its
             `"level"` (the paper's choice), or the `"children"` that the catalogue's trie allows after the codes before it, as in the
@@ -34,19 +35,24 @@ class SidSFTConfig(SFTConfig):
             `"group_by_length"` pads less and is up to 1.3 times as fast, but learns less from the same examples (docs/training.md,
             "Batches").
         report_to (`str`, defaults to `"none"`):
-            Any of transformers' integrations.
+            Integration of transformers that metrics are reported to.
         ddp_find_unused_parameters (`bool`, defaults to `False`):
-            Every parameter takes part in every step; looking for others costs a pass over the graph.
-        average_tokens_across_devices:
-            Stays on: the loss of several processes is that of one with their joint batch.
-        torch_compile:
-            Stays off. On, the backbone runs compiled and breaks off before the head, whose shapes change with the targets.
+            Search for parameters without a gradient. Every parameter takes part in every step, and the search costs a pass over the graph.
+        average_tokens_across_devices (`bool`, defaults to `True`, as in TRL):
+            Divide by the targets of all processes, so their loss is that of one process with their joint batch.
+        torch_compile (`bool`, defaults to `False`, as in TRL):
+            Compile the backbone. The graph ends before the head, whose shapes change with the targets.
+
+    Raises:
+        ValueError: `sid_softmax` is unknown, the loss is not TRL's `nll` without label smoothing, or `packing` or `padding_free` is on.
     """
 
     _VALID_DICT_FIELDS = SFTConfig._VALID_DICT_FIELDS
 
     learning_rate: float = field(default=1e-3, metadata={"help": "Peak learning rate."})
-    bf16: bool | None = field(default=None, metadata={"help": "Mixed precision; default: where the device has it."})
+    bf16: bool | None = field(  # type: ignore[assignment]  # TRL fills in None alike, transformers' stub says bool
+        default=None, metadata={"help": "Mixed precision; default: where the device has it."}
+    )
     gradient_checkpointing: bool = field(default=False, metadata={"help": "Recompute activations in the backward pass."})
     max_length: int | None = field(default=None, metadata={"help": "Not used: prompts are cut when they are rendered."})
     sid_softmax: str | None = field(
@@ -57,8 +63,8 @@ class SidSFTConfig(SFTConfig):
 
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "Search for unused parameters."})
 
-    def __post_init__(self):
-        # Without this Accelerate starts processes that know nothing of each other on a machine without an accelerator.
+    def __post_init__(self) -> None:
+        # Without this Accelerate starts processes that do not communicate on a machine without an accelerator.
         self.use_cpu = self.use_cpu or not (torch.cuda.is_available() or torch.backends.mps.is_available())
         if self.bf16 is None:
             self.bf16 = not self.use_cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
@@ -71,6 +77,6 @@ class SidSFTConfig(SFTConfig):
             )
         if self.packing or self.padding_free:
             raise ValueError(
-                "packing and padding_free are not supported: every example is a prompt with one target; set both to False"
+                "packing and padding_free are not supported, because every example is a prompt with one target; set both to False"
             )
         super().__post_init__()

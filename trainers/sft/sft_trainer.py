@@ -9,19 +9,26 @@ process its share do not count, and a checkpoint that a kill left half-written i
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
 from datasets import Dataset, IterableDataset
 from torch import nn
-from torch.utils.data import Sampler, SequentialSampler
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from torch.utils.data import DataLoader, Sampler, SequentialSampler
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput, has_length
-from trl import SFTTrainer
+from trl import SFTConfig, SFTTrainer
 
 from onesearch.modeling_onesearch.modeling_onesearch import IGNORED, Objective
 from onesearch.modeling_onesearch.scores_onesearch import TargetScores
@@ -32,6 +39,7 @@ from ..prompt_watch import PromptWatch
 from ..trl_contract import check_trl
 from .data.collators import CausalCollator, LongViewLookup, Seq2SeqCollator
 from .data.rows import ArrowRows, lengths_of
+from .length_sampler import LengthSampler
 from .sft_config import SidSFTConfig
 
 RetrievalMetrics = Callable[[PreTrainedModel], dict[str, float]]
@@ -39,11 +47,8 @@ RetrievalMetrics = Callable[[PreTrainedModel], dict[str, float]]
 COLUMNS = ("input_ids", "labels", "length", "long_view")
 """Columns that reach the collator."""
 
-GROUP = 4
-"""Batches that are sorted by length together. Ours; transformers takes 50, and its batches are so alike that less is learned from them."""
-
 TARGETS = ("labels", "shift_labels", "teacher_shift_labels")
-"""Parts of a batch that say what is scored."""
+"""Entries of a batch that hold targets."""
 
 
 class SidSFTTrainer(SFTTrainer):
@@ -51,21 +56,25 @@ class SidSFTTrainer(SFTTrainer):
 
     Args:
         model: the model itself, or a `PeftModel` of it; a path would be opened as another class by TRL.
-        args: settings.
-        train_dataset, eval_dataset: columns `input_ids` and `labels` (and optionally `length`, `long_view`), or `prompt` and `completion`
-            texts. Read as numpy arrays.
+        args: settings. Its `sid_softmax`, if set, becomes that of the model's configuration.
+        train_dataset: columns `input_ids` and `labels` (and optionally `length`, `long_view`), or `prompt` and `completion` texts. Read as
+            numpy arrays.
+        eval_dataset: dataset of the evaluation loss, with the same columns.
         processing_class: the model's tokenizer.
-        retrieval_metrics: called with the model at every evaluation; what it returns (for instance HR@10 from the evaluator) is logged
-            under `eval_` and can select the best checkpoint.
+        retrieval_metrics: called with the model at every evaluation. The metrics that it returns (for instance HR@10 from the evaluator)
+            are logged under `eval_` and can select the best checkpoint.
         long_view: makes the batch's `long_view_codes` of the examples; see `onesearch.trainers.sft.data.collators`.
         peft_config: a PEFT configuration, for instance `lora_config(SidLoraConfig(), model)`.
         kwargs: as in TRL.
 
     Raises:
         TypeError: `model` is a name.
-        ValueError: an adapter would copy tied weights, FSDP is asked for where there is none, or retrieval metrics are
-            wanted under FSDP, which leaves no process a whole model.
+        ValueError: an adapter would copy tied weights, `compute_loss_func` is given, FSDP is asked for where there is none, or
+            retrieval metrics are wanted under FSDP, which leaves no process a whole model.
     """
+
+    args: SidSFTConfig
+    model: nn.Module
 
     _tag_names = ["onesearch", "sft"]
     _name = "OneSearch SFT"
@@ -83,7 +92,7 @@ class SidSFTTrainer(SFTTrainer):
         long_view: LongViewLookup | None = None,
         peft_config: Any = None,
         **kwargs: Any,
-    ):
+    ) -> None:
         check_trl()
         if isinstance(model, str):
             raise TypeError(f"pass a loaded model, not the name {model!r}: TRL would open it as a causal model")
@@ -105,17 +114,14 @@ class SidSFTTrainer(SFTTrainer):
             peft_config=peft_config,
             **kwargs,
         )
-        vars(base).pop(
-            "forward"
-        )  # TRL's head, which multiplies by the whole vocabulary: `compute_loss` needs the model's own forward
+        # TRL replaces `forward` on the instance by one with a head of its own, over the whole vocabulary. Without it the class's is found.
+        vars(base).pop("forward", None)
         asked = args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
         if asked and self.accelerator.num_processes > 1 and not self.is_fsdp_enabled:
-            raise ValueError(
-                "FSDP was asked for, but Accelerate shards on accelerators only and would run DDP here: leave fsdp out"
-            )
+            raise ValueError("FSDP is set, but Accelerate shards on accelerators only and would run DDP here: leave fsdp out")
         if retrieval_metrics is not None and self.is_fsdp_enabled:
             raise ValueError(
-                "retrieval_metrics need a whole model, FSDP gives each process a part: evaluate the checkpoints instead"
+                "retrieval_metrics need a whole model, but FSDP gives each process a part: evaluate the checkpoints instead"
             )
         self.retrieval_metrics = retrieval_metrics
         self._scored: list[tuple[float, int]] = []
@@ -131,7 +137,15 @@ class SidSFTTrainer(SFTTrainer):
             return Seq2SeqCollator(config.pad_token_id, config.decoder_start_token_id, long_view)
         return CausalCollator(config.pad_token_id, long_view)
 
-    def _prepare_dataset(self, dataset, processing_class, args, packing, formatting_func, dataset_name):  # noqa: ANN202 - parent's
+    def _prepare_dataset(
+        self,
+        dataset: Dataset | IterableDataset,
+        processing_class: PreTrainedTokenizerBase | ProcessorMixin,
+        args: SFTConfig,
+        packing: bool,
+        formatting_func: Callable[[dict], str] | None,
+        dataset_name: str,
+    ) -> Dataset | IterableDataset:
         columns = dataset.column_names or list(next(iter(dataset)))
         if {"input_ids", "labels"} <= set(columns):
             return dataset.with_format("numpy")
@@ -148,23 +162,23 @@ class SidSFTTrainer(SFTTrainer):
         return dataset.map(tokenize, batched=True, remove_columns=columns).with_format("numpy")
 
     def _set_signature_columns_if_needed(self) -> None:
-        self._signature_columns = list(self._columns)
+        self._signature_columns = list(self._columns)  # type: ignore[assignment]  # transformers declares None alone
 
     def _remove_unused_columns(self, dataset: Dataset, description: str | None = None) -> ArrowRows:
         return ArrowRows(super()._remove_unused_columns(dataset, description))
 
-    def _get_train_sampler(self, train_dataset=None):  # noqa: ANN202 - parent's
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
         rows = self.train_dataset if train_dataset is None else train_dataset
         dataset = rows.dataset if isinstance(rows, ArrowRows) else rows
         if self.args.train_sampling_strategy != "group_by_length" or not isinstance(dataset, Dataset):
             return super()._get_train_sampler(train_dataset)
-        # The parent hands its sampler a lazy column, which decodes a whole row for each length it looks at.
+        # transformers passes its sampler a lazy column, which decodes a whole row for each length.
         known = "length" in dataset.column_names
         lengths = dataset.with_format("numpy", ["length"])[:]["length"] if known else lengths_of(dataset, "input_ids")
         step = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         return LengthSampler(lengths, step, self.args.seed)
 
-    def _get_eval_sampler(self, eval_dataset):  # noqa: ANN001, ANN202 - parent's
+    def _get_eval_sampler(self, eval_dataset: Any) -> Sampler:
         return SequentialSampler(eval_dataset)
 
     # Loss
@@ -194,7 +208,7 @@ class SidSFTTrainer(SFTTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def _note_scores(self, scores: TargetScores, attention_mask: torch.Tensor) -> None:
-        """Gather what TRL's `log` averages."""
+        """Collect the entropy, accuracy and number of tokens of a batch, from all processes; TRL's `log` averages them."""
         mode = "train" if self.model.training else "eval"
         gather = self.accelerator.gather_for_metrics
         count = gather(scores.is_target.sum()).sum()
@@ -207,15 +221,26 @@ class SidSFTTrainer(SFTTrainer):
 
     # Rows that repeat
 
-    def get_batch_samples(self, epoch_iterator, num_batches, device):  # noqa: ANN201 - parent's
-        """As in transformers; the rows that fill up the last batch of an epoch do not count."""
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list, torch.Tensor | int | None]:
+        """As in transformers; rows that the last batch of an epoch repeats do not count."""
         batches, count = super().get_batch_samples(epoch_iterator, num_batches, device)
         if batches and self._hide_repeated_rows(batches[-1], self.train_dataset, self.args.dataloader_drop_last):
             count = self._get_num_items_in_batch(batches, device)
         return batches, count
 
     def _hide_repeated_rows(self, batch: dict[str, torch.Tensor], dataset: Any, drop_last: bool) -> bool:
-        """Whether this is a last batch that repeats rows to give every process its share; their targets are ignored then."""
+        """Ignore the targets of the rows that the last batch of a dataset repeats to give every process its share.
+
+        Args:
+            batch: batch of this process; its targets are changed in place.
+            dataset: dataset of the batch.
+            drop_last: whether an incomplete last batch is dropped.
+
+        Returns:
+            Whether there are such rows.
+        """
         processes = self.accelerator.num_processes
         even = processes > 1 and self.accelerator.even_batches and not drop_last and has_length(dataset)
         if not even or not self.accelerator.gradient_state.end_of_dataloader:
@@ -230,8 +255,10 @@ class SidSFTTrainer(SFTTrainer):
 
     # Evaluation
 
-    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):  # noqa: ANN201 - parent's
-        """As in TRL; also notes what the loss of the whole set is made of."""
+    def prediction_step(
+        self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+        """As in TRL; also notes the batch's loss and number of targets, of which `evaluation_loop` makes the loss of the whole set."""
         self._hide_repeated_rows(inputs, self.callback_handler.eval_dataloader.dataset, self.args.dataloader_drop_last)
         targets = inputs["shift_labels"] if "shift_labels" in inputs else inputs["labels"]
         count = int((targets != IGNORED).sum())
@@ -240,32 +267,38 @@ class SidSFTTrainer(SFTTrainer):
         return step
 
     def evaluation_loop(
-        self, dataloader, description, prediction_loss_only=None, ignore_keys=None, metric_key_prefix="eval"
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        """As in transformers, and the retrieval metrics, from the main process to all.
+        """As in transformers; also computes the retrieval metrics, in the main process, which sends them to all.
 
-        The loss is the mean over all targets of the set: batches and processes do not show in it, and no row counts twice.
+        The loss is the mean over all targets of the set: it depends on neither batches nor processes, and no row counts twice.
         """
         self._scored.clear()
         output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         losses, counts = zip(*gather_object(self._scored or [(0.0, 0)]))
-        output.metrics[f"{metric_key_prefix}_loss"] = sum(losses) / max(sum(counts), 1)
+        metrics = {**(output.metrics or {}), f"{metric_key_prefix}_loss": sum(losses) / max(sum(counts), 1)}
         if self.retrieval_metrics is not None:
-            found = [self._retrieval(metric_key_prefix) if self.accelerator.is_main_process else None]
-            output.metrics.update(broadcast_object_list(found)[0])
-        return output
+            found = [self._retrieval(self.retrieval_metrics) if self.accelerator.is_main_process else {}]
+            metrics |= {f"{metric_key_prefix}_{name}": value for name, value in broadcast_object_list(found)[0].items()}
+        return output._replace(metrics=metrics)
 
     @torch.no_grad()
-    def _retrieval(self, prefix: str) -> dict[str, float]:
+    def _retrieval(self, retrieval_metrics: RetrievalMetrics) -> dict[str, float]:
+        """Retrieval metrics of the model in evaluation mode."""
         model = self.accelerator.unwrap_model(self.model)
         was_training = model.training
         model.eval()
-        metrics = {f"{prefix}_{name}": value for name, value in self.retrieval_metrics(model).items()}
+        metrics = retrieval_metrics(model)
         model.train(was_training)
         return metrics
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """As in TRL; training logs also say how much the encoder's states differ (`prompt_spread`)."""
+        """As in TRL; training logs also hold `prompt_spread`, which says how much the encoder's states differ between prompts."""
         spread = self._prompt_watch.spread() if "loss" in logs else None
         super().log(logs if spread is None else {**logs, "prompt_spread": round(spread, 4)}, start_time)
 
@@ -275,21 +308,23 @@ class SidSFTTrainer(SFTTrainer):
         """As in transformers.
 
         Args:
-            resume_from_checkpoint: a checkpoint, or True for the last whole one in `output_dir`; without any the training starts anew.
+            resume_from_checkpoint: a checkpoint, or True for the last complete one in `output_dir`, without which the training starts anew.
+            args: as in transformers.
+            kwargs: as in transformers.
 
         Raises:
             ValueError: the named checkpoint is half-written.
         """
         if resume_from_checkpoint is True:
-            resume_from_checkpoint = last_complete_checkpoint(self.args.output_dir)
+            resume_from_checkpoint = last_complete_checkpoint(str(self.args.output_dir))
         elif resume_from_checkpoint and os.path.isdir(resume_from_checkpoint) and not is_complete(Path(resume_from_checkpoint)):
             raise ValueError(
-                f"{resume_from_checkpoint} is half-written; pass resume_from_checkpoint=True to go on from the last whole checkpoint"
+                f"{resume_from_checkpoint} is half-written; pass resume_from_checkpoint=True to go on from the last complete checkpoint"
             )
         with self._prompt_watch:
             return super().train(resume_from_checkpoint, *args, **kwargs)
 
-    def _save_checkpoint(self, model, trial) -> None:  # noqa: ANN001 - parent's
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         if self.is_world_process_zero():
             mark_incomplete(folder)
@@ -297,58 +332,21 @@ class SidSFTTrainer(SFTTrainer):
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
-        self.accelerator.wait_for_everyone()  # the trainer's state, written next by the main process, says that all is there
+        self.accelerator.wait_for_everyone()  # the main process writes the trainer's state next, which marks the checkpoint as complete
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         super()._save(output_dir, state_dict)
         if self.args.should_save:
-            save_index_beside(self.model, self.args.output_dir if output_dir is None else output_dir)
+            save_index_beside(cast(PreTrainedModel, self.model), str(output_dir or self.args.output_dir))
 
 
 class _KeepEndOfGeneration(TrainerCallback):
-    """A SID ends by its length. The trainer gives every model its tokenizer's end token, which would be saved with the checkpoint."""
+    """Restores the end token of `generate`: a SID ends by its length, but the trainer gives every model its tokenizer's end token."""
 
-    def __init__(self, model: PreTrainedModel):
-        self.model = model
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.generation_config = model.generation_config
         self.eos_token_id = model.generation_config.eos_token_id
 
-    def on_train_begin(self, args, state, control, **kwargs) -> None:  # noqa: ANN001, ANN003 - parent's
-        """Called once the trainer has aligned the tokens."""
-        self.model.generation_config.eos_token_id = self.eos_token_id
-
-
-class LengthSampler(Sampler[int]):
-    """Shuffles so that examples of alike length meet in a batch, and batches of all lengths follow each other at random.
-
-    transformers' sampler leaves the batches of a group in order, the longest first, and so teaches tasks that differ in length one after
-    the other, over and over. What batches of alike length cost: docs/training.md, "Batches".
-
-    The order depends on the seed and the epoch alone: every process draws the same, and a resumed run goes on as the stopped one would.
-
-    Args:
-        lengths: of all examples; batch_size: examples per optimiser step, over all processes; seed: of the shuffling.
-        group: batches whose examples are sorted together; more save more padding and mix less.
-    """
-
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, group: int = GROUP):
-        self.lengths = np.asarray(lengths)
-        self.batch_size = batch_size
-        self.seed = seed
-        self.group = group
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Accelerate's loader before each epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        generator = np.random.default_rng([self.seed, self.epoch])
-        order = generator.permutation(len(self.lengths))
-        group = np.arange(len(order)) // (self.batch_size * self.group)
-        order = order[np.lexsort((-self.lengths[order], group))]  # by group, the longest first
-        whole = len(order) // self.batch_size * self.batch_size
-        batches = generator.permutation(order[:whole].reshape(-1, self.batch_size))  # (batches, batch_size)
-        return iter([*batches.ravel().tolist(), *order[whole:].tolist()])  # what fills no batch stays last
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """The trainer has aligned the tokens just before."""
+        self.generation_config.eos_token_id = self.eos_token_id

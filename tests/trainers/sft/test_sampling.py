@@ -8,7 +8,7 @@ import numpy as np
 from toy import MODELS, logged, toy_dataset, toy_model, trainer_of
 
 from onesearch.trainers.prompt_watch import ALIKE
-from onesearch.trainers.sft.sft_trainer import LengthSampler
+from onesearch.trainers.sft.length_sampler import LengthSampler
 
 LENGTHS = np.random.default_rng(0).integers(1, 60, 1003)
 
