@@ -113,12 +113,12 @@ class CausalCollator:
         return _tensors(arrays, self.long_view, examples)
 
     def _sequences(self, prompts: Sequence[Any], targets: Sequence[Any]) -> dict[str, np.ndarray]:
-        parts = []
-        for prompt, target in zip(prompts, targets):
-            parts += [prompt, target]
-        lengths = np.array([len(part) for part in parts]).reshape(-1, 2)
-        input_ids, is_token = _fill(parts, lengths.sum(1), self.pad_token_id)
-        is_target = is_token & (np.arange(input_ids.shape[1]) >= lengths[:, :1])
+        parts: list[Any] = []
+        for pair in zip(prompts, targets):
+            parts += pair
+        input_ids, is_token = _padded(parts, self.pad_token_id, per_row=2)
+        starts = np.array([len(prompt) for prompt in prompts])[:, None]  # of the targets
+        is_target = is_token & (np.arange(input_ids.shape[1]) >= starts)
         labels = np.where(is_target, input_ids, IGNORED)
         shifted = np.full_like(labels, IGNORED)
         shifted[:, :-1] = labels[:, 1:]
@@ -145,13 +145,9 @@ def _tensors(
     return batch
 
 
-def _padded(sequences: Sequence[Sequence[int]], fill: int) -> Padded:
-    """Each sequence as a row, padded with `fill`."""
-    return _fill(sequences, np.array([len(sequence) for sequence in sequences]), fill)
-
-
-def _fill(parts: Sequence[Sequence[int]], lengths: np.ndarray, fill: int) -> Padded:
-    """All parts one after the other, cut into rows of these lengths and padded with `fill`."""
+def _padded(parts: Sequence[Any], fill: int, per_row: int = 1) -> Padded:
+    """Sequences of token ids as rows of one array: `per_row` sequences make a row, which is padded with `fill`."""
+    lengths = np.array([len(part) for part in parts]).reshape(-1, per_row).sum(1)
     filled = np.arange(lengths.max(initial=1)) < lengths[:, None]
     values = np.full(filled.shape, fill, dtype=np.int64)
     values[filled] = np.concatenate(parts)

@@ -105,8 +105,8 @@ class ExampleBuilder:
         rows = request_rows(self.market, split)
         if self.config.windows == "last" and split == "train":
             rows = self._last_of_each_user(rows)
-        for part in _slices(len(rows)):
-            sessions = rows[part]
+        for start in range(0, len(rows), CHUNK):
+            sessions = rows[start : start + CHUNK]
             near = slice(*np.searchsorted(target_sessions, [sessions[0], sessions[-1] + 1]))  # both are sorted
             wanted = np.isin(target_sessions[near], sessions)
             prompt_rows = np.searchsorted(sessions, target_sessions[near][wanted])
@@ -122,11 +122,12 @@ class ExampleBuilder:
         """`copies` examples per item: a few words of its text take the place of the query."""
         random = np.random.default_rng(self.config.seed)
         rows = np.tile(np.arange(len(self.market.items)), self.config.copies)
-        for part in _slices(len(rows)):
-            texts = self.fields.column("item", "text")[rows[part]].tolist()
+        for start in range(0, len(rows), CHUNK):
+            items = rows[start : start + CHUNK]
+            texts = self.fields.column("item", "text")[items].tolist()
             queries = [_sampled_words(text, self.config.words, random) for text in texts]
             prompts = self.tokenizer.encode_fields(PromptFields(queries))
-            labels = self.fields.labels(rows[part], "item", "sid")
+            labels = self.fields.labels(items, "item", "sid")
             yield EncodedExamples(prompts, prompts, labels, self._empty_spans(len(prompts)))
 
     def _row_examples(self, name: str, task: Task, split: str) -> Iterator[EncodedExamples]:
@@ -135,8 +136,8 @@ class ExampleBuilder:
         given_rows = rows_of[task.given[0]]
         wanted_rows = rows_of[task.wanted[0]]
         template = task_template(name, self.language)
-        for part in _slices(len(given_rows)):
-            given, wanted = given_rows[part], wanted_rows[part]
+        for start in range(0, len(given_rows), CHUNK):
+            given, wanted = given_rows[start : start + CHUNK], wanted_rows[start : start + CHUNK]
             usable = self.fields.known(given, *task.given) & self.fields.known(wanted, *task.wanted)
             prompts = self.tokenizer.encode_fields(self.fields.prompts(given[usable], *task.given), template)
             labels = self.fields.labels(wanted[usable], *task.wanted)
@@ -196,11 +197,6 @@ def _sampled_words(text: str, most: int, random: np.random.Generator) -> str:
 
 def _list_array(rows: Ragged) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(rows.offsets.astype(np.int32)), pa.array(rows.values))
-
-
-def _slices(count: int) -> list[slice]:
-    """Slices of `CHUNK` rows that cover `count` rows."""
-    return [slice(start, start + CHUNK) for start in range(0, count, CHUNK)]
 
 
 __all__ = ["CHUNK", "EncodedExamples", "ExampleBuilder"]
