@@ -140,10 +140,11 @@ class Market:
     def save(self, folder: str | Path) -> Path:
         """Write the four parquet files and ``market.json``, and return the folder. It appears whole or not at all."""
         folder = Path(folder)
+        tables = {"items": self.items, "users": self.users, "sessions": self.sessions, "relevance": self.relevance}
         with atomic_folder(folder) as temporary:
             for name in TABLES:
-                pq.write_table(getattr(self, name).with_format("arrow")[:], temporary / f"{name}.parquet")
-            write_json(temporary / "market.json", {**self.info, "rows": {name: len(getattr(self, name)) for name in TABLES}})
+                pq.write_table(tables[name].with_format("arrow")[:], temporary / f"{name}.parquet")
+            write_json(temporary / "market.json", {**self.info, "rows": {name: len(tables[name]) for name in TABLES}})
         return folder
 
 

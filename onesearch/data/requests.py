@@ -189,7 +189,11 @@ def user_profiles(market: Market) -> dict[str, tuple[str, ...]]:
 
 
 def targets_of(request: Request, kind: str) -> tuple[str, ...]:
-    """Return the ground truth of a request: the items bought (kind ``purchase``) or clicked (kind ``click``) in it.
+    """Return the ground truth of a request.
+
+    Args:
+        request: the request.
+        kind: ``purchase`` for the items bought in it, ``click`` for the items clicked in it.
 
     Raises:
         ValueError: the kind is unknown.

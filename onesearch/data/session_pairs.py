@@ -38,7 +38,15 @@ def session_items(market: Market, split: str, columns: Sequence[str]) -> tuple[n
 
 
 def query_rows(market: Market, queries: Sequence[str]) -> np.ndarray:
-    """Return the row in `queries` of each session's query, int64 ``(sessions,)``; -1 where `queries` lacks it."""
+    """Look up the query of every session.
+
+    Args:
+        market: sessions.
+        queries: distinct texts, ``(queries,)``.
+
+    Returns:
+        Row in `queries` of each session's query, int64 ``(sessions,)``; -1 for a query that is not in it, such as a blank one.
+    """
     column = market.sessions.data.column("query").combine_chunks()
     found = pc.index_in(column, value_set=pa.array(list(queries), type=column.type))
     return np.asarray(pc.fill_null(found, -1), dtype=np.int64)

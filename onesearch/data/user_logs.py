@@ -106,7 +106,7 @@ class UserLogs:
         item_ids: ids by row of the items table, ``(items,)``.
     """
 
-    def __init__(self, market: Market):
+    def __init__(self, market: Market) -> None:
         column = market.sessions.data.column
         self.item_ids = np.array(market.items.data.column("item_id").to_pylist() or [""], dtype=object)
         users = column("user_id").combine_chunks().dictionary_encode().indices
@@ -169,9 +169,13 @@ class UserLogs:
         Raises:
             ValueError: the kind is unknown.
         """
-        if kind not in SEQUENCES:
-            raise ValueError(f"sequence {kind!r} is unknown; allowed are {', '.join(SEQUENCES)}")
-        return getattr(self, kind)
+        if kind == "clicked":
+            return self.clicked
+        if kind == "purchased":
+            return self.purchased
+        if kind == "shown":
+            return self.shown
+        raise ValueError(f"sequence {kind!r} is unknown; allowed are {', '.join(SEQUENCES)}")
 
     def own(self, *columns: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the items of each session itself, sorted by session.

@@ -36,7 +36,7 @@ def simulate(config: SimulatorConfig, folder: str | Path) -> Market:
     score that any model could reach follows from it and is written to ``market.info["oracle"]``.
 
     Args:
-        config: size and behaviour of the market; see `SimulatorConfig`.
+        config: settings of the market; see `SimulatorConfig`.
         folder: the market folder; an existing folder is replaced.
 
     Returns:

@@ -67,7 +67,13 @@ class Logits(NamedTuple):
 
 
 def show(world: World, block: Block, rng: np.random.Generator) -> Shown:
-    """Draw the shown list of every session of a block: the items with the best noisy scores, cut to the session's length."""
+    """Draw the shown list of every session of a block: the items with the best noisy scores, cut to the session's length.
+
+    Args:
+        world: all latent state.
+        block: sessions and items.
+        rng: random stream.
+    """
     config = world.config
     ranked = draw_ranking(config, block, config.list_max, rng)
     columns = ranked.columns
@@ -96,7 +102,16 @@ def draw_ranking(config: ResolvedConfig, block: Block, size: int, rng: np.random
 
 
 def draw_examination(config: ResolvedConfig, rows: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw list lengths and return the probability that each position is examined, ``(rows, list_max)``; 0 past the length."""
+    """Draw the length of each list and return the probability that the user examines each position.
+
+    Args:
+        config: settings of list lengths and position bias.
+        rows: number of lists.
+        rng: random stream.
+
+    Returns:
+        Probabilities, ``(rows, list_max)``; 0 past the end of a list.
+    """
     lengths = rng.integers(config.list_min, config.list_max + 1, rows)
     positions = np.arange(config.list_max)
     return np.where(positions < lengths[:, None], (positions + 1.0) ** -config.position_exponent, 0.0)

@@ -43,7 +43,7 @@ _WEIGHT_BOUNDS = (0, 10)
 
 @dataclass(frozen=True)
 class SimulatorConfig:
-    """Size and behaviour of a simulated market. `resolved` derives the fields that are None from the number of items.
+    """Settings of a simulated market. `resolved` derives the fields that are None from the number of items.
 
     Args:
         items: number of items, 50 to 5,000,000.

@@ -81,6 +81,7 @@ def blocks_of(world: World, sessions: np.ndarray) -> Iterator[Block]:
 
 
 def _score_block(world: World, sessions: np.ndarray, items: np.ndarray) -> Block:
+    """Block of some sessions and all items of their leaf category."""
     config, catalogue = world.config, world.catalogue
     match = _match(catalogue.words[:, items], world.intents.kinds[sessions], world.intents.words[sessions])
     taste = _taste(world, world.visits.users[sessions], items)

@@ -95,6 +95,7 @@ def _read_products(path: Path, bad: BadRows, item_ids: set[str], attribute_field
 
 
 def _item(item_id: str, row: Row) -> dict[str, Any]:
+    """A row of the items table from a product."""
     brand = fields.optional_text(row, "supplier")
     description = fields.optional_text(row, "short_description")
     price = fields.optional_number(row, "price")

@@ -1,6 +1,7 @@
 """Read single values of a source's rows. A value that cannot be imported raises `BadRow`.
 
-Importers use this module by its name: ``fields.identifier(row, "item_id")``.
+Importers use this module by its name: ``fields.identifier(row, "item_id")`` reads the value of `row` under the column `key`. Every error
+names the column, and `BadRow` is the only error that these functions raise.
 """
 
 from __future__ import annotations

@@ -242,6 +242,7 @@ class _Catalogue:
         self._items.add(item)
 
     def _item(self, row: Row) -> dict[str, Any]:
+        """A row of the items table from a row of items."""
         item_id = fields.unique(fields.identifier(row, "item_id"), self.rows, "item_id")
         brand, seller = fields.optional_text(row, "brand_name", UNKNOWN), fields.optional_text(row, "seller_name", UNKNOWN)
         levels = [fields.optional_text(row, f"category_level{level}_name", UNKNOWN) for level in (1, 2, 3)]

@@ -81,6 +81,7 @@ class RankRows:
                 bad.add(path, line, error.reason, error.detail)
 
     def _take(self, path: Path, line: int, row: Row) -> None:
+        """Keep the recent history of a row if it is the user's earliest, and the price if it is the item's latest."""
         user_id, time = fields.identifier(row, "user_id"), fields.integer(row, "time_index")
         if user_id not in self.recent or time < self.recent[user_id].time:
             clicked = fields.identifiers(row, "recently_clicked_item_ids")
@@ -153,6 +154,7 @@ class SessionRows:
         return self._sessions.table()
 
     def _session(self, row: Row) -> dict[str, Any]:
+        """A row of the sessions table from a row of recall."""
         published_id, user_id = fields.identifier(row, "session_id"), fields.identifier(row, "user_id")
         fields.known([user_id], self._users, "user_id", "users")
         lists = {key: fields.identifiers(row, f"{key}_item_ids") for key in ("impressed", "clicked", "purchased")}

@@ -142,6 +142,7 @@ def _csv_rows(path: Path, bad: BadRows) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _from_cells(cells: Mapping[str, str | None]) -> dict[str, Any]:
+    """The cells of a CSV row as JSON would hold them: lists, numbers and a mapping of attributes."""
     row: dict[str, Any] = {}
     for column, cell in cells.items():
         if cell is None or not cell.strip():
@@ -182,6 +183,7 @@ class _Rows:
         return {"items": self.item, "users": self.user, "sessions": self.session, "relevance": self.judgement}
 
     def item(self, row: Row) -> dict[str, Any]:
+        """Make a row of the items table."""
         _declared(row, TABLES["items"])
         item_id = fields.unique(fields.identifier(row, "item_id"), self.item_ids, "item_id")
         item = {
@@ -198,6 +200,7 @@ class _Rows:
         return item
 
     def user(self, row: Row) -> dict[str, Any]:
+        """Make a row of the users table."""
         _declared(row, TABLES["users"])
         user_id = fields.unique(fields.identifier(row, "user_id"), self.user_ids, "user_id")
         user = {"user_id": user_id, **{key: fields.optional_text(row, key) for key in ("gender", "age_bucket", "region")}}
@@ -205,6 +208,7 @@ class _Rows:
         return user
 
     def session(self, row: Row) -> dict[str, Any]:
+        """Make a row of the sessions table; its items must be in the items table."""
         _declared(row, TABLES["sessions"])
         session_id = fields.unique(fields.identifier(row, "session_id"), self.session_ids, "session_id")
         user_id, time, query = fields.identifier(row, "user_id"), fields.integer(row, "time"), fields.text(row, "query")
@@ -222,6 +226,7 @@ class _Rows:
         return {"session_id": session_id, "user_id": user_id, "time": time, "query": query, **lists}
 
     def judgement(self, row: Row) -> dict[str, Any]:
+        """Make a row of the relevance table; its item must be in the items table."""
         _declared(row, TABLES["relevance"])
         item_id = fields.identifier(row, "item_id")
         fields.known([item_id], self.item_ids, "item_id", "items")

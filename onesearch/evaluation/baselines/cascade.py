@@ -128,7 +128,7 @@ class CascadeRetriever:
         window: int = 20,
         window_decay: float = 0.9,
         cache: int = 4096,
-    ):
+    ) -> None:
         self.log = log or read_training_log(market)
         self.item_ids = self.log.item_ids
         self.weights = weights or CascadeWeights()

@@ -30,7 +30,9 @@ class DenseRetriever:
 
     name = "dense"
 
-    def __init__(self, item_ids: Sequence[str], item_embeddings: np.ndarray, encode_queries: Callable[[list[str]], np.ndarray]):
+    def __init__(
+        self, item_ids: Sequence[str], item_embeddings: np.ndarray, encode_queries: Callable[[list[str]], np.ndarray]
+    ) -> None:
         require("evaluation", "faiss", needed_by="DenseRetriever")
         import faiss
 

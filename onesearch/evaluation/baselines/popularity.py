@@ -33,7 +33,7 @@ class PopularityRetriever:
 
     name = "popularity"
 
-    def __init__(self, market: Market, *, log: TrainingLog | None = None):
+    def __init__(self, market: Market, *, log: TrainingLog | None = None) -> None:
         log = log or read_training_log(market)
         self.item_ids = log.item_ids
         self._order = log.popularity_order()
@@ -57,7 +57,7 @@ class CategoryTree:
         under: rows of the items under each category path and each of its prefixes, in order of popularity.
     """
 
-    def __init__(self, market: Market, order: np.ndarray):
+    def __init__(self, market: Market, order: np.ndarray) -> None:
         self.leaf_of: list[Category] = [tuple(path or ()) for path in market.items.data.column("categories").to_pylist()]
         self.in_leaf: dict[Category, list[int]] = defaultdict(list)
         self.under: dict[Category, list[int]] = defaultdict(list)
@@ -95,7 +95,9 @@ class PopularityInCategoryRetriever:
 
     name = "popularity_in_category"
 
-    def __init__(self, market: Market, *, text: BM25Retriever | None = None, log: TrainingLog | None = None, cache: int = 4096):
+    def __init__(
+        self, market: Market, *, text: BM25Retriever | None = None, log: TrainingLog | None = None, cache: int = 4096
+    ) -> None:
         self.log = log or read_training_log(market)
         self.item_ids = self.log.item_ids
         self.order = self.log.popularity_order()

@@ -57,7 +57,7 @@ class BM25Retriever:
         fields: Sequence[str] | None = None,
         stem: bool = True,
         cache: int = 4096,
-    ):
+    ) -> None:
         require("evaluation", "bm25s", needed_by="BM25Retriever")
         import bm25s
 
