@@ -36,14 +36,14 @@ class ClickCounts:
         item_categories: (items,) number of each item's category, -1 where it has none.
         item_sids: (items, levels) SID of each item.
         clicks: for each key the clicks of each item row.
-        views: for each key the page views of each item row.
+        page_views: for each key the page views of each item row.
     """
 
     query_sids: np.ndarray
     item_categories: np.ndarray
     item_sids: np.ndarray
     clicks: dict[Key, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
-    views: dict[Key, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
+    page_views: dict[Key, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
 
     def __post_init__(self) -> None:
         self.category_of_code = _categories_of_codes(self.item_sids[:, 0], self.item_categories)
@@ -62,7 +62,7 @@ class ClickCounts:
             keys += [("query", query), *self._prefixes[query]]
         for key in keys:
             self.clicks[key].update(clicked)
-            self.views[key].update(shown)
+            self.page_views[key].update(shown)
         for item in clicked:
             self.clicks["category", int(self.item_categories[item])][item] += 1
 
@@ -84,9 +84,9 @@ class ClickCounts:
 
     def most_clicked(self, key: Key) -> list[int]:
         """Rows of the `LENGTH` most clicked items of a key, the most viewed last; ties go to the lower row."""
-        clicks, views = self.clicks[key], self.views.get(key, Counter())
+        clicks, page_views = self.clicks[key], self.page_views.get(key, Counter())
         best = sorted(clicks, key=lambda item: (-clicks[item], item))[:LENGTH]
-        return sorted(best, key=lambda item: (views[item], clicks[item], -item))
+        return sorted(best, key=lambda item: (page_views[item], clicks[item], -item))
 
 
 @dataclass(frozen=True)
