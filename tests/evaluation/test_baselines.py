@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from importer_files import REAL
 
 from onesearch.data.market import Market
 from onesearch.data.requests import Request, build_requests
@@ -23,8 +22,6 @@ from onesearch.evaluation.baselines import (
 from onesearch.evaluation.baselines.text import make_tokenizer
 from onesearch.evaluation.baselines.training import best_rows, read_training_log
 from onesearch.evaluation.retrievers import Ranking, Retriever
-
-DATA = Path(os.environ.get("ONESEARCH_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 
 ITEMS = [
     ("d1", "red summer dresses", "Ann", ["clothes", "dress"]),
@@ -249,12 +246,12 @@ def test_an_empty_catalogue_raises():
         PopularityRetriever(Market.from_rows(items=[]))
 
 
-@pytest.mark.skipif(not (DATA / "chorus_electronics").is_dir(), reason="Chorus electronics is missing")
+@pytest.mark.skipif(not (REAL / "chorus_electronics").is_dir(), reason="Chorus electronics is missing")
 def test_bm25_meets_the_published_figures_of_chorus():
     from onesearch.data.importers.chorus import import_chorus
     from onesearch.evaluation.relevance import evaluate_relevance
 
-    market = import_chorus(DATA / "chorus_electronics")
+    market = import_chorus(REAL / "chorus_electronics")
     plain = evaluate_relevance([BM25Retriever(market, stem=False)], market, bootstrap_samples=10, progress=False)
     values = {metric: estimate["value"] for metric, estimate in plain["retrievers"]["bm25"].items()}
     assert plain["queries"] == 116
@@ -262,12 +259,12 @@ def test_bm25_meets_the_published_figures_of_chorus():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (DATA / "amazon_beauty").is_dir(), reason="Amazon Beauty is missing")
+@pytest.mark.skipif(not (REAL / "amazon_beauty").is_dir(), reason="Amazon Beauty is missing")
 def test_reference_figures_of_beauty():
     from onesearch.data.importers.amazon import import_amazon
     from onesearch.evaluation.evaluator import evaluate, sample_requests
 
-    market = import_amazon(DATA / "amazon_beauty")
+    market = import_amazon(REAL / "amazon_beauty")
     cascade = CascadeRetriever(market)
     cascade.tune(sample_requests(build_requests(market, "validation"), 1000)[0])
     retrievers = [PopularityInCategoryRetriever(market), cascade]
