@@ -55,13 +55,12 @@ class OneSearchEncoder(LongViewMixin, OneSearchPreTrainedModel, BartEncoder):
         **kwargs: Any,
     ) -> BaseModelOutput:
         """See the encoder of [`~transformers.BartModel`]; `long_view_codes` as in [`OneSearchForConditionalGeneration`]."""
-        inputs = self._placed(input_ids, inputs_embeds, long_view_codes)
+        embeddings = self.embed_prompt(input_ids, inputs_embeds, long_view_codes)
         drops_layers = self.training and self.layerdrop
         packing = None if drops_layers else packing_of(self.config, attention_mask, kwargs)
         if packing is None:
-            return super().forward(attention_mask=attention_mask, **inputs, **kwargs)
+            return super().forward(attention_mask=attention_mask, inputs_embeds=embeddings, **kwargs)
         kwargs = {name: value for name, value in kwargs.items() if name not in ("return_dict", *LAYER_OUTPUTS)}
-        embeddings = self._embedded(inputs)
         mask = create_bidirectional_mask(self.config, embeddings, attention_mask)
         hidden = packing.pack(embeddings + self.embed_positions(embeddings[:, :, 0]))  # (1, tokens, width)
         hidden = nn.functional.dropout(self.layernorm_embedding(hidden), self.dropout or 0.0, self.training)

@@ -32,7 +32,7 @@ else:
 class LongViewMixin(_Base):
     """Long view of the module that embeds the prompt (`embed_tokens`): BART's encoder, or the decoder-only backbone.
 
-    The module's `__init__` ends with `_add_long_view`; its `forward` runs on the inputs that `_placed` returns.
+    The module's `__init__` ends with `_add_long_view`; its `forward` runs on the embeddings that `embed_prompt` returns.
     """
 
     long_view: LongViewResampler | None
@@ -70,57 +70,57 @@ class LongViewMixin(_Base):
             some = torch.arange(min(self.config.vocab_size, 4096), device=self.embed_tokens.weight.device)
             self.long_view.norm.weight.fill_(self.embed_tokens(some).float().square().mean().sqrt())
 
-    def _placed(
+    def embed_prompt(
         self,
         input_ids: torch.Tensor | None,
-        inputs_embeds: torch.Tensor | None,
-        codes: torch.Tensor | None,
+        inputs_embeds: torch.Tensor | None = None,
+        long_view_codes: torch.Tensor | None = None,
         is_start: bool = True,
-    ) -> dict[str, torch.Tensor | None]:
-        """Inputs of the backbone with the long view in the places of its placeholders.
+    ) -> torch.Tensor:
+        """Input embeddings of prompts, with the long view in the places of its placeholders.
 
         Args:
             input_ids: (batch, length) prompts, or None if `inputs_embeds` are given.
-            inputs_embeds: (batch, length, width) embeddings, which stay as they are.
-            codes: `long_view_codes` (batch, sequences, items, levels); None stands for rows with empty sequences.
+            inputs_embeds: (batch, length, width) embeddings, which are returned as they are.
+            long_view_codes: (batch, sequences, items, levels) codes of the long sequences; None stands for empty ones.
             is_start: False in later steps of `generate`, whose inputs no longer hold the prompt.
 
         Returns:
-            `input_ids` and `inputs_embeds`, one of which is None.
+            (batch, length, width).
 
         Raises:
-            ValueError: codes and prompts do not fit each other or the model.
+            ValueError: there are both prompts and embeddings or neither, or the codes do not fit the prompts or the model.
         """
-        unchanged = {"input_ids": input_ids, "inputs_embeds": inputs_embeds}
-        if codes is not None and self.long_view is None:
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("pass either input_ids or inputs_embeds")
+        if long_view_codes is not None and self.long_view is None:
             raise ValueError("long_view_codes for a model without a long view: its configuration has long_view_tokens=0")
-        if codes is not None and inputs_embeds is not None:
+        if inputs_embeds is not None and long_view_codes is not None:
             raise ValueError(
                 "long_view_codes go with input_ids, not inputs_embeds: long_view_token_id marks the long view's places"
             )
-        if self.long_view is None or input_ids is None:
-            return unchanged
+        if input_ids is None:
+            return cast(torch.Tensor, inputs_embeds)
+        embeddings = self.embed_tokens(input_ids)
+        if self.long_view is None:
+            return embeddings
         is_place = input_ids == cast(int, self.config.long_view_token_id)  # (batch, length)
         if is_torchdynamo_compiling():
             has_places = input_ids.shape[1] >= self.config.long_view_tokens
         else:
-            has_places = self._check_places(is_place, codes, is_start)
+            has_places = self._check_places(is_place, long_view_codes, is_start)
         if not has_places and not (self.training and torch.is_grad_enabled()):
-            return unchanged
-        if codes is None or not has_places:
-            codes = input_ids.new_full((1, self.config.long_view_sequences, 0, self.config.long_view_levels), EMPTY)
-        embeddings = self.embed_tokens(input_ids)
-        vectors = self.long_view(*self.long_view_pooling(codes)).to(embeddings.dtype)
+            return embeddings
+        if long_view_codes is None or not has_places:
+            empty = (1, self.config.long_view_sequences, 0, self.config.long_view_levels)
+            long_view_codes = input_ids.new_full(empty, EMPTY)
+        vectors = self.long_view(*self.long_view_pooling(long_view_codes)).to(embeddings.dtype)
         if not has_places:
             # Data parallelism waits for every parameter, also in a batch of prompts without a long view.
-            return {"input_ids": None, "inputs_embeds": embeddings + 0.0 * vectors.sum()}
+            return embeddings + 0.0 * vectors.sum()
         number = (is_place.cumsum(1) - 1).clamp(0, vectors.shape[1] - 1)[..., None]  # which vector of its row a place gets
         vectors = vectors.expand(len(input_ids), -1, -1).gather(1, number.expand(-1, -1, vectors.shape[2]))
-        return {"input_ids": None, "inputs_embeds": torch.where(is_place[..., None], vectors, embeddings)}
-
-    def _embedded(self, placed: dict[str, torch.Tensor | None]) -> torch.Tensor:
-        """Input embeddings (batch, length, width) of the inputs that `_placed` returned."""
-        return self.embed_tokens(placed["input_ids"]) if placed["inputs_embeds"] is None else placed["inputs_embeds"]
+        return torch.where(is_place[..., None], vectors, embeddings)
 
     def _check_places(self, is_place: torch.Tensor, codes: torch.Tensor | None, is_start: bool) -> bool:
         """Whether any row has placeholders; ValueError where placeholders and codes do not fit each other."""

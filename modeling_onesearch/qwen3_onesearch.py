@@ -48,7 +48,7 @@ class OneSearchQwen3Model(LongViewMixin, OneSearchQwen3PreTrainedModel, Qwen3Mod
     ) -> BaseModelOutputWithPast:
         """See [`~transformers.Qwen3Model`]; `long_view_codes` as in [`OneSearchForConditionalGeneration`]."""
         is_start = past_key_values is None or not past_key_values.get_seq_length()
-        inputs = self._placed(input_ids, inputs_embeds, long_view_codes, is_start)
+        embeddings = self.embed_prompt(input_ids, inputs_embeds, long_view_codes, is_start)
         given: dict[str, Any] = {
             "position_ids": position_ids,
             "past_key_values": past_key_values,
@@ -58,8 +58,7 @@ class OneSearchQwen3Model(LongViewMixin, OneSearchQwen3PreTrainedModel, Qwen3Mod
         may_pack = use_cache is False and past_key_values is None and not self.has_sliding_layers
         packing = packing_of(self.config, attention_mask, kwargs) if may_pack else None
         if packing is None or attention_mask is None:
-            return super().forward(attention_mask=attention_mask, **inputs, **given)
-        embeddings = self._embedded(inputs)
+            return super().forward(attention_mask=attention_mask, inputs_embeds=embeddings, **given)
         mask = create_causal_mask(self.config, embeddings, attention_mask, past_key_values=None, position_ids=position_ids)
         positions: torch.Tensor | None = position_ids
         if positions is None:

@@ -134,7 +134,7 @@ class SidModelMixin(_Base):
             long_view_codes: (batch, sequences, items, levels); see `forward`.
         """
         reader = self._prompt_reader()
-        return reader._embedded(reader._placed(input_ids, None, long_view_codes))
+        return reader.embed_prompt(input_ids, long_view_codes=long_view_codes)
 
     def set_long_view_centroids(self, tables: Sequence[np.ndarray | torch.Tensor]) -> None:
         """Fill the long view's frozen codebooks, which then belong to the checkpoint.
