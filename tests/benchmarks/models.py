@@ -62,7 +62,7 @@ def qwen3(size: str) -> OneSearchForCausalLM:
     return _sharpened(OneSearchForCausalLM(OneSearchQwen3Config(**QWEN3_SIZES[size], **LAYOUT)))
 
 
-def _sharpened(model):  # noqa: ANN001
+def _sharpened(model):
     with torch.no_grad():
         model.lm_head.weight.mul_(SHARPNESS)
     return model.eval()
