@@ -1,4 +1,4 @@
-"""What every test shares: an offline environment, one tiny market and one tiny run that has gone the whole road."""
+"""Shared parts of all tests: an offline environment, one tiny market and one finished tiny run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CODEBOOK_SIZES = (16, 8, 8, 4, 4)
 
 
 def tiny_recipe():
-    """The whole road in seconds: 450 items, 600 sessions, one epoch of a model of width 32."""
+    """Every stage in seconds: 450 items, 600 sessions, one epoch of a model with d_model 32."""
     from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
     from onesearch.pipeline.recipe import EvaluationConfig, MarketConfig, Recipe
     from onesearch.tokenization_sid.embedding.configs import TextEncoderConfig
@@ -71,7 +71,7 @@ def shared_run(recipe, tmp_path_factory) -> RunFolder:
     """The finished tiny run. Read only: tests that write take `run`."""
     from onesearch.pipeline.run import run_recipe
 
-    run = RunFolder(tmp_path_factory.mktemp("road") / "tiny")
+    run = RunFolder(tmp_path_factory.mktemp("shared") / "tiny")
     run_recipe(recipe, run, progress=False)
     return run
 

@@ -13,6 +13,7 @@ from test_architecture import ROOT
 
 from onesearch import RunFolder
 from onesearch.files import locked, read_json, write_json
+from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.pipeline.recipe import save_recipe
 from onesearch.pipeline.study import Study, folder_name, load_study, recipe_of
 from onesearch.pipeline.study_cells import run_study
@@ -125,7 +126,7 @@ def test_intervals_widen_with_the_spread_of_the_seeds(tmp_path):
     [
         ({"name": "x", "variant": {}}, "unknown key 'variant'"),
         ({"name": "x", "variants": {}}, "at least one variant"),
-        ({"name": "x", "variants": {"a": {}}, "reference": "b"}, "'b' is no variant; there are a"),
+        ({"name": "x", "variants": {"a": {}}, "reference": "b"}, "'b' is no variant; the variants are a"),
         ({"name": "x", "variants": {"a b": {}, "a-b": {}}}, "must differ"),
     ],
 )
@@ -142,6 +143,12 @@ def test_variants_can_add_up(base):
     assert [recipe_of(together, name, 0).training.prompt.items for name in variants] == [1, 1, 2]
     assert [recipe_of(together, name, 0).keywords for name in variants] == [True, False, False]
     assert recipe_of(apart, "b", 0).training.prompt.items == 5
+
+
+def test_variants_of_the_search_settings(base):
+    study = Study(name="x", base=base, variants={"a": {"search.num_beams": 3}, "b": {"search": {"rank_by": "item"}}})
+    assert recipe_of(study, "a", 0).search == SearchConfig(num_beams=3)
+    assert recipe_of(study, "b", 0).search == SearchConfig(rank_by="item")  # a whole part is replaced: the base's 10 beams, too
 
 
 def test_an_unknown_field_of_the_recipe_is_named(base):
