@@ -14,6 +14,7 @@ import torch
 
 from .active_sids_onesearch import ActiveSids
 from .frontier_onesearch import FinalBeams, Frontier, TorchFrontier
+from .kernel_arrays_onesearch import BeamArrays, LevelTables, Marks
 from .trie_onesearch import NONE, ROOT, SidTrie
 from .trie_view_onesearch import TrieView, pack
 
@@ -107,7 +108,7 @@ class CompiledFrontier:
     """
 
     def __init__(self, trie: SidTrie | TrieView, queries: int, num_beams: int, finish_early: bool) -> None:
-        from .kernels_onesearch import BeamArrays, LevelTables, Marks, advance
+        from .kernels_onesearch import advance
 
         self.kernel, self.finish_early, self.level = advance, finish_early, 0
         active: ActiveSids | None = None

@@ -160,9 +160,9 @@ def restrict(trie: SidTrie | TrieView, kept: torch.Tensor) -> SidTrie | TrieView
     if count < SUBSET_SHARE * len(kept):
         return trie.subset(torch.cat([base_kept.nonzero()[:, 0], len(base) + added_kept]))
     marks = active or ActiveSids.all_of(base)
-    excluded = (marks.leaves & ~base_kept).nonzero()[:, 0]
-    few = len(excluded) < FEW_SHARE * len(base)
-    marks = marks.without(base, excluded) if few else ActiveSids.of(base, base_kept)
+    excluded = marks.leaves & ~base_kept
+    few = int(excluded.sum()) < FEW_SHARE * len(base)
+    marks = marks.without(base, excluded.nonzero()[:, 0]) if few else ActiveSids.of(base, base_kept)
     passing = added.subset(added_kept) if added is not None and len(added_kept) else None
     return TrieView(base, marks, passing)
 

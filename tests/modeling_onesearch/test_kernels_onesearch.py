@@ -16,6 +16,7 @@ from tiny import random_codes, random_prompts, tiny_model
 
 from onesearch.modeling_onesearch import kernels_onesearch as kernels
 from onesearch.modeling_onesearch.generation_onesearch import beam_search
+from onesearch.modeling_onesearch.kernel_arrays_onesearch import BeamArrays, Buffers, LevelTables, Marks
 
 needs_numba = pytest.mark.skipif(not kernels.AVAILABLE, reason="numba is not installed")
 
@@ -25,7 +26,7 @@ def plain():
     """The module as a machine without numba reads it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "numba", None)  # `import numba` raises ImportError
-        spec = importlib.util.spec_from_file_location("plain_kernels", kernels.__file__)
+        spec = importlib.util.spec_from_file_location("onesearch.modeling_onesearch.plain_kernels", kernels.__file__)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     assert not module.AVAILABLE and not hasattr(module, "njit")
@@ -66,7 +67,7 @@ def test_the_log_sum_is_exact_to_single_precision(module, scale):
         scales = np.empty(700, np.int32)
         values, powers = np.empty(700, np.float32), np.empty(700, np.float32)
         places = np.full(700, -1)
-        buffers = module.Buffers(children, places, values, powers, scales, scales.view(np.float32))
+        buffers = Buffers(children, places, values, powers, scales, scales.view(np.float32))
         total = module._log_total(logits, 1, count, buffers)
         own = logits[1, children[0, :count]]
         assert np.array_equal(values[:count], own)
@@ -115,11 +116,11 @@ def test_the_kernel_leaves_its_arguments_as_they_are():
     scores, states = np.full((2, 5), -np.inf, np.float32), np.full((2, 2, 5), -1)
     scores[:, 0], states[0, :, 0] = 0, 0
     history, active = np.zeros((2, 5, 3), np.float32), np.zeros((2, 1), np.int64)
-    before = kernels.BeamArrays(scores, states, history, active, np.ones(2, np.int64))
+    before = BeamArrays(scores, states, history, active, np.ones(2, np.int64))
     copies = [table.copy() for table in before]
-    all_marked = kernels.Marks(np.empty(0, bool), np.empty(0, bool))
+    all_marked = Marks(np.empty(0, bool), np.empty(0, bool))
     first_level = trie.tables[0]
-    tables = kernels.LevelTables(*(table.numpy() for table in first_level[:3]), first_level.inner)
+    tables = LevelTables(*(table.numpy() for table in first_level[:3]), first_level.inner)
     logits = steps(None, None, 0)[0].numpy()
     arguments = (tables, all_marked, tables, True, 0, before, logits, np.empty(0, np.float32))
     first, again = kernels.advance(*arguments), kernels.advance(*arguments)
