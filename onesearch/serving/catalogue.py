@@ -1,4 +1,4 @@
-"""Updates of a published catalogue: items come and go, the model and every other SID stay."""
+"""Additions to and removals from the catalogue of a checkpoint; the model and the SIDs of all other items stay as they are."""
 
 from __future__ import annotations
 
@@ -17,27 +17,29 @@ if TYPE_CHECKING:
     from onesearch.modeling_onesearch.catalogue_onesearch import SidIndex
 
 COLUMNS = ("item_id", "codes", "popularity", "categories")
-"""Columns of a table of encoded items; the last two are optional."""
+"""Columns of a table of encoded items; `popularity` and `categories` are optional."""
 
 
 def add_from_table(checkpoint: str | Path, table: str | Path) -> int:
-    """Add the items of a parquet table to the catalogue in `checkpoint`.
+    """Add the items of a parquet table to the catalogue of a checkpoint.
 
     Args:
-        table: columns ``item_id``, ``codes`` (list of integers, from the same codebooks), optionally ``popularity`` and ``categories``
-            (list of texts, coarse to fine).
+        checkpoint: folder of the checkpoint.
+        table: parquet file with the columns ``item_id``, ``codes`` (a list of integers, from the checkpoint's codebooks), and optionally
+            ``popularity`` and ``categories`` (a list of texts, from coarse to fine).
 
     Returns:
-        Number of items then.
+        the number of items in the catalogue afterwards.
 
     Raises:
-        ValueError: a missing or empty column, codes that do not fit, an item that is in the catalogue already; nothing is changed then.
+        FileNotFoundError: the checkpoint has no item index.
+        ValueError: a missing or empty column, codes that do not fit, or an item that is in the catalogue already; nothing is added then.
         TimeoutError: another process has been changing the catalogue for `onesearch.files.LOCK_TIMEOUT` seconds.
     """
     rows = pq.read_table(table)
     missing = [name for name in COLUMNS[:2] if name not in rows.column_names]
     if missing:
-        raise ValueError(f"{table} has columns {rows.column_names}, {missing} missing; expected are {list(COLUMNS)}")
+        raise ValueError(f"{table} has columns {rows.column_names}, {missing} missing; add them: a table has {list(COLUMNS)}")
     optional = {name: rows.column(name) if name in rows.column_names else None for name in COLUMNS[2:]}
     popularity, categories = optional["popularity"], optional["categories"]
     with _changing(checkpoint) as index:
@@ -51,7 +53,21 @@ def add_from_table(checkpoint: str | Path, table: str | Path) -> int:
 
 
 def remove(checkpoint: str | Path, item_ids: Sequence[str]) -> int:
-    """Take items out of the catalogue in `checkpoint`; returns how many are left. KeyError names an unknown one."""
+    """Remove items from the catalogue of a checkpoint.
+
+    Args:
+        checkpoint: folder of the checkpoint.
+        item_ids: the items to remove.
+
+    Returns:
+        the number of items in the catalogue afterwards.
+
+    Raises:
+        FileNotFoundError: the checkpoint has no item index.
+        KeyError: an item is not in the catalogue; nothing is removed then.
+        ValueError: no item would be left; nothing is removed then.
+        TimeoutError: another process has been changing the catalogue for `onesearch.files.LOCK_TIMEOUT` seconds.
+    """
     with _changing(checkpoint) as index:
         index.remove_items(item_ids)
     return len(index)
@@ -59,7 +75,7 @@ def remove(checkpoint: str | Path, item_ids: Sequence[str]) -> int:
 
 @contextmanager
 def _changing(checkpoint: str | Path) -> Iterator[SidIndex]:
-    """The index of a checkpoint, saved when the block ends and not when it raises; one process at a time."""
+    """Give the index of a checkpoint to one process at a time, and save its updates when the block ends without an error."""
     from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME, SidIndex
 
     path = Path(checkpoint) / SID_INDEX_NAME
@@ -72,7 +88,7 @@ def _changing(checkpoint: str | Path) -> Iterator[SidIndex]:
 
 
 def _codes(column: pa.ChunkedArray, levels: int, table: str | Path) -> np.ndarray:
-    """(items, levels) from a column of lists."""
+    """Turn a column of lists into codes (items, levels); ValueError names the first row with another number of levels."""
     lengths = column.combine_chunks().value_lengths().to_numpy(zero_copy_only=False)
     if not len(lengths) or not (lengths == levels).all():
         row = int(np.argmax(lengths != levels)) if len(lengths) else 0
