@@ -52,7 +52,7 @@ FOREIGN = {"torch", "transformers", "tokenizers", "safetensors", "huggingface_hu
 OPTIONAL = {"numba"}
 """Imported within `try`, which transformers' loader of remote code leaves alone."""
 
-MEDIAN_LINES, MOST_LINES, LONGEST_FILE = 150, 300, 600
+MEDIAN_LINES, MOST_LINES, LONGEST_FILE = 150, 300, 500
 """Lines of the median file, of nine files in ten, and of any file at most."""
 
 
