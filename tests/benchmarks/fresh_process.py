@@ -42,7 +42,11 @@ def cpu_seconds(run: Callable[[], object], rounds: int) -> float:
 
 
 def trie(file: str, way: str, rounds: str) -> dict[str, float]:
-    """Build a trie of the codes in `file`; `way` is `trie` for `SidTrie.build`, `rows` for `SidTrie.build_with_leaves`, which also maps rows to leaves."""
+    """Build a trie of the codes in `file`.
+
+    Args:
+        way: ``trie`` for `SidTrie.build`, ``rows`` for `SidTrie.build_with_leaves`, which also maps rows to leaves.
+    """
     build = SidTrie.build if way == "trie" else SidTrie.build_with_leaves
     build(np.zeros((1, len(CODEBOOK_SIZES)), dtype=np.int16), CODEBOOK_SIZES)
     codes = np.load(file)
