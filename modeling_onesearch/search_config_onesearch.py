@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from transformers.utils import cached_file
-
 from .hits_onesearch import MAX_ITEMS_PER_SID, RANKINGS
 
 SEARCH_CONFIG_NAME = "search_config.json"
@@ -79,6 +77,8 @@ class SearchConfig:
         Raises:
             ValueError: the file is damaged, holds an unknown setting or a value that is not allowed; the message names the file.
         """
+        from transformers.utils import cached_file  # here, so that reading a recipe does not import transformers
+
         path = cached_file(folder_or_repo, SEARCH_CONFIG_NAME, _raise_exceptions_for_missing_entries=False, **hub)
         if path is None:
             return cls()
