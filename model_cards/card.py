@@ -12,8 +12,7 @@ from onesearch.data.market import Market
 from onesearch.evaluation.reports import Report, load_report
 from onesearch.files import RunFolder, atomic_file, read_json
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
-from onesearch.tokenization_sid.sids.building import DIAGNOSTICS_NAME
-from onesearch.tokenization_sid.sids.diagnostics import SCHEMA
+from onesearch.tokenization_sid.sids.diagnostics import DIAGNOSTICS_NAME, SCHEMA
 from onesearch.tokenization_sid.sids.plots import PAGE_NAMES
 
 TEMPLATE = Path(__file__).with_name("card_template.md")

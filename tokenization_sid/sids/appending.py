@@ -1,45 +1,46 @@
-"""New items under frozen codebooks: encode, report, append. A published SID never moves, nor does any file that holds one.
-
-Each append adds one file ``sids/appended/00000.parquet``, ``00001.parquet``, …, with the columns ``item_id``, ``title``, ``categories`` and
-``codes`` (list of int32 of fixed length); its schema metadata are ``format``, ``widths`` and the ``digest`` of the codebooks.
-"""
+"""New items under frozen codebooks: encode, append, report. A published SID never moves, nor does any file that holds one."""
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from onesearch.data.market import Market, as_dataset, conform
 from onesearch.data.text import item_texts
-from onesearch.files import RunFolder, atomic_file, locked, read_json
-from onesearch.parquet_files import read_given_table, read_own_table
+from onesearch.files import RunFolder, locked, read_json
+from onesearch.parquet_files import read_given_table
 
-from .building import ItemCodes
+from .appended_files import load_appended, save_appended
 from .code_files import load_codes
 from .drift import Collisions, Drift, DriftConfig, count_collisions, measure_drift
+from .item_codes import ItemCodes
 from .sid_encoder import SidEncoder, centroid_distances
 
 logger = logging.getLogger(__name__)
 
-FOLDER = "appended"
-FORMAT = "onesearch-appended/1"
 KNOWN = ("raise", "skip")
+"""What happens with items that are published already."""
 
 CHECKED_ITEMS = 16
-"""Published items that are encoded again before an append: most must get their own SIDs; ours."""
+"""Number of published items that are encoded again before an append; more than half must get their own SIDs. Our choice."""
 
 
 @dataclass(frozen=True)
 class AppendReport:
-    """What an append did: the file written, None if there was nothing new, and what it holds."""
+    """Result of an append.
+
+    Args:
+        path: the file that was written; None if no item was new.
+        skipped: number of items that were published already and were left as they are.
+        collisions: how the new items share SIDs; None if no item was new.
+        drift: how the new items differ from the published ones; None if no item was new.
+    """
 
     path: Path | None
     skipped: int
@@ -51,23 +52,12 @@ class AppendReport:
         return {**asdict(self), "path": str(self.path) if self.path else None}
 
 
-@dataclass(frozen=True)
-class Appended:
-    """All items appended to a run, in order.
-
-    Args:
-        table: ``item_id``, ``title``, ``categories``; codes: (items, levels) int32.
-    """
-
-    table: pa.Table
-    codes: np.ndarray
-
-
 def read_items(path: str | Path) -> pa.Table:
-    """Items table of new items from a parquet file, in the columns of `onesearch.data.market.TABLES`.
+    """Read new items from a parquet file, in the columns of `onesearch.data.market.TABLES`.
 
     Raises:
-        ValueError: columns that do not fit, a blank or repeated id or a blank title; the message names the row, counted from 0.
+        FileNotFoundError: the file does not exist.
+        ValueError: columns do not fit, an id is blank or repeated, or a title is blank; the message names the row, counted from 0.
     """
     path = Path(path)
     if not path.is_file():
@@ -86,11 +76,12 @@ def read_items(path: str | Path) -> pa.Table:
 
 
 def encode_items(run: RunFolder, items: pa.Table, known: str = "raise") -> ItemCodes:
-    """Codes of new items under the run's frozen encoder, keywords and codebooks; nothing is written and no published SID moves.
+    """Encode new items under the run's frozen encoder, keywords and codebooks, without writing anything.
 
     Args:
+        run: run with SIDs.
         items: items table, as `read_items` gives it.
-        known: what to do with items that are published already: ``raise``, or ``skip`` to leave them, and their SIDs, as they are.
+        known: ``raise``, or ``skip`` to leave items that are published already, and their SIDs, as they are.
 
     Raises:
         ValueError: an item is published already and `known` is ``raise``; or the run's encoder, text fields or market have changed since
@@ -98,15 +89,17 @@ def encode_items(run: RunFolder, items: pa.Table, known: str = "raise") -> ItemC
     """
     encoder = SidEncoder.load(run)
     _refuse_changed(run, encoder)
-    return _encode(run, encoder, _new_items(run, items, known))[0]
+    return _encode(run, encoder, _new_items(run, items, known)).coded
 
 
 def append_items(run: RunFolder, items: pa.Table, known: str = "raise", config: DriftConfig | None = None) -> AppendReport:
-    """Encode new items, add them to ``sids/appended/`` as one file, and say how they collide and drift.
+    """Encode new items, add them to ``sids/appended/`` as one file, and report their collisions and drift.
 
     Args:
-        items: items table, as `read_items` gives it; known: as in `encode_items`.
-        config: thresholds of the drift warnings.
+        run: run with SIDs. One process at a time appends; others wait.
+        items: items table, as `read_items` gives it.
+        known: ``raise``, or ``skip`` to leave items that are published already, and their SIDs, as they are.
+        config: thresholds of the drift warnings; None takes the defaults.
 
     Raises:
         ValueError: as `encode_items`.
@@ -121,43 +114,32 @@ def _append(run: RunFolder, items: pa.Table, known: str, config: DriftConfig) ->
     encoder = SidEncoder.load(run)
     _refuse_changed(run, encoder)
     stored, before = load_codes(run, "items"), load_appended(run)
-    fresh = _new_items(run, items, known)
-    if not len(fresh):
+    if stored.reference is None:
+        raise ValueError(f"{run.sids} holds no reference for new items; build the SIDs again")
+    new = _new_items(run, items, known)
+    if not len(new):
         return AppendReport(None, len(items), None, None)
-    coded, vectors, understood = _encode(run, encoder, fresh)
-    published = np.concatenate([stored.codes, before.codes])
-    path = run.sids / FOLDER / f"{_next_number(run):05d}.parquet"
-    _save(path, fresh, coded)
-    distances = centroid_distances(vectors, coded.codes[:, 0], stored.centroids)
-    drift = measure_drift(
-        published, coded.codes, distances, stored.distances, coded.codebook_sizes, config, int((~understood).sum())
-    )
+    encoded = _encode(run, encoder, new)
+    published, codes, sizes = np.concatenate([stored.codes, before.codes]), encoded.coded.codes, encoded.coded.codebook_sizes
+    path = save_appended(run, new, encoded.coded)
+    distances = centroid_distances(encoded.vectors, codes[:, 0], stored.reference.centroids)
+    unknown = int((~encoded.known).sum())
+    drift = measure_drift(published, codes, distances, stored.reference.distances, sizes, config, unknown)
     for warning in drift.warnings:
         logger.warning("%s", warning)
-    return AppendReport(path, len(items) - len(fresh), count_collisions(published, coded.codes, coded.codebook_sizes), drift)
+    return AppendReport(path, len(items) - len(new), count_collisions(published, codes, sizes), drift)
 
 
 def appended_codes(run: RunFolder) -> ItemCodes:
-    """All items appended to a run as `ItemCodes` of popularity 0: what an item index takes beside those of `build_sids`."""
+    """All items that were appended to a run, with a popularity of 0, for an item index beside those of `build_sids`."""
     stored, added = load_codes(run, "items"), load_appended(run)
     item_ids, categories = added.table.column("item_id").to_pylist(), added.table.column("categories").to_pylist()
     popularity = np.zeros(len(item_ids), dtype=np.float32)
     return ItemCodes(item_ids, added.codes, popularity, stored.codebook_sizes, stored.fingerprint, categories)
 
 
-def load_appended(run: RunFolder) -> Appended:
-    """What was appended to a run; nothing if nothing was. A file of other codebooks than the run's raises."""
-    stored = load_codes(run, "items")
-    levels = len(stored.codebook_sizes)
-    remedy = "copy it again, or remove it and append its items again"
-    paths = sorted((run.sids / FOLDER).glob("[0-9]*.parquet"))
-    tables = [read_own_table(path, FORMAT, stored.fingerprint, remedy) for path in paths]
-    table = pa.concat_tables(tables) if tables else _schema(levels).empty_table()
-    codes = table.column("codes").combine_chunks().flatten()
-    return Appended(table.drop_columns("codes").combine_chunks(), np.asarray(codes, dtype=np.int32).reshape(-1, levels))
-
-
 def _new_items(run: RunFolder, items: pa.Table, known: str) -> pa.Table:
+    """Items that are not published yet; with `known` ``raise`` a published one raises."""
     if known not in KNOWN:
         raise ValueError(f"known={known!r} is unknown; allowed are {', '.join(KNOWN)}")
     market = Market.load(run.require("market", "onesearch data"))
@@ -175,11 +157,14 @@ def _new_items(run: RunFolder, items: pa.Table, known: str) -> pa.Table:
 
 
 def _refuse_changed(run: RunFolder, encoder: SidEncoder) -> None:
-    """The invariant needs what made the published codes: codebooks name their fingerprint, an encoder is known by what it gives."""
+    """Raise if published items no longer get their own SIDs.
+
+    Fingerprints identify the codebooks, but not the encoder and the text fields, so that a sample of the items is encoded again.
+    """
     items, stored = Market.load(run.require("market", "onesearch data")).items, load_codes(run, "items")
     rows = np.unique(np.linspace(0, len(items) - 1, CHECKED_ITEMS).astype(int))
     if len(items) == len(stored.codes):
-        again = _encode(run, encoder, items.with_format("arrow")[rows.tolist()])[0].codes
+        again = _encode(run, encoder, items.with_format("arrow")[rows.tolist()]).coded.codes
         if (again == stored.codes[rows]).all(axis=1).mean() > 0.5:
             return
     raise ValueError(
@@ -188,41 +173,30 @@ def _refuse_changed(run: RunFolder, encoder: SidEncoder) -> None:
     )
 
 
-def _encode(run: RunFolder, encoder: SidEncoder, items: pa.Table) -> tuple[ItemCodes, np.ndarray, np.ndarray]:
-    """Codes, vectors (items, dimension) and whether the encoder knows a word of each item."""
+class _EncodedItems(NamedTuple):
+    """Codes of items, their vectors (items, dimension), and whether the encoder knows a word of each, (items,) bool."""
+
+    coded: ItemCodes
+    vectors: np.ndarray
+    known: np.ndarray
+
+
+def _encode(run: RunFolder, encoder: SidEncoder, items: pa.Table) -> _EncodedItems:
+    """Encode an items table with the text fields of the run's market."""
     info = read_json(run.market / "market.json")
     empty = {name: as_dataset(pa.table({})) for name in ("users", "sessions", "relevance")}
     texts = item_texts(Market(as_dataset(items), **empty, info=info))
-    vectors, understood = encoder.embed(texts) if texts else (np.zeros((0, encoder.quantizer.dimension)), np.zeros(0, bool))
     codebook_sizes = encoder.quantizer.config.codebook_sizes
-    codes = encoder.quantizer.encode(vectors) if texts else np.zeros((0, len(codebook_sizes)), dtype=np.int32)
+    vectors, known = np.zeros((0, encoder.quantizer.dimension)), np.zeros(0, dtype=bool)
+    codes = np.zeros((0, len(codebook_sizes)), dtype=np.int32)
+    if texts:
+        vectors, known = encoder.embed(texts)
+        codes = encoder.quantizer.encode(vectors)
     item_ids, categories = items.column("item_id").to_pylist(), items.column("categories").to_pylist()
     popularity = np.zeros(len(item_ids), dtype=np.float32)
     paths = [list(path or ()) for path in categories]
-    return ItemCodes(item_ids, codes, popularity, codebook_sizes, encoder.quantizer.fingerprint, paths), vectors, understood
+    coded = ItemCodes(item_ids, codes, popularity, codebook_sizes, encoder.quantizer.fingerprint, paths)
+    return _EncodedItems(coded, vectors, known)
 
 
-def _next_number(run: RunFolder) -> int:
-    return max((int(path.stem) for path in (run.sids / FOLDER).glob("[0-9]*.parquet")), default=-1) + 1
-
-
-def _schema(levels: int) -> pa.Schema:
-    texts = pa.list_(pa.string())
-    return pa.schema({"item_id": pa.string(), "title": pa.string(), "categories": texts, "codes": pa.list_(pa.int32(), levels)})
-
-
-def _save(path: Path, items: pa.Table, coded: ItemCodes) -> None:
-    levels = len(coded.codebook_sizes)
-    codes = pa.FixedSizeListArray.from_arrays(pa.array(coded.codes.astype(np.int32).ravel()), levels)
-    columns = [items.column("item_id"), items.column("title"), pa.array(coded.categories, pa.list_(pa.string())), codes]
-    metadata = {
-        "format": FORMAT,
-        "codebook_sizes": json.dumps([int(width) for width in coded.codebook_sizes]),
-        "fingerprint": coded.fingerprint,
-    }
-    table = pa.table(columns, schema=_schema(levels)).replace_schema_metadata(metadata)
-    with atomic_file(path) as temporary:
-        pq.write_table(table, temporary)
-
-
-__all__ = ["AppendReport", "Appended", "append_items", "appended_codes", "encode_items", "load_appended", "read_items"]
+__all__ = ["AppendReport", "append_items", "appended_codes", "encode_items", "read_items"]

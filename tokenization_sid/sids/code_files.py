@@ -1,10 +1,10 @@
-"""The codes of a run as files: ``sids/item_codes.safetensors``, ``sids/query_codes.safetensors`` and ``sids/appended/*.parquet``.
+"""The codes of a run as files: ``sids/item_codes.safetensors`` and ``sids/query_codes.safetensors``.
 
-The safetensors files hold ``codes`` (rows, levels) int32 and ``known`` (rows,) uint8: 0 where the text has no word that the encoder knows,
-so that its codes mean nothing. Rows follow the items table and `distinct_queries`. The items' file also holds what new items are held
-against: ``centroids`` (codes, dimension) float32, the mean of the items of each level-0 code (NaN where there are none), and
-``distances`` (101,) float32, percentiles 0 to 100 of the items' distances to them. The metadata are ``format``, ``widths`` and the
-``digest`` of the codebooks.
+Both hold ``codes`` (rows, levels) int32 and ``known`` (rows,) uint8, which is 0 if the text has no word that the encoder knows, so that its
+codes mean nothing. Their rows follow the items table and `distinct_queries`. The items' file also holds the reference that new items are
+compared with: ``centroids`` (codes, dimension) float32, the mean of the items of each level-0 code (NaN for a code without items), and
+``distances`` (101,) float32, the percentiles 0 to 100 of the items' distances to these means. The metadata are ``format``,
+``codebook_sizes`` and the ``fingerprint`` of the codebooks.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -23,34 +24,47 @@ from ..quantizers.base import read_tensors
 FORMAT = "onesearch-codes/1"
 
 
+class Reference(NamedTuple):
+    """What new items are compared with.
+
+    Attributes:
+        centroids: (codes, dimension) float32 mean of the items of each level-0 code, NaN for a code without items.
+        distances: (101,) float32 percentiles 0 to 100 of the items' distances to the mean of their code.
+    """
+
+    centroids: np.ndarray
+    distances: np.ndarray
+
+
 @dataclass(frozen=True)
 class StoredCodes:
     """Codes of the items or of the distinct queries of a run.
 
     Args:
         codes: (rows, levels) int32.
-        known: (rows,) bool, whether the text has a word that the encoder knows.
-        codebook sizes: codes per level.
-        fingerprint: of the codebooks.
-        centroids: (codes, dimension) mean of the items of each level-0 code; None for queries.
-        distances: (101,) percentiles of the items' distances to those means; None for queries.
+        known: (rows,) bool: whether the text has a word that the encoder knows.
+        codebook_sizes: codebook size of each level.
+        fingerprint: fingerprint of the codebooks.
+        reference: comparison for new items; None for queries.
     """
 
     codes: np.ndarray
     known: np.ndarray
     codebook_sizes: tuple[int, ...]
     fingerprint: str
-    centroids: np.ndarray | None = None
-    distances: np.ndarray | None = None
+    reference: Reference | None = None
 
     def save(self, path: str | Path) -> None:
-        """Write the file, atomically."""
-        tensors = {"codes": np.ascontiguousarray(self.codes, dtype=np.int32), "known": self.known.astype(np.uint8)}
-        if self.centroids is not None and self.distances is not None:
-            tensors |= {"centroids": self.centroids, "distances": self.distances}
+        """Write the file, whole or not at all."""
+        tensors: dict[str, np.ndarray] = {
+            "codes": np.ascontiguousarray(self.codes, dtype=np.int32),
+            "known": self.known.astype(np.uint8),
+        }
+        if self.reference is not None:
+            tensors |= self.reference._asdict()
         metadata = {
             "format": FORMAT,
-            "codebook_sizes": json.dumps([int(width) for width in self.codebook_sizes]),
+            "codebook_sizes": json.dumps([int(size) for size in self.codebook_sizes]),
             "fingerprint": self.fingerprint,
         }
         with atomic_file(path) as temporary:
@@ -58,20 +72,29 @@ class StoredCodes:
 
     @classmethod
     def load(cls, path: str | Path, fingerprint: str | None = None) -> StoredCodes:
-        """Read a file; a missing, damaged or foreign one raises with its path, and so does one of other codebooks than `fingerprint`."""
+        """Read a file.
+
+        Args:
+            path: safetensors file.
+            fingerprint: fingerprint that its codebooks must have; None accepts any.
+
+        Raises:
+            FileNotFoundError: the file does not exist.
+            ValueError: the file is damaged, has another format or belongs to other codebooks.
+        """
         path = Path(path)
         metadata, tensors = read_tensors(path, FORMAT)
         if fingerprint is not None and metadata["fingerprint"] != fingerprint:
             raise ValueError(
                 f"{path} belongs to codebooks {metadata['fingerprint'][:12]}…, not {fingerprint[:12]}…; build the SIDs again"
             )
-        codebook_sizes = tuple(json.loads(metadata["codebook_sizes"]))
-        reference = tensors.get("centroids"), tensors.get("distances")
-        return cls(tensors["codes"], tensors["known"].astype(bool), codebook_sizes, metadata["fingerprint"], *reference)
+        reference = Reference(tensors["centroids"], tensors["distances"]) if "centroids" in tensors else None
+        sizes = tuple(json.loads(metadata["codebook_sizes"]))
+        return cls(tensors["codes"], tensors["known"].astype(bool), sizes, metadata["fingerprint"], reference)
 
 
 def codes_path(run: RunFolder, kind: str) -> Path:
-    """File of the codes of ``items`` or ``queries``."""
+    """File with the codes of a kind, ``items`` or ``queries``."""
     names = {"items": "item_codes", "queries": "query_codes"}
     if kind not in names:
         raise ValueError(f"kind {kind!r} is unknown; allowed are {', '.join(names)}")
@@ -87,4 +110,4 @@ def load_codes(run: RunFolder, kind: str) -> StoredCodes:
     return StoredCodes.load(codes_path(run, kind))
 
 
-__all__ = ["StoredCodes", "codes_path", "load_codes"]
+__all__ = ["Reference", "StoredCodes", "codes_path", "load_codes"]

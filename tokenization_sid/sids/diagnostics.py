@@ -1,4 +1,4 @@
-"""What a set of codes is worth: use of the codebooks, collisions, reconstruction, purity, agreement. Every number says what it counts.
+"""Measures of a set of codes: codebook utilisation, collisions, reconstruction, purity and agreement of queries with items.
 
 ``sids/diagnostics.json`` (schema 2)::
 
@@ -9,136 +9,96 @@
      "agreement": {"split": "validation", "click": AGREEMENT | null, "purchase": AGREEMENT | null},
      "page": ["diagnostics.png", "diagnostics.svg"] | []}
 
-MEASURES are those of `measures` and `reconstruction`, PURITY of `purity`, AGREEMENT of `agreement`. ``queries`` are the distinct queries
-with a known word, each counted once; it is null without any, and ``both`` too. Held-out sessions are those of the validation split: the
-test stays unseen while a tokeniser is chosen.
+MEASURES are those of `measures` and `Reconstruction.measures`, PURITY that of `purity`, AGREEMENT that of `agreement`. ``queries`` are the
+distinct queries with a known word, each counted once; ``queries`` and ``both`` are null if there are none. The agreement is measured on
+the validation split, so that the test split stays unseen while a quantizer is chosen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from .prefixes import prefix_ids
+from .reconstruction import Reconstruction
+
+DIAGNOSTICS_NAME = "diagnostics.json"
 SCHEMA = 2
-
-_CHUNK = 65_536
-
-
-def prefix_ids(codes: np.ndarray, codebook_sizes: Sequence[int]) -> list[np.ndarray]:
-    """Which prefix each SID has, level by level: `levels` arrays (n,) of dense ids, ordered as the prefixes are."""
-    found: list[np.ndarray] = []
-    for level, width in enumerate(codebook_sizes):
-        key = np.asarray(codes[:, level], dtype=np.int64)
-        if found:
-            key = key + found[-1] * int(width)
-        found.append(np.unique(key, return_inverse=True)[1])
-    return found
 
 
 def measures(codes: np.ndarray, codebook_sizes: Sequence[int]) -> dict[str, Any]:
-    """Use of the codebooks and collisions (OneSearch, arXiv 2509.03236, Tables 2 and 3; PRQ-KMeans for the second ICR).
+    """Codebook utilisation and collisions (OneSearch, arXiv 2509.03236, Tables 2 and 3; PRQ-KMeans for the second ICR).
 
     Args:
         codes: (n, levels), n ≥ 1.
-        codebook sizes: codes per level.
+        codebook_sizes: codebook size of each level.
 
     Returns:
         Lists have one entry per level.
 
-        * ``count``, ``distinct_sids``, ``largest_bucket`` (most rows in one SID);
-        * ``cur_per_prefix``: distinct prefixes of length 1, 2, … over the product of their codebook_sizes (codebook utilisation rate);
-        * ``cur_per_level``: used codes of each level alone, over its width; ``used_per_level``: their number;
-        * ``entropy_per_level`` of code use in bits, and ``perplexity_per_level`` = 2^entropy;
-        * ``gini_per_level`` of the use of all codes of a level, unused ones included: 0 if all are used alike, towards 1 if one has all;
-        * ``icr_items``: share of rows whose SID is theirs alone (the authors' code);
-        * ``icr_sids``: share of distinct SIDs that one row owns (PRQ-KMeans' definition);
-        * ``buckets``: SIDs by size, ``{"from", "to", "sids", "rows"}`` for sizes 1, 2, 3–4, 5–8, …
+        * ``count``: n; ``distinct_sids``: number of distinct SIDs; ``largest_bucket``: most rows with one SID.
+        * ``cur_per_prefix``: codebook utilisation rate: distinct prefixes of length 1, 2, … over the product of their codebook sizes.
+        * ``cur_per_level``: codebook utilisation rate of each level alone; ``used_per_level``: number of its codes in use.
+        * ``entropy_per_level``: entropy of the use of codes, in bits; ``perplexity_per_level``: 2^entropy.
+        * ``gini_per_level``: Gini coefficient of the use of all codes of a level, unused ones included: 0 if all are used alike, towards
+          1 if one code has all rows.
+        * ``icr_items``: independent coding rate: share of rows whose SID no other row has (the authors' code).
+        * ``icr_sids``: share of distinct SIDs that a single row has (PRQ-KMeans' definition).
+        * ``buckets``: SIDs by size: ``{"from", "to", "sids", "rows"}`` for the sizes 1, 2, 3–4, 5–8, …
+
+    Raises:
+        ValueError: there are no codes.
     """
     codes = np.asarray(codes)
     if not len(codes):
         raise ValueError("no codes to measure: the catalogue is empty")
     prefixes = prefix_ids(codes, codebook_sizes)
-    usage = [np.bincount(codes[:, level], minlength=width) for level, width in enumerate(codebook_sizes)]
-    sizes = np.bincount(prefixes[-1])
-    single = int((sizes == 1).sum())
+    usage = [np.bincount(codes[:, level], minlength=size) for level, size in enumerate(codebook_sizes)]
+    bucket_sizes = np.bincount(prefixes[-1])
+    single = int((bucket_sizes == 1).sum())
     distinct = [int(ids.max()) + 1 for ids in prefixes]
+    possible = np.cumprod(np.asarray(codebook_sizes, dtype=float)).tolist()
     entropy = [_entropy(counts) for counts in usage]
     return {
         "count": len(codes),
-        "distinct_sids": len(sizes),
-        "cur_per_prefix": [
-            number / room for number, room in zip(distinct, np.cumprod(np.asarray(codebook_sizes, dtype=float)).tolist())
-        ],
+        "distinct_sids": len(bucket_sizes),
+        "cur_per_prefix": [number / most for number, most in zip(distinct, possible)],
         "cur_per_level": [int((counts > 0).sum()) / len(counts) for counts in usage],
         "used_per_level": [int((counts > 0).sum()) for counts in usage],
         "entropy_per_level": entropy,
         "perplexity_per_level": [float(2**bits) for bits in entropy],
         "gini_per_level": [gini(counts) for counts in usage],
         "icr_items": single / len(codes),
-        "icr_sids": single / len(sizes),
-        "largest_bucket": int(sizes.max()),
-        "buckets": _buckets(sizes),
+        "icr_sids": single / len(bucket_sizes),
+        "largest_bucket": int(bucket_sizes.max()),
+        "buckets": _buckets(bucket_sizes),
     }
 
 
 def gini(counts: np.ndarray) -> float:
-    """Gini coefficient of non-negative `counts`, zeros included."""
+    """Gini coefficient of non-negative `counts` (codes,), zeros included: 0 if all are equal, towards 1 if one has all."""
     ordered = np.sort(np.asarray(counts, dtype=float))
     ranks = np.arange(1, len(ordered) + 1)
     return float(2 * (ranks * ordered).sum() / (len(ordered) * ordered.sum()) - (len(ordered) + 1) / len(ordered))
 
 
-@dataclass(frozen=True)
-class Reconstruction:
-    """Sums from which the error of several sets of vectors follows, alone or together (`+`).
-
-    Args:
-        count: vectors; error: Σ‖x − x̂‖²; total: (dimension,) Σx; squares: Σ‖x‖².
-    """
-
-    count: int
-    error: float
-    total: np.ndarray
-    squares: float
-
-    @classmethod
-    def of(cls, vectors: np.ndarray, codes: np.ndarray, decode: Callable[[np.ndarray], np.ndarray]) -> Reconstruction:
-        """Sums over `vectors` (n, dimension) and what `decode` makes of their `codes` (n, levels), chunk by chunk."""
-        error, squares, total = 0.0, 0.0, np.zeros(vectors.shape[1])
-        for part in _chunks(len(vectors)):
-            there = vectors[part].astype(np.float64)
-            error += float(((there - decode(codes[part])) ** 2).sum())
-            squares += float((there**2).sum())
-            total += there.sum(axis=0)
-        return cls(len(vectors), error, total, squares)
-
-    def __add__(self, other: Reconstruction) -> Reconstruction:
-        return Reconstruction(
-            self.count + other.count, self.error + other.error, self.total + other.total, self.squares + other.squares
-        )
-
-    def measures(self) -> dict[str, float | None]:
-        """``mse``: mean of ‖x − x̂‖²; ``unexplained_variance``: its share of the mean of ‖x − x̄‖², None if all vectors are alike."""
-        mse = self.error / self.count
-        variance = self.squares / self.count - float(((self.total / self.count) ** 2).sum())
-        return {"mse": mse, "unexplained_variance": mse / variance if variance > 1e-9 else None}
-
-
 def purity(codes: np.ndarray, codebook_sizes: Sequence[int], categories: np.ndarray) -> dict[str, Any] | None:
-    """How well prefixes keep categories apart.
+    """How well prefixes separate categories.
 
     Args:
-        codes: (items, levels); categories: (items,) ids, -1 where there is none.
+        codes: (items, levels).
+        codebook_sizes: codebook size of each level.
+        categories: (items,) ids, -1 for an item without a category.
 
     Returns:
-        * ``per_prefix``: share of items whose category is the most frequent one of their prefix, for lengths 1, 2, …; 1 is reached
-          trivially where every prefix holds one item;
-        * ``without_codes``: the same with all items under one prefix; ``categories``, ``items``: how many there are.
+        None if no item has a category, else
 
-        None if no item has a category.
+        * ``per_prefix``: for the lengths 1, 2, … the share of items whose category is the most frequent of their prefix. It is trivially
+          1 where every prefix holds a single item.
+        * ``without_codes``: the same share with all items under one prefix.
+        * ``categories``, ``items``: numbers of categories and of items with one.
     """
     known = categories >= 0
     if not known.any():
@@ -157,27 +117,28 @@ def agreement(queries: np.ndarray, items: np.ndarray, codebook_sizes: Sequence[i
     """How far the codes of queries agree with those of the items that followed.
 
     Args:
-        queries, items: (pairs, levels), aligned.
+        queries: (pairs, levels) codes of the queries.
+        items: (pairs, levels) codes of the items, aligned.
+        codebook_sizes: codebook size of each level.
 
     Returns:
-        * ``per_prefix``: share of pairs whose first 1, 2, … codes are all equal; ``per_level``: whose codes of one level are equal;
-        * ``chance_per_prefix``, ``chance_per_level``: the same if the items were dealt to the queries at random;
-        * ``pairs``.
+        None without pairs, else
 
-        None without pairs.
+        * ``per_prefix``: share of pairs with equal prefixes of length 1, 2, …; ``per_level``: share of pairs with equal codes of a level.
+        * ``chance_per_prefix``, ``chance_per_level``: the same shares if the items were assigned to the queries at random.
+        * ``pairs``: their number.
     """
     if not len(queries):
         return None
-    both = prefix_ids(np.concatenate([queries, items]), codebook_sizes)
-    columns = [np.concatenate([queries[:, level], items[:, level]]) for level in range(len(codebook_sizes))]
-    by_prefix = [_agreement(ids) for ids in both]
-    by_level = [_agreement(column) for column in columns]
+    both = np.concatenate([queries, items])
+    by_prefix = [_equal_halves(ids) for ids in prefix_ids(both, codebook_sizes)]
+    by_level = [_equal_halves(both[:, level]) for level in range(len(codebook_sizes))]
     return {
         "pairs": len(queries),
-        "per_prefix": [equal for equal, _ in by_prefix],
-        "chance_per_prefix": [chance for _, chance in by_prefix],
-        "per_level": [equal for equal, _ in by_level],
-        "chance_per_level": [chance for _, chance in by_level],
+        "per_prefix": [shares.equal for shares in by_prefix],
+        "chance_per_prefix": [shares.by_chance for shares in by_prefix],
+        "per_level": [shares.equal for shares in by_level],
+        "chance_per_level": [shares.by_chance for shares in by_level],
     }
 
 
@@ -188,20 +149,22 @@ def diagnose(
     vectors: tuple[np.ndarray, np.ndarray] | None = None,
     decode: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> dict[str, Any]:
-    """`measures` over items, over queries and over both; with reconstruction errors where `vectors` and `decode` are given.
+    """Compute `measures` over items, over queries and over both, with reconstruction errors if `vectors` and `decode` are given.
 
     Args:
-        items, queries: (n, levels) codes; there may be no queries.
-        vectors: what was encoded, (items, dimension) and (queries, dimension).
-        decode: codes → vectors.
+        items: (items, levels) codes.
+        queries: (queries, levels) codes; there may be none.
+        codebook_sizes: codebook size of each level.
+        vectors: the vectors that were encoded, (items, dimension) and (queries, dimension).
+        decode: codes (rows, levels) → vectors (rows, dimension).
 
     Returns:
-        ``items``, ``queries`` and ``both``; the last two None without queries.
+        ``items``, ``queries`` and ``both``; the last two are None without queries.
     """
-    parts = {"items": items, "queries": queries, "both": np.concatenate([items, queries])}
-    report: dict[str, Any] = {
-        name: measures(codes, codebook_sizes) if name == "items" or len(queries) else None for name, codes in parts.items()
-    }
+    report: dict[str, Any] = {"items": measures(items, codebook_sizes), "queries": None, "both": None}
+    if len(queries):
+        report["queries"] = measures(queries, codebook_sizes)
+        report["both"] = measures(np.concatenate([items, queries]), codebook_sizes)
     if vectors is not None and decode is not None:
         sums = {"items": Reconstruction.of(vectors[0], items, decode)}
         if len(queries):
@@ -212,16 +175,14 @@ def diagnose(
     return report
 
 
-def _chunks(rows: int) -> Iterator[slice]:
-    return (slice(start, start + _CHUNK) for start in range(0, rows, _CHUNK))
-
-
 def _entropy(counts: np.ndarray) -> float:
+    """Entropy in bits of the shares of `counts` (codes,)."""
     shares = counts[counts > 0] / counts.sum()
-    return float(-(shares * np.log2(shares)).sum()) + 0.0
+    return float(-(shares * np.log2(shares)).sum()) + 0.0  # + 0.0 turns -0.0 into 0.0
 
 
 def _buckets(sizes: np.ndarray) -> list[dict[str, int]]:
+    """Number of SIDs and of their rows, by powers of two of the bucket `sizes` (SIDs,)."""
     classes = np.ceil(np.log2(sizes)).astype(int)
     return [
         {
@@ -235,19 +196,32 @@ def _buckets(sizes: np.ndarray) -> list[dict[str, int]]:
 
 
 def _majority(ids: np.ndarray, categories: np.ndarray, number: int) -> int:
-    """Items in the most frequent category of their prefix."""
+    """Number of items in the most frequent category of their prefix.
+
+    Args:
+        ids: (items,) number of the prefix.
+        categories: (items,) category, below `number`.
+        number: bound of the categories.
+    """
     cells, counts = np.unique(ids * number + categories, return_counts=True)
     largest = np.zeros(int(ids.max()) + 1, dtype=np.int64)
     np.maximum.at(largest, cells // number, counts)
     return int(largest.sum())
 
 
-def _agreement(ids: np.ndarray) -> tuple[float, float]:
-    """Share of equal ids between the halves of `ids`, and the share expected by chance."""
+class _EqualShares(NamedTuple):
+    """Share of pairs that are equal, and the share that is expected if the pairs are formed at random."""
+
+    equal: float
+    by_chance: float
+
+
+def _equal_halves(ids: np.ndarray) -> _EqualShares:
+    """Compare the first half of `ids` (2 · pairs,) with the second, pair by pair."""
     left, right = np.split(ids, 2)
     size = int(ids.max()) + 1
     shares = [np.bincount(half, minlength=size) / len(half) for half in (left, right)]
-    return float((left == right).mean()), float(shares[0] @ shares[1])
+    return _EqualShares(float((left == right).mean()), float(shares[0] @ shares[1]))
 
 
-__all__ = ["SCHEMA", "Reconstruction", "agreement", "diagnose", "gini", "measures", "prefix_ids", "purity"]
+__all__ = ["DIAGNOSTICS_NAME", "SCHEMA", "agreement", "diagnose", "gini", "measures", "purity"]

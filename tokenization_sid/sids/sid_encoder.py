@@ -1,8 +1,8 @@
-"""Texts to codes with what a run has frozen: its encoder, its keywords and its codebooks. Search, inspection and append share it.
+"""Texts to codes with the frozen parts of a run: its encoder, its keywords and its codebooks. Search, inspection and append use it.
 
-It comes from a run, or from a folder of its own that nothing of the run is needed for (`SidEncoder.save_pretrained`):
-``codebooks.safetensors``, ``keywords.parquet``, ``encoder/`` (a sentence-transformers folder) and ``sid_encoder.json`` with ``format``,
-the ``digest`` of the codebooks and the SHA-256 of every other file. Weights are safetensors; no file of it runs code when it is read.
+`SidEncoder.load` reads it from a run. `SidEncoder.save_pretrained` writes it to a folder that works without the run:
+``codebooks.safetensors``, ``keywords.parquet``, ``encoder/`` (a sentence-transformers folder) and ``sid_encoder.json`` with ``format``, the
+``fingerprint`` of the codebooks and the SHA-256 of every other file. Weights are safetensors, and reading the folder runs no code of it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -33,7 +33,31 @@ FORMAT = "onesearch-sid-encoder/1"
 ENCODER_FOLDER = "encoder"
 
 HARMLESS = (".safetensors", ".parquet", ".json", ".txt", ".model", ".md")
-"""Endings of files that run no code when they are read; no others are saved."""
+"""Endings of files that run no code when they are read; others are not saved."""
+
+
+class Embedded(NamedTuple):
+    """Vectors of texts.
+
+    Attributes:
+        vectors: (texts, dimension) float32 unit vectors with keywords fused in.
+        known: (texts,) bool: whether the encoder knows a word of the text; the vector is zero if not.
+    """
+
+    vectors: np.ndarray
+    known: np.ndarray
+
+
+class Encoded(NamedTuple):
+    """Codes of texts.
+
+    Attributes:
+        codes: (texts, levels) int32.
+        known: (texts,) bool: whether the encoder knows a word of the text; the codes mean nothing if not.
+    """
+
+    codes: np.ndarray
+    known: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,36 +65,37 @@ class SidEncoder:
     """Frozen encoder, keywords and codebooks.
 
     Args:
-        name: of the text encoder, a sentence-transformers folder or a published model.
-        core: keywords; none if the SIDs were built without.
+        name: text encoder: a sentence-transformers folder or the name of a published model.
+        core: keywords; empty if the SIDs were built without keywords.
         quantizer: codebooks of any kind.
 
-    >>> encoder = SidEncoder.load(RunFolder("runs/demo"))  # doctest: +SKIP
-    >>> encoder.save_pretrained("query_encoder")  # doctest: +SKIP
-    >>> codes, known = SidEncoder.from_pretrained("query_encoder").encode(["red shoe"])  # doctest: +SKIP
+    Example:
+        >>> encoder = SidEncoder.load(RunFolder("runs/demo"))  # doctest: +SKIP
+        >>> encoder.save_pretrained("query_encoder")  # doctest: +SKIP
+        >>> codes, known = SidEncoder.from_pretrained("query_encoder").encode(["red shoe"])  # doctest: +SKIP
     """
 
     name: str
     core: CoreKeywords
-    quantizer: Quantizer
+    quantizer: Quantizer[Any]
 
     @classmethod
     def load(cls, run: RunFolder) -> SidEncoder:
-        """Read what `build_sids` left; the text encoder itself is read at first use."""
+        """Read the parts that `build_sids` wrote for a run; the text encoder is loaded at first use."""
         quantizer = load_quantizer(run.require("sids", "onesearch sids build"))
         return cls(encoder_name(run), load_keywords(run.sids / KEYWORDS_NAME, quantizer.fingerprint), quantizer)
 
     @classmethod
     def from_pretrained(cls, name: str | Path, subfolder: str = "", revision: str | None = None) -> SidEncoder:
-        """Read what `save_pretrained` wrote; the text encoder itself is read at first use, its files are checked now.
+        """Read a folder that `save_pretrained` wrote. All files are checked now; the text encoder is loaded at first use.
 
         Args:
             name: folder, or id of a Hub repository.
-            subfolder: of it, for instance ``query_encoder`` of a checkpoint.
+            subfolder: folder within it, for instance ``query_encoder`` of a checkpoint.
             revision: branch, tag or commit of the Hub repository.
 
         Raises:
-            FileNotFoundError: there is no such folder or repository, or no SID encoder in it, or a part is missing.
+            FileNotFoundError: there is no such folder or repository, it holds no SID encoder, or a part is missing.
             ValueError: a part is damaged, or the parts were not saved together.
         """
         folder = _local_folder(str(name), subfolder, revision)
@@ -80,13 +105,19 @@ class SidEncoder:
         return cls(str(folder / ENCODER_FOLDER), core, quantizer)
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Write everything that encoding takes into `folder`, which appears whole or not at all; an older one is replaced.
+        """Write everything that encoding needs into `folder`, which appears whole or not at all.
 
-        A text encoder that is known by its published name is saved too, so that the folder stays what it is.
+        A published text encoder is copied too, so that later changes of it do not reach the folder.
+
+        Args:
+            folder: new folder, or one with an older SID encoder, which is replaced.
+
+        Returns:
+            `folder`.
 
         Raises:
             FileExistsError: `folder` holds something else than a SID encoder.
-            ValueError: the text encoder has files that are no safetensors, JSON or text.
+            ValueError: the text encoder has files that are not safetensors, JSON or text.
         """
         folder = Path(folder)
         if folder.exists() and not (folder / SID_ENCODER_NAME).is_file() and any(folder.iterdir()):
@@ -107,27 +138,26 @@ class SidEncoder:
 
     @cached_property
     def encoder(self) -> SentenceTransformer:
-        """The text encoder."""
+        """Text encoder, loaded at first use, on the processor."""
         from sentence_transformers import SentenceTransformer
 
         return SentenceTransformer(self.name, device="cpu")
 
-    def embed(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Unit vectors with keywords in, (texts, dimension) float32, and whether the encoder knows a word of each text, (texts,) bool."""
-        plain = embed_texts(self.encoder, texts)
-        fused = self.core.fuse(texts, plain)
-        return fused, known_rows(fused)
+    def embed(self, texts: Sequence[str]) -> Embedded:
+        """Embed texts and fuse their keywords in."""
+        fused = self.core.fuse(texts, embed_texts(self.encoder, texts))
+        return Embedded(fused, known_rows(fused))
 
-    def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Codes (texts, levels) int32, and whether the encoder knows a word of each text, (texts,) bool."""
+    def encode(self, texts: Sequence[str]) -> Encoded:
+        """Encode texts of any number, also none."""
         if not len(texts):
-            return np.zeros((0, len(self.quantizer.config.codebook_sizes)), dtype=np.int32), np.zeros(0, dtype=bool)
+            return Encoded(np.zeros((0, len(self.quantizer.config.codebook_sizes)), dtype=np.int32), np.zeros(0, dtype=bool))
         vectors, known = self.embed(texts)
-        return self.quantizer.encode(vectors), known
+        return Encoded(self.quantizer.encode(vectors), known)
 
 
 def _local_folder(name: str, subfolder: str, revision: str | None) -> Path:
-    """Where the files of a SID encoder lie, downloaded if `name` is no folder."""
+    """Folder with the files of a SID encoder; they are downloaded if `name` is not a folder."""
     if Path(name).is_dir():
         return Path(name) / subfolder
     from huggingface_hub import snapshot_download
@@ -137,11 +167,11 @@ def _local_folder(name: str, subfolder: str, revision: str | None) -> Path:
         patterns = [f"{subfolder}/*" if subfolder else "*"]
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns)) / subfolder
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError) as error:
-        raise FileNotFoundError(f"{name!r} is no folder, and no Hub repository that can be read now: {error}") from error
+        raise FileNotFoundError(f"{name!r} is no folder, and not a Hub repository that can be read now: {error}") from error
 
 
 def _check_files(folder: Path) -> None:
-    """Every file is there and is the one that was saved with the others."""
+    """Raise unless every file is there and is the one that was saved with the others."""
     path = folder / SID_ENCODER_NAME
     if not path.is_file():
         raise FileNotFoundError(
@@ -167,24 +197,42 @@ def _sha256(path: Path) -> str:
 
 
 def known_rows(vectors: np.ndarray) -> np.ndarray:
-    """(rows,) bool: which vectors are not zero."""
-    return vectors.any(axis=1)
+    """(rows,) bool: whether each of `vectors` (rows, dimension) is not zero, that is the encoder knows a word of its text."""
+    return np.asarray(vectors.any(axis=1))
 
 
-def code_centroids(vectors: np.ndarray, first: np.ndarray, width: int) -> np.ndarray:
-    """Mean of the vectors (n, dimension) of each level-0 code: (width, dimension) float32, NaN for codes that none has.
+def code_centroids(vectors: np.ndarray, first: np.ndarray, size: int) -> np.ndarray:
+    """Mean of the vectors of each level-0 code.
 
-    Those of the items themselves, so that they lie where the vectors do whatever a quantizer does to them first.
+    They are means of the vectors themselves and not of residuals, so that they lie where the vectors do for every quantizer.
+
+    Args:
+        vectors: (n, dimension).
+        first: (n,) level-0 code of each vector.
+        size: codebook size of level 0.
+
+    Returns:
+        (size, dimension) float32, NaN for codes without vectors.
     """
     from scipy.sparse import csr_matrix
 
-    members = csr_matrix((np.ones(len(first), dtype=np.float32), (first, np.arange(len(first)))), shape=(width, len(first)))
-    counts = np.bincount(first, minlength=width).astype(np.float32)
+    members = csr_matrix((np.ones(len(first), dtype=np.float32), (first, np.arange(len(first)))), shape=(size, len(first)))
+    counts = np.bincount(first, minlength=size).astype(np.float32)
     return np.where(counts[:, None] > 0, members @ vectors / np.maximum(counts, 1)[:, None], np.nan).astype(np.float32)
 
 
 def centroid_distances(vectors: np.ndarray, first: np.ndarray, centroids: np.ndarray, chunk: int = 65_536) -> np.ndarray:
-    """(n,) distance of each vector (n, dimension) to the centroid of its level-0 code `first` (n,); infinite where it has none."""
+    """Distance of each vector to the centroid of its level-0 code.
+
+    Args:
+        vectors: (n, dimension).
+        first: (n,) level-0 code of each vector.
+        centroids: (codes, dimension), NaN for codes without vectors.
+        chunk: number of vectors that are computed at a time.
+
+    Returns:
+        (n,) float32, infinite if the code has no centroid.
+    """
     distances = np.empty(len(vectors), dtype=np.float32)
     for start in range(0, len(vectors), chunk):
         part = slice(start, start + chunk)
@@ -192,4 +240,4 @@ def centroid_distances(vectors: np.ndarray, first: np.ndarray, centroids: np.nda
     return np.nan_to_num(distances, nan=np.inf, posinf=np.inf)
 
 
-__all__ = ["SID_ENCODER_NAME", "SidEncoder", "centroid_distances", "code_centroids", "known_rows"]
+__all__ = ["SID_ENCODER_NAME", "Embedded", "Encoded", "SidEncoder", "centroid_distances", "code_centroids", "known_rows"]

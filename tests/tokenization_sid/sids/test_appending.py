@@ -12,7 +12,8 @@ import pytest
 from onesearch.data.market import Market, table_from_rows
 from onesearch.tokenization_sid.embedding.configs import TextEncoderConfig
 from onesearch.tokenization_sid.embedding.embeddings import embed_market
-from onesearch.tokenization_sid.sids.appending import append_items, appended_codes, encode_items, load_appended, read_items
+from onesearch.tokenization_sid.sids.appended_files import load_appended
+from onesearch.tokenization_sid.sids.appending import append_items, appended_codes, encode_items, read_items
 from onesearch.tokenization_sid.sids.building import build_sids
 from onesearch.tokenization_sid.sids.code_files import load_codes
 

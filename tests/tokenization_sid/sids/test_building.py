@@ -20,9 +20,10 @@ from onesearch.tokenization_sid.embedding.embeddings import distinct_queries, lo
 from onesearch.tokenization_sid.keywords.keyword_files import KEYWORDS_NAME, load_keywords
 from onesearch.tokenization_sid.quantizers.configs import PRQConfig, RQKMeansConfig, RQVAEConfig, SimVQConfig
 from onesearch.tokenization_sid.sids.appending import append_items
-from onesearch.tokenization_sid.sids.building import build_sids, held_out_agreement, item_popularity
+from onesearch.tokenization_sid.sids.building import build_sids, held_out_agreement
 from onesearch.tokenization_sid.sids.code_files import load_codes
 from onesearch.tokenization_sid.sids.inspection import Catalogue, inspect
+from onesearch.tokenization_sid.sids.item_codes import item_popularity
 from onesearch.tokenization_sid.sids.sid_encoder import SidEncoder
 
 
@@ -73,10 +74,11 @@ def test_codes_of_items_and_queries_are_those_of_the_frozen_parts(shared_run, ma
     queries, stored = distinct_queries(market), load_codes(shared_run, "queries")
     fused = core.fuse(queries, load_embeddings(shared_run, "queries"))
     np.testing.assert_array_equal(stored.codes, quantizer.encode(fused))
-    assert stored.known.all() and len(stored.codes) == len(queries) and stored.distances is None
+    assert stored.known.all() and len(stored.codes) == len(queries) and stored.reference is None
     items, index = load_codes(shared_run, "items"), SidIndex.load(shared_run.sids / SID_INDEX_NAME)
     np.testing.assert_array_equal(items.codes, index.codes)
-    assert items.fingerprint == index.fingerprint and items.distances.shape == (101,) and (np.diff(items.distances) >= 0).all()
+    assert items.fingerprint == index.fingerprint and items.reference.distances.shape == (101,)
+    assert (np.diff(items.reference.distances) >= 0).all()
 
 
 def test_the_same_run_gives_the_same_sids(run, recipe):
@@ -114,7 +116,7 @@ def test_a_dictionary_adds_keywords(run, recipe, tmp_path):
 def test_without_matplotlib_the_stage_goes_on_and_says_so(run, recipe, monkeypatch, caplog):
     monkeypatch.setattr("onesearch.tokenization_sid.sids.building.plots_available", lambda: False)
     build_sids(run, recipe.codes)
-    assert "pip install 'onesearch[plots]'" in caplog.text
+    assert "pip install onesearch[plots]" in caplog.text
     assert read_json(run.sids / "diagnostics.json")["page"] == [] and not (run.sids / "diagnostics.svg").exists()
 
 
@@ -185,8 +187,8 @@ def test_two_processes_give_the_files_of_one(run, tmp_path):
     """Under torchrun, through the command line; blocks are small so that both processes have some."""
     script = tmp_path / "shared.py"
     script.write_text(
-        "import sys\nfrom onesearch.tokenization_sid import sids\nfrom onesearch.cli import main\n"
-        "sids.ROWS_PER_BLOCK = 7\nraise SystemExit(main(sys.argv[1:]))\n",
+        "import sys\nfrom onesearch.tokenization_sid.sids import encoding\nfrom onesearch.cli import main\n"
+        "encoding.ROWS_PER_BLOCK = 7\nraise SystemExit(main(sys.argv[1:]))\n",
         encoding="utf-8",
     )
     flags = ["sids", "build", str(run.root), "--residual-sizes", "16,8", "--opq", "1x4"]

@@ -7,18 +7,19 @@ import pytest
 from safetensors.numpy import save_file
 
 from onesearch.files import RunFolder
-from onesearch.tokenization_sid.sids.code_files import StoredCodes, codes_path
+from onesearch.tokenization_sid.sids.code_files import Reference, StoredCodes, codes_path
 
 
 def test_what_is_saved_is_loaded(tmp_path):
     known = np.array([True, False])
-    stored = StoredCodes(np.array([[1, 2], [3, 0]]), known, (4, 3), "fingerprint", np.full((4, 2), np.nan), np.arange(101.0))
+    reference = Reference(np.full((4, 2), np.nan), np.arange(101.0))
+    stored = StoredCodes(np.array([[1, 2], [3, 0]]), known, (4, 3), "fingerprint", reference)
     stored.save(tmp_path / "codes.safetensors")
     loaded = StoredCodes.load(tmp_path / "codes.safetensors", "fingerprint")
     np.testing.assert_array_equal(loaded.codes, stored.codes)
     assert loaded.codes.dtype == np.int32 and loaded.known.tolist() == [True, False] and loaded.codebook_sizes == (4, 3)
-    np.testing.assert_array_equal(loaded.distances, np.arange(101.0))
-    assert np.isnan(loaded.centroids).all() and loaded.centroids.shape == (4, 2)
+    np.testing.assert_array_equal(loaded.reference.distances, np.arange(101.0))
+    assert np.isnan(loaded.reference.centroids).all() and loaded.reference.centroids.shape == (4, 2)
     assert [path.name for path in tmp_path.iterdir()] == ["codes.safetensors"]
 
 

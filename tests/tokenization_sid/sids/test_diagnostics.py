@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onesearch.tokenization_sid.sids.diagnostics import Reconstruction, agreement, diagnose, gini, measures, prefix_ids, purity
+from onesearch.tokenization_sid.sids.diagnostics import agreement, diagnose, gini, measures, purity
+from onesearch.tokenization_sid.sids.prefixes import prefix_ids
+from onesearch.tokenization_sid.sids.reconstruction import Reconstruction
 
 CODES = np.array([[0, 0], [0, 0], [0, 1], [2, 1], [2, 1], [2, 1], [1, 0]])
 CODEBOOK_SIZES = (4, 2)
@@ -48,7 +50,7 @@ LEVELS = st.lists(st.integers(1, 5), min_size=1, max_size=4)
 @st.composite
 def coded(draw):
     codebook_sizes = draw(LEVELS)
-    rows = st.tuples(*(st.integers(0, width - 1) for width in codebook_sizes))
+    rows = st.tuples(*(st.integers(0, size - 1) for size in codebook_sizes))
     return np.array(draw(st.lists(rows, min_size=1, max_size=20))).reshape(-1, len(codebook_sizes)), codebook_sizes
 
 
@@ -106,7 +108,7 @@ def test_the_error_is_the_mean_squared_distance_and_its_share_of_the_variance(mo
     found = Reconstruction.of(vectors, np.arange(3)[:, None], lambda codes: decoded[codes[:, 0]]).measures()
     variance = ((vectors - vectors.mean(axis=0)) ** 2).sum(axis=1).mean()
     assert found == {"mse": pytest.approx((1 + 5) / 3), "unexplained_variance": pytest.approx((1 + 5) / 3 / variance)}
-    monkeypatch.setattr("onesearch.tokenization_sid.sids.diagnostics._CHUNK", 2)
+    monkeypatch.setattr("onesearch.tokenization_sid.sids.reconstruction.ROWS_AT_ONCE", 2)
     assert Reconstruction.of(vectors, np.arange(3)[:, None], lambda codes: decoded[codes[:, 0]]).measures() == found
     alike = Reconstruction.of(np.ones((4, 2)), np.zeros((4, 1), dtype=int), lambda codes: np.ones((len(codes), 2)))
     assert alike.measures() == {"mse": 0, "unexplained_variance": None}
@@ -162,7 +164,7 @@ def test_agreement_is_that_of_the_definition(sids, random):
 def test_a_million_items_take_seconds():
     random = np.random.default_rng(0)
     codebook_sizes = (1024, 512, 256)
-    codes = np.stack([random.integers(0, width, 1_000_000, dtype=np.int32) for width in codebook_sizes], axis=1)
+    codes = np.stack([random.integers(0, size, 1_000_000, dtype=np.int32) for size in codebook_sizes], axis=1)
     started = time.process_time()
     measures(codes, codebook_sizes)
     purity(codes, codebook_sizes, codes[:, 1].astype(np.int64))

@@ -12,7 +12,7 @@ from onesearch.tokenization_sid.sids.plots import PAGE_NAMES, draw_page, typical
 
 def drawn(folder, items=40, codebook_sizes=(3, 4), titles=None):
     random = np.random.default_rng(0)
-    codes = np.stack([random.integers(0, width, items) for width in codebook_sizes], axis=1)
+    codes = np.stack([random.integers(0, size, items) for size in codebook_sizes], axis=1)
     vectors = random.normal(size=(items, 5)).astype(np.float32)
     draw_page(folder, codes, codebook_sizes, vectors, titles or [f"title {row}" for row in range(items)])
     return codes, vectors
