@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -139,7 +139,7 @@ def measure_drift(
     share = before / before.sum()
     used, expected = int((added > 0).sum()), float((1 - (1 - share) ** len(new)).sum())
     divergence = _divergence(before, added)
-    numbers = _Numbers(
+    drift = Drift(
         far_share=float((distances > percentiles[config.percentile]).mean()),
         used=used,
         expected=expected,
@@ -148,27 +148,16 @@ def measure_drift(
         utilisation_after=float(((before + added) > 0).mean()),
         divergence=divergence.measured,
         by_chance=divergence.by_chance,
+        without_known_words=unknown,
+        warnings=(),
     )
-    warnings = list(_beyond(numbers, config)) if len(new) >= config.min_items else []
+    warnings = list(_beyond(drift, config)) if len(new) >= config.min_items else []
     if unknown:
         warnings.append(f"{unknown} new items have no word that the encoder knows: their codes mean nothing")
-    return Drift(**numbers._asdict(), without_known_words=unknown, warnings=tuple(warnings))
+    return replace(drift, warnings=tuple(warnings))
 
 
-class _Numbers(NamedTuple):
-    """The numbers of `Drift`."""
-
-    far_share: float
-    used: int
-    expected: float
-    utilisation_change: float
-    utilisation_before: float
-    utilisation_after: float
-    divergence: float
-    by_chance: float
-
-
-def _beyond(found: _Numbers, config: DriftConfig) -> Iterator[str]:
+def _beyond(found: Drift, config: DriftConfig) -> Iterator[str]:
     """One sentence for each number beyond its threshold."""
     if found.far_share > config.far_share:
         yield (
