@@ -117,7 +117,9 @@ class Searcher:
         items: Sequence[str] | np.ndarray | None = None,
         exclude: Sequence[str] | None = None,
         categories: Sequence[str] | None = None,
+        rank_by: str | None = None,
         items_per_sid: int | None = None,
+        exclude_history: bool | None = None,
         explain: bool = False,
     ) -> list[Hit]:
         """Find items for one query.
@@ -132,7 +134,9 @@ class Searcher:
             items: only these items may be found: ids, or a boolean mask; see `SidIndex.filter`.
             exclude: ids of items that must not be found.
             categories: only items with one of these on their category path may be found.
+            rank_by: replaces the searcher's setting for this call: order of the hits, ``sid`` or ``item``.
             items_per_sid: replaces the searcher's setting for this call: number of items of one SID that may be among the hits.
+            exclude_history: replaces the searcher's setting for this call: leave the items of `history` out of the hits.
             explain: put the log-probability of each code into the hits.
 
         Returns:
@@ -143,7 +147,8 @@ class Searcher:
             ValueError: the query is empty, no item passes the filter, or a count is below 1.
             KeyError: an item of the history or of `items` is not in the catalogue.
         """
-        config = _changed(self.config, num_beams=num_beams, items_per_sid=items_per_sid)
+        given = {"num_beams": num_beams, "rank_by": rank_by, "items_per_sid": items_per_sid, "exclude_history": exclude_history}
+        config = _changed(self.config, **given)
         request = _request(query, history, context)
         item_filter = None
         if items is not None or exclude or categories is not None:

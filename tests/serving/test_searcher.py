@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -221,6 +221,14 @@ def test_a_checkpoint_is_searched_with_the_settings_that_it_was_saved_with(check
     given = Searcher(shared_searcher.model, shared_searcher.tokenizer, saved, **parts_of(shared_searcher))
     requests = build_requests(market, "test")[:5]
     assert loaded.retrieve(requests, 10) == given.retrieve(requests, 10) != changed.retrieve(requests, 10)
+    # Arguments of a call replace them, too, and the next call is as before.
+    for request in requests:
+        hits = shared_searcher.search(request.query, request.history, context=request.context)
+        arguments = {"context": request.context, **asdict(saved)}
+        assert shared_searcher.search(request.query, request.history, **arguments) == loaded.search(
+            request.query, request.history, context=request.context
+        )
+        assert hits == shared_searcher.search(request.query, request.history, context=request.context)
 
 
 @pytest.mark.parametrize(("setting", "error"), [({"rank_by": "share"}, "rank_by='share'"), ({"num_beams": 0}, "num_beams=0")])
