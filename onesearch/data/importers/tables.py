@@ -74,7 +74,7 @@ def import_tables(
     if files["items"] is None:
         raise FileNotFoundError(f"{folder} holds no items ({', '.join(f'items{ending}' for ending in _endings(format))})")
     bad = BadRows(bad_rows)
-    rows = _Rows(check_users=files["users"] is not None)
+    rows = _Rows()
     makers = rows.makers()
     tables = {table: _read(path, table, makers[table], bad) for table, path in files.items() if path is not None}
     times = tables["sessions"].column("time").to_numpy() if "sessions" in tables else np.empty(0)
@@ -166,17 +166,15 @@ def _number(cell: str, column: str) -> float | int:
 
 
 class _Rows:
-    """Validates rows table by table, items first, and remembers the ids of accepted rows.
+    """Validates rows table by table, items and users first, and remembers the ids of accepted rows.
 
-    Args:
-        check_users: whether the user of a session must be in the users table.
+    The user of a session must be in the users table if that table has rows, as for `check_market`.
     """
 
-    def __init__(self, check_users: bool) -> None:
+    def __init__(self) -> None:
         self.item_ids: set[str] = set()
         self.user_ids: set[str] = set()
         self.session_ids: set[str] = set()
-        self.check_users = check_users
 
     def makers(self) -> dict[str, Make]:
         """Return the function that makes a row of each table."""
@@ -217,7 +215,7 @@ class _Rows:
             "clicked": fields.identifiers(row, "clicked"),
             "purchased": fields.identifiers(row, "purchased"),
         }
-        if self.check_users:
+        if self.user_ids:
             fields.known([user_id], self.user_ids, "user_id", "users")
         for key, values in lists.items():
             fields.known(values, self.item_ids, key, "items")

@@ -59,6 +59,14 @@ def test_own_parquet_tables_give_the_same_market(own, tmp_path):
     assert again.info["sessions_moved"] == 0 and again.info["split"] == {"method": "leave_last_out"}
 
 
+def test_an_empty_users_table_names_no_user_and_refuses_none(own, tmp_path):
+    """A saved market always has the table; it is the same market when it is read again."""
+    (own / "users.jsonl.gz").unlink()
+    market = import_tables(own)
+    again = import_tables(market.save(tmp_path / "saved"))
+    assert again.sessions[:] == market.sessions[:] and len(again.sessions) == 3
+
+
 def test_own_parquet_attributes_may_be_an_arrow_map(tmp_path):
     attributes = pa.array([[("color", ["red"])]], type=pa.map_(pa.string(), pa.list_(pa.string())))
     pq.write_table(pa.table({"item_id": [1], "title": ["t"], "attributes": attributes}), tmp_path / "items.parquet")
