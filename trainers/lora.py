@@ -151,8 +151,8 @@ def _modules_named(model: nn.Module, name: str) -> list[nn.Module]:
     return [module for path, module in model.named_modules() if path == name or path.endswith(f".{name}")]
 
 
-def save_index_beside(model: PreTrainedModel | PeftModel, folder: str | os.PathLike) -> None:
-    """Write the item index of a model with adapters beside them. A model without adapters writes its own in `save_pretrained`.
+def save_search_files(model: PreTrainedModel | PeftModel, folder: str | os.PathLike) -> None:
+    """Write search settings and item index of a model with adapters beside them. Without adapters `save_pretrained` writes them.
 
     Args:
         model: a model that emits Semantic IDs, with or without adapters.
@@ -161,8 +161,11 @@ def save_index_beside(model: PreTrainedModel | PeftModel, folder: str | os.PathL
     if isinstance(model, PreTrainedModel) and not model._hf_peft_config_loaded:
         return
     base = base_of(model)
-    if isinstance(base, SidModelMixin) and base.sid_index is not None:
+    if not isinstance(base, SidModelMixin):
+        return
+    base.search_config.save_pretrained(folder)
+    if base.sid_index is not None:
         base.sid_index.save(os.path.join(folder, SID_INDEX_NAME))
 
 
-__all__ = ["LAYER", "base_of", "check_adapters", "lora_config", "save_index_beside"]
+__all__ = ["LAYER", "base_of", "check_adapters", "lora_config", "save_search_files"]

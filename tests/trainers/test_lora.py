@@ -13,6 +13,7 @@ from toy import CODES, LEVELS, MODELS, TOKENIZER, StopAt, logged, toy_dataset, t
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from onesearch import SidIndex, SidLoraConfig
+from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.trainers.lora import check_adapters, lora_config
 
 PROMPTS = TOKENIZER.pad({"input_ids": TOKENIZER.encode_prompts(toy_rows(6, seed=4)[0])}, return_tensors="pt")
@@ -201,11 +202,14 @@ def test_the_adapter_s_index_wins_over_the_base_s(tmp_path):
         random_codes(30, [CODES] * LEVELS, seed=8), [CODES] * LEVELS, item_ids=[f"new-{row}" for row in range(30)]
     )
     trainer.model.set_sid_index(index)
+    trainer.model.get_base_model().search_config = SearchConfig(num_beams=3)
     expected, adapter = hits_of(trainer.model), tmp_path / "adapter"
     trainer.save_model(str(adapter))
     with pytest.raises(ValueError, match="no item index"):
         hits_of(AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "base"))
-    assert_same_hits(hits_of(AutoModelForSeq2SeqLM.from_pretrained(adapter)), expected)
+    loaded = AutoModelForSeq2SeqLM.from_pretrained(adapter)
+    assert_same_hits(hits_of(loaded), expected)
+    assert loaded.search_config == SearchConfig(num_beams=3)
     loaded = PeftModel.from_pretrained(AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "base"), adapter)
     assert loaded.load_sid_index(adapter) and not loaded.load_sid_index(tmp_path / "base")
     assert_same_hits(hits_of(loaded), expected)

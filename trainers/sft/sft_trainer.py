@@ -34,7 +34,7 @@ from onesearch.modeling_onesearch.modeling_onesearch import IGNORED, Objective
 from onesearch.modeling_onesearch.scores_onesearch import TargetScores
 
 from ..checkpoints import is_complete, last_complete_checkpoint, mark_incomplete
-from ..lora import base_of, check_adapters, save_index_beside
+from ..lora import base_of, check_adapters, save_search_files
 from ..prompt_watch import PromptWatch
 from ..trl_contract import check_trl
 from .data.collators import CausalCollator, LongViewLookup, Seq2SeqCollator
@@ -337,7 +337,7 @@ class SidSFTTrainer(SFTTrainer):
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         super()._save(output_dir, state_dict)
         if self.args.should_save:
-            save_index_beside(cast(PreTrainedModel, self.model), str(output_dir or self.args.output_dir))
+            save_search_files(cast(PreTrainedModel, self.model), str(output_dir or self.args.output_dir))
 
 
 class _KeepEndOfGeneration(TrainerCallback):
