@@ -1,8 +1,7 @@
-"""The long view: how sequences are pooled, where their vectors go, and that every way of running the model sees the same."""
+"""The long view: where its vectors go, and that every way of running the model sees the same."""
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import subprocess
@@ -34,7 +33,6 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3Model
 
 from onesearch import OneSearchForCausalLM, OneSearchForConditionalGeneration
 from onesearch.modeling_onesearch.long_view_onesearch import LongViewMixin
-from onesearch.modeling_onesearch.resampler_onesearch import CentroidPooling
 
 CODEBOOK_SIZES = (8, 4, 4)
 CODES = random_codes(60, CODEBOOK_SIZES, seed=4)
@@ -55,13 +53,6 @@ def model(kind):
     return make(kind)
 
 
-@pytest.fixture
-def pooling():
-    found = CentroidPooling(CODEBOOK_SIZES, 6, 2)
-    found.set_centroids(long_view_tables(CODEBOOK_SIZES))
-    return found
-
-
 def prompts_of(model, rows, seed=0, padding_side=None):
     """Prompts with placeholders; padded as `generate` needs it."""
     padding_side = padding_side or ("right" if model.config.is_encoder_decoder else "left")
@@ -70,8 +61,8 @@ def prompts_of(model, rows, seed=0, padding_side=None):
 
 def batch_of(model, rows, seed=0):
     """Prompts, histories and the SID of a random item each as target."""
-    behaviour = random_long_view(rows, CODEBOOK_SIZES, seed=seed)
-    return {**sid_batch(model, CODES, rows, seed, prompts_of(model, rows, seed)), "long_view_codes": behaviour}
+    codes = random_long_view(rows, CODEBOOK_SIZES, seed=seed)
+    return {**sid_batch(model, CODES, rows, seed, prompts_of(model, rows, seed)), "long_view_codes": codes}
 
 
 def long_view_of(model, codes):
@@ -80,29 +71,7 @@ def long_view_of(model, codes):
     return reader.long_view(*reader.long_view_pooling(codes))
 
 
-# Pooling
-
-
-def test_pooling_is_the_mean_of_the_items_centroids(pooling):
-    codes, tables = random_long_view(5, CODEBOOK_SIZES, seed=2), long_view_tables(CODEBOOK_SIZES)
-    means, held = pooling(codes)
-    for row in range(5):
-        for sequence in range(2):
-            items = [item for item in codes[row, sequence].tolist() if item[0] >= 0]
-            assert held[row, sequence] == bool(items)
-            for level, table in enumerate(tables):
-                expected = sum((table[item[level]] for item in items), np.zeros(6)) / max(len(items), 1)
-                np.testing.assert_allclose(means[row, sequence, level], expected, atol=1e-6)
-
-
-def test_neither_order_nor_padding_changes_a_bit(pooling):
-    codes = random_long_view(4, CODEBOOK_SIZES, items=50)
-    shuffled = codes[:, :, torch.randperm(50, generator=torch.Generator().manual_seed(0))]
-    spread = torch.full((4, 2, 130, 3), -1)
-    spread[:, :, 60:110] = codes
-    strided = codes.permute(3, 2, 0, 1).contiguous().permute(2, 3, 1, 0)
-    for other in (shuffled, spread, codes.int(), codes.to(torch.int8), codes.flip(2), strided):
-        assert all(torch.equal(one, two) for one, two in zip(pooling(codes), pooling(other)))
+# Vectors
 
 
 @pytest.mark.parametrize("items", [0, 1, 7])
@@ -126,18 +95,6 @@ def test_a_thousand_items_are_not_larger_than_one(kind):
     sizes = [long_view_of(model, random_long_view(3, CODEBOOK_SIZES, items=items)).norm(dim=-1) for items in (2, 30, 1000)]
     for size in sizes[1:]:
         torch.testing.assert_close(size, sizes[0], rtol=0.1, atol=0)
-
-
-def test_half_precision_counts_exactly(pooling):
-    """bfloat16 has no 257."""
-    codes = torch.zeros(1, 2, 1000, 3, dtype=torch.long)
-    codes[:, :, :3] = 1
-    expected = pooling(codes)[0]
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(pooling(codes)[0], expected)
-    half = copy.deepcopy(pooling).bfloat16()
-    means, _ = half(codes)
-    torch.testing.assert_close(means, expected, rtol=0.01, atol=0.005)
 
 
 def test_an_empty_sequence_is_not_looked_at(model):
@@ -580,6 +537,9 @@ def test_prompts_that_do_not_fit_are_refused(model):
     reader = model._prompt_reader()
     with pytest.raises(ValueError, match="inputs_embeds"):
         reader(inputs_embeds=reader.embed_tokens(input_ids), long_view_codes=codes)
+    for both in ({}, {"input_ids": input_ids, "inputs_embeds": reader.embed_tokens(input_ids)}):
+        with pytest.raises(ValueError, match="either input_ids or inputs_embeds"):
+            reader(**both)
 
 
 def test_a_model_without_long_view_says_so(kind):
@@ -601,8 +561,3 @@ def test_tables_that_do_not_fit_are_refused(model):
         model.set_long_view_centroids([table * 0 for table in good])
     assert isinstance(model._prompt_reader(), LongViewMixin)
     model.set_long_view_centroids([torch.from_numpy(table) for table in good])
-
-
-def test_heads_share_the_width():
-    with pytest.raises(ValueError, match="width 16.*3 heads"):
-        make("decoder-only", num_attention_heads=3, num_key_value_heads=3)
