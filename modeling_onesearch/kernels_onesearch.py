@@ -250,6 +250,32 @@ def _pop_all(
     after.counts[query] = kept
 
 
+@_compiled
+def _no_beams(queries: int, beams: int, levels: int) -> BeamArrays:
+    """Return arrays that hold no beam yet."""
+    return BeamArrays(
+        np.full((queries, beams), -np.inf, dtype=np.float32),
+        np.full((2, queries, beams), -1, dtype=np.int64),
+        np.zeros((queries, beams, levels), dtype=np.float32),
+        np.zeros((queries, beams), dtype=np.int64),
+        np.zeros(queries, dtype=np.int64),
+    )
+
+
+@_compiled
+def _new_buffers(size: int) -> Buffers:
+    """Return memory for the children of one beam on a level with `size` codes."""
+    scales = np.empty(size, dtype=np.int32)
+    return Buffers(
+        np.empty((3, 2 * size), dtype=np.int64),
+        np.full(size, -1, dtype=np.int64),
+        np.empty(size, dtype=np.float32),
+        np.empty(size, dtype=np.float32),
+        scales,
+        scales.view(np.float32),
+    )
+
+
 @partial(_compiled, cache=True)
 def advance(
     base: LevelTables,
@@ -284,24 +310,9 @@ def advance(
         totals: (queries · width,) float32, the log-normaliser of each row; empty for the log-sum over the beam's children.
     """
     queries, beams = before.scores.shape
-    size_of_level = logits.shape[1]
-    after = BeamArrays(
-        np.full((queries, beams), -np.inf, dtype=np.float32),
-        np.full((2, queries, beams), -1, dtype=np.int64),
-        np.zeros(before.history.shape, dtype=np.float32),
-        np.zeros((queries, beams), dtype=np.int64),
-        np.zeros(queries, dtype=np.int64),
-    )
+    after = _no_beams(queries, beams, before.history.shape[2])
     codes, rows = np.zeros((queries, beams), dtype=np.int64), np.zeros((queries, beams), dtype=np.int64)
-    scales = np.empty(size_of_level, dtype=np.int32)
-    buffers = Buffers(
-        np.empty((3, 2 * size_of_level), dtype=np.int64),
-        np.full(size_of_level, -1, dtype=np.int64),
-        np.empty(size_of_level, dtype=np.float32),
-        np.empty(size_of_level, dtype=np.float32),
-        scales,
-        scales.view(np.float32),
-    )
+    buffers = _new_buffers(logits.shape[1])
     heap = Heap(np.empty(beams, dtype=np.float32), np.empty(beams, dtype=np.int64), np.empty((5, beams), dtype=np.int64))
     all_marked = Marks(np.empty(0, dtype=np.bool_), np.empty(0, dtype=np.bool_))
     children = buffers.children
