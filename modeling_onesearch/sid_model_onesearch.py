@@ -15,7 +15,7 @@ from transformers.utils import cached_file
 
 from .catalogue_onesearch import SID_INDEX_NAME, SID_UPDATES_NAME, SidIndex
 from .long_view_onesearch import LongViewMixin
-from .search_config_onesearch import SearchConfig
+from .search_config_onesearch import SEARCH_CONFIG_NAME, SearchConfig
 from .search_onesearch import SearchMixin
 
 if TYPE_CHECKING:
@@ -62,16 +62,20 @@ class SidModelMixin(_Base):
         """
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
-        model.search_config = SearchConfig.from_pretrained(pretrained_model_name_or_path, **_hub_arguments(kwargs))
-        if model.sid_index is None:  # an adapter has brought its own already
+        if "search_config" not in vars(model):  # otherwise `load_adapter` has loaded the adapter's
+            model.search_config = SearchConfig.from_pretrained(pretrained_model_name_or_path, **_hub_arguments(kwargs))
+        if model.sid_index is None:
             model.load_sid_index(pretrained_model_name_or_path, **kwargs)
         return loaded
 
     def load_adapter(self, peft_model_id: str | None = None, *args: Any, **kwargs: Any) -> Any:
-        """As in transformers; also takes over the item index that lies beside the adapter, if there is one."""
+        """As in transformers; also takes over the search settings and the item index that lie beside the adapter, if there are any."""
         found = super().load_adapter(peft_model_id, *args, **kwargs)
         if peft_model_id is not None:
-            self.load_sid_index(peft_model_id, **{**kwargs, **(kwargs.get("adapter_kwargs") or {})})
+            hub = _hub_arguments({**kwargs, **(kwargs.get("adapter_kwargs") or {})})
+            if cached_file(peft_model_id, SEARCH_CONFIG_NAME, _raise_exceptions_for_missing_entries=False, **hub) is not None:
+                self.search_config = SearchConfig.from_pretrained(peft_model_id, **hub)
+            self.load_sid_index(peft_model_id, **hub)
         return found
 
     def load_sid_index(self, folder_or_repo: str | os.PathLike, **kwargs: Any) -> bool:
