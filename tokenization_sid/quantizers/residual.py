@@ -99,7 +99,7 @@ class ResidualQuantizer(Quantizer[Config]):
         rows = as_rows(vectors)
         if config.opq[0] > rows.shape[1]:
             raise ValueError(
-                f"{config.opq[0]} sub-codes need at least as many dimensions, the vectors have {rows.shape[1]}; lower opq={config.opq}"
+                f"{config.opq[0]} product codes need at least as many dimensions, the vectors have {rows.shape[1]}; lower opq={config.opq}"
             )
         sample = draw(rows, config.points_per_centroid * max(config.codebook_sizes), config.seed)
         _refuse_too_few(sample, config)

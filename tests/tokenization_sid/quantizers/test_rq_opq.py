@@ -269,7 +269,7 @@ def test_vectors_that_do_not_fit_are_refused(vectors, quantizer):
             act(bad)
     with pytest.raises(ValueError, match="dimension 11, the codebooks 12"):
         quantizer.encode(vectors[:, :11])
-    with pytest.raises(ValueError, match="13 sub-codes need at least as many dimensions, the vectors have 12"):
+    with pytest.raises(ValueError, match="13 product codes need at least as many dimensions, the vectors have 12"):
         RQOPQ.fit(vectors, replace(CONFIG, opq=(13, 2)))
     with pytest.raises(ValueError, match="chunk=0"):
         quantizer.encode(vectors, chunk=0)
