@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: config, trainer, data and losses. Needs TRL and PEFT."""
+"""Supervised fine-tuning: config, trainer and data. Needs TRL and PEFT."""
 
 from onesearch.extras import require
 

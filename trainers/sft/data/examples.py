@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ import pyarrow as pa
 
 from onesearch.data.requests import request_rows
 from onesearch.tokenization_sid.prompts import PromptFields
-from onesearch.tokenization_sid.ragged import Ragged, offsets_of
+from onesearch.tokenization_sid.ragged import Ragged
 from onesearch.tokenization_sid.templates import task_template
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 from onesearch.views.session_views import SessionViews
@@ -94,10 +95,16 @@ class ExampleBuilder:
             if len(examples.prompts):
                 yield self._table(examples)
 
-    def empty_table(self) -> pa.Table:
-        """A table without rows, with the columns of all examples."""
-        nothing = Ragged(np.empty(0, dtype=np.int32), np.zeros(1, dtype=np.int64))
-        return self._table(EncodedExamples(nothing, nothing, nothing, self._empty_spans(0)))
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Columns of the examples, the same for all tasks."""
+        tokens = pa.list_(pa.int32())
+        columns = {"input_ids": tokens, "labels": tokens, "length": pa.int32()}
+        if self.keywords is not None:
+            columns["teacher_input_ids"] = tokens
+        if self.views.long_logs:
+            columns["long_view"] = pa.list_(pa.int64())
+        return pa.schema(columns)
 
     def _request_examples(self, task: Task, split: str) -> Iterator[EncodedExamples]:
         """An example per request and target."""
@@ -176,15 +183,15 @@ class ExampleBuilder:
         return np.zeros((rows, len(self.views.long_logs), 2), dtype=np.int64)
 
     def _table(self, examples: EncodedExamples) -> pa.Table:
-        columns = {"input_ids": _list_array(examples.prompts), "labels": _list_array(examples.labels)}
-        columns["length"] = pa.array(examples.prompts.lengths.astype(np.int32))
-        if self.keywords is not None:
-            columns["teacher_input_ids"] = _list_array(examples.teachers)
-        width = examples.spans.shape[1] * 2
-        if width:
-            offsets = offsets_of(np.full(len(examples.spans), width))
-            columns["long_view"] = _list_array(Ragged(examples.spans.ravel(), offsets))
-        return pa.table(columns)
+        ends = np.arange(len(examples.spans) + 1) * examples.spans[0].size  # every row has as many numbers
+        columns = {
+            "input_ids": _list_array(examples.prompts),
+            "labels": _list_array(examples.labels),
+            "length": pa.array(examples.prompts.lengths.astype(np.int32)),
+            "teacher_input_ids": _list_array(examples.teachers),
+            "long_view": _list_array(Ragged(examples.spans.ravel(), ends)),
+        }
+        return pa.table({name: columns[name] for name in self.schema.names}, self.schema)
 
 
 def _sampled_words(text: str, most: int, random: np.random.Generator) -> str:

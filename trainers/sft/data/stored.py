@@ -38,7 +38,7 @@ def stored_examples(builder: ExampleBuilder, task: str, split: str, folder: Path
     path = folder / f"{task}-{split}-{_fingerprint(builder, task, split)[:16]}.arrow"
     if not path.exists():
         rows = 0
-        with atomic_file(path) as temporary, pa.ipc.new_stream(str(temporary), builder.empty_table().schema) as writer:
+        with atomic_file(path) as temporary, pa.ipc.new_stream(str(temporary), builder.schema) as writer:
             for chunk in builder.chunks(task, split):
                 writer.write_table(chunk)
                 rows += len(chunk)
