@@ -1,8 +1,8 @@
 """Tasks of supervised fine-tuning, and the paper's three stages (OneSearch, arXiv 2509.03236, §"PARS", supervised fine-tuning).
 
-A task says which rows its examples are made from, what the prompt gives and what the model must generate. The prompt template of a task has
-the same name (`onesearch.tokenization_sid.templates`). Only the generated part counts in the loss: a Semantic ID is scored over the codes of
-its levels, text over the whole vocabulary.
+A task says which rows its examples are made from, what the prompt gives and what the model must generate. The prompt template of a task
+has the same name (`onesearch.tokenization_sid.templates`). Only the generated part counts in the loss: a Semantic ID is scored over the
+codes of its levels, text over the whole vocabulary.
 """
 
 from __future__ import annotations
