@@ -15,8 +15,7 @@ Travels to the Hub with the weights: imports nothing of this package.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -24,7 +23,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, GenerationMixin
 from transformers.cache_utils import Cache, EncoderDecoderCache
-from transformers.modeling_outputs import BaseModelOutput, CausalLMOutputWithPast, Seq2SeqLMOutput
+from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.bart.modeling_bart import shift_tokens_right
 from transformers.models.qwen3.modeling_qwen3 import Qwen3ForCausalLM
 
@@ -34,25 +33,8 @@ from .decoding_onesearch import BartBeamDecoder, Qwen3BeamDecoder
 from .long_view_onesearch import LongViewMixin
 from .origins_onesearch import check_origin, settings_of, take_long_view_fields, take_over
 from .qwen3_onesearch import OneSearchQwen3Model, OneSearchQwen3PreTrainedModel
-from .scores_onesearch import IGNORED, TargetScores
+from .scores_onesearch import IGNORED, Objective, SidCausalOutput, SidSeq2SeqOutput, TargetScores
 from .sid_model_onesearch import SidModelMixin
-
-Objective = Callable[[Any, dict[str, Any], torch.Tensor], TargetScores]
-"""`objective(model, inputs, targets)` scores the targets (batch, length) in place of `score_targets`; `inputs` are the backbone's."""
-
-
-@dataclass
-class SidSeq2SeqOutput(Seq2SeqLMOutput):
-    """Output of [`OneSearchForConditionalGeneration`]: with labels it also holds the scores of the targets."""
-
-    target_scores: TargetScores | None = None
-
-
-@dataclass
-class SidCausalOutput(CausalLMOutputWithPast):
-    """Output of [`OneSearchForCausalLM`]: with labels it also holds the scores of the targets."""
-
-    target_scores: TargetScores | None = None
 
 
 class OneSearchForConditionalGeneration(SidModelMixin, OneSearchPreTrainedModel, GenerationMixin):
@@ -93,7 +75,7 @@ class OneSearchForConditionalGeneration(SidModelMixin, OneSearchPreTrainedModel,
 
         Args:
             checkpoint: a folder or Hub id that [`~transformers.BartForConditionalGeneration`] loads.
-            vocab_size: `len(tokenizer)` of the extended tokenizer; new rows are drawn around the mean of the old ones.
+            vocab_size: `len(tokenizer)` of the extended tokenizer; new rows are drawn around the mean of the old rows.
             sid_codebook_sizes: see [`OneSearchConfig`].
             sid_offset: see [`OneSearchConfig`].
             sid_fingerprint: see [`OneSearchConfig`].
@@ -141,8 +123,8 @@ class OneSearchForConditionalGeneration(SidModelMixin, OneSearchPreTrainedModel,
         """Run encoder and decoder, as [`~transformers.BartForConditionalGeneration`] does.
 
         Args:
-            labels: (batch, length) targets; -100 is ignored. The configuration's `sid_softmax` says what each competes with. Without
-                decoder inputs the decoder reads the labels, shifted right.
+            labels: (batch, length) targets; -100 is ignored. The configuration's `sid_softmax` sets the codes that each competes with.
+                Without decoder inputs the decoder reads the labels, shifted right.
             shift_labels: (batch, length) targets on the positions that predict them. A decoder's labels are that already: it replaces them.
             num_items_in_batch: number of targets in the whole optimiser step, over all processes; the loss is the sum of the negative
                 log-likelihoods over this number. Default: the targets of this call.
@@ -242,7 +224,7 @@ class OneSearchForCausalLM(SidModelMixin, OneSearchQwen3PreTrainedModel, Qwen3Fo
         Args:
             checkpoint: a folder or Hub id that [`~transformers.Qwen3ForCausalLM`] loads.
             vocab_size: `len(tokenizer)` of the extended tokenizer, or the checkpoint's own if that is larger (Qwen3 pads its
-                vocabulary); new rows are drawn around the mean of the old ones.
+                vocabulary); new rows are drawn around the mean of the old rows.
             sid_codebook_sizes: see [`OneSearchConfig`].
             sid_offset: see [`OneSearchConfig`].
             sid_fingerprint: see [`OneSearchConfig`].
@@ -284,7 +266,7 @@ class OneSearchForCausalLM(SidModelMixin, OneSearchQwen3PreTrainedModel, Qwen3Fo
 
         Args:
             labels: (batch, length), the inputs themselves with -100 where nothing is predicted; each is predicted from the position
-                before it. The configuration's `sid_softmax` says what each competes with.
+                before it. The configuration's `sid_softmax` sets the codes that each competes with.
             shift_labels: (batch, length) targets on the positions that predict them; replaces `labels`.
             num_items_in_batch: see [`OneSearchForConditionalGeneration`].
             long_view_codes: see [`OneSearchForConditionalGeneration`].

@@ -5,12 +5,14 @@ Travels to the Hub with the weights: imports nothing of this package.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers.modeling_outputs import CausalLMOutputWithPast, Seq2SeqLMOutput
 
 from .catalogue_onesearch import SID_INDEX_NAME, SidIndex
 from .configuration_onesearch import SID_SOFTMAXES
@@ -66,6 +68,24 @@ class TargetGroup(NamedTuple):
     places: torch.Tensor
 
 
+Objective = Callable[[Any, dict[str, Any], torch.Tensor], TargetScores]
+"""`objective(model, inputs, targets)` scores the targets (batch, length) in place of `score_targets`; `inputs` are the backbone's."""
+
+
+@dataclass
+class SidSeq2SeqOutput(Seq2SeqLMOutput):
+    """Output of `OneSearchForConditionalGeneration`: with labels it also holds the scores of the targets."""
+
+    target_scores: TargetScores | None = None
+
+
+@dataclass
+class SidCausalOutput(CausalLMOutputWithPast):
+    """Output of `OneSearchForCausalLM`: with labels it also holds the scores of the targets."""
+
+    target_scores: TargetScores | None = None
+
+
 class ScoringMixin:
     """Scores of a language model with a plain `lm_head` and the layout of the Semantic IDs in its configuration."""
 
@@ -102,9 +122,10 @@ class ScoringMixin:
     def target_logits(self, hidden_states: torch.Tensor, targets: torch.Tensor) -> list[TargetGroup]:
         """Logits of each target's own softmax, gathered per softmax: text first, then the levels; only those that occur.
 
-        A text token competes with the whole vocabulary. The configuration's `sid_softmax` says what a token of a SID competes with: all
-        codes of its `level`, or the `children` that the catalogue's trie allows after the codes before it, as in `search`; all other codes
-        have the lowest float for a logit then. Targets that are no whole SID of the catalogue (a query's, say) compete with their level.
+        A text token competes with the whole vocabulary. The configuration's `sid_softmax` sets the codes that a token of a SID competes
+        with: all codes of its `level`, or the `children` that the catalogue's trie allows after the codes before it, as in `search`; all
+        other codes then have the lowest float for a logit. Targets that are no whole SID of the catalogue (a query's, say) compete with
+        their level.
 
         Equal targets give equal rows, so the results of two calls can be compared entry by entry.
 
@@ -227,4 +248,4 @@ def _only_children(trie: SidTrie | TrieView, level: int, states: torch.Tensor, l
     return logits.masked_fill(barred, torch.finfo(logits.dtype).min)
 
 
-__all__ = ["IGNORED", "ScoringMixin", "TargetGroup", "TargetScores"]
+__all__ = ["IGNORED", "Objective", "ScoringMixin", "SidCausalOutput", "SidSeq2SeqOutput", "TargetGroup", "TargetScores"]

@@ -206,7 +206,7 @@ class SearchMixin(ScoringMixin):
 
 
 def _checked_mask(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
-    """The attention mask (queries, length), all ones by default; ValueError if it does not fit the prompts."""
+    """The attention mask (queries, length), 1 everywhere by default; ValueError if it does not fit the prompts."""
     if attention_mask is None:
         return torch.ones_like(input_ids)
     if attention_mask.shape != input_ids.shape or not bool(attention_mask.any(1).all()):

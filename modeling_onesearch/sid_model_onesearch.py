@@ -162,7 +162,7 @@ def _hub_arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sid_generation(levels: int) -> dict[str, object]:
-    """Settings under which `generate` with `logits_processor` finds what `search` finds: one SID, renormalised over the trie."""
+    """Settings under which `generate` with `logits_processor` finds the SIDs of `search`: one SID, renormalised over the trie."""
     fixed = {
         "max_new_tokens": levels or None,
         "min_new_tokens": levels or None,

@@ -1,4 +1,4 @@
-"""What this package relies on inside TRL, checked by name: a release that moves a hook fails with a clear error, not with a wrong loss."""
+"""Checks by name of all that this package relies on inside TRL. A release that moves a hook gives a clear error, not a wrong loss."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ METRICS = ("self._metrics[mode]", "self._total_train_tokens")
 
 
 def check_trl() -> None:
-    """Raise ImportError if TRL's hooks are not the ones this package overrides."""
+    """Raise ImportError if the installed TRL lacks a hook that this package overrides."""
     problems = []
     for name, parameters in HOOKS.items():
         method = getattr(SFTTrainer, name, None)
