@@ -56,7 +56,8 @@ class SearchMixin(ScoringMixin):
         """Runs the backbone for the beams of a search."""
 
     search_config: SearchConfig = SearchConfig()
-    """Defaults of `search`, `retrieve` and `search_sids`; saved and loaded with the weights."""
+    """Defaults of `search`, `retrieve` and `search_sids`; saved and loaded with the weights. `exclude_history` is applied by `Searcher`,
+    which knows the items of the history."""
 
     def logits_processor(self, prompt_length: int | None = None, item_filter: ItemFilter | None = None) -> TrieLogitsProcessor:
         """A logits processor with which `generate` emits Semantic IDs of the catalogue only.

@@ -70,7 +70,11 @@ def test_a_batch_without_targets_has_no_loss_and_reaches_every_parameter(model):
 def test_logits_are_left_out_while_training_only(model):
     batch = sid_batch(model, CODES, 2)
     assert model(**batch).logits.shape == (*batch["labels"].shape, model.config.vocab_size)
+    whole = model(**batch)
+    assert model(**batch, return_logits=False).logits is None
     assert model.train()(**batch).logits is None
+    trained = model(**batch, return_logits=True)
+    assert torch.equal(trained.logits, whole.logits) and torch.equal(trained.loss, whole.loss)
 
 
 @pytest.mark.parametrize("long_view", [False, True])
