@@ -10,11 +10,14 @@ import io
 import re
 import shlex
 import shutil
+from unittest import mock
 
 import pytest
 from draw_architecture import ROOT, SOURCES, name_of
 
 from onesearch.cli import build_parser
+from onesearch.tokenization_sid.quantizers.configs import QUANTIZER_CONFIGS
+from onesearch.tokenization_sid.quantizers.loading import QUANTIZERS
 
 NOT_RUN = "<!-- not run -->"
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -51,15 +54,21 @@ def test_examples_in_docstrings_run(tmp_path, monkeypatch):
     assert not empty, "examples that doctest does not find"
 
 
-@pytest.mark.parametrize("name", ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))])
-def test_the_page_s_snippets_run(name, shared_run, tmp_path, monkeypatch):
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if snippets(page.read_text(encoding="utf-8"))], ids=lambda page: page.name
+)
+def test_the_page_s_snippets_run(page, shared_run, tmp_path, monkeypatch):
     """In one namespace, in a folder whose `runs/demo` is a finished run."""
     shutil.copytree(shared_run.root, tmp_path / "runs" / "demo")
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "__main__"}
-    for line, code in snippets((ROOT / name).read_text(encoding="utf-8")):
-        with contextlib.redirect_stdout(io.StringIO()):
-            exec(compile("\n" * (line - 1) + code, name, "exec"), namespace)
+    with mock.patch.dict(QUANTIZERS), mock.patch.dict(QUANTIZER_CONFIGS):  # a page may add a quantizer
+        for line, code in snippets((ROOT / name).read_text(encoding="utf-8")):
+            with contextlib.redirect_stdout(io.StringIO()):
+                exec(compile("\n" * (line - 1) + code, name, "exec"), namespace)
 
 
 def test_the_card_s_snippet_runs(shared_run, monkeypatch):
@@ -74,7 +83,7 @@ def test_the_card_s_snippet_runs(shared_run, monkeypatch):
 def test_commands_on_the_pages_are_understood():
     """Every `onesearch …` line of a page passes the parser; a bare name in the text, such as `onesearch train`, is a command."""
     parser = build_parser()
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]:
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]:
         text = page.read_text(encoding="utf-8")
         blocks = re.findall(r"^```(?:bash|sh|console)?\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
         lines = [line.partition("#")[0].strip() for block in blocks for line in block.splitlines()]
