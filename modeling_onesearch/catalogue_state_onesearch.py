@@ -56,7 +56,7 @@ class CatalogueState:
     def without_updates(cls, tables: CatalogueTables) -> CatalogueState:
         """Return the state of tables that have not been updated."""
         nothing = np.zeros(0, dtype=np.int64)
-        return cls(tables, Updates.none_of(tables), nothing, tables.trie, {}, AddedItems(nothing, nothing))
+        return cls(tables, Updates.empty(tables), nothing, tables.trie, {}, AddedItems(nothing, nothing))
 
     @classmethod
     def of(cls, tables: CatalogueTables, updates: Updates, known_leaves: np.ndarray) -> CatalogueState:

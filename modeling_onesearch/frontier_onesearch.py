@@ -69,16 +69,24 @@ class TorchFrontier:
         self.codes = self.parents = self.states
 
     def advance(self, level: int, logits: torch.Tensor, totals: torch.Tensor | None) -> None:
-        """See `Frontier.advance` and the steps of `beam_search`."""
-        queries, width = self.places.shape
+        """Extend the beams by one level; see `Frontier.advance`.
+
+        1. Expand the active beams and score their children, (children,).
+        2. Select the best `num_beams` of each query among its finished beams and its children.
+        3. Take over the states and the history of the selected: a child's from its parent's row, a finished beam's from itself.
+        4. List the places of the active beams, for which the model runs next.
+
+        Invariant: a place without a beam has the score -inf and the state `NONE`.
+        """
+        queries, slots = self.places.shape
         children = self._children(level, logits.float(), totals)
         finished = self.scores.masked_fill(self.active, -torch.inf)  # (queries, beams)
         finished = torch.where(self.states == NONE, -torch.inf, finished)
-        self.scores, index = best_of_each(finished, children.values, children.rows // width, self.num_beams)
+        self.scores, index = best_of_each(finished, children.values, children.rows // slots, self.num_beams)
         is_child = index >= queries * finished.shape[1]
         child = (index - queries * finished.shape[1]).clamp(min=0)
         parent_row = children.rows[child]
-        parent_beam = torch.where(is_child, self.places.gather(1, parent_row % width), index % finished.shape[1])
+        parent_beam = torch.where(is_child, self.places.gather(1, parent_row % slots), index % finished.shape[1])
         self.states = torch.where(is_child, children.states[child], self.states.gather(1, parent_beam))
         self.states.masked_fill_(self.scores == -torch.inf, NONE)
         past = self.history.gather(1, parent_beam[..., None].expand(-1, -1, level))
@@ -87,7 +95,7 @@ class TorchFrontier:
         count = int(self.active.sum(1).max())
         self.places = (~self.active).to(torch.uint8).argsort(dim=1, stable=True)[:, :count]  # active beams first, in order
         self.codes = children.codes[child].gather(1, self.places)
-        self.parents = torch.where(is_child, parent_row, self.first * width).gather(1, self.places).view(-1)
+        self.parents = torch.where(is_child, parent_row, self.first * slots).gather(1, self.places).view(-1)
 
     def _children(self, level: int, logits: torch.Tensor, totals: torch.Tensor | None) -> ScoredChildren:
         """Expand and score the active beams."""

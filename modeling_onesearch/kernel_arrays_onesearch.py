@@ -39,13 +39,13 @@ class Marks(NamedTuple):
 
 
 class BeamArrays(NamedTuple):
-    """The beams of all queries.
+    """The beams of all queries. There are as many slots as the query with the most active beams needs.
 
     Args:
         scores: (queries, beams) float32, best first, -inf where there is no beam.
         states: (2, queries, beams) int64, the states in the base trie and in the added one.
         history: (queries, beams, levels) float32, the score of each beam after each level.
-        active: (queries, width) int64, the places of the active beams, ascending; only the first `counts` of each row count.
+        active: (queries, slots) int64, the places of the active beams, ascending; places behind the first `counts` of a row are not read.
         counts: (queries,) int64, number of active beams.
     """
 
@@ -61,8 +61,8 @@ class Step(NamedTuple):
 
     Args:
         beams: the beams after the level.
-        codes: (queries, width) int64, the last code of each active beam; 0 where a query has fewer.
-        parents: (queries · width,) int64, the row of the logits that each active beam extends; 0 where a query has fewer.
+        codes: (queries, slots) int64, the last code of each active beam; 0 where a query has fewer.
+        parents: (queries · slots,) int64, the row of the logits that each active beam extends; 0 where a query has fewer.
     """
 
     beams: BeamArrays

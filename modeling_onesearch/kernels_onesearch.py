@@ -306,8 +306,8 @@ def advance(
         finish_early: whether a prefix that only one SID has is finished.
         level: the level to score.
         before: the beams before the level.
-        logits: (queries · width, codes) float32, a row for each active beam.
-        totals: (queries · width,) float32, the log-normaliser of each row; empty for the log-sum over the beam's children.
+        logits: (queries · slots, codes) float32, a row for each slot of `before.active`.
+        totals: (queries · slots,) float32, the log-normaliser of each row; empty for the log-sum over the beam's children.
     """
     queries, beams = before.scores.shape
     after = _no_beams(queries, beams, before.history.shape[2])
@@ -337,10 +337,10 @@ def advance(
                     total = totals[row]
                 size = _push_children(heap, size, place, row, score - total, count, buffers)
         _pop_all(heap, size, query, level, finish_early, before, after, codes, rows)
-    width = after.counts.max()
-    active = np.ascontiguousarray(after.active[:, :width])
+    slots = after.counts.max()
+    active = np.ascontiguousarray(after.active[:, :slots])
     trimmed = BeamArrays(after.scores, after.states, after.history, active, after.counts)
-    return Step(trimmed, np.ascontiguousarray(codes[:, :width]), np.ascontiguousarray(rows[:, :width]).reshape(-1))
+    return Step(trimmed, np.ascontiguousarray(codes[:, :slots]), np.ascontiguousarray(rows[:, :slots]).reshape(-1))
 
 
 __all__ = ["AVAILABLE", "advance"]

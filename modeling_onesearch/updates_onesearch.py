@@ -47,7 +47,7 @@ class Updates:
     revision: int
 
     @classmethod
-    def none_of(cls, tables: CatalogueTables) -> Updates:
+    def empty(cls, tables: CatalogueTables) -> Updates:
         """Return the updates of tables that have not been updated."""
         return cls(
             ids=(),
@@ -78,7 +78,7 @@ def write_updates(path: Path, updates: Updates, build: str) -> None:
     arrays = {
         **strings_to_arrays("ids", updates.ids),
         **updates.paths.to_arrays("paths"),
-        "living": updates.present.astype(np.uint8),
+        "living": updates.present.astype(np.uint8),  # its name in the file format
         "codes": updates.codes,
         "popularity": updates.popularity,
         "category": updates.category,

@@ -14,8 +14,8 @@ from onesearch.modeling_onesearch.active_sids_onesearch import ActiveSids
 from onesearch.modeling_onesearch.trie_onesearch import NONE, SidTrie
 from onesearch.modeling_onesearch.trie_view_onesearch import TrieView
 
-LEVELS = (1, 2, 3, 5, 256, 257, 32_768, 32_769)
-"""Widths on both sides of every change of the code's type."""
+SIZES = (1, 2, 3, 5, 256, 257, 32_768, 32_769)
+"""Codebook sizes on both sides of every change of the code's type."""
 
 LAYOUTS = ((512,) * 7, (256,) * 8, (1 << 14,) * 5)
 """63 bits, which fit into one integer, and 64 and 70, which do not."""
@@ -25,17 +25,17 @@ LAYOUTS = ((512,) * 7, (256,) * 8, (1 << 14,) * 5)
 def catalogues(draw):
     """Codes (items, levels) and codebook sizes: duplicates, single items and codebook sizes of 1 included."""
     codebook_sizes = draw(st.lists(st.integers(1, 5), min_size=1, max_size=4))
-    sid = st.tuples(*(st.integers(0, width - 1) for width in codebook_sizes))
+    sid = st.tuples(*(st.integers(0, size - 1) for size in codebook_sizes))
     return np.array(draw(st.lists(sid, min_size=1, max_size=25))), tuple(codebook_sizes)
 
 
 @st.composite
 def wide_catalogues(draw, largest=25):
-    """As `catalogues`, of any width; SIDs share prefixes, since few codes of each level occur."""
+    """As `catalogues`, of any codebook size; SIDs share prefixes, since few codes of each level occur."""
     codebook_sizes = draw(
-        st.one_of(st.lists(st.sampled_from(LEVELS), min_size=1, max_size=4).map(tuple), st.sampled_from(LAYOUTS))
+        st.one_of(st.lists(st.sampled_from(SIZES), min_size=1, max_size=4).map(tuple), st.sampled_from(LAYOUTS))
     )
-    used = [sorted({0, 1, width // 2, width - 1} & set(range(width))) for width in codebook_sizes]
+    used = [sorted({0, 1, size // 2, size - 1} & set(range(size))) for size in codebook_sizes]
     sid = st.tuples(*map(st.sampled_from, used))
     return np.array(draw(st.lists(sid, min_size=1, max_size=largest))), codebook_sizes
 
@@ -57,7 +57,7 @@ def children(sids, prefix):
 def prefixes_of(sids, codebook_sizes, depth):
     """All prefixes of the SIDs, and others beside them; in small trees simply all there are."""
     if np.prod(codebook_sizes[:depth], dtype=float) <= 100:
-        return list(itertools.product(*(range(width) for width in codebook_sizes[:depth])))
+        return list(itertools.product(*(range(size) for size in codebook_sizes[:depth])))
     known = sorted({sid[:depth] for sid in sids})
     beside = {(*prefix[:-1], (prefix[-1] + 1) % codebook_sizes[depth - 1]) for prefix in known}
     return known + sorted(beside - set(known))
@@ -112,7 +112,7 @@ class PrefixLogits:
         self.prefixes = []
 
     def logits(self, query, prefix):
-        """(width,) logits of the codes after `prefix`."""
+        """(codes,) logits of the codes after `prefix`."""
         random = np.random.default_rng([self.seed, query, len(prefix), *prefix])
         return random.normal(0, 2, self.codebook_sizes[len(prefix)]).astype(np.float32)
 

@@ -24,7 +24,7 @@ def filtered(draw):
         gone = draw(st.lists(st.sampled_from(oracle.ids), max_size=len(codes) - 1, unique=True))
         index.remove_items(gone), oracle.remove(gone)
     if draw(st.booleans()):
-        sid = st.tuples(*(st.integers(0, width - 1) for width in codebook_sizes))
+        sid = st.tuples(*(st.integers(0, size - 1) for size in codebook_sizes))
         new = draw(st.lists(sid, min_size=1, max_size=5))
         more = [f"new-{row}" for row in range(len(new))], np.array(new), np.zeros(len(new))
         paths = draw(st.lists(st.sampled_from(PATHS), min_size=len(new), max_size=len(new)))

@@ -11,6 +11,7 @@ from oracles import any_catalogues, catalogues, children, distinct, prefixes_of,
 
 from onesearch import SidTrie
 from onesearch.modeling_onesearch.active_sids_onesearch import ActiveSids
+from onesearch.modeling_onesearch.trie_building_onesearch import SortedSids
 from onesearch.modeling_onesearch.trie_onesearch import NONE
 from onesearch.modeling_onesearch.trie_view_onesearch import SUBSET_SHARE, TrieView, pack, restrict, unpack
 
@@ -89,6 +90,13 @@ def test_child_is_one_step_of_walk_and_knows_no_code_outside_the_level(catalogue
         assert set(trie.child(level, states, torch.full_like(states, outside)).tolist()) <= {NONE}
 
 
+def test_the_order_of_the_rows_is_there_only_if_it_was_kept():
+    codes = np.array([[2, 3], [0, 1], [2, 3]])
+    assert SortedSids(codes, (3, 4), keep_order=True).origin.tolist() == [1, 0]
+    with pytest.raises(ValueError, match="keep_order=True"):
+        SortedSids(codes, (3, 4), keep_order=False).origin  # noqa: B018
+
+
 @few
 @given(any_catalogues)
 def test_build_gives_the_leaf_of_every_row(catalogue):
@@ -121,11 +129,11 @@ def test_a_trie_survives_its_tensors(catalogue):
     check_children(again, distinct(codes), codebook_sizes)
 
 
-@pytest.mark.parametrize(("width", "size"), [(256, 2), (257, 2), (32_768, 2), (32_769, 4), (100_000, 4)])
-def test_codes_take_a_narrow_type_that_holds_them(width, size):
-    codes = np.array([[0, width - 1], [0, 0], [width - 1, 0]])
-    trie = SidTrie.build(codes, (width, width))
-    assert max(table.codes.element_size() for table in trie.tables) <= size
+@pytest.mark.parametrize(("codebook_size", "most_bytes"), [(256, 2), (257, 2), (32_768, 2), (32_769, 4), (100_000, 4)])
+def test_codes_take_a_narrow_type_that_holds_them(codebook_size, most_bytes):
+    codes = np.array([[0, codebook_size - 1], [0, 0], [codebook_size - 1, 0]])
+    trie = SidTrie.build(codes, (codebook_size, codebook_size))
+    assert max(table.codes.element_size() for table in trie.tables) <= most_bytes
     assert torch.equal(trie.sids_of(trie.leaf_of(trie.walk(torch.from_numpy(codes)))), torch.from_numpy(codes))
 
 

@@ -55,7 +55,7 @@ def test_any_sequence_of_updates_gives_the_index_built_from_scratch(tmp_path_fac
     oracle = CatalogueOracle(codebook_sizes, codes, popularity.astype(float), paths)
     index = tiny_index(codes, codebook_sizes, popularity=popularity, categories=paths)
     path = tmp_path_factory.mktemp("index") / SID_INDEX_NAME
-    sid = st.tuples(*(st.integers(0, width - 1) for width in codebook_sizes))
+    sid = st.tuples(*(st.integers(0, size - 1) for size in codebook_sizes))
     for _ in range(data.draw(st.integers(1, 5))):
         action = data.draw(st.sampled_from(["add", "add", "remove", "remove", "save", "load"]))
         if action == "add":
