@@ -398,4 +398,4 @@ def _rows_in_sid(state: CatalogueState, leaf: int, mask: np.ndarray | None) -> n
     return rows if mask is None else rows[mask[rows]]
 
 
-__all__ = ["MAX_ITEMS_PER_SID", "SID_INDEX_NAME", "SID_UPDATES_NAME", "Hit", "ItemFilter", "SidIndex"]
+__all__ = ["SID_INDEX_NAME", "SID_UPDATES_NAME", "SidIndex"]
