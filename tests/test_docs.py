@@ -66,9 +66,9 @@ def test_the_page_s_snippets_run(page, shared_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "__main__"}
     with mock.patch.dict(QUANTIZERS), mock.patch.dict(QUANTIZER_CONFIGS):  # a page may add a quantizer
-        for line, code in snippets((ROOT / name).read_text(encoding="utf-8")):
+        for line, code in snippets(page.read_text(encoding="utf-8")):
             with contextlib.redirect_stdout(io.StringIO()):
-                exec(compile("\n" * (line - 1) + code, name, "exec"), namespace)
+                exec(compile("\n" * (line - 1) + code, page.name, "exec", dont_inherit=True), namespace)
 
 
 def test_the_card_s_snippet_runs(shared_run, monkeypatch):
