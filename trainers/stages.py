@@ -132,8 +132,9 @@ def _trainer(
     long_view = None
     if inputs.tokenizer.prompt.long_view_tokens:
         long_view = LongViewTable(inputs.builder.views, model.config.long_view_levels)
-    trainer_class: Any = SidDistillationTrainer if isinstance(arguments, SidDistillationConfig) else SidSFTTrainer
-    trainer: SidSFTTrainer = trainer_class(
+    distils = isinstance(arguments, SidDistillationConfig)
+    trainer_class: type[SidSFTTrainer] = SidDistillationTrainer if distils else SidSFTTrainer
+    return trainer_class(
         model=model,
         args=arguments,
         train_dataset=train,
@@ -143,7 +144,6 @@ def _trainer(
         peft_config=lora_config(config.lora, model) if config.lora is not None else None,
         retrieval_metrics=retrieval_metrics(config, inputs) if stage.personal else None,
     )
-    return trainer
 
 
 def _training_examples(

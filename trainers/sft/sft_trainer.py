@@ -35,6 +35,7 @@ from onesearch.modeling_onesearch.scores_onesearch import TargetScores
 
 from ..checkpoints import is_complete, last_complete_checkpoint, mark_incomplete
 from ..lora import base_of, check_adapters, save_search_files
+from ..models import SidModel
 from ..prompt_watch import PromptWatch
 from ..trl_contract import check_trl
 from .data.collators import CausalCollator, LongViewLookup, Seq2SeqCollator
@@ -42,7 +43,7 @@ from .data.rows import ArrowRows, lengths_of
 from .length_sampler import LengthSampler
 from .sft_config import SidSFTConfig
 
-RetrievalMetrics = Callable[[PreTrainedModel], dict[str, float]]
+RetrievalMetrics = Callable[[SidModel], dict[str, float]]
 
 COLUMNS = ("input_ids", "labels", "length", "long_view")
 """Columns that reach the collator."""
