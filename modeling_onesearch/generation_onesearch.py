@@ -21,14 +21,11 @@ from .trie_view_onesearch import TrieView, pack
 StepFunction = Callable[[torch.Tensor | None, torch.Tensor | None, int], tuple[torch.Tensor, torch.Tensor | None]]
 """The model as `step(codes, parents, level)`, which returns the logits of one level and their normalisers.
 
-Arguments:
-    codes: (queries, active beams) the last code of each active beam; None at level 0.
-    parents: (queries · active beams,) the row of the previous step that each active beam extends; None at level 0.
-    level: the level to predict.
-
-Returns:
-    logits (rows, codebook_sizes[level]), rows = queries · active beams, or the number of queries at level 0; and the log-normaliser (rows,)
-    of each row, or None where scores are normalised over the allowed children.
+* ``codes``: (queries, active beams), the last code of each active beam; None at level 0.
+* ``parents``: (queries · active beams,), the row of the previous step that each active beam extends; None at level 0.
+* ``level``: the level to predict.
+* It returns the logits (rows, codebook_sizes[level]), where rows = queries · active beams, or the number of queries at level 0; and the
+  log-normaliser (rows,) of each row, or None where scores are normalised over the allowed children.
 """
 
 

@@ -13,7 +13,7 @@ Field = Literal["text", "item", "sid", "user", "long_view", "items", "queries", 
 """What one section holds: the text of a query or of an item, its SID, the user's signatures, placeholders of the long view, recent items
 as SIDs, earlier queries, the user's profile, or keywords of the wanted item (for the teacher of self-distillation)."""
 
-LONG_VIEW_TOKEN = "<longview>"  # noqa: S105 - a placeholder, no secret
+LONG_VIEW_TOKEN = "<longview>"
 """Placeholder token: the model replaces its embedding by the long view."""
 
 

@@ -43,7 +43,7 @@ def measures(codes: np.ndarray, codebook_sizes: Sequence[int]) -> dict[str, Any]
         * ``cur_per_level``: codebook utilisation rate of each level alone; ``used_per_level``: number of its codes in use.
         * ``entropy_per_level``: entropy of the use of codes, in bits; ``perplexity_per_level``: 2^entropy.
         * ``gini_per_level``: Gini coefficient of the use of all codes of a level, unused ones included: 0 if all are used alike, towards
-          1 if one code has all rows.
+            1 if one code has all rows.
         * ``icr_items``: independent coding rate: share of rows whose SID no other row has (the authors' code).
         * ``icr_sids``: share of distinct SIDs that a single row has (PRQ-KMeans' definition).
         * ``buckets``: SIDs by size: ``{"from", "to", "sids", "rows"}`` for the sizes 1, 2, 3–4, 5–8, …
@@ -96,7 +96,7 @@ def purity(codes: np.ndarray, codebook_sizes: Sequence[int], categories: np.ndar
         None if no item has a category, else
 
         * ``per_prefix``: for the lengths 1, 2, … the share of items whose category is the most frequent of their prefix. It is trivially
-          1 where every prefix holds a single item.
+            1 where every prefix holds a single item.
         * ``without_codes``: the same share with all items under one prefix.
         * ``categories``, ``items``: numbers of categories and of items with one.
     """
