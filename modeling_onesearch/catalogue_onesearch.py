@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import copy
 import os
+import sys
 import threading
+import time
+import weakref
 from bisect import insort
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,17 +26,36 @@ from .catalogue_tables_onesearch import CatalogueTables, check_counts, read_tabl
 from .columns_onesearch import gather
 from .filters_onesearch import ItemFilter
 from .hits_onesearch import MAX_ITEMS_PER_SID, RANKINGS, Hit, log_shares
-from .tensor_files_onesearch import read_metadata
+from .locks_onesearch import index_locked
+from .sequences_onesearch import checked_item_ids, checked_paths, checked_popularity, checked_texts
+from .tensor_files_onesearch import read_metadata, remove_file, remove_leftovers
 from .trie_building_onesearch import checked_codes
 from .trie_onesearch import SidTrie
 from .trie_view_onesearch import TrieView
-from .updates_onesearch import read_updates, revision_on_disk, updates_path, write_updates
+from .updates_onesearch import OtherIndexError, content_on_disk, read_updates, updates_path, write_updates
 
 SID_INDEX_NAME = "sid_index.safetensors"
 """File name of the item index, beside the weights of a checkpoint."""
 
 SID_UPDATES_NAME = "sid_index_updates.safetensors"
 """File name of the updates of the item index; they lie beside the index."""
+
+LOAD_TIMEOUT = 60.0
+"""Seconds during which `SidIndex.load` begins anew when a writer replaces the file meanwhile; our choice."""
+
+
+class OnDisk(NamedTuple):
+    """The files of an index as it last read or wrote them.
+
+    Args:
+        path: the index file, as an absolute path.
+        build: the fingerprint of its tables.
+        content: the fingerprint of the updates beside it, empty if there are none.
+    """
+
+    path: Path
+    build: str
+    content: str
 
 
 class SidIndex:
@@ -42,16 +65,16 @@ class SidIndex:
 
     Args:
         state: the catalogue; an update replaces it as a whole.
-        build: the fingerprint of the tables as they lie on disk; None if they have not been written.
+        on_disk: the files that the state was read from; None if it has not been written.
     """
 
-    def __init__(self, state: CatalogueState, build: str | None = None) -> None:
+    def __init__(self, state: CatalogueState, on_disk: OnDisk | None = None) -> None:
         self.codebook_sizes = state.tables.codebook_sizes
         self.fingerprint = state.tables.fingerprint
         self._state = state
-        self._build = build
-        self._revision_on_disk = state.updates.revision
+        self._on_disk = on_disk
         self._lock = threading.Lock()
+        _INDEXES.add(self)
 
     @classmethod
     def build(
@@ -74,27 +97,51 @@ class SidIndex:
             categories: the category path of each item, from coarse to fine; `filter(categories=…)` knows the names on these paths.
 
         Raises:
-            ValueError: counts that do not agree, an item id that comes twice, or a code outside its level's codebook.
+            TypeError: a text, a set or a generator where a list belongs, or an entry that is not text.
+            ValueError: counts that do not agree, an item id that comes twice, is empty or holds white space, a popularity that is not a
+                finite number, an empty category name, a code outside its level's codebook, or a codebook size outside 1 … 2³¹ - 1.
         """
+        item_ids = checked_item_ids(item_ids)
+        codes = np.asarray(codes)
+        check_counts(item_ids, codes)
+        popularity = checked_popularity(popularity, len(item_ids))
+        categories = checked_paths(categories, len(item_ids))
         tables = CatalogueTables.build(item_ids, codes, popularity, codebook_sizes, fingerprint, categories)
         return cls(CatalogueState.without_updates(tables))
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> SidIndex:
+    def load(cls, path: str | os.PathLike, verify: bool | None = None) -> SidIndex:
         """Map an index and the updates beside it into memory.
+
+        Other processes may write both files meanwhile: index and updates are read as they belong together.
 
         Args:
             path: the index file.
+            verify: compare the content of both files with the fingerprints that they carry, which reads them whole (about 1 ms per MiB).
+                None does so for files of at most `VERIFY_BYTES`. Without it a damaged file may give wrong hits; it is always checked
+                that no table refers to a place outside another.
 
         Raises:
             FileNotFoundError: the file does not exist.
             ValueError: a file is damaged or has another format, or the updates belong to another index; the message holds the path.
         """
-        tables, build, replaced = read_tables(path)
-        updates = read_updates(updates_path(Path(path)), tables, build, replaced)
-        if updates is None:
-            return cls(CatalogueState.without_updates(tables), build)
-        return cls(CatalogueState.of(tables, updates, np.zeros(0, dtype=np.int64)), build)
+        path = Path(path)
+        deadline = time.monotonic() + LOAD_TIMEOUT
+        while True:
+            before = _identity(path)
+            tables, build, replaced = read_tables(path, verify)
+            try:
+                file = read_updates(updates_path(path), tables, build, replaced, verify)
+            except OtherIndexError:
+                if _identity(path) == before or time.monotonic() > deadline:
+                    raise
+                continue
+            if _identity(path) == before or time.monotonic() > deadline:
+                break
+        on_disk = OnDisk(path.resolve(), build, "" if file is None else file.content)
+        if file is None:
+            return cls(CatalogueState.without_updates(tables), on_disk)
+        return cls(CatalogueState.of(tables, file.updates, np.zeros(0, dtype=np.int64)), on_disk)
 
     # Reading
 
@@ -135,9 +182,19 @@ class SidIndex:
 
     def __deepcopy__(self, memo: dict[int, object]) -> SidIndex:
         """Return an index that is updated on its own; tables are never changed, so copies of a model share them."""
-        other = copy.copy(self)
-        other._lock = threading.Lock()
-        return other
+        return copy.copy(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the attributes for a copy or a pickle: all but the lock, which belongs to this process."""
+        attributes = dict(vars(self))
+        del attributes["_lock"]
+        return attributes
+
+    def __setstate__(self, attributes: dict[str, Any]) -> None:
+        """Take over the attributes of another index, with a lock of its own."""
+        vars(self).update(attributes)
+        self._lock = threading.Lock()
+        _INDEXES.add(self)
 
     def sid_of(self, item_id: str) -> tuple[int, ...]:
         """Return the codes of one item; KeyError if it is not in the catalogue."""
@@ -196,7 +253,7 @@ class SidIndex:
             scores: (queries, beams) log-probabilities, best first; -inf is no SID.
             top_k: the largest number of hits per query.
             items_per_sid: the largest number of items that a SID expands to.
-            item_filter: only items that pass are expanded to; None for all.
+            item_filter: only items that pass are expanded to, in the catalogue as it was when the filter was made; None for all.
             level_scores: (queries, beams, levels) the log-probability of each code, to be shown in the hits; None leaves it out.
             rank_by: `sid` ranks by the score of the SID, then by popularity. `item` ranks by the log-probability of the item, that of its
                 SID plus the log of its share of the SID's popularity, so that the less popular items of a SID with many items do not
@@ -206,13 +263,13 @@ class SidIndex:
             per query at most `top_k` hits, best first, no item twice.
 
         Raises:
-            ValueError: an unknown `rank_by`, or a filter that was made before the catalogue was updated.
+            ValueError: an unknown `rank_by`, or a filter of another catalogue.
         """
         if rank_by not in RANKINGS:
             raise ValueError(f"rank_by={rank_by!r} is unknown; use one of {', '.join(map(repr, RANKINGS))}")
-        state = self._state
+        state = self._state if item_filter is None else self.checked(item_filter).state
         tables, updates = state.tables, state.updates
-        mask = None if item_filter is None else self.checked(item_filter).mask
+        mask = None if item_filter is None else item_filter.mask
         has_sid = ((leaves >= 0) & (scores > -torch.inf)).cpu().numpy()
         leaf_of, score_of = leaves.cpu().tolist(), scores.cpu().tolist()
         results = []
@@ -244,6 +301,8 @@ class SidIndex:
     ) -> ItemFilter:
         """Make a filter of the items that pass all of the given conditions, for `search(..., item_filter=…)`.
 
+        A search with a filter sees the catalogue as it was when the filter was made. Make the filter anew to see later updates.
+
         Args:
             items: the allowed items (in stock, of one shop, …), as ids or as a boolean mask (rows,), which `rows_of` helps to fill. None
                 allows all.
@@ -252,6 +311,7 @@ class SidIndex:
 
         Raises:
             KeyError: an allowed item is not in the catalogue.
+            TypeError: a text, a set or a generator where a list belongs, or an entry that is not text.
             ValueError: an unknown category, a mask of another length, or no item passes.
         """
         state = self._state
@@ -259,13 +319,17 @@ class SidIndex:
         if isinstance(items, np.ndarray) and items.dtype == bool:
             allowed = items
         elif items is not None:
-            allowed = _rows_of(state, list(items))
-        return ItemFilter.of(state, allowed, _rows_of(state, exclude or (), missing_ok=True), categories)
+            allowed = _rows_of(state, checked_texts(items, "items"))
+        excluded = [] if exclude is None else checked_texts(exclude, "exclude")
+        return ItemFilter.of(state, allowed, _rows_of(state, excluded, missing_ok=True), categories)
 
     def checked(self, item_filter: ItemFilter) -> ItemFilter:
-        """Return `item_filter` itself; ValueError if the catalogue was updated since it was made."""
-        if item_filter.state is not self._state:
-            raise ValueError("the filter was made before the catalogue was updated; make it again with SidIndex.filter")
+        """Return `item_filter` itself; ValueError if it was made for a catalogue of other codebooks."""
+        tables = item_filter.state.tables
+        if (tables.codebook_sizes, tables.fingerprint) != (self.codebook_sizes, self.fingerprint):
+            raise ValueError(
+                "the filter was made for a catalogue of other codebooks; make it with the filter method of this index"
+            )
         return item_filter
 
     # Updates
@@ -286,12 +350,14 @@ class SidIndex:
             categories: the category path of each item; None for items without categories.
 
         Raises:
-            ValueError: an item is in the catalogue already, or the arguments do not fit; nothing is added then.
+            TypeError: a text, a set or a generator where a list belongs, or an entry that is not text; nothing is added then.
+            ValueError: an item is in the catalogue already, or the arguments do not fit (see `build`); nothing is added then.
         """
-        item_ids = list(item_ids)
+        item_ids = checked_item_ids(item_ids)
         codes = checked_codes(codes, self.codebook_sizes).astype(self._state.tables.codes.dtype)
-        popularity = np.zeros(len(codes), np.float32) if popularity is None else np.asarray(popularity, dtype=np.float32)
-        check_counts(item_ids, codes, popularity, categories)
+        check_counts(item_ids, codes)
+        popularity = checked_popularity(popularity, len(item_ids))
+        categories = checked_paths(categories, len(item_ids))
         with self._lock:
             twice = [item_id for item_id, is_known in zip(item_ids, self.contains(item_ids)) if is_known]
             if twice or len(set(item_ids)) < len(item_ids):
@@ -307,10 +373,12 @@ class SidIndex:
 
         Raises:
             KeyError: an item is not in the catalogue; nothing is removed then.
+            TypeError: a text, a set or a generator instead of a list, or an entry that is not text.
             ValueError: no item would be left; nothing is removed then.
         """
+        item_ids = checked_texts(item_ids, "item ids")
         with self._lock:
-            rows = np.unique(self.rows_of(list(item_ids)))
+            rows = np.unique(self.rows_of(item_ids))
             if len(rows) == len(self):
                 raise ValueError("removing these items would leave an empty catalogue; leave at least one")
             self._state = self._state.without(rows)
@@ -322,38 +390,97 @@ class SidIndex:
 
         Args:
             path: the index file. The updates beside it are deleted, since they are merged.
+
+        Raises:
+            ValueError: `path` is the file that this index was loaded from, and another process has updated it meanwhile; the message says
+                how to keep both changes.
+            OSError: the folder does not exist, or the disk is full.
+            TimeoutError: another process has been changing the index for `LOCK_TIMEOUT` seconds.
         """
         path = Path(path)
-        with self._lock:
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"{path} cannot be written: the folder {path.parent} does not exist; make it first")
+        with index_locked(path), self._lock:
+            beside = updates_path(path)
+            own = self._on_disk is not None and self._on_disk.path == path.resolve()
+            if own and path.is_file() and _on_disk(path) != self._on_disk:
+                raise _stale(path)
+            remove_leftovers(path)
+            remove_leftovers(beside)
             if self._state.updates.revision:
                 self._state = CatalogueState.without_updates(self._state.merged())
-            self._build = write_tables(path, self._state.tables)
-            self._revision_on_disk = 0
-            updates_path(path).unlink(missing_ok=True)
+            build = write_tables(path, self._state.tables)
+            remove_file(beside)
+            self._on_disk = OnDisk(path.resolve(), build, "")
 
     def save_updates(self, path: str | os.PathLike) -> None:
         """Write all additions and removals since the index was written to a file beside it.
 
         This takes milliseconds, whatever the catalogue's size. A process that dies leaves either the updates that were there before or the
-        new ones.
+        new ones. Processes write one after another; one whose index is out of date is refused.
 
         Args:
             path: the index file; it is not touched.
 
         Raises:
             ValueError: the file at `path` is another index, or another process has updated it meanwhile.
+            OSError: the disk is full.
+            TimeoutError: another process has been changing the index for `LOCK_TIMEOUT` seconds.
         """
         path = Path(path)
-        with self._lock:
-            if not path.is_file() or self._build is None or read_metadata(path).get("build") != self._build:
+        with index_locked(path), self._lock:
+            if self._on_disk is None or not path.is_file():
                 raise ValueError(f"{path} is not the index that these updates belong to; write it whole with SidIndex.save")
-            beside = updates_path(path)
-            if revision_on_disk(beside, self._build) != self._revision_on_disk:
+            found = _on_disk(path)
+            if found.build != self._on_disk.build:
                 raise ValueError(
-                    f"{beside} was written by another process meanwhile; load the index again and repeat the update"
+                    f"{path} is not the index that these updates belong to: it is another catalogue, or another process has merged its "
+                    "updates meanwhile. Load it again and repeat the update"
                 )
-            write_updates(beside, self._state.updates, self._build)
-            self._revision_on_disk = self._state.updates.revision
+            if found.content != self._on_disk.content:
+                raise _stale(path)
+            beside = updates_path(path)
+            remove_leftovers(path)
+            remove_leftovers(beside)
+            content = write_updates(beside, self._state.updates, found.build)
+            self._on_disk = OnDisk(path.resolve(), found.build, content)
+
+
+_INDEXES: weakref.WeakSet[SidIndex] = weakref.WeakSet()
+"""All indexes of this process, whose locks a forked child makes anew."""
+
+
+def _new_locks() -> None:
+    """Give every index a free lock in a child process: the thread that held the old one does not exist there."""
+    for index in _INDEXES:
+        index._lock = threading.Lock()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_new_locks)
+
+
+def _identity(path: Path) -> tuple[int, ...] | None:
+    """Return numbers that change when another file takes the name `path`; None while there is no such file."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _on_disk(path: Path) -> OnDisk:
+    """Return the files of an index as they are now."""
+    build = read_metadata(path).get("build", "")
+    return OnDisk(path.resolve(), build, content_on_disk(updates_path(path), build))
+
+
+def _stale(path: Path) -> ValueError:
+    """Return the error for an index that is older than its file."""
+    return ValueError(
+        f"{path} or the updates beside it were written by another process meanwhile; load the index again with SidIndex.load and repeat "
+        "the update there, so that both changes are kept"
+    )
 
 
 def _rows_of(state: CatalogueState, item_ids: Sequence[str], missing_ok: bool = False) -> np.ndarray:

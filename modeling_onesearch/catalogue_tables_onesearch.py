@@ -15,9 +15,19 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from .catalogue_checks_onesearch import check_index
 from .category_paths_onesearch import CategoryPaths
 from .columns_onesearch import ItemIds
-from .tensor_files_onesearch import content_fingerprint, read_tensors, replaced_builds, write_tensors
+from .tensor_files_onesearch import (
+    check_fingerprint,
+    content_fingerprint,
+    damaged,
+    parsed_texts,
+    read_tensors,
+    replaced_builds,
+    write_tensors,
+)
+from .trie_building_onesearch import checked_codebook_sizes
 from .trie_onesearch import SidTrie
 
 INDEX_FORMAT = "onesearch-sid-index/2"
@@ -72,7 +82,6 @@ class CatalogueTables:
         """Build the tables from items; the arguments and errors are those of `SidIndex.build`."""
         codes = np.asarray(codes)
         popularity = np.asarray(popularity, dtype=np.float32)
-        check_counts(item_ids, codes, popularity, categories)
         sizes = tuple(int(size) for size in codebook_sizes)
         ids = ItemIds.of(item_ids)
         trie, leaf_of_row = SidTrie.build_with_leaves(codes, sizes)
@@ -120,8 +129,13 @@ class IndexFile(NamedTuple):
     replaces: list[str]
 
 
-def read_tables(path: str | os.PathLike) -> IndexFile:
-    """Map the tables of an index file into memory.
+def read_tables(path: str | os.PathLike, verify: bool | None = None) -> IndexFile:
+    """Map the tables of an index file into memory, and check that no table refers to a place outside another.
+
+    Args:
+        path: the file.
+        verify: whether to compare the content with the fingerprint that the file carries; None does so for files of at most
+            `VERIFY_BYTES`.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -129,28 +143,39 @@ def read_tables(path: str | os.PathLike) -> IndexFile:
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{path} does not exist; build it with `onesearch sids build`")
-    tensors, metadata = read_tensors(path, INDEX_FORMAT)
-    sizes = tuple(json.loads(metadata["codebook_sizes"]))
+    file = read_tensors(path, INDEX_FORMAT)
+    tensors, metadata = file
+    try:
+        sizes = checked_codebook_sizes(json.loads(metadata["codebook_sizes"]))
+        build, fingerprint, replaces = metadata["build"], metadata["fingerprint"], parsed_texts(metadata["replaces"])
+        check_index(tensors, sizes)
+        arrays = {name: table.numpy() for name, table in tensors.items() if not name.startswith("trie.")}
+        paths = CategoryPaths.from_arrays("paths", arrays)
+    except KeyError as error:
+        raise damaged(path, f"its header has no {error}") from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise damaged(path, error) from error
+    check_fingerprint(path, build, file, (metadata["codebook_sizes"], fingerprint), verify)
     trie = {name.removeprefix("trie."): table for name, table in tensors.items() if name.startswith("trie.")}
-    arrays = {name: table.numpy() for name, table in tensors.items() if not name.startswith("trie.")}
     tables = CatalogueTables(
         codebook_sizes=sizes,
-        fingerprint=metadata["fingerprint"],
+        fingerprint=fingerprint,
         ids=ItemIds(*(arrays[f"ids.{name}"] for name in ID_ARRAYS)),
-        paths=CategoryPaths.from_arrays("paths", arrays),
+        paths=paths,
         trie=SidTrie.from_tensors(trie, sizes),
         **{name: arrays[name] for name in ARRAYS},
     )
-    return IndexFile(tables, metadata["build"], json.loads(metadata["replaces"]))
+    return IndexFile(tables, build, replaces)
 
 
 def write_tables(path: Path, tables: CatalogueTables) -> str:
     """Write the tables to a file, which appears whole or not at all; return the fingerprint of the tables."""
     tensors = tables.tensors()
-    build = content_fingerprint(tensors)
+    sizes = json.dumps(tables.codebook_sizes)
+    build = content_fingerprint(tensors, (sizes, tables.fingerprint))
     metadata = {
         "format": INDEX_FORMAT,
-        "codebook_sizes": json.dumps(tables.codebook_sizes),
+        "codebook_sizes": sizes,
         "fingerprint": tables.fingerprint,
         "build": build,
         "replaces": json.dumps(replaced_builds(path)),
@@ -159,14 +184,10 @@ def write_tables(path: Path, tables: CatalogueTables) -> str:
     return build
 
 
-def check_counts(
-    item_ids: Sequence[str], codes: np.ndarray, popularity: np.ndarray, categories: Sequence[Sequence[str]] | None
-) -> None:
-    """Refuse columns of different lengths with a ValueError."""
-    if not len(item_ids) == len(codes) == len(popularity):
-        raise ValueError(f"{len(item_ids)} item ids, {len(codes)} SIDs and {len(popularity)} popularities: counts must agree")
-    if categories is not None and len(categories) != len(codes):
-        raise ValueError(f"{len(categories)} category paths for {len(codes)} items: counts must agree")
+def check_counts(item_ids: Sequence[str], codes: np.ndarray) -> None:
+    """Refuse another number of SIDs than of item ids with a ValueError."""
+    if len(item_ids) != len(codes):
+        raise ValueError(f"{len(item_ids)} item ids, {len(codes)} SIDs: counts must agree")
 
 
 __all__ = ["CatalogueTables", "IndexFile", "check_counts", "read_tables", "write_tables"]

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .columns_onesearch import strings_from_arrays, strings_to_arrays
+from .sequences_onesearch import checked_texts
+from .tensor_files_onesearch import parsed_texts
 
 
 class CategoryPaths:
@@ -54,11 +56,10 @@ class CategoryPaths:
         """Return the places of the paths that hold at least one of `names`.
 
         Raises:
-            TypeError: `names` is a single string.
+            TypeError: `names` is not a list of texts.
             ValueError: a name is on no path; the message lists similar names.
         """
-        if isinstance(names, str):
-            raise TypeError(f"categories must be a list of names, got the text {names!r}")
+        names = checked_texts(names, "categories")
         known = self.names
         for name in names:
             if name not in known:
@@ -74,8 +75,8 @@ class CategoryPaths:
 
     @classmethod
     def from_arrays(cls, name: str, arrays: Mapping[str, np.ndarray]) -> CategoryPaths:
-        """Return the paths that `to_arrays` packed under `name`."""
-        return cls([tuple(json.loads(text)) for text in strings_from_arrays(name, arrays)])
+        """Return the paths that `to_arrays` packed under `name`; ValueError if one is no list of texts."""
+        return cls([tuple(parsed_texts(text)) for text in strings_from_arrays(name, arrays)])
 
 
 class ExtendedPaths(NamedTuple):

@@ -20,7 +20,9 @@ from .trie_view_onesearch import TrieView, restrict
 
 @dataclass(frozen=True)
 class ItemFilter:
-    """The items that a request may get. `SidIndex.filter` makes it; it is valid until the index is updated.
+    """The items that a request may get. `SidIndex.filter` makes it.
+
+    A search with a filter runs on the state of the catalogue that the filter was made for, whatever updates came since.
 
     Args:
         mask: (rows,) bool, whether each item passes.

@@ -71,16 +71,20 @@ def beam_search(
         step: the model.
         trie: the SIDs that may be found.
         queries: number of queries in the batch.
-        num_beams: number of beams kept for each query. More beams find better SIDs and take longer.
+        num_beams: number of beams kept for each query, at least 1. More beams find better SIDs and take longer. There are never more than
+            SIDs in the trie, so a larger number gives the same result at the same cost.
         finish_early: whether the model stops running for finished beams. Set it to False when `step` gives normalisers, since the
             remaining codes then change the score.
         compiled: whether to use the compiled kernel; None uses it where numba is installed and the tables are on the CPU.
 
     Raises:
-        ValueError: `compiled=True` without numba or with a trie that is not on the CPU.
+        ValueError: `num_beams` is below 1, or `compiled=True` without numba or with a trie that is not on the CPU.
     """
     from .kernels_onesearch import AVAILABLE  # numba takes long to import
 
+    if num_beams < 1:
+        raise ValueError(f"num_beams={num_beams} must be at least 1")
+    num_beams = min(num_beams, len(trie))
     possible = AVAILABLE and trie.device.type == "cpu"
     if compiled and not possible:
         raise ValueError("compiled=True needs numba (`pip install onesearch[fast]`) and a trie on the CPU")

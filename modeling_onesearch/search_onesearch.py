@@ -167,7 +167,8 @@ class SearchMixin(ScoringMixin):
         num_beams = self.search_config.num_beams if num_beams is None else num_beams
         attention_mask = _checked_mask(input_ids, attention_mask)
         beams = self._beams(index, input_ids, attention_mask, num_beams, item_filter, normalize, long_view_codes)
-        return index.trie.sids_of(beams.leaves.flatten()).view(*beams.leaves.shape, -1), beams.scores
+        trie = index.trie if item_filter is None else item_filter.state.trie  # the filter's own numbers of SIDs
+        return trie.sids_of(beams.leaves.flatten()).view(*beams.leaves.shape, -1), beams.scores
 
     def _beams(
         self,

@@ -8,13 +8,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+
+VERIFY_BYTES = 64 << 20
+"""Files up to this size are compared with their fingerprint whenever they are loaded (our choice: about 1 ms per MiB)."""
 
 
 class TensorFile(NamedTuple):
@@ -30,14 +34,61 @@ class TensorFile(NamedTuple):
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file under a temporary name, then rename it, so that a process that dies never leaves half a file."""
+    """Write a safetensors file under a temporary name, flush it to the disk and rename it.
+
+    A process that dies, or a power cut, leaves the old file or the new one, never half of it. The next writer deletes the temporary file
+    with `remove_leftovers`.
+
+    Raises:
+        OSError: the folder does not exist, or the disk is full.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         save_file(dict(tensors), temporary, metadata=dict(metadata))
         temporary.chmod(0o644)  # safetensors lets only the owner read
+        _flush(temporary)
         os.replace(temporary, path)
+        _flush_folder(path.parent)
+    except SafetensorError as error:
+        raise OSError(
+            f"{path} could not be written ({error}); check that its folder exists and that the disk has room"
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Delete the temporary files of writers of `path` that were killed; the caller holds the lock, so no other writer is at work."""
+    start = f".{path.name}."
+    for entry in os.scandir(path.parent):
+        if entry.name.startswith(start) and entry.name.removeprefix(start).isdigit():
+            Path(entry.path).unlink(missing_ok=True)
+
+
+def remove_file(path: Path) -> None:
+    """Delete a file, which need not exist, so that it stays deleted after a power cut."""
+    path.unlink(missing_ok=True)
+    _flush_folder(path.parent)
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file is on the disk."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _flush_folder(path: Path) -> None:
+    """Wait until the names in a folder are on the disk; Windows does so by itself."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_tensors(path: str | os.PathLike, expected_format: str) -> TensorFile:
@@ -55,10 +106,15 @@ def read_tensors(path: str | os.PathLike, expected_format: str) -> TensorFile:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
-        raise ValueError(f"{path} is damaged or is not a safetensors file ({error}); copy it again or rebuild it") from error
+        raise damaged(path, f"it is not a whole safetensors file: {error}") from error
     if metadata.get("format") != expected_format:
         raise ValueError(f"{path} has format {metadata.get('format')!r}, expected {expected_format!r}; rebuild it")
     return TensorFile(tensors, metadata)
+
+
+def damaged(path: str | os.PathLike, reason: object) -> ValueError:
+    """Return the error for a file that cannot be used."""
+    return ValueError(f"{path} is damaged ({reason}); copy it again or rebuild it")
 
 
 def read_metadata(path: str | os.PathLike) -> dict[str, str]:
@@ -80,16 +136,65 @@ def replaced_builds(path: Path, most: int = 16) -> list[str]:
     if not path.is_file():
         return []
     metadata = read_metadata(path)
-    return [metadata.get("build", ""), *json.loads(metadata.get("replaces", "[]"))][:most]
+    if "build" not in metadata:
+        return []
+    return [metadata["build"], *parsed_texts(metadata.get("replaces", "[]"))][:most]
 
 
-def content_fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:
-    """Return the BLAKE2 hash of all tensors, their names, types and shapes, as 32 hexadecimal digits."""
-    state = hashlib.blake2b(digest_size=16)
+def parsed_texts(text: str) -> list[str]:
+    """Parse a JSON list of texts; ValueError if it is anything else."""
+    parsed = json.loads(text)
+    if not isinstance(parsed, list) or not all(isinstance(entry, str) for entry in parsed):
+        raise ValueError(f"{text[:80]!r} is not a list of texts")
+    return parsed
+
+
+def content_fingerprint(tensors: Mapping[str, torch.Tensor], metadata: Sequence[str] = ()) -> str:
+    """Return the BLAKE2 hash of all tensors, their names, types and shapes, and of texts, as 32 hexadecimal digits.
+
+    Args:
+        tensors: the tensors by name, on the CPU.
+        metadata: texts that belong to the content, in a fixed order.
+    """
+    state = hashlib.blake2b(json.dumps(list(metadata)).encode() if metadata else b"", digest_size=16)
     for name, tensor in sorted(tensors.items()):
         state.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         state.update(tensor.numpy().data)
     return state.hexdigest()
 
 
-__all__ = ["TensorFile", "content_fingerprint", "read_metadata", "read_tensors", "replaced_builds", "write_tensors"]
+def check_fingerprint(
+    path: str | os.PathLike, expected: str, file: TensorFile, metadata: Sequence[str], verify: bool | None
+) -> None:
+    """Compare a file with the fingerprint of its content.
+
+    Args:
+        path: the file.
+        expected: the fingerprint that the file carries.
+        file: what was read from it.
+        metadata: the texts that the fingerprint covers; see `content_fingerprint`.
+        verify: whether to compare; None does so for files of at most `VERIFY_BYTES`.
+
+    Raises:
+        ValueError: they differ.
+    """
+    if verify is None:
+        verify = sum(tensor.nbytes for tensor in file.tensors.values()) <= VERIFY_BYTES
+    if verify and content_fingerprint(file.tensors, metadata) != expected:
+        raise damaged(path, "its content does not have the fingerprint that it carries")
+
+
+__all__ = [
+    "VERIFY_BYTES",
+    "TensorFile",
+    "check_fingerprint",
+    "content_fingerprint",
+    "damaged",
+    "parsed_texts",
+    "read_metadata",
+    "read_tensors",
+    "remove_file",
+    "remove_leftovers",
+    "replaced_builds",
+    "write_tensors",
+]

@@ -11,6 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+LARGEST_CODEBOOK = (1 << 31) - 1
+"""Largest codebook size, since tables hold codes of at most 32 bits."""
+
 
 class TrieLevel(NamedTuple):
     """The tables of one level of a trie.
@@ -181,12 +184,25 @@ def code_dtype(codebook_size: int) -> type[np.signedinteger]:
     return np.int16 if codebook_size <= 1 << 15 else np.int32
 
 
+def checked_codebook_sizes(codebook_sizes: Sequence[int]) -> tuple[int, ...]:
+    """Return the codebook sizes as a tuple; ValueError unless each is a whole number from 1 to 2³¹ - 1 (codes have 32 bits)."""
+    if isinstance(codebook_sizes, (str, bytes)) or not len(codebook_sizes):
+        raise ValueError(f"codebook_sizes={codebook_sizes!r}: give one size per level, at least one")
+    for level, size in enumerate(codebook_sizes):
+        if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or not 1 <= size <= LARGEST_CODEBOOK:
+            raise ValueError(
+                f"the codebook size of level {level} is {size!r}; allowed are whole numbers from 1 to {LARGEST_CODEBOOK}"
+            )
+    return tuple(int(size) for size in codebook_sizes)
+
+
 def checked_codes(codes: np.ndarray, codebook_sizes: Sequence[int]) -> np.ndarray:
     """Return `codes` as an integer array (items, levels).
 
     Raises:
         ValueError: the codes are not integers, have another number of levels, are empty, or one lies outside its level's codebook.
     """
+    codebook_sizes = checked_codebook_sizes(codebook_sizes)
     codes = np.asarray(codes)
     if codes.ndim != 2 or codes.shape[1] != len(codebook_sizes):
         raise ValueError(
@@ -204,4 +220,4 @@ def checked_codes(codes: np.ndarray, codebook_sizes: Sequence[int]) -> np.ndarra
     return codes
 
 
-__all__ = ["BuiltLevels", "SortedSids", "TrieLevel", "build_levels", "checked_codes", "code_dtype"]
+__all__ = ["BuiltLevels", "SortedSids", "TrieLevel", "build_levels", "checked_codebook_sizes", "checked_codes", "code_dtype"]

@@ -8,16 +8,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from .catalogue_checks_onesearch import check_updates
 from .catalogue_tables_onesearch import CatalogueTables
 from .category_paths_onesearch import CategoryPaths
 from .columns_onesearch import strings_from_arrays, strings_to_arrays
-from .tensor_files_onesearch import read_metadata, read_tensors, write_tensors
+from .tensor_files_onesearch import (
+    check_fingerprint,
+    content_fingerprint,
+    damaged,
+    read_metadata,
+    read_tensors,
+    write_tensors,
+)
 
-UPDATES_FORMAT = "onesearch-sid-index-updates/1"
+UPDATES_FORMAT = "onesearch-sid-index-updates/2"
+
+
+class OtherIndexError(ValueError):
+    """Updates belong to another index than the one beside them."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +79,16 @@ def updates_path(index: Path) -> Path:
     return index.with_name(f"{index.stem}_updates{index.suffix}")
 
 
-def write_updates(path: Path, updates: Updates, build: str) -> None:
+def write_updates(path: Path, updates: Updates, build: str) -> str:
     """Write updates to a file, which appears whole or not at all.
 
     Args:
         path: the file; see `updates_path`.
         updates: the updates.
         build: the fingerprint of the tables that they belong to.
+
+    Returns:
+        the fingerprint of the updates.
     """
     removed = np.zeros(0, np.int32) if updates.removed is None else np.flatnonzero(updates.removed).astype(np.int32)
     arrays = {
@@ -85,10 +101,27 @@ def write_updates(path: Path, updates: Updates, build: str) -> None:
         "removed": removed,
     }
     tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
-    write_tensors(path, tensors, {"format": UPDATES_FORMAT, "base": build, "revision": str(updates.revision)})
+    revision = str(updates.revision)
+    content = content_fingerprint(tensors, (build, revision))
+    write_tensors(path, tensors, {"format": UPDATES_FORMAT, "base": build, "revision": revision, "content": content})
+    return content
 
 
-def read_updates(path: Path, tables: CatalogueTables, build: str, replaced: Sequence[str]) -> Updates | None:
+class UpdatesFile(NamedTuple):
+    """A file of updates.
+
+    Args:
+        updates: the updates.
+        content: the fingerprint of the updates.
+    """
+
+    updates: Updates
+    content: str
+
+
+def read_updates(
+    path: Path, tables: CatalogueTables, build: str, replaced: Sequence[str], verify: bool | None = None
+) -> UpdatesFile | None:
     """Read the updates that belong to tables.
 
     Args:
@@ -96,48 +129,67 @@ def read_updates(path: Path, tables: CatalogueTables, build: str, replaced: Sequ
         tables: the tables of the index file beside it.
         build: their fingerprint.
         replaced: the builds that the index file replaced; see `IndexFile`.
+        verify: whether to compare the content with the fingerprint that the file carries; see `read_tables`.
 
     Returns:
         the updates; None if there are none, or if the index file contains them already: a process merged them and died before it could
         delete them.
 
     Raises:
-        ValueError: the file is damaged, or belongs to another index.
+        OtherIndexError: the updates belong to another index.
+        ValueError: the file is damaged.
     """
-    if not path.is_file():
+    try:
+        file = read_tensors(path, UPDATES_FORMAT)
+    except FileNotFoundError:
         return None
-    tensors, metadata = read_tensors(path, UPDATES_FORMAT)
-    if metadata["base"] != build:
-        if metadata["base"] in replaced:
-            return None
-        raise ValueError(f"{path} belongs to another item index than the one beside it; copy both from one place, or delete it")
-    arrays = {name: table.numpy() for name, table in tensors.items()}
+    tensors, metadata = file
+    try:
+        base, content, revision = metadata["base"], metadata["content"], int(metadata["revision"])
+        check_updates(tensors, tables.codebook_sizes, len(tables))
+        arrays = {name: table.numpy() for name, table in tensors.items()}
+        ids, paths = tuple(strings_from_arrays("ids", arrays)), CategoryPaths.from_arrays("paths", arrays)
+    except KeyError as error:
+        raise damaged(path, f"its header has no {error}") from error
+    except (ValueError, TypeError, RecursionError) as error:
+        raise damaged(path, error) from error
+    check_fingerprint(path, content, file, (base, metadata["revision"]), verify)
+    if base in replaced and base != build:
+        return None
+    if base != build:
+        raise OtherIndexError(
+            f"{path} belongs to another item index than the one beside it; copy both files again from one place. Do not delete it: "
+            "items that it removed would come back"
+        )
     removed: np.ndarray | None = None
     if len(arrays["removed"]):
         removed = np.zeros(len(tables), dtype=bool)
         removed[arrays["removed"]] = True
-    return Updates(
-        ids=tuple(strings_from_arrays("ids", arrays)),
+    updates = Updates(
+        ids=ids,
         present=arrays["living"].astype(bool),
         codes=arrays["codes"],
         popularity=arrays["popularity"],
         category=arrays["category"],
-        paths=CategoryPaths.from_arrays("paths", arrays),
+        paths=paths,
         removed=removed,
-        revision=int(metadata["revision"]),
+        revision=revision,
     )
+    return UpdatesFile(updates, content)
 
 
-def revision_on_disk(path: Path, build: str) -> int:
-    """Return the revision of the updates in a file, 0 if there are none for the tables with the fingerprint `build`."""
+def content_on_disk(path: Path, build: str) -> str:
+    """Return the fingerprint of the updates in a file, empty if there are none for the tables with the fingerprint `build`."""
     metadata = read_metadata(path) if path.is_file() else {}
-    return int(metadata.get("revision", 0)) if metadata.get("base") == build else 0
+    return metadata.get("content", "") if metadata.get("base") == build else ""
 
 
 __all__ = [
+    "OtherIndexError",
     "Updates",
+    "UpdatesFile",
+    "content_on_disk",
     "read_updates",
-    "revision_on_disk",
     "updates_path",
     "write_updates",
 ]

@@ -84,18 +84,35 @@ def test_a_filter_that_does_not_fit_says_why():
 
 
 @pytest.mark.parametrize("change", ["add", "remove", "save"])
-def test_a_filter_does_not_outlive_an_update(change, tmp_path):
-    index = tiny_index([[0, 1], [2, 3]], (3, 4))
+def test_a_filter_stays_with_the_state_that_it_was_made_for(change, tmp_path):
+    index = tiny_index([[0, 1], [2, 3], [2, 3]], (3, 4))
     item_filter = index.filter(exclude=["item-0"])
-    held = index.snapshot()
     if change != "remove":
-        index.add_items(["new"], np.array([[1, 1]]))
-    else:
+        index.add_items(["new"], np.array([[2, 3]]))
+    if change != "add":
         index.remove_items(["item-1"])
     if change == "save":
-        item_filter = index.filter(exclude=["item-0"])
         index.save(tmp_path / SID_INDEX_NAME)  # which numbers the rows anew
-    with pytest.raises(ValueError, match="made before the catalogue was updated"):
-        hits_of(index, [(2, 3)], item_filter=item_filter)
-    if change != "save":
-        assert hits_of(held, [(0, 1), (2, 3)], item_filter=item_filter) == ["item-1"]  # the state that it was made for
+    leaves = item_filter.trie.leaf_of(item_filter.trie.walk(torch.tensor([[0, 1], [2, 3]])))
+    (hits,) = index.hits(leaves[None], torch.tensor([[-1.0, -2.0]]), 10, item_filter=item_filter)
+    assert [hit.item_id for hit in hits] == ["item-1", "item-2"]
+    expected = {"add": ["item-1", "item-2", "new"], "remove": ["item-2"], "save": ["item-2", "new"]}[change]
+    assert hits_of(index, [(0, 1), (2, 3)], item_filter=index.filter(exclude=["item-0"])) == expected
+
+
+def test_a_filter_of_other_codebooks_is_refused():
+    index, other = tiny_index([[0, 1], [2, 3]], (3, 4)), tiny_index([[0, 1], [2, 3]], (3, 4), fingerprint="other")
+    with pytest.raises(ValueError, match="catalogue of other codebooks"):
+        hits_of(index, [(0, 1)], item_filter=other.filter(exclude=["item-0"]))
+
+
+@pytest.mark.parametrize(
+    "wrong", ["item-0", {"item-0"}, (one for one in ["item-0"]), {"item-0": 1}, b"item-0", [["item-0"]], [7]]
+)
+def test_a_filter_takes_lists_of_texts_and_nothing_else(wrong):
+    index = tiny_index([[0, 1], [2, 3]], (3, 4), categories=[["item-0"], ["coats"]])
+    for name in ("items", "exclude", "categories"):
+        with pytest.raises(TypeError, match=rf"{name} must be (a list|text), got"):
+            index.filter(**{name: wrong})
+    assert index.filter(items=np.array(["item-0"])).mask.tolist() == [True, False]
+    assert index.filter(exclude=("item-0",)).mask.tolist() == [False, True]
