@@ -13,12 +13,23 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
+from tokenizers import models
 
 from .ragged import Part, Ragged, join, offsets_of
 from .templates import LONG_VIEW_TOKEN, PromptLayout, Section
 
 MAX_PROFILE, MAX_KEYWORDS = 16, 48
 """Most tokens of a profile and of a list of keywords, their label included; our choice, the papers give none."""
+
+LOOKAHEAD = 128
+"""Most ids before the end of a text that depend on what follows it: BPE decides by a few characters, WordPiece by the length of a word up to
+100 characters."""
+
+LOCAL_MODELS = (models.BPE, models.WordPiece, models.WordLevel)
+"""Models of the library `tokenizers` whose ids depend on near characters only. Unigram weighs whole words of any length and is not cut."""
+
+CHARACTERS_PER_TOKEN = 8
+"""Characters that are read at first for each wanted token. More are read where they give too few tokens; the ids are the same."""
 
 _TOKEN_LIKE = re.compile(r"<(?=/?[a-z]+(?:_\d+)?>)")
 
@@ -259,12 +270,43 @@ def _tokenize(tokenizer: SidVocabulary, texts: Sequence[str], before: str = "", 
     places = np.fromiter((rows.setdefault(text, len(rows)) for text in texts), dtype=np.int64, count=len(texts))
     special = tokenizer.all_special_tokens
     plain = [before + plain_text(text, special) for text in rows]
-    encoded = tokenizer.backend_tokenizer.encode_batch_fast(plain, add_special_tokens=False)
+    encoded = _encode(tokenizer.backend_tokenizer, plain, most)
     lengths = np.array([len(one) for one in encoded], dtype=np.int64)
     values = np.fromiter((token for one in encoded for token in one.ids), dtype=np.int32, count=int(lengths.sum()))
     begin = offsets_of(lengths)[places]
     lengths = lengths[places]
     return Part(values, begin, lengths if most is None else np.minimum(lengths, most))
+
+
+def _encode(backend: Any, texts: Sequence[str], most: int | None, offsets: bool = False) -> list[Any]:
+    """Encodings of texts, of which the first `most` ids are those of the whole text; the rest may be missing.
+
+    A long text is read up to `CHARACTERS_PER_TOKEN` characters per token, and further until `LOOKAHEAD` ids follow the wanted ones: those
+    before do not depend on the text behind.
+
+    Args:
+        backend: tokenizer of the library `tokenizers`.
+        texts: texts of any length.
+        most: number of wanted ids; None wants all.
+        offsets: also find the characters of each token, which takes longer.
+    """
+    if backend.truncation is not None:  # both are left behind by a call `tokenizer(text, truncation=True, padding=True)`
+        backend.no_truncation()
+    if backend.padding is not None:
+        backend.no_padding()
+    encode = backend.encode_batch if offsets else backend.encode_batch_fast
+    if most is None or not isinstance(backend.model, LOCAL_MODELS):
+        return encode(texts, add_special_tokens=False)
+    wanted = most + LOOKAHEAD
+    length = wanted * CHARACTERS_PER_TOKEN
+    encoded = encode([text[:length] for text in texts], add_special_tokens=False)
+    short = [row for row, text in enumerate(texts) if len(text) > length and len(encoded[row].ids) < wanted]
+    while short:
+        length *= 2
+        for row in short:
+            encoded[row] = encode([texts[row][:length]], add_special_tokens=False)[0]
+        short = [row for row in short if len(texts[row]) > length and len(encoded[row].ids) < wanted]
+    return encoded
 
 
 def _cut(tokenizer: SidVocabulary, text: str, most: int) -> str:
@@ -274,7 +316,7 @@ def _cut(tokenizer: SidVocabulary, text: str, most: int) -> str:
     ends before that character.
     """
     backend = tokenizer.backend_tokenizer
-    whole = backend.encode(text, add_special_tokens=False)
+    whole = _encode(backend, [text], most, offsets=True)[0]
     if len(whole.ids) <= most:
         return text
     for count in range(most, 0, -1):

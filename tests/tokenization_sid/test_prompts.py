@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from onesearch.tokenization_sid.prompts import PromptFields, plain_text
+from onesearch.tokenization_sid.prompts import CHARACTERS_PER_TOKEN, LOOKAHEAD, PromptFields, _encode, plain_text
 from onesearch.tokenization_sid.ragged import Ragged
 from onesearch.tokenization_sid.templates import LANGUAGES, TEMPLATES, PromptLayout, task_template, template
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
@@ -274,3 +275,86 @@ def test_a_layout_travels_with_the_tokenizer(tmp_path):
     loaded = SidTokenizer.from_pretrained(tmp_path)
     assert loaded.prompt == TOKENIZER.prompt == PromptLayout()
     assert loaded.long_view_token_id == TOKENIZER.long_view_token_id
+
+
+def bpe(*words):
+    """A copy of `TOKENIZER`'s kind that knows other words."""
+    return SidTokenizer.train(words, CODEBOOK_SIZES, vocab_size=400).backend_tokenizer
+
+
+def wordpiece():
+    """As BERT's: it deletes control characters, and a word of more than 100 characters is one unknown token."""
+    pieces = ["[UNK]", "a", "##a", "##b", "b", "##ab", "aba", "##aba", ".", "1", "##1"]
+    model = Tokenizer(models.WordPiece({piece: row for row, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    model.normalizer, model.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    return model
+
+
+def unigram():
+    scores = [
+        ("<unk>", 0.0),
+        ("a", -3.0),
+        ("b", -3.1),
+        ("ab", -4.0),
+        ("ba", -3.9),
+        ("aba", -5.5),
+        ("bab", -5.4),
+        ("\u2581", -2.0),
+    ]
+    model = Tokenizer(models.Unigram(scores, 0))
+    model.pre_tokenizer = pre_tokenizers.Metaspace(split=False)
+    return model
+
+
+BACKENDS = {
+    "bpe": TOKENIZER.backend_tokenizer,
+    "bpe of repeated letters": bpe("aaaaaaaaaaaaaaaa " * 9, "abababababab " * 9, "aabaabaabaab " * 9, "babbabbabbab"),
+    "wordpiece": wordpiece(),
+    "unigram": unigram(),
+}
+FAR = (1 + LOOKAHEAD) * CHARACTERS_PER_TOKEN
+PIECES = st.sampled_from(
+    ["a", "b", "ab", "aab", "abb", "a" * 101, " ", ".", "1", "\u0301", "\x00\x01", "裙", "e\u0301", "\u1112\u1161"]
+)
+
+
+@pytest.mark.parametrize("backend", BACKENDS.values(), ids=BACKENDS)
+@settings(max_examples=80)
+@given(start=st.lists(PIECES, max_size=30), repeated=st.lists(PIECES, min_size=1, max_size=8), most=st.integers(1, 40))
+@example(["a"], ["\x00"], 3)
+@example(["b"], ["a" * 101], 3)
+@example([], ["a"], 40)
+@example([], ["ab"], 40)
+def test_the_ids_of_a_cut_text_are_the_first_of_the_whole_text(backend, start, repeated, most):
+    unit = "".join(repeated)
+    text = "".join(start) + unit * (4 * FAR // len(unit) + 1)
+    whole = backend.encode(text, add_special_tokens=False).ids
+    for offsets in (False, True):
+        assert _encode(backend, [text, "a"], most, offsets)[0].ids[:most] == whole[:most]
+
+
+def test_a_query_of_a_million_words_is_not_read_to_its_end(monkeypatch):
+    read = []
+    original = Tokenizer.encode_batch_fast
+
+    class Counting:
+        truncation = padding = None
+        model = TOKENIZER.backend_tokenizer.model
+
+        def encode_batch_fast(self, texts, add_special_tokens):
+            read.append(sum(map(len, texts)))
+            return original(TOKENIZER.backend_tokenizer, texts, add_special_tokens=add_special_tokens)
+
+    query = " ".join(f"shoe{number}" for number in range(100_000))
+    expected = TOKENIZER.backend_tokenizer.encode(query[:5000], add_special_tokens=False).ids[:32]
+    assert _encode(Counting(), [query], 32)[0].ids[:32] == expected
+    assert sum(read) <= (32 + LOOKAHEAD) * CHARACTERS_PER_TOKEN
+
+
+def test_a_call_with_truncation_and_padding_leaves_prompts_as_they_are():
+    texts = ["red running shoe and blue rain coat", "x"]
+    expected, rendered = TOKENIZER.encode_prompts(texts), TOKENIZER.render_prompt(texts[0])
+    TOKENIZER(texts, truncation=True, max_length=6, padding="max_length")
+    assert TOKENIZER.encode_prompts(texts) == expected
+    TOKENIZER(texts, truncation=True, max_length=6, padding="max_length")
+    assert TOKENIZER.render_prompt(texts[0]) == rendered
