@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onesearch.files import RunFolder, index_lock, locked
+from onesearch.files import RunFolder, locked
 
 if TYPE_CHECKING:
     from onesearch.tokenization_sid.sids.appending import AppendReport
@@ -43,13 +43,14 @@ def append_to_run(run: RunFolder, table: Path, known: str = "raise") -> AppendRe
 def _index_appended(run: RunFolder) -> None:
     """Add the appended items of a run to its item indexes, unless an index has them."""
     from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME, SidIndex
+    from onesearch.modeling_onesearch.locks_onesearch import index_locked
     from onesearch.tokenization_sid.sids.appending import appended_codes
 
     added = appended_codes(run)
     for path in (run.sids / SID_INDEX_NAME, run.checkpoint / SID_INDEX_NAME):
         if not path.is_file():
             continue
-        with locked(index_lock(path), f"changing {path}"):
+        with index_locked(path):
             index = SidIndex.load(path)
             if index.fingerprint != added.fingerprint:
                 raise ValueError(

@@ -9,15 +9,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from onesearch.files import index_lock, locked
+from onesearch.parquet_files import read_table
 
 if TYPE_CHECKING:
     from onesearch.modeling_onesearch.catalogue_onesearch import SidIndex
 
 COLUMNS = ("item_id", "codes", "popularity", "categories")
 """Columns of a table of encoded items; `popularity` and `categories` are optional."""
+
+MAX_ROWS = 1_000_000
+"""Largest number of items that one table may add. Every search walks the added items, and every update writes them; for more, build the
+index anew (our choice)."""
+
+MAX_BYTES = 1 << 30
+"""Largest size of the columns of such a table in memory (our choice: a million rows take some 100 MB)."""
 
 
 def add_from_table(checkpoint: str | Path, table: str | Path) -> int:
@@ -33,10 +41,12 @@ def add_from_table(checkpoint: str | Path, table: str | Path) -> int:
 
     Raises:
         FileNotFoundError: the checkpoint has no item index.
-        ValueError: a missing or empty column, codes that do not fit, or an item that is in the catalogue already; nothing is added then.
-        TimeoutError: another process has been changing the catalogue for `onesearch.files.LOCK_TIMEOUT` seconds.
+        TypeError: an id or a category name that is not text; nothing is added then.
+        ValueError: the table is damaged, has more than `MAX_ROWS` rows or `MAX_BYTES` bytes, or lacks a column; a value is empty or does
+            not fit; or an item is in the catalogue already. Nothing is added then.
+        TimeoutError: another process has been changing the catalogue for ten minutes.
     """
-    rows = pq.read_table(table)
+    rows = _read(Path(table))
     missing = [name for name in COLUMNS[:2] if name not in rows.column_names]
     if missing:
         raise ValueError(f"{table} has columns {rows.column_names}, {missing} missing; add them: a table has {list(COLUMNS)}")
@@ -46,7 +56,7 @@ def add_from_table(checkpoint: str | Path, table: str | Path) -> int:
         index.add_items(
             rows.column("item_id").to_pylist(),
             _codes(rows.column("codes"), len(index.codebook_sizes), table),
-            None if popularity is None else popularity.to_numpy(),
+            None if popularity is None else _numbers(popularity, table),
             None if categories is None else [names or () for names in categories.to_pylist()],
         )
     return len(index)
@@ -66,7 +76,7 @@ def remove(checkpoint: str | Path, item_ids: Sequence[str]) -> int:
         FileNotFoundError: the checkpoint has no item index.
         KeyError: an item is not in the catalogue; nothing is removed then.
         ValueError: no item would be left; nothing is removed then.
-        TimeoutError: another process has been changing the catalogue for `onesearch.files.LOCK_TIMEOUT` seconds.
+        TimeoutError: another process has been changing the catalogue for ten minutes.
     """
     with _changing(checkpoint) as index:
         index.remove_items(item_ids)
@@ -77,20 +87,54 @@ def remove(checkpoint: str | Path, item_ids: Sequence[str]) -> int:
 def _changing(checkpoint: str | Path) -> Iterator[SidIndex]:
     """Give the index of a checkpoint to one process at a time, and save its updates when the block ends without an error."""
     from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME, SidIndex
+    from onesearch.modeling_onesearch.locks_onesearch import index_locked
 
     path = Path(checkpoint) / SID_INDEX_NAME
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; give the folder of a checkpoint")
-    with locked(index_lock(path), f"changing {path}"):
+    with index_locked(path):
         index = SidIndex.load(path)
         yield index
         index.save_updates(path)
 
 
+def _read(table: Path) -> pa.Table:
+    """Read a table of at most `MAX_ROWS` rows and `MAX_BYTES` bytes; ValueError otherwise, before anything is read."""
+    advice = "give a parquet file of encoded items"
+    if not table.is_file():
+        raise FileNotFoundError(f"{table} is not a file; {advice}")
+    try:
+        metadata = pq.read_metadata(table)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{table} is damaged or no parquet file ({error}); {advice}") from error
+    size = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+    if metadata.num_rows > MAX_ROWS or size > MAX_BYTES:
+        raise ValueError(
+            f"{table} has {metadata.num_rows:,} rows and {size:,} bytes; at most {MAX_ROWS:,} rows and {MAX_BYTES:,} bytes can be added "
+            "at once. Split it, or build the index anew with `onesearch sids build`"
+        )
+    return read_table(table, advice)
+
+
+def _numbers(column: pa.ChunkedArray, table: str | Path) -> np.ndarray:
+    """Turn a column of numbers into an array; ValueError names the first row without one."""
+    if column.null_count:
+        row = pc.index(pc.is_null(column), True).as_py()
+        raise ValueError(f"{table}: row {row} of column popularity is null; write 0 where it is unknown")
+    return column.to_numpy()
+
+
 def _codes(column: pa.ChunkedArray, levels: int, table: str | Path) -> np.ndarray:
-    """Turn a column of lists into codes (items, levels); ValueError names the first row with another number of levels."""
-    lengths = column.combine_chunks().value_lengths().to_numpy(zero_copy_only=False)
+    """Turn a column of lists into codes (items, levels); ValueError names the first row that is not `levels` whole numbers."""
+    kind = column.type
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+        raise ValueError(f"{table}: column codes is {kind}; it must hold lists of {levels} whole numbers")
+    lengths = pc.fill_null(pc.list_value_length(column), -1).to_numpy()
     if not len(lengths) or not (lengths == levels).all():
         row = int(np.argmax(lengths != levels)) if len(lengths) else 0
         raise ValueError(f"{table}: row {row} of column codes does not hold {levels} codes")
-    return column.combine_chunks().flatten().to_numpy().reshape(-1, levels)
+    codes = pc.list_flatten(column)
+    if codes.null_count or not pa.types.is_integer(codes.type):
+        row = pc.index(pc.is_null(codes), True).as_py() // levels if codes.null_count else 0
+        raise ValueError(f"{table}: row {row} of column codes does not hold {levels} whole numbers")
+    return codes.to_numpy().reshape(-1, levels)

@@ -52,6 +52,30 @@ def test_added_items_are_found_and_removed_ones_are_not(checkpoint, tmp_path, ca
         ({"item_id": ["x"], "codes": [[0, 0, 0, 0, 99]]}, "code 99 at level 4"),
         ({"item_id": ["item-0000000"], "codes": [[0, 0, 0, 0, 0]]}, "'item-0000000' is in the catalogue already"),
         ({"item_id": [7], "codes": [[0, 0, 0, 0, 0]]}, "item ids must be text"),
+        ({"item_id": [""], "codes": [[0, 0, 0, 0, 0]]}, "item id '' at place 0 is empty"),
+        ({"item_id": ["x", "a b"], "codes": [[0, 0, 0, 0, 0]] * 2}, "item id 'a b' at place 1"),
+        ({"item_id": ["x", None], "codes": [[0, 0, 0, 0, 0]] * 2}, "item ids must be text, got NoneType at place 1"),
+        ({"item_id": ["x"], "codes": [[0, 0, 0, 0, 0] * 2]}, "row 0 .*5 codes"),
+        ({"item_id": ["x"], "codes": [None]}, "column codes is null"),
+        ({"item_id": ["x", "y"], "codes": [[0, 0, 0, 0, 0], None]}, "row 1 .*5 codes"),
+        ({"item_id": ["x", "y"], "codes": [[0, 0, 0, 0, 0], [0, 0, 0, 0, None]]}, "row 1 .*5 whole numbers"),
+        ({"item_id": ["x"], "codes": [[0.0, 0, 0, 0, 0]]}, "row 0 .*5 whole numbers"),
+        ({"item_id": ["x"], "codes": [[0, 0, 0, 0, 1 << 32]]}, "code 4294967296 at level 4"),
+        ({"item_id": ["x"], "codes": ["00000"]}, "column codes is string"),
+        (
+            {"item_id": ["x", "y"], "codes": [[0, 0, 0, 0, 0]] * 2, "popularity": [1.0, None]},
+            "row 1 of column popularity is null",
+        ),
+        ({"item_id": ["x"], "codes": [[0, 0, 0, 0, 0]], "popularity": [float("nan")]}, "popularity at place 0 is nan"),
+        ({"item_id": ["x"], "codes": [[0, 0, 0, 0, 0]], "popularity": [1e300]}, "popularity at place 0 is 1e[+]300"),
+        ({"item_id": ["x"], "codes": [[0, 0, 0, 0, 0]], "popularity": ["12"]}, "popularity at place 0 is '12'"),
+        (
+            {"item_id": ["x"], "codes": [[0, 0, 0, 0, 0]], "categories": ["Shoes"]},
+            "category path at place 0 must be a list.*'Shoes'",
+        ),
+        ({"item_id": ["x"], "codes": [[0, 0, 0, 0, 0]], "categories": [["Shoes", None]]}, "must be text, got NoneType"),
+        ({"item_id": ["x"], "codes": [[0, 0, 0, 0, 0]], "categories": [["Shoes", " "]]}, "empty or broken name"),
+        ({"item_id": ["x"], "codes": [[0, 0, 0, 0, 0]], "categories": [[7]]}, "must be text, got int"),
     ],
 )
 def test_a_table_that_does_not_fit_changes_nothing(checkpoint, tmp_path, capsys, columns, message):
@@ -63,6 +87,22 @@ def test_a_table_that_does_not_fit_changes_nothing(checkpoint, tmp_path, capsys,
     assert sorted(path.name for path in checkpoint.iterdir()) == before
 
 
+def test_a_table_that_is_too_large_is_refused_before_it_is_read(checkpoint, tmp_path, capsys, monkeypatch):
+    from onesearch.serving import catalogue
+
+    table = write_table(tmp_path / "new.parquet", item_id=["x", "y"], codes=[[0, 0, 0, 0, 0]] * 2)
+    monkeypatch.setattr(catalogue, "read_table", lambda *_: pytest.fail("the table was read"))
+    for name, limit in {"MAX_ROWS": 1, "MAX_BYTES": 10}.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(catalogue, name, limit)
+            assert main(["items", "add", str(checkpoint), str(table)]) == 2
+            assert re.search(r"2 rows and [\d,]+ bytes; at most", capsys.readouterr().err)
+    for wrong in (tmp_path, tmp_path / "none.parquet"):
+        assert main(["items", "add", str(checkpoint), str(wrong)]) == 2
+        assert "is not a file" in capsys.readouterr().err
+    assert not (checkpoint / SID_UPDATES_NAME).exists()
+
+
 def test_removing_what_is_not_there_is_refused(checkpoint, capsys):
     assert main(["items", "remove", str(checkpoint), "nowhere"]) == 2
     assert "'nowhere' is not in the catalogue of 450 items" in capsys.readouterr().err
@@ -72,11 +112,11 @@ def test_removing_what_is_not_there_is_refused(checkpoint, capsys):
 def test_one_process_at_a_time_changes_a_catalogue(checkpoint):
     from threading import Thread
 
-    from onesearch.files import index_lock, locked
+    from onesearch.modeling_onesearch.locks_onesearch import index_locked
     from onesearch.serving.catalogue import remove
 
     ids = SidIndex.load(checkpoint / SID_INDEX_NAME).item_ids
-    with locked(index_lock(checkpoint / SID_INDEX_NAME), "testing"):
+    with index_locked(checkpoint / SID_INDEX_NAME):
         waiting = Thread(target=remove, args=(checkpoint, [ids[0]]))
         waiting.start()
         remove(checkpoint, [ids[1]])  # the same thread may
