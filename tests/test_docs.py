@@ -18,6 +18,8 @@ from draw_architecture import ROOT, SOURCES, name_of
 from onesearch.cli import build_parser
 from onesearch.tokenization_sid.quantizers.configs import QUANTIZER_CONFIGS
 from onesearch.tokenization_sid.quantizers.loading import QUANTIZERS
+from onesearch.tokenization_sid.templates import TEMPLATES
+from onesearch.trainers.tasks import TASKS
 
 NOT_RUN = "<!-- not run -->"
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -65,7 +67,9 @@ def test_the_page_s_snippets_run(page, shared_run, tmp_path, monkeypatch):
     shutil.copytree(shared_run.root, tmp_path / "runs" / "demo")
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "__main__"}
-    with mock.patch.dict(QUANTIZERS), mock.patch.dict(QUANTIZER_CONFIGS):  # a page may add a quantizer
+    with contextlib.ExitStack() as tables:  # a page may add to them
+        for table in (QUANTIZERS, QUANTIZER_CONFIGS, TASKS, TEMPLATES):
+            tables.enter_context(mock.patch.dict(table))
         for line, code in snippets(page.read_text(encoding="utf-8")):
             with contextlib.redirect_stdout(io.StringIO()):
                 exec(compile("\n" * (line - 1) + code, page.name, "exec", dont_inherit=True), namespace)
