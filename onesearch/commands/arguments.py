@@ -112,9 +112,17 @@ def given(**flags: Any) -> dict[str, Any]:
 
 
 def checkpoint_folder(folder: Path) -> Path:
-    """The checkpoint in `folder`, which is a run or a checkpoint itself; FileNotFoundError if it has none."""
+    """The checkpoint in `folder`, which is a run or a checkpoint itself.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint.
+        ValueError: the checkpoint of the run was trained on other codebooks than the run's SIDs.
+    """
     run = RunFolder(folder)
     if run.checkpoint.is_dir():
+        from onesearch.tokenization_sid.sids.sid_folder import check_checkpoint
+
+        check_checkpoint(run)
         return run.checkpoint
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(

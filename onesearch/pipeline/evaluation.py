@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +14,12 @@ from onesearch.evaluation.relevance import evaluate_relevance
 from onesearch.evaluation.reports import Report, check_name, check_settings
 from onesearch.evaluation.retrievers import Retriever
 from onesearch.extras import require
-from onesearch.files import RunFolder
+from onesearch.files import RunFolder, check_writable
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
+from onesearch.tokenization_sid.sids.sid_folder import check_checkpoint
 
 from .recipe import EvaluationConfig
+from .run_lock import writing
 
 if TYPE_CHECKING:
     from onesearch.serving.searcher import Searcher
@@ -38,6 +40,7 @@ def evaluate_run(
     overwrite: bool = False,
     baselines: bool = True,
     progress: bool = True,
+    show: Callable[[Report], object] | None = None,
 ) -> Report:
     """Measure a run's checkpoint beside the baselines on one split, and on judged queries if the market has any.
 
@@ -52,24 +55,33 @@ def evaluate_run(
         overwrite: replace a report that was made with other settings.
         baselines: measure the baselines as well.
         progress: show progress bars.
+        show: is called with the report before it is written, so that no figure is lost if the disk is full.
 
     Raises:
+        BlockingIOError: another command is writing into the run folder.
+        OSError: the folder cannot be written to; this is found before anything is measured.
         FileExistsError: the folder holds a report that was made with other settings.
         FileNotFoundError: an earlier stage of the run is missing.
+        ValueError: the checkpoint was trained on other codebooks than the run's SIDs.
         MissingExtraError: `baselines`, but the extra ``evaluation`` is not installed.
     """
     if baselines:
         require("evaluation", needed_by="an evaluation with baselines (--no-baselines leaves them out)")
     market_folder = run.require("market", "onesearch data")
     checkpoint = run.require("checkpoint", "onesearch train")
+    check_checkpoint(run)
     search_config = replace(SearchConfig.from_pretrained(checkpoint), **(search or {}))
     settings = {**asdict(config), "baselines": baselines, "search": asdict(search_config)}
     folder = run.evaluation if name is None else run.evaluation / check_name(name)
     if not overwrite:
         check_settings(folder, settings)
-    report = _measure(run, Market.load(market_folder), checkpoint, config, search_config, baselines, progress)
-    report.settings = settings
-    report.save(folder)
+    with writing(run, "onesearch evaluate"):
+        check_writable(folder)
+        report = _measure(run, Market.load(market_folder), checkpoint, config, search_config, baselines, progress)
+        report.settings = settings
+        if show is not None:
+            show(report)
+        report.save(folder)
     return report
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,12 +29,14 @@ from ..keywords.keywords import CoreKeywords, Keyword, fuse
 from ..quantizers.base import Quantizer
 from ..quantizers.configs import QuantizerConfig, suggest_codebook_sizes
 from ..quantizers.loading import fit_quantizer
+from .appended_files import FOLDER as APPENDED
 from .code_files import Reference, StoredCodes, codes_path
 from .diagnostics import DIAGNOSTICS_NAME, SCHEMA, agreement, diagnose, purity
 from .encoding import encode_rows, encode_share
 from .item_codes import ItemCodes, item_popularity
 from .plots import PAGE_NAMES, draw_page, plots_available
 from .sid_encoder import centroid_distances, code_centroids, known_rows
+from .sid_folder import replaced_sids
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -54,8 +56,9 @@ def build_sids(
     dictionary: str | Path | None = None,
     page: bool = True,
     accelerator: Accelerator | None = None,
+    add_parts: Callable[[Path, ItemCodes], None] | None = None,
 ) -> ItemCodes | None:
-    """Build the SIDs of a run and write ``sids/`` (see the module).
+    """Build the SIDs of a run and write ``sids/`` (see the module), whose parts appear together or not at all.
 
     1. Mine core keywords and fuse them into the embeddings of items and queries.
     2. Train the codebooks.
@@ -74,6 +77,8 @@ def build_sids(
         page: draw the diagnostics, if matplotlib is installed.
         accelerator: its processes share the encoding on one run folder, and the main one trains the codebooks and writes. The files are
             those of one process. None does everything in this process.
+        add_parts: writes further parts, such as the item index, into the folder that it is called with, before the folder takes the
+            place of ``sids/``.
 
     Returns:
         Codes of the items; None in processes other than the main one.
@@ -93,26 +98,31 @@ def build_sids(
     market = Market.load(run.require("market", "onesearch data"))
     fused = _fused_vectors(run, market, config, given, keywords)
     known_queries = fused.queries[known_rows(fused.queries)] if fit_on == "both" else fused.queries[:0]
-    quantizer = fit_quantizer(np.concatenate([fused.items, known_queries]), config)
-    quantizer.save_pretrained(run.sids)
-    save_keywords(run.sids / KEYWORDS_NAME, fused.core, quantizer.fingerprint)
-    if accelerator is not None:
-        accelerator.wait_for_everyone()  # the others read the codebooks now
-    coded = _encode(run, quantizer, fused, accelerator)
-    report = {
-        "schema": SCHEMA,
-        "fingerprint": quantizer.fingerprint,
-        "codebook_sizes": list(quantizer.config.codebook_sizes),
-        "fit_on": fit_on,
-        "keywords": keywords,
-        "keyword_lists": dict(Counter(keyword.kind for keyword in fused.core.keywords)),
-        "named": fused.named,
-        **_measured(market, quantizer, coded, fused),
-        "page": _draw(run, market, coded.items, fused.items, page),
-    }
-    write_json(run.sids / DIAGNOSTICS_NAME, report)
+    with replaced_sids(run) as folder:
+        quantizer = fit_quantizer(np.concatenate([fused.items, known_queries]), config)
+        quantizer.save_pretrained(folder)
+        save_keywords(folder / KEYWORDS_NAME, fused.core, quantizer.fingerprint)
+        if accelerator is not None:
+            accelerator.wait_for_everyone()  # the others read the codebooks now
+        coded = _encode(folder, quantizer, fused, accelerator)
+        report = {
+            "schema": SCHEMA,
+            "fingerprint": quantizer.fingerprint,
+            "codebook_sizes": list(quantizer.config.codebook_sizes),
+            "fit_on": fit_on,
+            "keywords": keywords,
+            "keyword_lists": dict(Counter(keyword.kind for keyword in fused.core.keywords)),
+            "named": fused.named,
+            **_measured(market, quantizer, coded, fused),
+            "page": _draw(folder, market, coded.items, fused.items, page),
+        }
+        write_json(folder / DIAGNOSTICS_NAME, report)
+        built = _item_codes(market, coded.items)
+        if add_parts is not None:
+            add_parts(folder, built)
     logger.info("%s items, %s distinct SIDs", f"{len(fused.items):,}", f"{report['items']['distinct_sids']:,}")
-    return _item_codes(market, coded.items)
+    _warn_of_appended(run, quantizer.fingerprint)
+    return built
 
 
 class _Fused(NamedTuple):
@@ -195,7 +205,7 @@ def _no_keywords(dimension: int) -> CoreKeywords:
     return CoreKeywords([], np.zeros((0, dimension), dtype=np.float32))
 
 
-def _encode(run: RunFolder, quantizer: Quantizer[Any], fused: _Fused, accelerator: Accelerator | None) -> _Coded:
+def _encode(folder: Path, quantizer: Quantizer[Any], fused: _Fused, accelerator: Accelerator | None) -> _Coded:
     """Encode and save items and queries."""
     sizes, fingerprint = quantizer.config.codebook_sizes, quantizer.fingerprint
     item_codes = encode_rows(quantizer, len(fused.items), fused.items.__getitem__, accelerator)
@@ -205,8 +215,8 @@ def _encode(run: RunFolder, quantizer: Quantizer[Any], fused: _Fused, accelerato
         StoredCodes(item_codes, known_rows(fused.items), sizes, fingerprint, reference),
         StoredCodes(query_codes, known_rows(fused.queries), sizes, fingerprint),
     )
-    coded.items.save(codes_path(run, "items"))
-    coded.queries.save(codes_path(run, "queries"))
+    coded.items.save(codes_path(folder, "items"))
+    coded.queries.save(codes_path(folder, "queries"))
     return coded
 
 
@@ -229,18 +239,27 @@ def _measured(market: Market, quantizer: Quantizer[Any], coded: _Coded, fused: _
     return found
 
 
-def _draw(run: RunFolder, market: Market, coded: StoredCodes, vectors: np.ndarray, wanted: bool) -> list[str]:
-    """Draw the page and return the names of its files. An older page is removed first, because it shows other codes."""
-    for name in PAGE_NAMES:
-        (run.sids / name).unlink(missing_ok=True)
+def _draw(folder: Path, market: Market, coded: StoredCodes, vectors: np.ndarray, wanted: bool) -> list[str]:
+    """Draw the page into `folder` and return the names of its files."""
     if not wanted:
         return []
     if not plots_available():
         logger.warning("matplotlib is not installed, so no page of the diagnostics is drawn: pip install onesearch[plots]")
         return []
     titles = market.items.data.column("title").to_pylist()
-    draw_page(run.sids, coded.codes, coded.codebook_sizes, vectors, titles)
+    draw_page(folder, coded.codes, coded.codebook_sizes, vectors, titles)
     return list(PAGE_NAMES)
+
+
+def _warn_of_appended(run: RunFolder, fingerprint: str) -> None:
+    """Items of earlier appends stay on disk, but a new item index does not hold them."""
+    folder = run.sids / APPENDED
+    if any(folder.glob("*.parquet")):
+        logger.warning(
+            "%s holds items that were appended to the SIDs before codebooks %s…; the new item index does not hold them: put them into "
+            "the market's items and build again, or remove the folder and append them again with `onesearch sids append`",
+            folder, fingerprint[:12],
+        )  # fmt: skip
 
 
 def _item_codes(market: Market, coded: StoredCodes) -> ItemCodes:

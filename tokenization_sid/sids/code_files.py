@@ -20,6 +20,7 @@ from safetensors.numpy import save_file
 from onesearch.files import RunFolder, atomic_file
 
 from ..quantizers.base import read_tensors
+from .sid_folder import check_parts
 
 FORMAT = "onesearch-codes/1"
 
@@ -93,21 +94,26 @@ class StoredCodes:
         return cls(tensors["codes"], tensors["known"].astype(bool), sizes, metadata["fingerprint"], reference)
 
 
-def codes_path(run: RunFolder, kind: str) -> Path:
-    """File with the codes of a kind, ``items`` or ``queries``."""
+def codes_path(sids: Path, kind: str) -> Path:
+    """File with the codes of a kind, ``items`` or ``queries``, in a folder of SIDs."""
     names = {"items": "item_codes", "queries": "query_codes"}
     if kind not in names:
         raise ValueError(f"kind {kind!r} is unknown; allowed are {', '.join(names)}")
-    return run.sids / f"{names[kind]}.safetensors"
+    return sids / f"{names[kind]}.safetensors"
 
 
 def load_codes(run: RunFolder, kind: str) -> StoredCodes:
     """Codes of a run's ``items`` or distinct ``queries``, in the order of the items table or of `distinct_queries`.
 
+    Raises:
+        FileNotFoundError: the run has no codes of this kind.
+        ValueError: the file is damaged, or the parts of ``sids/`` belong to different codebooks.
+
     Example:
         >>> load_codes(RunFolder("runs/demo"), "queries").codes  # doctest: +SKIP
     """
-    return StoredCodes.load(codes_path(run, kind))
+    check_parts(run)
+    return StoredCodes.load(codes_path(run.sids, kind))
 
 
 __all__ = ["Reference", "StoredCodes", "codes_path", "load_codes"]

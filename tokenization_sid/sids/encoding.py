@@ -19,6 +19,7 @@ from ..parallel.rows import ShardedRows
 from ..parallel.shared_rows import make_rows
 from ..quantizers.base import Quantizer
 from ..quantizers.loading import load_quantizer
+from .sid_folder import new_folder
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -54,8 +55,9 @@ def encode_share(run: RunFolder, accelerator: Accelerator) -> None:
     """Work of a process other than the main one: wait for the codebooks, then encode a share of the items and queries."""
     market = Market.load(run.require("market", "onesearch data"))
     accelerator.wait_for_everyone()
-    quantizer = load_quantizer(run.sids)
-    core = load_keywords(run.sids / KEYWORDS_NAME, quantizer.fingerprint)
+    folder = new_folder(run)
+    quantizer = load_quantizer(folder)
+    core = load_keywords(folder / KEYWORDS_NAME, quantizer.fingerprint)
     for kind, texts in (("items", item_texts(market)), ("queries", distinct_queries(market))):
         rows = embedding_rows(run, kind)
         encode_rows(quantizer, len(rows), partial(_fused, core, texts, rows), accelerator)

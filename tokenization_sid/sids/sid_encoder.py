@@ -24,6 +24,7 @@ from ..keywords.keyword_files import KEYWORDS_NAME, load_keywords, save_keywords
 from ..keywords.keywords import CoreKeywords
 from ..quantizers.base import Quantizer
 from ..quantizers.loading import load_quantizer
+from .sid_folder import check_parts
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -81,8 +82,15 @@ class SidEncoder:
 
     @classmethod
     def load(cls, run: RunFolder) -> SidEncoder:
-        """Read the parts that `build_sids` wrote for a run; the text encoder is loaded at first use."""
-        quantizer = load_quantizer(run.require("sids", "onesearch sids build"))
+        """Read the parts that `build_sids` wrote for a run; the text encoder is loaded at first use.
+
+        Raises:
+            FileNotFoundError: the run has no SIDs, or a part is missing.
+            ValueError: a part is damaged, or the parts of ``sids/`` belong to different codebooks.
+        """
+        folder = run.require("sids", "onesearch sids build")
+        check_parts(run)
+        quantizer = load_quantizer(folder)
         return cls(encoder_name(run), load_keywords(run.sids / KEYWORDS_NAME, quantizer.fingerprint), quantizer)
 
     @classmethod
@@ -123,7 +131,7 @@ class SidEncoder:
         if folder.exists() and not (folder / SID_ENCODER_NAME).is_file() and any(folder.iterdir()):
             raise FileExistsError(f"{folder} holds something else than a SID encoder; choose a folder of its own")
         encoder = self.encoder  # read before anything is written: it may lie in the folder that is replaced
-        with atomic_folder(folder) as temporary:
+        with atomic_folder(folder, replaces=[SID_ENCODER_NAME]) as temporary:
             self.quantizer.save_pretrained(temporary)
             save_keywords(temporary / KEYWORDS_NAME, self.core, self.quantizer.fingerprint)
             encoder.save(str(temporary / ENCODER_FOLDER), create_model_card=False)

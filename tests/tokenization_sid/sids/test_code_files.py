@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from onesearch.files import RunFolder
 from onesearch.tokenization_sid.sids.code_files import Reference, StoredCodes, codes_path
 
 
@@ -39,6 +40,6 @@ def test_missing_damaged_and_foreign_files_are_named(tmp_path):
 
 
 def test_only_items_and_queries_have_codes():
-    assert codes_path(RunFolder("x"), "queries").name == "query_codes.safetensors"
+    assert codes_path(Path("x"), "queries").name == "query_codes.safetensors"
     with pytest.raises(ValueError, match="'users'.*items, queries"):
-        codes_path(RunFolder("x"), "users")
+        codes_path(Path("x"), "users")
