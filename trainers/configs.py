@@ -6,16 +6,45 @@ checked by `SidSFTConfig` and `SidDistillationConfig` only when the training sta
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from onesearch.tokenization_sid.templates import PromptLayout
+from onesearch.tokenization_sid.templates import LANGUAGES, PromptLayout, template
 
 from .tasks import STAGES, TASKS
 
 BACKBONES = ("bart", "qwen3")
 
 WINDOWS = ("all", "last")
+
+OWNED_ARGUMENTS = {
+    "output_dir": "each stage has a folder in the run's training/",
+    "logging_dir": "each stage logs into its folder in the run's training/",
+    "disable_tqdm": "progress bars are switched by the command or by `train_run(progress=...)`",
+    "resume_from_checkpoint": "a training is resumed with --resume or `train_run(resume=True)`",
+}
+"""Fields of transformers' training arguments that the run decides, and how; a recipe may not set them."""
+
+
+FOLDER_NAME = re.compile(r"[^\W_][\w.-]*")
+"""Names of stages: they name folders, so no separator and no leading dot is allowed."""
+
+
+def refuse_owned_arguments(arguments: Mapping[str, Any], where: str) -> None:
+    """Refuse arguments of the trainer that the run decides.
+
+    Args:
+        arguments: fields of `SidSFTConfig` by name.
+        where: name of the place where they stand, for the error message.
+
+    Raises:
+        ValueError: one of them is among `OWNED_ARGUMENTS`.
+    """
+    owned = [name for name in arguments if name in OWNED_ARGUMENTS]
+    if owned:
+        raise ValueError(f"{where} sets {owned[0]}={arguments[owned[0]]!r}, but {OWNED_ARGUMENTS[owned[0]]}; leave it out")
 
 
 @dataclass(frozen=True)
@@ -40,7 +69,7 @@ class ModelConfig:
         long_view_layers: layers of the resampler that turns the long view into a few vectors.
 
     Raises:
-        ValueError: `backbone` is unknown.
+        ValueError: `backbone` is unknown, a size is below 1, `d_model` is not divisible by the heads, or `dropout` is no probability.
     """
 
     backbone: str = "bart"
@@ -58,6 +87,16 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES:
             raise ValueError(f"backbone={self.backbone!r}: allowed are {', '.join(BACKBONES)}")
+        sizes = (
+            "text_vocab_size", "d_model", "encoder_layers", "decoder_layers", "attention_heads", "ffn_dim", "max_position_embeddings",
+            "long_view_layers",
+        )  # fmt: skip
+        _refuse_below(self, sizes, 1)
+        _refuse_below(self, ("dropout",), 0)
+        if self.d_model % self.attention_heads:
+            raise ValueError(f"d_model={self.d_model} must be divisible by attention_heads={self.attention_heads}")
+        if self.dropout >= 1:
+            raise ValueError(f"dropout={self.dropout} must be below 1")
 
 
 @dataclass(frozen=True)
@@ -73,7 +112,7 @@ class ExampleConfig:
         seed: seeds the sampling of words, of fractions of tasks and of the order of streamed examples.
 
     Raises:
-        ValueError: `windows` is unknown.
+        ValueError: `windows` or `language` is unknown, or a number is out of range.
     """
 
     windows: str = "all"
@@ -85,6 +124,10 @@ class ExampleConfig:
     def __post_init__(self) -> None:
         if self.windows not in WINDOWS:
             raise ValueError(f"windows={self.windows!r}: allowed are {', '.join(WINDOWS)}")
+        if self.language is not None and self.language not in LANGUAGES:
+            raise ValueError(f"language={self.language!r}: allowed are {', '.join(LANGUAGES)}")
+        _refuse_below(self, ("words", "copies"), 1)
+        _refuse_below(self, ("seed",), 0)
 
 
 @dataclass(frozen=True)
@@ -97,7 +140,8 @@ class StageConfig:
         arguments: fields of `SidSFTConfig` for this stage; they override `TrainingConfig.arguments`.
 
     Raises:
-        ValueError: the stage has no tasks, a task is unknown, or a weight is not positive.
+        ValueError: the name is no plain name of a folder, the stage has no tasks, a task is unknown, a weight is not positive, or an
+            argument is one of `OWNED_ARGUMENTS`.
     """
 
     name: str
@@ -105,6 +149,11 @@ class StageConfig:
     arguments: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not FOLDER_NAME.fullmatch(self.name):
+            raise ValueError(
+                f"stage name {self.name!r} is no name of a folder; use letters, digits, '-', '_' and '.', and begin with a letter or digit"
+            )
+        refuse_owned_arguments(self.arguments, f"arguments of stage {self.name!r}")
         if not self.tasks and self.name not in STAGES:
             raise ValueError(
                 f"stage {self.name!r} has no tasks: list some under `tasks`, or use one of the stages {', '.join(STAGES)}"
@@ -136,6 +185,9 @@ class SidLoraConfig:
             layers.
         extra_modules: names of modules that are trained in full and saved with the adapter, for instance freshly added ones. The
             embedding and the head are refused: their weights are tied.
+
+    Raises:
+        ValueError: a number is out of range.
     """
 
     r: int = 16
@@ -143,6 +195,12 @@ class SidLoraConfig:
     dropout: float = 0.05
     target_modules: tuple[str, ...] | None = None
     extra_modules: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _refuse_below(self, ("r", "alpha"), 1)
+        _refuse_below(self, ("dropout",), 0)
+        if self.dropout >= 1:
+            raise ValueError(f"dropout={self.dropout} must be below 1")
 
 
 @dataclass(frozen=True)
@@ -166,7 +224,8 @@ class TrainingConfig:
         validation_beams: beams of these searches.
 
     Raises:
-        ValueError: there is no stage, or two stages have the same name.
+        ValueError: there is no stage, two stages have the same name, an argument is one of `OWNED_ARGUMENTS`, a number is out of range, or
+            the prompt template is unknown.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -183,9 +242,32 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", tuple(self.stages))
+        refuse_owned_arguments(self.arguments, "training.arguments")
+        refuse_owned_arguments(self.distillation or {}, "training.distillation")
         names = [stage.name for stage in self.stages]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"stages={names}: at least one stage is needed, and no two may have the same name")
+        template(self.prompt.name)
+        _refuse_below(self, ("validation_requests",), 0)
+        _refuse_below(self, ("validation_beams",), 1)
 
 
-__all__ = ["BACKBONES", "WINDOWS", "ExampleConfig", "ModelConfig", "SidLoraConfig", "StageConfig", "TrainingConfig"]
+def _refuse_below(config: object, names: Sequence[str], least: int) -> None:
+    """Refuse fields of a config that are smaller than `least`, or NaN."""
+    for name in names:
+        value = getattr(config, name)
+        if not value >= least:
+            raise ValueError(f"{name}={value} must be at least {least}")
+
+
+__all__ = [
+    "BACKBONES",
+    "OWNED_ARGUMENTS",
+    "WINDOWS",
+    "ExampleConfig",
+    "ModelConfig",
+    "SidLoraConfig",
+    "StageConfig",
+    "TrainingConfig",
+    "refuse_owned_arguments",
+]

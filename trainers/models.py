@@ -73,6 +73,13 @@ def build_model(
     return model
 
 
+def longest_prompt(model: SidModel) -> int:
+    """Number of tokens of the longest prompt that a model reads; a decoder-only model reads the Semantic ID behind it."""
+    config = model.config
+    behind = 0 if config.is_encoder_decoder else len(config.sid_codebook_sizes)
+    return int(config.max_position_embeddings) - behind
+
+
 def _long_view_fields(config: ModelConfig, tokenizer: SidTokenizer, centroids: Sequence[np.ndarray]) -> dict[str, Any]:
     """Fields of the model's configuration for the long view; empty without one."""
     layout = tokenizer.prompt
@@ -138,4 +145,4 @@ def _qwen3_model(config: ModelConfig, tokenizer: SidTokenizer, fields: dict[str,
     return OneSearchForCausalLM(sizes)
 
 
-__all__ = ["SidModel", "build_model", "build_tokenizer"]
+__all__ = ["SidModel", "build_model", "build_tokenizer", "longest_prompt"]

@@ -16,6 +16,7 @@ from onesearch.tokenization_sid.embedding.embeddings import distinct_queries
 from onesearch.tokenization_sid.quantizers.loading import load_quantizer
 from onesearch.tokenization_sid.sids.code_files import load_codes
 from onesearch.tokenization_sid.sids.sid_encoder import SidEncoder
+from onesearch.tokenization_sid.sids.sid_folder import check_parts
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 from onesearch.views.default_histories import DefaultHistories
 from onesearch.views.session_views import SessionViews
@@ -55,10 +56,12 @@ def load_inputs(run: RunFolder, config: TrainingConfig) -> RunInputs:
 
     Raises:
         FileNotFoundError: an earlier stage of the run is missing.
-        ValueError: the long view or a task needs codes that the run does not have.
+        ValueError: the long view or a task needs codes that the run does not have, the parts of ``sids/`` belong to different codebooks,
+            or the market has changed since they were built.
     """
     market = Market.load(run.require("market", "onesearch data"))
     sids = run.require("sids", "onesearch sids build")
+    check_parts(run)
     index = SidIndex.load(sids / SID_INDEX_NAME)
     layout = config.prompt
     views = _session_views(run, config, market, index)
@@ -82,6 +85,11 @@ def _session_views(run: RunFolder, config: TrainingConfig, market: Market, index
     in_tasks = any(("query", "sid") in (task.given, task.wanted) for task in tasks)
     if config.prompt.needs_query_sids or in_tasks:
         codes = load_codes(run, "queries")
+        if len(codes.codes) != len(queries):
+            raise ValueError(
+                f"{run.sids} holds codes of {len(codes.codes):,} queries, the market has {len(queries):,}: the market has changed; "
+                f"build the SIDs again with `onesearch sids build {run.root} --rebuild`"
+            )
         query_sids = np.where(codes.known[:, None], codes.codes, -1)
     return SessionViews(market, index, config.prompt, queries, query_sids)
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +29,12 @@ from .tasks import STAGES
 from .validation import retrieval_metrics
 
 logger = logging.getLogger(__name__)
+
+STAGE_NAME = "stage.json"
+"""File with the configuration of a stage. It marks the folder of the stage, which alone may be removed."""
+
+REMOVED = ".removed-"
+"""First characters of the name of a stage's folder while it is removed."""
 
 HELD_OUT = 2000
 """Largest number of examples of the validation split whose loss is measured at every evaluation."""
@@ -54,7 +63,7 @@ def stage_arguments(run: RunFolder, config: TrainingConfig, number: int, progres
 
     Raises:
         TypeError: a name in `arguments` or `distillation` is no field of the trainer's config.
-        ValueError: a value is not allowed.
+        ValueError: a value is not allowed, or examples are streamed without `max_steps`.
     """
     stage = config.stages[number]
     values: dict[str, Any] = {"output_dir": str(run.training / f"{number + 1}-{stage.name}"), "disable_tqdm": not progress}
@@ -63,8 +72,63 @@ def stage_arguments(run: RunFolder, config: TrainingConfig, number: int, progres
     if not stage.personal:
         values["eval_strategy"] = "no"
     if config.distillation is not None and stage.personal:
-        return SidDistillationConfig(**{**values, **config.distillation})
-    return SidSFTConfig(**values)
+        arguments: SidSFTConfig = SidDistillationConfig(**{**values, **config.distillation})
+    else:
+        arguments = SidSFTConfig(**values)
+    if config.streaming and arguments.max_steps <= 0:
+        raise ValueError(
+            f"stage {stage.name!r}: streamed examples have no known number, so that epochs have no end; set max_steps in its arguments"
+        )
+    return arguments
+
+
+def check_stage_folder(folder: Path) -> None:
+    """Refuse a folder that holds files but was not made by a stage: a stage writes `STAGE_NAME` into its folder first.
+
+    Raises:
+        FileExistsError: the folder is a link or a file, or holds something else.
+    """
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise FileExistsError(f"{folder} is no folder of a training stage but a link or a file; move it away")
+    if not folder.is_dir() or (folder / STAGE_NAME).is_file():
+        return
+    held = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    if held:
+        raise FileExistsError(
+            f"{folder} was not made by a training stage (it has no {STAGE_NAME}, but holds {', '.join(held[:3])}); move it away"
+        )
+
+
+def remove_stage(folder: Path) -> None:
+    """Remove the folder of a stage, which loses its name at once, so that a removal that is stopped leaves no half of a stage.
+
+    Raises:
+        FileExistsError: the folder was not made by a stage; see `check_stage_folder`.
+    """
+    for left in folder.parent.glob(f"{REMOVED}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    check_stage_folder(folder)
+    if folder.is_dir():
+        removed = folder.with_name(f"{REMOVED}{folder.name}")
+        os.replace(folder, removed)
+        shutil.rmtree(removed)
+
+
+def check_examples(inputs: RunInputs, config: TrainingConfig, settings: Sequence[SidSFTConfig]) -> None:
+    """Make the examples of every stage before the first one trains; the stages find them stored. Streamed examples are not checked.
+
+    Args:
+        inputs: inputs of the training.
+        config: configuration of the training.
+        settings: settings of each stage's trainer.
+
+    Raises:
+        ValueError: a stage has nothing to train on.
+    """
+    if config.streaming:
+        return
+    for stage, arguments in zip(config.stages, settings):
+        _training_examples(inputs, config, stage, arguments)
 
 
 def train_stage(
@@ -106,7 +170,7 @@ def train_stage(
     if trainer.is_world_process_zero():
         log = [{**entry, "stage": stage.name} for entry in trainer.state.log_history]
         write_json(folder / "log.json", log)
-        with atomic_folder(weights) as temporary:
+        with atomic_folder(weights, replaces=["config.json"]) as temporary:
             trained.save_pretrained(temporary)
     trainer.accelerator.wait_for_everyone()
     return TrainedStage(trained, log)
@@ -114,7 +178,8 @@ def train_stage(
 
 def _claim_folder(folder: Path, stage: StageConfig, resume: bool) -> None:
     """Write the configuration of a stage into its folder, or check that the folder was made with the same one."""
-    path = folder / "stage.json"
+    check_stage_folder(folder)
+    path = folder / STAGE_NAME
     if resume and path.exists():
         if read_json(path) != asdict(stage):
             raise ValueError(f"{folder} was trained with another configuration of stage {stage.name!r}; train without resume")
@@ -172,4 +237,12 @@ def _examples_folder(arguments: SidSFTConfig) -> Path:
     return Path(str(arguments.output_dir)).parent / "examples"
 
 
-__all__ = ["HELD_OUT", "TrainedStage", "stage_arguments", "train_stage"]
+__all__ = [
+    "HELD_OUT",
+    "TrainedStage",
+    "check_examples",
+    "check_stage_folder",
+    "remove_stage",
+    "stage_arguments",
+    "train_stage",
+]

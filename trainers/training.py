@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from transformers import set_seed
 
 from onesearch.files import RunFolder, atomic_folder, write_json
+from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.serving.loading import QUERY_ENCODER_NAME
 from onesearch.views.default_histories import FILE_NAME as DEFAULTS_NAME
 
 from .configs import TrainingConfig
-from .models import SidModel, build_model
+from .models import SidModel, build_model, longest_prompt
 from .run_inputs import RunInputs, load_inputs
-from .stages import stage_arguments, train_stage
+from .stages import check_examples, check_stage_folder, remove_stage, stage_arguments, train_stage
 
 
 def train_run(
@@ -28,7 +28,8 @@ def train_run(
 ) -> None:
     """Train on ``market/`` and ``sids/`` of a run and write ``checkpoint/``, whole or not at all.
 
-    Each stage has a folder in ``training/``; see `train_stage`.
+    Each stage has a folder in ``training/``; see `train_stage`. Without `resume` these folders are removed first, but only after settings,
+    inputs, model and the examples of all stages have been made, and only if a stage made them.
 
     Args:
         run: folder of the run.
@@ -39,27 +40,41 @@ def train_run(
         progress: show progress bars.
 
     Raises:
+        FileExistsError: a stage's folder, or ``checkpoint/``, holds something else.
         FileNotFoundError: an earlier stage of the run is missing.
-        ValueError: there is nothing to train on, or a stage to resume was trained with another configuration.
+        ValueError: a setting is not allowed, there is nothing to train on, or a stage to resume was trained with another configuration.
         TypeError: a name in `config.arguments` is no field of the trainer's config.
     """
     settings = [stage_arguments(run, config, number, progress) for number in range(len(config.stages))]
+    folders = [Path(str(arguments.output_dir)) for arguments in settings]
+    for folder in folders:
+        check_stage_folder(folder)
+    _check_target(run.checkpoint)
     first = settings[0]
     set_seed(first.seed)
     inputs = load_inputs(run, config)
     model = build_model(config.model, inputs.tokenizer, inputs.index, inputs.centroids)
+    inputs.tokenizer.model_max_length = longest_prompt(model)
+    with first.main_process_first(desc="examples"):
+        check_examples(inputs, config, settings)
     with first.main_process_first(desc="remove the stages of an earlier training"):
         if not resume and first.process_index == 0:
-            for arguments in settings:
-                shutil.rmtree(str(arguments.output_dir), ignore_errors=True)
+            for folder in folders:
+                remove_stage(folder)
     log: list[dict[str, Any]] = []
     for stage, arguments in zip(config.stages, settings):
         model, entries = train_stage(model, inputs, config, stage, arguments, resume)
         log += entries
     if first.process_index == 0:
-        with atomic_folder(run.checkpoint) as folder:
+        with atomic_folder(run.checkpoint, replaces=[SID_INDEX_NAME]) as folder:
             _save_checkpoint(folder, model, inputs, search or SearchConfig())
         write_json(run.training / "log.json", log)
+
+
+def _check_target(checkpoint: Path) -> None:
+    """Refuse to replace a folder that is no checkpoint."""
+    if checkpoint.is_dir() and any(checkpoint.iterdir()) and not (checkpoint / SID_INDEX_NAME).is_file():
+        raise FileExistsError(f"{checkpoint} holds no checkpoint of this package (no {SID_INDEX_NAME}); move it away")
 
 
 def _save_checkpoint(folder: Path, model: SidModel, inputs: RunInputs, search: SearchConfig) -> None:

@@ -7,13 +7,17 @@ from dataclasses import replace
 
 import pytest
 from safetensors.numpy import load_file
+from tiny import tiny_causal_model, tiny_model
+from transformers import AutoTokenizer
 
-from onesearch import OneSearchForCausalLM, PromptLayout, RunFolder, Searcher
+from onesearch import OneSearchForCausalLM, PromptLayout, RunFolder, Searcher, cli
 from onesearch.files import read_json
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.tokenization_sid.templates import PLAIN_LAYOUT
-from onesearch.trainers.configs import SidLoraConfig, StageConfig
+from onesearch.trainers.configs import SidLoraConfig, StageConfig, TrainingConfig
+from onesearch.trainers.models import longest_prompt
 from onesearch.trainers.run_inputs import load_inputs
+from onesearch.trainers.stages import remove_stage
 from onesearch.trainers.training import train_run
 
 STAGES = ["1-alignment", "2-co-occurrence", "3-personalised"]
@@ -119,6 +123,137 @@ def test_a_market_without_what_a_stage_learns_says_so(untrained, recipe):
 
     market = Market.load(untrained.market)
     empty = replace(market, sessions=market.sessions.select([]).flatten_indices())
-    empty.save(untrained.market)
+    empty.save(untrained.market, overwrite=True)
     with pytest.raises(ValueError, match="nothing to train on.*clicks"):
         train_run(untrained, steps(recipe.training, 1, prompt=PLAIN_LAYOUT), progress=False)
+
+
+def state(run):
+    return {path: path.stat().st_mtime_ns for path in run.root.rglob("*") if path.is_file()}
+
+
+REFUSED = {
+    "learning rate": ({"arguments": {"learning_rate": float("nan")}}, "learning_rate=nan: only finite numbers"),
+    "batch size": (
+        {"arguments": {"per_device_train_batch_size": 0}},
+        "per_device_train_batch_size=0: whole numbers of at least 1",
+    ),
+    "negative": ({"arguments": {"weight_decay": -0.1}}, "weight_decay=-0.1: numbers of at least 0"),
+    "infinite": ({"arguments": {"adam_epsilon": float("inf")}}, "adam_epsilon=inf: only finite numbers"),
+    "second stage": (
+        {"stages": (StageConfig("alignment"), StageConfig("personalised", arguments={"max_grad_norm": float("nan")}))},
+        "max_grad_norm=nan",
+    ),
+    "distillation": ({"distillation": {"kl_weight": float("nan")}}, "kl_weight=nan"),
+    "endless": ({"streaming": True}, "set max_steps"),
+    "long view": ({"model": "missing"}, "missing"),
+}
+
+
+@pytest.mark.parametrize(("changes", "words"), REFUSED.values(), ids=REFUSED)
+def test_nothing_is_removed_before_everything_is_checked(run, recipe, changes, words):
+    before, changes = state(run), dict(changes)
+    if "arguments" in changes:
+        changes["arguments"] = {**recipe.training.arguments, **changes["arguments"]}
+    if changes.get("model"):
+        changes["model"] = replace(recipe.training.model, checkpoint=str(run.root / "missing"))
+    with pytest.raises((ValueError, OSError), match=words):
+        train_run(run, replace(recipe.training, **changes), progress=False)
+    assert state(run) == before
+
+
+def test_a_stage_without_examples_is_refused_before_the_first_one_trains(run, recipe):
+    from onesearch.data.market import Market
+
+    market = Market.load(run.market)
+    replace(market, sessions=market.sessions.select([]).flatten_indices()).save(run.market, overwrite=True)
+    config = replace(
+        recipe.training, prompt=PLAIN_LAYOUT, stages=(StageConfig("a", {"item-words": 1}), StageConfig("personalised"))
+    )
+    before = state(run)
+    with pytest.raises(ValueError, match="stage 'personalised': nothing to train on"):
+        train_run(run, config, progress=False)
+    examples = run.training / "examples"
+    assert before.items() <= state(run).items() and {path.parent for path in state(run).keys() - before.keys()} <= {examples}
+
+
+@pytest.mark.parametrize("name", ["output_dir", "logging_dir", "disable_tqdm", "resume_from_checkpoint"])
+def test_arguments_that_the_run_owns_are_refused(name):
+    for make in (
+        lambda values: TrainingConfig(arguments=values),
+        lambda values: TrainingConfig(distillation=values),
+        lambda values: StageConfig("personalised", arguments=values),
+    ):
+        with pytest.raises(ValueError, match=f"sets {name}='.', but .*; leave it out"):
+            make({name: "."})
+
+
+def test_a_recipe_with_a_folder_of_its_own_is_refused(run, tmp_path, capsys):
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "letter.txt").write_text("mine")
+    text = (run.root / "recipe.yaml").read_text()
+    (tmp_path / "recipe.yaml").write_text(text.replace("  arguments:\n", f"  arguments:\n    output_dir: {precious}\n", 1))
+    assert "output_dir" in (tmp_path / "recipe.yaml").read_text()
+    assert cli.main(["train", str(run.root), "--recipe", str(tmp_path / "recipe.yaml")]) != 0
+    assert "output_dir" in capsys.readouterr().err
+    assert (precious / "letter.txt").read_text() == "mine"
+
+
+def test_the_command_line_keeps_the_earlier_training_when_it_refuses_a_number(run, capsys):
+    before = state(run)
+    for flag, value in (("--learning-rate", "nan"), ("--learning-rate", "-1"), ("--epochs", "inf")):
+        assert cli.main(["train", str(run.root), flag, value]) != 0
+        assert f"={float(value)}: " in capsys.readouterr().err
+    assert state(run) == before
+
+
+@pytest.mark.parametrize("name", ["../../x", "a/b", ".", "..", ".hidden", "", "a b", "/x"])
+def test_the_name_of_a_stage_is_that_of_a_folder(name):
+    with pytest.raises(ValueError, match="is no name of a folder"):
+        StageConfig(name, {"purchases": 1})
+    assert StageConfig("第一-stage_2.b", {"purchases": 1}).name == "第一-stage_2.b"
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("kind", ["files", "link", "file", "checkpoint"])
+def test_only_folders_of_stages_are_removed(untrained, recipe, tmp_path, kind, resume):
+    place = untrained.checkpoint if kind == "checkpoint" else untrained.training / "1-personalised"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "link":
+        (tmp_path / "elsewhere").mkdir()
+        place.symlink_to(tmp_path / "elsewhere")
+    elif kind == "file":
+        place.write_text("mine")
+    else:
+        place.mkdir()
+        (place / "letter.txt").write_text("mine")
+    before = state(untrained)
+    with pytest.raises(FileExistsError, match="move it away"):
+        train_run(untrained, steps(recipe.training, 1, prompt=PLAIN_LAYOUT), resume=resume, progress=False)
+    assert state(untrained) == before
+
+
+def test_a_stopped_removal_is_finished(tmp_path):
+    for name in (".removed-1-a", "1-a", "2-b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "stage.json").write_text("{}")
+    remove_stage(tmp_path / "1-a")
+    assert [path.name for path in tmp_path.iterdir()] == ["2-b"]
+    remove_stage(tmp_path / "nowhere")
+
+
+def test_the_tokenizer_knows_the_longest_prompt(shared_searcher, shared_run):
+    tokenizer = AutoTokenizer.from_pretrained(shared_run.checkpoint)
+    model = shared_searcher.model
+    assert tokenizer.model_max_length == model.config.max_position_embeddings == 512
+    for text in ("jacket " * 2000, tokenizer.render_prompt("jacket " * 2000)):
+        inputs = tokenizer(text, truncation=True, return_tensors="pt")
+        assert inputs.input_ids.shape[1] <= 512 and inputs.input_ids[0, -1] == tokenizer.eos_token_id
+        assert model.search(**{name: inputs[name] for name in ("input_ids", "attention_mask")}, num_beams=3, top_k=3)
+
+
+@pytest.mark.parametrize("kind", [tiny_model, tiny_causal_model])
+def test_a_prompt_leaves_room_for_the_sid_behind_it(kind):
+    model = kind()
+    assert longest_prompt(model) == 64 - (0 if model.config.is_encoder_decoder else 3)

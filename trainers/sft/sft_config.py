@@ -9,6 +9,8 @@ from trl import SFTConfig
 
 from onesearch.modeling_onesearch.configuration_onesearch import SID_SOFTMAXES
 
+from .number_checks import check_numbers
+
 
 @dataclass
 class SidSFTConfig(SFTConfig):
@@ -44,7 +46,8 @@ class SidSFTConfig(SFTConfig):
             Compile the backbone. The graph ends before the head, whose shapes change with the targets.
 
     Raises:
-        ValueError: `sid_softmax` is unknown, the loss is not TRL's `nll` without label smoothing, or `packing` or `padding_free` is on.
+        ValueError: `sid_softmax` is unknown, the loss is not TRL's `nll` without label smoothing, `packing` or `padding_free` is on, or a
+            number is not finite or out of its range.
     """
 
     _VALID_DICT_FIELDS = SFTConfig._VALID_DICT_FIELDS
@@ -80,3 +83,4 @@ class SidSFTConfig(SFTConfig):
                 "packing and padding_free are not supported, because every example is a prompt with one target; set both to False"
             )
         super().__post_init__()
+        check_numbers(self)
