@@ -20,10 +20,29 @@ from transformers.models.bart.modeling_bart import (
     BartPreTrainedModel,
     BartScaledWordEmbedding,
 )
+from transformers.utils import is_torchdynamo_compiling
 
 from .configuration_onesearch import OneSearchConfig
 from .long_view_onesearch import LongViewMixin
 from .packing_onesearch import LAYER_OUTPUTS, PackedSdpaMixin, packing_of
+
+CAUSAL_CALL = (
+    "Trainers for causal models (TRL's SFTTrainer, DPOTrainer and GRPOTrainer) make such calls, and the model would learn nothing from "
+    "them. Train an encoder-decoder with SidSFTTrainer of onesearch or with Seq2SeqTrainer of transformers"
+)
+"""End of the errors about a causal call."""
+
+
+def check_length(name: str, length: int, longest: int) -> None:
+    """Raise ValueError if inputs have more places than the model has positions.
+
+    Args:
+        name: name of the inputs in the error.
+        length: number of their places.
+        longest: the model's `max_position_embeddings`.
+    """
+    if length > longest:
+        raise ValueError(f"{name} of {length} tokens, max_position_embeddings={longest}: cut them to at most {longest} tokens")
 
 
 class OneSearchPreTrainedModel(PackedSdpaMixin, BartPreTrainedModel):
@@ -34,7 +53,8 @@ class OneSearchPreTrainedModel(PackedSdpaMixin, BartPreTrainedModel):
 
 
 class OneSearchEncoder(LongViewMixin, OneSearchPreTrainedModel, BartEncoder):
-    """BART's encoder with the long view's vectors in the places of its placeholders, and without padding in all but the attention."""
+    """BART's encoder with these differences: the long view's vectors stand in the places of its placeholders, positions are counted over
+    the tokens and not over the padding before them, and padding takes part in nothing but the attention."""
 
     if TYPE_CHECKING:
         config: OneSearchConfig
@@ -54,8 +74,14 @@ class OneSearchEncoder(LongViewMixin, OneSearchPreTrainedModel, BartEncoder):
         long_view_codes: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> BaseModelOutput:
-        """See the encoder of [`~transformers.BartModel`]; `long_view_codes` as in [`OneSearchForConditionalGeneration`]."""
+        """See the encoder of [`~transformers.BartModel`]; `long_view_codes` as in [`OneSearchForConditionalGeneration`].
+
+        Raises:
+            ValueError: the prompts have more places than `max_position_embeddings`.
+        """
         embeddings = self.embed_prompt(input_ids, inputs_embeds, long_view_codes)
+        check_length("prompts", embeddings.shape[1], self.max_source_positions)
+        embeddings = self._from_first_token(embeddings, attention_mask)
         drops_layers = self.training and self.layerdrop
         packing = None if drops_layers else packing_of(self.config, attention_mask, kwargs)
         if packing is None:
@@ -68,10 +94,36 @@ class OneSearchEncoder(LongViewMixin, OneSearchPreTrainedModel, BartEncoder):
             hidden = layer(hidden, mask, packing=packing, **kwargs)
         return BaseModelOutput(packing.unpack(hidden))
 
+    def _from_first_token(self, embeddings: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """Embeddings to which the layers add the positions of the tokens, which start at 0 at each row's first token.
+
+        BART adds the position of the place, so each token gets the difference of both beforehand. Padding on the right makes none: then
+        the embeddings are returned as they are, bit by bit.
+
+        Args:
+            embeddings: (batch, length, width).
+            attention_mask: (batch, length), 0 where padded.
+
+        Returns:
+            (batch, length, width).
+        """
+        if attention_mask is None or attention_mask.dim() != 2:
+            return embeddings
+        is_token = attention_mask.bool()
+        places = torch.arange(is_token.shape[1], device=is_token.device).expand(is_token.shape)
+        positions = torch.where(is_token, is_token.cumsum(1) - 1, places)
+        if not is_torchdynamo_compiling() and torch.equal(positions, places):
+            return embeddings
+        return embeddings + self._position_vectors(positions) - self._position_vectors(places)
+
+    def _position_vectors(self, positions: torch.Tensor) -> torch.Tensor:
+        """Position embeddings (batch, length, width) of `positions` (batch, length)."""
+        return self.embed_positions(positions, position_ids=positions)[0]
+
 
 class OneSearchModel(OneSearchPreTrainedModel, BartModel):
     """The backbone: encoder and decoder over one shared embedding. Inputs and outputs are those of [`~transformers.BartModel`], and
-    `long_view_codes`."""
+    `long_view_codes`. The decoder's inputs must be given: BART's default, the prompt shifted right, means nothing here."""
 
     def __init__(self, config: OneSearchConfig) -> None:
         super(BartModel, self).__init__(config)  # BartModel's own would make a second encoder
@@ -96,7 +148,16 @@ class OneSearchModel(OneSearchPreTrainedModel, BartModel):
         long_view_codes: torch.LongTensor | None = None,
         **kwargs: Any,
     ) -> Seq2SeqModelOutput:
-        """See [`~transformers.BartModel`]; `long_view_codes` as in [`OneSearchForConditionalGeneration`]."""
+        """See [`~transformers.BartModel`]; `long_view_codes` as in [`OneSearchForConditionalGeneration`].
+
+        Raises:
+            ValueError: there are no decoder inputs, as when a trainer for causal models calls the model, or the inputs have more places
+                than `max_position_embeddings`.
+        """
+        decoder_inputs = decoder_input_ids if decoder_input_ids is not None else decoder_inputs_embeds
+        if decoder_inputs is None:
+            raise ValueError(f"the encoder-decoder got no decoder_input_ids, decoder_inputs_embeds or labels. {CAUSAL_CALL}")
+        check_length("decoder inputs", decoder_inputs.shape[1], self.config.max_position_embeddings)
         if long_view_codes is not None and encoder_outputs is None:  # BartModel would pass the codes to the decoder, too
             encoder_outputs = self.encoder(
                 input_ids=input_ids,
@@ -119,4 +180,4 @@ class OneSearchModel(OneSearchPreTrainedModel, BartModel):
         )
 
 
-__all__ = ["OneSearchEncoder", "OneSearchModel", "OneSearchPreTrainedModel"]
+__all__ = ["CAUSAL_CALL", "OneSearchEncoder", "OneSearchModel", "OneSearchPreTrainedModel"]

@@ -90,7 +90,7 @@ class BartBeamDecoder:
         self.layers = list(cast("Iterable[BartDecoderLayer]", self.decoder.layers))
         self.start_token = cast(int, backbone.config.decoder_start_token_id)
         prompt = {"input_ids": input_ids, "attention_mask": attention_mask, "long_view_codes": long_view_codes}
-        states = backbone.encoder(**prompt).last_hidden_state
+        states = backbone.encoder(**prompt, return_dict=True).last_hidden_state
         self.mask = None if bool(attention_mask.all()) else attention_mask.bool()[:, None, None, :]  # (queries, 1, 1, length)
         self.shared = [_prompt_keys_values(layer.encoder_attn, states) for layer in self.layers]
         self.own = [_BeamCache() for _ in self.layers]
@@ -187,7 +187,7 @@ class Qwen3BeamDecoder:
         self.layers = list(cast("Iterable[Qwen3DecoderLayer]", backbone.layers))
         positions = (attention_mask.cumsum(1) - 1).clamp(min=0)
         prompt = {"input_ids": input_ids, "attention_mask": attention_mask, "long_view_codes": long_view_codes}
-        outputs = backbone(**prompt, position_ids=positions, use_cache=True)
+        outputs = backbone(**prompt, position_ids=positions, use_cache=True, return_dict=True)
         self.shared = [KeysValues(layer.keys, layer.values) for layer in outputs.past_key_values.layers]
         self.mask = attention_mask.bool()[:, None, None, :]  # (queries, 1, 1, length)
         last = attention_mask.shape[1] - 1 - attention_mask.flip(1).argmax(1)  # place of each prompt's last token

@@ -26,8 +26,10 @@ from transformers.cache_utils import Cache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.bart.modeling_bart import shift_tokens_right
 from transformers.models.qwen3.modeling_qwen3 import Qwen3ForCausalLM
+from transformers.utils import is_torchdynamo_compiling
+from transformers.utils.generic import can_return_tuple
 
-from .bart_onesearch import OneSearchEncoder, OneSearchModel, OneSearchPreTrainedModel
+from .bart_onesearch import CAUSAL_CALL, OneSearchEncoder, OneSearchModel, OneSearchPreTrainedModel
 from .configuration_onesearch import OneSearchConfig, OneSearchQwen3Config
 from .decoding_onesearch import BartBeamDecoder, Qwen3BeamDecoder
 from .long_view_onesearch import LongViewMixin
@@ -101,6 +103,7 @@ class OneSearchForConditionalGeneration(SidModelMixin, OneSearchPreTrainedModel,
 
     # Training
 
+    @can_return_tuple
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -135,13 +138,16 @@ class OneSearchForConditionalGeneration(SidModelMixin, OneSearchPreTrainedModel,
             objective: scores the targets in place of `score_targets`; it runs the backbone itself, as often as it needs.
 
         Raises:
-            ValueError: `long_view_codes` do not fit the model or the prompts, or a prompt has another number of placeholders.
+            ValueError: `long_view_codes` do not fit the model or the prompts, a prompt has another number of placeholders, or the labels
+                are the prompts themselves, as a trainer for causal models gives them; to train a model to copy its prompts, pass
+                `decoder_input_ids`, too.
 
         Returns:
-            With labels, `loss` and `target_scores`.
+            With labels, `loss` and `target_scores`; a tuple with `return_dict=False`.
         """
         targets = labels if shift_labels is None else shift_labels
         if targets is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
+            _refuse_causal_rows(input_ids, targets)
             decoder_input_ids = self.prepare_decoder_input_ids_from_labels(targets)
         inputs = {
             "input_ids": input_ids,
@@ -245,6 +251,7 @@ class OneSearchForCausalLM(SidModelMixin, OneSearchQwen3PreTrainedModel, Qwen3Fo
         model.model.match_long_view_scale()
         return model.to(qwen.dtype)  # type: ignore[arg-type]  # transformers' wrapper of `to` hides `self` from mypy
 
+    @can_return_tuple
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -274,7 +281,7 @@ class OneSearchForCausalLM(SidModelMixin, OneSearchQwen3PreTrainedModel, Qwen3Fo
             objective: see [`OneSearchForConditionalGeneration`].
 
         Returns:
-            With labels, `loss` and `target_scores`.
+            With labels, `loss` and `target_scores`; a tuple with `return_dict=False`.
         """
         targets: torch.Tensor | None = shift_labels
         if targets is None and labels is not None:
@@ -311,6 +318,17 @@ class OneSearchForCausalLM(SidModelMixin, OneSearchQwen3PreTrainedModel, Qwen3Fo
 
     def _prompt_reader(self) -> LongViewMixin:
         return self.model
+
+
+def _refuse_causal_rows(input_ids: torch.Tensor | None, targets: torch.Tensor) -> None:
+    """Raise ValueError if every target (batch, length) is the token in the same place of the prompts."""
+    if input_ids is None or input_ids.shape != targets.shape or is_torchdynamo_compiling():
+        return
+    is_target = targets != IGNORED
+    if bool(is_target.any()) and torch.equal(targets[is_target], input_ids[is_target]):
+        raise ValueError(
+            f"the labels are the prompts themselves: the encoder reads what the decoder should predict. {CAUSAL_CALL}"
+        )
 
 
 OneSearchConfig.register_for_auto_class()

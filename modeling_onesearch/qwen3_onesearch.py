@@ -12,6 +12,7 @@ from transformers.cache_utils import Cache
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.models.qwen3.modeling_qwen3 import Qwen3Model, Qwen3PreTrainedModel
+from transformers.utils import is_torchdynamo_compiling
 
 from .configuration_onesearch import OneSearchQwen3Config
 from .long_view_onesearch import LongViewMixin
@@ -47,7 +48,8 @@ class OneSearchQwen3Model(LongViewMixin, OneSearchQwen3PreTrainedModel, Qwen3Mod
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
         """See [`~transformers.Qwen3Model`]; `long_view_codes` as in [`OneSearchForConditionalGeneration`]."""
-        is_start = past_key_values is None or not past_key_values.get_seq_length()
+        # A compiled call checks no placeholders, and the length of a static cache is a tensor, on which a graph cannot branch.
+        is_start = is_torchdynamo_compiling() or past_key_values is None or not past_key_values.get_seq_length()
         embeddings = self.embed_prompt(input_ids, inputs_embeds, long_view_codes, is_start)
         given: dict[str, Any] = {
             "position_ids": position_ids,

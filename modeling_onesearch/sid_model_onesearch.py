@@ -14,14 +14,14 @@ import torch
 from transformers.utils import cached_file
 
 from .catalogue_onesearch import SID_INDEX_NAME, SID_UPDATES_NAME, SidIndex
+from .constrained_onesearch import ConstrainedGenerateMixin
 from .long_view_onesearch import LongViewMixin
 from .search_config_onesearch import SEARCH_CONFIG_NAME, SearchConfig
-from .search_onesearch import SearchMixin
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    class _Base(SearchMixin, PreTrainedModel):
+    class _Base(ConstrainedGenerateMixin, PreTrainedModel):
         """For type checkers: the mixin stands before a model's class among its parents."""
 
         config: Any
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         lm_head: Any
         generation_config: Any
 else:
-    _Base = SearchMixin
+    _Base = ConstrainedGenerateMixin
 
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 """Arguments of `from_pretrained` that say where a file is loaded from."""
@@ -103,13 +103,43 @@ class SidModelMixin(_Base):
         return paths[1] is not None
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
-        """As in transformers; also writes the search settings, and the item index if one is set."""
+        """As in transformers; also writes the search settings, and the item index if one is set.
+
+        Raises:
+            ValueError: weights that the configuration ties have come apart: the checkpoint would hold one of them, and load as another
+                model.
+        """
+        self._check_ties(kwargs.get("state_dict"))
         super().save_pretrained(save_directory, *args, **kwargs)
-        if not kwargs.get("is_main_process", True):
-            return
-        self.search_config.save_pretrained(save_directory)
+        if kwargs.get("is_main_process", True):
+            self._save_search_files(save_directory)
+
+    def _upload_modified_files(self, working_dir: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers, which calls it at the end of `save_pretrained(push_to_hub=True)`, before the line above writes the files."""
+        self._save_search_files(working_dir)
+        return super()._upload_modified_files(working_dir, *args, **kwargs)
+
+    def _save_search_files(self, folder: str | os.PathLike) -> None:
+        """Write the search settings and, if there is one, the item index."""
+        self.search_config.save_pretrained(folder)
         if self.sid_index is not None:
-            self.sid_index.save(os.path.join(save_directory, SID_INDEX_NAME))
+            self.sid_index.save(os.path.join(folder, SID_INDEX_NAME))
+
+    def _check_ties(self, state_dict: Mapping[str, torch.Tensor] | None) -> None:
+        """Raise ValueError if weights that the configuration ties have different values in the model, or in `state_dict` if it is given."""
+        tensors = dict(self.named_parameters(remove_duplicate=False)) if state_dict is None else state_dict
+        for name, source in self.all_tied_weights_keys.items():
+            one, other = tensors.get(name), tensors.get(source)
+            if (
+                one is None or other is None or one is other
+            ):  # an adapter's wrapper has other names, and saves the adapter alone
+                continue
+            if one.shape != other.shape or not torch.equal(one, other):
+                raise ValueError(
+                    f"{name} and {source} are tied by the configuration but differ, as after PEFT's modules_to_save: a checkpoint holds "
+                    "one of them and would load as another model. Train the rows of the SIDs by trainable_token_indices instead, or untie "
+                    "the weights before training (tie_word_embeddings=False)"
+                )
 
     def set_sid_index(self, index: SidIndex) -> None:
         """Attach the catalogue whose items `search` returns.

@@ -77,6 +77,19 @@ def test_logits_are_left_out_while_training_only(model):
     assert torch.equal(trained.logits, whole.logits) and torch.equal(trained.loss, whole.loss)
 
 
+def test_a_tuple_holds_what_the_output_holds(model):
+    batch = sid_batch(model, CODES, 2)
+    whole = model(**batch).to_tuple()
+    hits = model.search(batch["input_ids"], batch["attention_mask"], 5)
+    outputs = model(**batch, return_dict=False)
+    assert isinstance(outputs, tuple) and len(outputs) == len(whole)
+    assert torch.equal(outputs[0], whole[0]) and torch.equal(outputs[1], whole[1])
+    model.config.return_dict = False
+    assert model.search(batch["input_ids"], batch["attention_mask"], 5) == hits
+    if not model.config.is_encoder_decoder:  # BART of transformers fails under this configuration
+        assert isinstance(model(**batch), tuple) and model(**batch, return_dict=True).loss == whole[0]
+
+
 @pytest.mark.parametrize("long_view", [False, True])
 def test_gradient_checkpointing_changes_nothing(make, long_view):
     model = make(CODEBOOK_SIZES, CODES, **(LONG_VIEW if long_view else {})).train()
@@ -125,3 +138,29 @@ def test_an_index_of_other_codebooks_is_refused(model, tmp_path):
     tiny_index(CODES, CODEBOOK_SIZES, fingerprint="other-codebooks").save(tmp_path / SID_INDEX_NAME)
     with pytest.raises(ValueError, match="codebooks"):
         type(model).from_pretrained(tmp_path)
+
+
+def test_tied_weights_that_came_apart_are_not_saved(model, tmp_path):
+    """A checkpoint holds one of them, so it would load as another model."""
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+    model.save_pretrained(tmp_path / "equal")
+    with torch.no_grad():
+        model.lm_head.weight[5] += 1
+    for state_dict in (None, model.state_dict()):
+        with pytest.raises(ValueError, match="lm_head.weight and .* are tied .* but differ"):
+            model.save_pretrained(tmp_path / "apart", state_dict=state_dict)
+    assert not (tmp_path / "apart").exists()
+
+
+def test_a_merged_adapter_with_copies_of_tied_weights_is_not_saved(model, tmp_path):
+    peft = pytest.importorskip("peft")
+    embedding = "shared" if model.config.is_encoder_decoder else "embed_tokens"
+    config = peft.LoraConfig(target_modules=["q_proj"], modules_to_save=[embedding, "lm_head"])
+    wrapped = peft.get_peft_model(model, config)
+    with torch.no_grad():
+        for name, parameter in wrapped.named_parameters():
+            if "lm_head.modules_to_save" in name:
+                parameter += 1
+    merged = wrapped.merge_and_unload()
+    with pytest.raises(ValueError, match="are tied .* but differ.*trainable_token_indices"):
+        merged.save_pretrained(tmp_path)

@@ -52,13 +52,13 @@ def run_beams(model, input_ids, attention_mask, seed=0):
 
 
 def forced_hidden(model, prompt, mask, tokens):
-    """(width,) hidden state after the tokens, by the model's own forward. BART counts padding on the left as positions, Qwen3 does not."""
-    tokens = torch.tensor([tokens], dtype=torch.long)
+    """(width,) hidden state after the tokens, by the model's own forward on the prompt without its padding."""
+    tokens, prompt = torch.tensor([tokens], dtype=torch.long), prompt[mask.bool()][None]
     if model.config.is_encoder_decoder:
         decoder_input_ids = torch.cat([torch.tensor([[model.config.decoder_start_token_id]]), tokens], dim=1)
-        out = model.model(input_ids=prompt[None], attention_mask=mask[None], decoder_input_ids=decoder_input_ids)
+        out = model.model(input_ids=prompt, decoder_input_ids=decoder_input_ids)
         return out.last_hidden_state[0, -1]
-    return model.model(input_ids=torch.cat([prompt[mask.bool()][None], tokens], dim=1)).last_hidden_state[0, -1]
+    return model.model(input_ids=torch.cat([prompt, tokens], dim=1)).last_hidden_state[0, -1]
 
 
 def check_beams(model, padding_side):

@@ -65,6 +65,12 @@ def batch_of(model, rows, seed=0):
     return {**sid_batch(model, CODES, rows, seed, prompts_of(model, rows, seed)), "long_view_codes": codes}
 
 
+def run(model, **inputs):
+    """The model's forward; the decoder of an encoder-decoder reads its start token."""
+    start = {"decoder_input_ids": torch.full((len(inputs["input_ids"]), 1), 2)} if model.config.is_encoder_decoder else {}
+    return model(**inputs, **start)
+
+
 def long_view_of(model, codes):
     """(rows, long_view_tokens, width) vectors of the sequences."""
     reader = model._prompt_reader()
@@ -338,8 +344,8 @@ def test_a_model_without_long_view_is_what_it_was(kind):
     ours, theirs = plain.model.state_dict(), other.state_dict()
     assert list(ours) == list(theirs) and all(torch.equal(ours[name], theirs[name]) for name in ours)
     input_ids, attention_mask = random_prompts(3)
-    found = plain.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-    expected = other(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+    found = run(plain.model, input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+    expected = run(other, input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
     if plain.config.is_encoder_decoder:  # its encoder leaves padding out: the same up to rounding
         torch.testing.assert_close(found, expected)
     else:
@@ -515,11 +521,11 @@ def broken(codes, place, value):
 )
 def test_codes_that_do_not_fit_are_refused(model, change, words):
     prompts, codes = prompts_of(model, 3), change(random_long_view(3, CODEBOOK_SIZES))
-    for run in (model.search, model.search_sids):
+    for search in (model.search, model.search_sids):
         with pytest.raises(ValueError, match=words):
-            run(*prompts, 5, long_view_codes=codes)
+            search(*prompts, 5, long_view_codes=codes)
     with pytest.raises(ValueError, match=words):
-        model(input_ids=prompts[0], attention_mask=prompts[1], long_view_codes=codes)
+        run(model, input_ids=prompts[0], attention_mask=prompts[1], long_view_codes=codes)
 
 
 def test_prompts_that_do_not_fit_are_refused(model):
@@ -529,11 +535,11 @@ def test_prompts_that_do_not_fit_are_refused(model):
     with pytest.raises(ValueError, match="row 1 holds 2 copies of long_view_token_id=3.*3 .long_view_tokens"):
         model.search(cut, attention_mask, long_view_codes=codes)
     with pytest.raises(ValueError, match="row 1 holds 2 copies"):
-        model(input_ids=cut)
+        run(model, input_ids=cut)
     bare = input_ids.clone()
     bare[2][bare[2] == 3] = 9
     with pytest.raises(ValueError, match=r"rows \[2\] have long_view_codes.*no place"):
-        model(input_ids=bare, attention_mask=attention_mask, long_view_codes=codes)
+        run(model, input_ids=bare, attention_mask=attention_mask, long_view_codes=codes)
     reader = model._prompt_reader()
     with pytest.raises(ValueError, match="inputs_embeds"):
         reader(inputs_embeds=reader.embed_tokens(input_ids), long_view_codes=codes)

@@ -7,7 +7,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from tiny import TEXT_TOKENS, gradients, random_codes, save_tiny_bart, sid_batch, tiny_index, tiny_model
+from tiny import (
+    LONG_VIEW,
+    TEXT_TOKENS,
+    gradients,
+    random_codes,
+    random_prompts,
+    save_tiny_bart,
+    sid_batch,
+    tiny_index,
+    tiny_model,
+    with_places,
+)
+from transformers.models.bart.modeling_bart import BartEncoder
 
 from onesearch import OneSearchForConditionalGeneration, SidTokenizer
 from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME
@@ -156,6 +168,90 @@ def test_half_precision_runs(model, tmp_path):
     assert (
         scores.dtype == torch.float32 and half.sid_index.trie.leaf_of(half.sid_index.trie.walk(codes.flatten(0, 1))).min() >= 0
     )
+
+
+# Padding on the left
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+@pytest.mark.parametrize("long_view", [False, True])
+def test_padding_on_the_left_changes_neither_loss_nor_gradients(implementation, long_view):
+    """Positions are counted over the tokens; BART counts the padding before them, too."""
+    model = tiny_model(CODEBOOK_SIZES, CODES, attn_implementation=implementation, **(LONG_VIEW if long_view else {})).double()
+    found = {}
+    for side in ("right", "left"):
+        prompts = random_prompts(6, seed=2, padding_side=side)
+        batch = sid_batch(model, CODES, 6, prompts=with_places(*prompts) if long_view else prompts)
+        model.zero_grad()
+        loss = model(**batch).loss
+        loss.backward()
+        found[side] = {"loss": loss.detach(), **gradients(model)}
+    torch.testing.assert_close(found["left"], found["right"])
+
+
+def test_generate_and_layer_states_do_not_depend_on_the_side_of_the_padding(model):
+    states, generated = [], []
+    for side in ("right", "left"):
+        input_ids, mask = random_prompts(6, seed=2, padding_side=side)
+        outputs = model.get_encoder()(input_ids=input_ids, attention_mask=mask, output_hidden_states=True)
+        states.append(torch.stack(outputs.hidden_states)[:, mask.bool()])
+        processors = [model.logits_processor(1)]
+        generated.append(model.generate(input_ids=input_ids, attention_mask=mask, num_beams=4, logits_processor=processors))
+    torch.testing.assert_close(*states)
+    assert torch.equal(*generated)
+
+
+def test_padding_on_the_right_leaves_every_bit_as_transformers_has_it(model):
+    input_ids, mask = random_prompts(6, seed=2)
+    embeddings = model.embed_prompts(input_ids)
+    assert model.get_encoder()._from_first_token(embeddings, mask) is embeddings
+    assert model.get_encoder()._from_first_token(embeddings, None) is embeddings
+    encoder = model.get_encoder()
+    encoder.config._attn_implementation = "eager"
+    ours = encoder(input_ids=input_ids, attention_mask=mask).last_hidden_state
+    theirs = BartEncoder.forward(encoder, input_ids=input_ids, attention_mask=mask).last_hidden_state
+    assert torch.equal(ours, theirs)
+
+
+def test_a_compiled_encoder_counts_the_same_positions(model):
+    (left, left_mask), (right, right_mask) = (random_prompts(6, seed=2, padding_side=side) for side in ("left", "right"))
+    encoder = torch.compile(model.get_encoder().forward, backend="eager", fullgraph=True)
+    ours = encoder(input_ids=left, attention_mask=left_mask).last_hidden_state[left_mask.bool()]
+    expected = model.get_encoder()(input_ids=right, attention_mask=right_mask).last_hidden_state[right_mask.bool()]
+    torch.testing.assert_close(ours, expected)
+
+
+# Calls that a decoder-only model would understand
+
+
+def test_calls_of_trainers_for_causal_models_are_refused(model):
+    """TRL calls the backbone without decoder inputs; other trainers pass the prompts as labels."""
+    input_ids, mask = random_prompts(4, seed=2)
+    for call in (model, model.model):
+        with pytest.raises(ValueError, match="no decoder_input_ids.*SFTTrainer.*SidSFTTrainer"):
+            call(input_ids=input_ids, attention_mask=mask)
+    labels = input_ids.masked_fill(mask == 0, -100)
+    completion_only = labels.clone()
+    completion_only[:, :2] = -100
+    for rows in (labels, completion_only):
+        with pytest.raises(ValueError, match="the labels are the prompts themselves.*SidSFTTrainer"):
+            model(input_ids=input_ids, attention_mask=mask, labels=rows)
+    decoder_input_ids = model.prepare_decoder_input_ids_from_labels(labels)
+    copying = model(input_ids=input_ids, attention_mask=mask, labels=labels, decoder_input_ids=decoder_input_ids)
+    assert copying.loss > 0
+    other = labels.clone()
+    other[0, 1] = 5 if input_ids[0, 1] != 5 else 6
+    assert model(input_ids=input_ids, attention_mask=mask, labels=other).loss > 0
+
+
+def test_inputs_longer_than_the_positions_are_refused(model):
+    longest = model.config.max_position_embeddings
+    fits, too_long = torch.full((1, longest), 5), torch.full((1, longest + 1), 5)
+    assert model(input_ids=fits, labels=fits[:, 1:]).loss > 0
+    with pytest.raises(ValueError, match=f"prompts of {longest + 1} tokens, max_position_embeddings={longest}"):
+        model.search(too_long)
+    with pytest.raises(ValueError, match=f"decoder inputs of {longest + 1} tokens"):
+        model(input_ids=fits, labels=too_long)
 
 
 # Saving and loading

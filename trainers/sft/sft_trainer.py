@@ -200,7 +200,11 @@ class SidSFTTrainer(SFTTrainer):
             num_items_in_batch: number of targets in the whole optimiser step, over all processes.
         """
         outputs = model(
-            **inputs, num_items_in_batch=num_items_in_batch, return_logits=return_outputs, objective=self._objective
+            **inputs,
+            num_items_in_batch=num_items_in_batch,
+            return_logits=return_outputs,
+            objective=self._objective,
+            return_dict=True,
         )
         loss = outputs.loss
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
