@@ -1,4 +1,7 @@
-"""Read parquet tables. A table that cannot be used raises an error that names its path and the remedy."""
+"""Write and read parquet tables. Every page carries a checksum, so that a changed byte raises an error and is never read as data.
+
+A table that cannot be used raises an error that names its path and the remedy.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,49 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+
+def write_table(table: pa.Table, path: str | Path, row_group_size: int | None = None) -> None:
+    """Write a table with a checksum per page.
+
+    Args:
+        table: table to write.
+        path: parquet file to write; see `onesearch.files.atomic_file` for one that appears whole or not at all.
+        row_group_size: largest number of rows per row group; None takes pyarrow's default.
+    """
+    pq.write_table(table, path, row_group_size=row_group_size, write_page_checksum=True)
+
+
+def table_writer(path: str | Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """Return a writer that writes a table chunk by chunk, with a checksum per page; use it in a ``with`` block.
+
+    Args:
+        path: parquet file to write.
+        schema: schema of the table.
+    """
+    return pq.ParquetWriter(path, schema, write_page_checksum=True)
+
+
+def read_table(path: str | Path, remedy: str = "write it again", memory_map: bool = False) -> pa.Table:
+    """Read a table and verify the checksums of its pages, if the file has any.
+
+    Args:
+        path: parquet file.
+        remedy: advice for the error message.
+        memory_map: map the file instead of reading it into buffers, which takes less memory.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged or no parquet file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; {remedy}")
+    try:
+        with pq.ParquetFile(path, memory_map=memory_map, page_checksum_verification=True) as file:
+            return file.read()
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path} is damaged or no parquet file ({error}); {remedy}") from error
 
 
 def read_own_table(path: str | Path, expected: str, fingerprint: str, remedy: str) -> pa.Table:
@@ -24,13 +70,7 @@ def read_own_table(path: str | Path, expected: str, fingerprint: str, remedy: st
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, has another format or belongs to other codebooks.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; {remedy}")
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path} is damaged ({error}); {remedy}") from error
+    table = read_table(path, remedy)
     metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
     if metadata.get("format") != expected:
         raise ValueError(f"{path} has format {metadata.get('format')!r}, expected {expected!r}; {remedy}")
@@ -47,9 +87,9 @@ def read_given_table(path: str | Path) -> pa.Table:
         ValueError: the file does not exist or is no readable parquet file.
     """
     try:
-        return pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path} is no readable parquet file ({error}); write it again") from error
+        return read_table(path)
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} is no readable parquet file (it does not exist); give the path of one") from error
 
 
-__all__ = ["read_given_table", "read_own_table"]
+__all__ = ["read_given_table", "read_own_table", "read_table", "table_writer", "write_table"]

@@ -33,5 +33,5 @@ def write_jsonl(path: Path, rows: list[dict[str, Any] | str]) -> Path:
 
 def sound(market: Market, folder: Path) -> Market:
     """The market, after a check that finds no problem in it."""
-    assert check_market(market.save(folder / "market")) == []
+    assert check_market(market.save(folder / "market", overwrite=True)) == []
     return market

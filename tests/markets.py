@@ -7,7 +7,8 @@ from dataclasses import replace
 from datasets import Dataset
 from hypothesis import strategies as st
 
-from onesearch.data.market import Market, table_from_rows
+from onesearch.data.arrow_tables import table_from_rows
+from onesearch.data.market import Market
 
 ITEMS = [
     {"item_id": item, "title": f"{word} {item}", "categories": ["Clothes", word], "brand": "Mo"}

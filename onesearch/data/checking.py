@@ -5,43 +5,48 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from onesearch.files import read_json
+from onesearch.parquet_files import read_table
 
+from .arrow_tables import column_problems, fit_column
 from .column_checks import (
     Columns,
     Problem,
     check_ids,
     check_known,
     check_no_null,
+    check_numbers,
     check_session_items,
     check_times,
     is_blank,
     true_rows,
 )
-from .market import ATTRIBUTE_TYPES, REQUIRED_COLUMNS, SPLIT_METHODS, TABLES, arrow_schema
+from .info_checks import check_info
+from .market import Market
+from .request_checks import check_requests
+from .schema import ATTRIBUTE_TYPES, INFO_NAME, TABLES, arrow_schema
 
-INFO = "market.json"
 LISTS = {"items": ("categories", "features"), "sessions": ("impressed", "clicked", "purchased")}
 
 
 def check_market(folder: str | Path) -> list[Problem]:
     """Find all problems of a market folder; a market without problems can be used by every command.
 
-    Kinds: ``missing_file``, ``unreadable_file``, ``missing_column``, ``unknown_column``, ``column_type``, ``empty_id``,
-    ``duplicate_id``, ``dangling_user``, ``dangling_item``, ``empty_title``, ``empty_query`` (of a judgement), ``null_query``,
-    ``null_list``, ``null_time``, ``unsorted``, ``not_impressed``, ``grade``, ``split``.
+    Kinds: ``missing_file``, ``unreadable_file``, ``missing_column``, ``unknown_column``, ``duplicate_column``, ``column_type``,
+    ``no_items``, ``empty_id``, ``malformed_id``, ``duplicate_id``, ``dangling_user``, ``dangling_item``, ``empty_title``,
+    ``empty_query`` (of a judgement), ``null_query``, ``null_list``, ``number``, ``null_time``, ``unsorted``, ``not_impressed``,
+    ``grade``, ``split``, ``language``, ``text_fields``, ``no_requests``.
 
     * A check that needs a missing or ill-typed column is left out until that column is corrected.
     * Users are optional: the users of sessions are looked up only if the users table has rows.
     * Clicks and purchases are compared with the impressions only in sessions that have impressions.
     * A session may have an empty query: its clicks and purchases did not come from a search.
+    * Requests are counted only in a market that has no other problem and whose split is not ``none``: training needs some in the training
+      split, and evaluation in the test split.
 
     Args:
         folder: holds ``items.parquet``, ``users.parquet``, ``sessions.parquet``, ``relevance.parquet`` and ``market.json``.
@@ -61,12 +66,12 @@ def check_market(folder: str | Path) -> list[Problem]:
     for name in TABLES:
         tables[name], found = _read_table(folder, name)
         problems += found
-    problems += _check_info(folder / INFO)
-    problems += _check_items(tables["items"])
+    problems += check_info(folder / INFO_NAME, len(tables["sessions"].get("session_id", ())) > 0)
+    problems += check_items(tables["items"])
     problems += check_ids("users", tables["users"], "user_id", unique=True)
     problems += _check_sessions(tables)
     problems += _check_relevance(tables)
-    return problems
+    return problems or list(check_requests(Market.load(folder)))
 
 
 def report(problems: list[Problem], limit: int = 20) -> str:
@@ -98,65 +103,32 @@ def _read_table(folder: Path, name: str) -> tuple[dict[str, pa.ChunkedArray], li
     if not path.is_file():
         return {}, [Problem(name, None, "missing_file", f"{path.name} does not exist; a table without rows needs a file, too")]
     try:
-        table = pq.read_table(path, memory_map=True)
-    except (pa.ArrowInvalid, OSError) as error:
-        return {}, [Problem(name, None, "unreadable_file", f"{path.name} is not a readable parquet file ({error})")]
-    schema = arrow_schema(name)
-    problems = [
-        Problem(name, None, "missing_column", f"column {column!r} is missing; {name} needs {list(REQUIRED_COLUMNS[name])}")
-        for column in REQUIRED_COLUMNS[name]
-        if column not in table.column_names
-    ]
+        table = read_table(path, memory_map=True)
+    except ValueError as error:
+        return {}, [Problem(name, None, "unreadable_file", str(error))]
+    problems = [Problem(name, None, kind, message) for kind, message in column_problems(name, table.column_names)]
     columns = {}
-    for column in table.column_names:
-        if column not in schema.names:
-            message = f"column {column!r} is unknown; allowed are {schema.names}"
-            problems.append(Problem(name, None, "unknown_column", message))
+    for column in arrow_schema(name):
+        if table.column_names.count(column.name) != 1:
             continue
         try:
-            columns[column] = table.column(column).cast(schema.field(column).type)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
-            message = f"column {column!r} is {table.column(column).type}, expected {schema.field(column).type} ({error})"
-            problems.append(Problem(name, None, "column_type", message))
+            columns[column.name] = fit_column(table.column(column.name), column)
+        except ValueError as error:
+            problems.append(Problem(name, None, "column_type", str(error)))
     return columns, problems
 
 
-def _check_info(path: Path) -> Iterator[Problem]:
-    """Problems of ``market.json``."""
-    if not path.is_file():
-        yield Problem(INFO, None, "missing_file", f"{INFO} does not exist; it holds name, source and split")
-        return
-    try:
-        info = read_json(path)
-    except ValueError as error:
-        yield Problem(INFO, None, "unreadable_file", str(error))
-        return
-    message = _split_problem(info)
-    if message:
-        yield Problem(INFO, None, "split", message)
+def check_items(items: Columns) -> Iterator[Problem]:
+    """Find all problems of an items table: of a market, and of new items.
 
-
-def _split_problem(info: Any) -> str | None:
-    """Message about the split that ``market.json`` declares; None if it can be used."""
-    split = info.get("split", {"method": "none"}) if isinstance(info, dict) else None
-    if not isinstance(split, dict):
-        return f'split is {split!r}; expected an object such as {{"method": "time"}}'
-    method = split.get("method")
-    if method not in SPLIT_METHODS:
-        return f"split method {method!r} is unknown; allowed are {', '.join(SPLIT_METHODS)}"
-    if method != "time":
-        return None
-    test, validation = split.get("test", 0.1), split.get("validation", 0.05)
-    numbers = type(test) in (int, float) and type(validation) in (int, float)
-    if numbers and test > 0 and validation >= 0 and test + validation < 1:
-        return None
-    return (
-        f"split shares are test={test!r} and validation={validation!r}; test must be above 0, validation 0 or more, "
-        "and their sum below 1"
-    )
-
-
-def _check_items(items: Columns) -> Iterator[Problem]:
+    Args:
+        items: columns of the table; those that are absent are not checked.
+    """
+    if "item_id" in items and not len(items["item_id"]):
+        yield Problem("items", None, "no_items", "there is no item; a market needs at least one")
+    for key in ("price", "features"):
+        if key in items:
+            yield from check_numbers("items", key, items[key])
     yield from check_ids("items", items, "item_id", unique=True)
     yield from _check_lists("items", items)
     if "title" in items:
@@ -211,4 +183,4 @@ def _check_lists(table: str, columns: Columns) -> Iterator[Problem]:
             yield from check_no_null(table, columns[key], "null_list", f"{key} is null; write [] for an empty list")
 
 
-__all__ = ["Problem", "check_market", "report"]
+__all__ = ["Problem", "check_items", "check_market", "report"]

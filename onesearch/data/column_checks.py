@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .ids import ID_RULE, bad_ids
+
 Columns = Mapping[str, pa.ChunkedArray]
 """Columns of one table that exist and hold the declared type."""
 
@@ -31,7 +33,7 @@ class Problem:
 
 
 def check_ids(table: str, columns: Columns, key: str, unique: bool) -> Iterator[Problem]:
-    """Find ids that are empty and, if `unique`, ids that occur in an earlier row.
+    """Find ids that are empty, ids that break the rule of `onesearch.data.ids` and, if `unique`, ids that occur in an earlier row.
 
     Args:
         table: name of the table.
@@ -45,6 +47,8 @@ def check_ids(table: str, columns: Columns, key: str, unique: bool) -> Iterator[
     blank = is_blank(ids)
     for row in true_rows(blank):
         yield Problem(table, row, "empty_id", f"{key} is {ids[row].as_py()!r}; every row needs an id")
+    for row in true_rows(pc.and_not(bad_ids(ids), blank)):
+        yield Problem(table, row, "malformed_id", f"{key} is {ids[row].as_py()!r}; {ID_RULE}")
     if not unique:
         return
     codes = np.asarray(pc.index_in(ids, value_set=pc.unique(ids)))
@@ -60,6 +64,19 @@ def check_no_null(table: str, values: pa.ChunkedArray, kind: str, message: str) 
     """Find null values."""
     for row in true_rows(values.is_null()):
         yield Problem(table, row, kind, message)
+
+
+def check_numbers(table: str, key: str, values: pa.ChunkedArray) -> Iterator[Problem]:
+    """Find numbers, or lists of numbers, that are not finite; null is allowed for a number and not within a list."""
+    if pa.types.is_list(values.type):
+        lists = values.combine_chunks()
+        rows = np.asarray(pc.list_parent_indices(lists))
+        bad = ~np.asarray(pc.fill_null(pc.is_finite(pc.list_flatten(lists)), False), dtype=bool)
+        wrong = np.unique(rows[bad]).tolist()
+    else:
+        wrong = true_rows(pc.invert(pc.fill_null(pc.is_finite(values), True)))
+    for row in wrong:
+        yield Problem(table, row, "number", f"{key} is {values[row].as_py()!r}; numbers must be finite")
 
 
 def check_times(times: pa.ChunkedArray) -> Iterator[Problem]:
@@ -165,6 +182,7 @@ __all__ = [
     "check_ids",
     "check_known",
     "check_no_null",
+    "check_numbers",
     "check_session_items",
     "check_times",
     "is_blank",

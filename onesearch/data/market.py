@@ -1,75 +1,34 @@
 """The market: items, users, sessions and relevance, as parquet files in one folder.
 
-The columns follow KuaiSearch's published schema (arXiv 2602.11518). A user's history is never stored: it is derived from the sessions
-before a request (see `requests.py`).
+The columns follow KuaiSearch's published schema (arXiv 2602.11518); `schema.py` lists them. A user's history is never stored: it is
+derived from the sessions before a request (see `requests.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset
 
-from onesearch.files import atomic_folder, read_json, write_json
+from onesearch.files import FolderKind, atomic_folder, check_target, read_json, write_json
+from onesearch.parquet_files import read_table, write_table
 
-ATTRIBUTE_TYPES = (
-    "entity", "modifier", "brand", "material", "style", "function", "location", "audience", "color",
-    "scene", "specifications", "price", "model", "anchor", "series", "marketing", "season", "pattern",
-)  # fmt: skip
-"""The 18 attribute types of OneSearch's named-entity recognition (arXiv 2509.03236, KHQE, core keywords)."""
+from .arrow_tables import as_dataset, conform, table_from_rows
+from .bad_rows import BadRows
+from .fields import BadRow, Note, Row
+from .rows import item_row, judgement_row, session_row, user_row
+from .schema import INFO_NAME, TABLES
 
-_TEXT = Value("string")
-_TEXTS = List(Value("string"))
-
-TABLES: dict[str, Features] = {
-    "items": Features(
-        {
-            "item_id": _TEXT,
-            "title": _TEXT,
-            "brand": _TEXT,
-            "seller": _TEXT,
-            "categories": _TEXTS,
-            "price": Value("float32"),
-            "attributes": {kind: _TEXTS for kind in ATTRIBUTE_TYPES},
-            "features": List(Value("float32")),
-        }
-    ),
-    "users": Features({"user_id": _TEXT, "gender": _TEXT, "age_bucket": _TEXT, "region": _TEXT}),
-    "sessions": Features(
-        {
-            "session_id": _TEXT,
-            "user_id": _TEXT,
-            "time": Value("int64"),
-            "query": _TEXT,
-            "impressed": _TEXTS,
-            "clicked": _TEXTS,
-            "purchased": _TEXTS,
-        }
-    ),
-    "relevance": Features({"query": _TEXT, "item_id": _TEXT, "grade": Value("int8")}),
-}
-"""Columns of the four tables. `categories` runs from coarse to fine, `grade` from 0 (irrelevant) to 3 (exact)."""
-
-REQUIRED_COLUMNS: dict[str, tuple[str, ...]] = {
-    "items": ("item_id", "title"),
-    "users": ("user_id",),
-    "sessions": ("session_id", "user_id", "time", "query", "clicked", "purchased"),
-    "relevance": ("query", "item_id", "grade"),
-}
-"""Columns that a table must have. Other columns may be absent and are filled with null (text, numbers) or [] (lists)."""
-
-SPLIT_METHODS = ("time", "leave_last_out", "none")
+MARKET_FOLDER = FolderKind("market folder", INFO_NAME, frozenset({INFO_NAME, *(f"{name}.parquet" for name in TABLES)}))
+"""What a market folder holds, for `onesearch.files.check_target`."""
 
 
 @dataclass
 class Market:
-    """The four tables of a market, and the contents of its ``market.json``. `TABLES` lists the columns.
+    """The four tables of a market, and the contents of its ``market.json``. `onesearch.data.schema.TABLES` lists the columns.
 
     Args:
         items: one row per item.
@@ -99,15 +58,18 @@ class Market:
     ) -> Market:
         """Build a market from dictionaries. Absent optional columns are filled with null or [].
 
+        Each row is held to the rules of `onesearch.data.rows`, as in the importers. What concerns several rows, such as ids that occur
+        twice, is found by `onesearch.data.checking.check_market`.
+
         Args:
             items: rows of the items table.
             users: rows of the users table.
-            sessions: rows of the sessions table, sorted by time.
+            sessions: rows of the sessions table, sorted by time. ``clicked`` and ``purchased`` may be absent, which means [].
             relevance: rows of the relevance table.
             info: contents of ``market.json``.
 
         Raises:
-            ValueError: a column is unknown, or a value does not fit its type.
+            ValueError: columns are unknown, or values do not fit; the message counts them and names the first rows, from 0.
 
         Example:
             >>> market = Market.from_rows(items=[{"item_id": "a", "title": "red dress"}])
@@ -115,8 +77,10 @@ class Market:
             'red dress'
         """
         rows = {"items": items, "users": users, "sessions": sessions, "relevance": relevance}
-        tables = {name: as_dataset(table_from_rows(name, list(part))) for name, part in rows.items()}
-        return cls(**tables, info=dict(info or {}))
+        bad = BadRows("raise", advice="correct them")
+        tables = {name: _rows(name, part, bad) for name, part in rows.items()}
+        bad.close()
+        return cls(**{name: as_dataset(table_from_rows(name, part)) for name, part in tables.items()}, info=dict(info or {}))
 
     @classmethod
     def load(cls, folder: str | Path) -> Market:
@@ -124,104 +88,65 @@ class Market:
 
         Raises:
             FileNotFoundError: a table or ``market.json`` is missing.
-            ValueError: a table lacks a required column, or a column has another type.
+            ValueError: a table is damaged, lacks a required column, or has an unknown column or one of another type.
         """
         folder = Path(folder)
         tables = {}
         for name in TABLES:
             path = folder / f"{name}.parquet"
-            if not path.is_file():
-                raise FileNotFoundError(
-                    f"{path} does not exist; a market folder holds {', '.join(TABLES)} as parquet and market.json"
-                )
-            tables[name] = as_dataset(conform(name, pq.read_table(path, memory_map=True), origin=str(path)))
-        return cls(**tables, info=read_json(folder / "market.json"))
+            remedy = (
+                f"a market folder holds {', '.join(TABLES)} as parquet and {INFO_NAME}; make it again with `onesearch data`"
+            )
+            tables[name] = as_dataset(conform(name, read_table(path, remedy, memory_map=True), origin=str(path)))
+        return cls(**tables, info=read_json(folder / INFO_NAME))
 
-    def save(self, folder: str | Path) -> Path:
-        """Write the four parquet files and ``market.json``, and return the folder. It appears whole or not at all."""
+    def save(self, folder: str | Path, overwrite: bool = False) -> Path:
+        """Write the four parquet files and ``market.json``, and return the folder. It appears whole or not at all.
+
+        Args:
+            folder: market folder to write.
+            overwrite: replace a market that the folder holds.
+
+        Raises:
+            FileExistsError: the folder holds a market and `overwrite` is False, or it holds anything else.
+        """
         folder = Path(folder)
+        check_target(folder, MARKET_FOLDER, overwrite=overwrite)
         tables = {"items": self.items, "users": self.users, "sessions": self.sessions, "relevance": self.relevance}
-        with atomic_folder(folder) as temporary:
+        with atomic_folder(folder, replaces=[INFO_NAME]) as temporary:
             for name in TABLES:
-                pq.write_table(tables[name].with_format("arrow")[:], temporary / f"{name}.parquet")
-            write_json(temporary / "market.json", {**self.info, "rows": {name: len(tables[name]) for name in TABLES}})
+                write_table(tables[name].with_format("arrow")[:], temporary / f"{name}.parquet")
+            write_json(temporary / INFO_NAME, {**self.info, "rows": {name: len(tables[name]) for name in TABLES}})
         return folder
 
 
-def as_dataset(table: pa.Table) -> Dataset:
-    """Wrap an Arrow table as a dataset. The fingerprint is random: a hash of the contents takes a second per million rows."""
-    return Dataset(table, fingerprint=uuid4().hex)
+_LISTS: dict[str, list[str]] = {"clicked": [], "purchased": []}
+"""Lists of a session that `Market.from_rows` fills if they are absent."""
+
+_MAKERS: dict[str, Callable[[Row, Note], dict[str, Any]]] = {
+    "items": item_row,
+    "users": user_row,
+    "sessions": lambda row, note: session_row({**_LISTS, **row}, note),
+    "relevance": judgement_row,
+}
 
 
-def arrow_schema(name: str) -> pa.Schema:
-    """Return the Arrow schema of one table; `name` is a key of `TABLES`."""
-    return TABLES[name].arrow_schema
+def _rows(name: str, rows: Iterable[Row], bad: BadRows) -> list[dict[str, Any]]:
+    """The rows of one table as its rules make them; what does not fit goes to `bad`."""
+    made = []
+    for number, row in enumerate(rows):
+
+        def note(error: BadRow, number: int = number) -> None:
+            bad.add_error(name, number, error)
+
+        for column in row:
+            if column not in TABLES[name]:
+                bad.add(name, number, f"unknown column {column!r}; allowed are {', '.join(TABLES[name])}")
+        try:
+            made.append(_MAKERS[name](row, note))
+        except BadRow as error:
+            note(error)
+    return made
 
 
-def table_from_rows(name: str, rows: list[Mapping[str, Any]]) -> pa.Table:
-    """Build an Arrow table from dictionaries. Absent columns become null or [].
-
-    Args:
-        name: key of `TABLES`.
-        rows: one mapping from column to value per row.
-
-    Raises:
-        ValueError: a column is unknown, or a value does not fit its type.
-    """
-    features = TABLES[name]
-    unknown = {key for row in rows for key in row} - set(features)
-    if unknown:
-        raise ValueError(f"{name}: unknown columns {sorted(unknown)}; allowed are {list(features)}")
-    columns = {}
-    for column, feature in features.items():
-        columns[column] = [_filled(row.get(column), feature) for row in rows]
-    try:
-        return pa.table(columns, schema=arrow_schema(name))
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise ValueError(
-            f"{name}: a value does not fit the declared types ({error}); see onesearch.data.market.TABLES"
-        ) from error
-
-
-def conform(name: str, table: pa.Table, origin: str) -> pa.Table:
-    """Cast the columns of an Arrow table to the declared types, fill absent optional columns, and put all in order.
-
-    Args:
-        name: key of `TABLES`.
-        table: table to conform.
-        origin: path of the table, for error messages.
-
-    Raises:
-        ValueError: a required column is missing, or a column cannot be cast.
-    """
-    missing = [column for column in REQUIRED_COLUMNS[name] if column not in table.column_names]
-    if missing:
-        raise ValueError(f"{origin}: missing columns {missing}; {name} needs {list(REQUIRED_COLUMNS[name])}")
-    schema = arrow_schema(name)
-    filled = []
-    for column in schema:
-        if column.name in table.column_names:
-            values = table.column(column.name)
-            try:
-                filled.append(values if values.type == column.type else values.cast(column.type))
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-                raise ValueError(
-                    f"{origin}: column {column.name!r} is {values.type}, expected {column.type} ({error})"
-                ) from error
-        else:
-            empty = _filled(None, TABLES[name][column.name])
-            filled.append(pa.array([empty] * len(table), type=column.type))
-    return pa.table(filled, schema=schema)
-
-
-def _filled(value: Any, feature: Any) -> Any:
-    """The value, or the empty value of the feature where it is None."""
-    if isinstance(feature, List):
-        return [] if value is None else value
-    if isinstance(feature, dict):
-        given = value or {}
-        unknown = set(given) - set(feature)
-        if unknown:
-            raise ValueError(f"unknown attribute types {sorted(unknown)}; allowed are {list(feature)}")
-        return {kind: list(given.get(kind) or []) for kind in feature}
-    return value
+__all__ = ["MARKET_FOLDER", "Market"]

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .market import ATTRIBUTE_TYPES, Market
+from onesearch.sequences import as_texts
+
+from .market import Market
+from .schema import ATTRIBUTE_TYPES
 
 DEFAULT_TEXT_FIELDS = ("title", "brand", "categories", "attributes")
 """Fields that make up the text of an item if ``market.info["text_fields"]`` names no others."""
 
 _PLAIN = ("title", "brand", "seller")
+
+ALL_TEXT_FIELDS = (*_PLAIN, "categories", "attributes", *ATTRIBUTE_TYPES)
+"""Every name that a text field may have."""
 
 
 def item_texts(market: Market, fields: Sequence[str] | None = None) -> list[str]:
@@ -25,8 +31,9 @@ def item_texts(market: Market, fields: Sequence[str] | None = None) -> list[str]
 
     Raises:
         ValueError: a field is unknown.
+        TypeError: `fields` is no list of names.
     """
-    fields = tuple(fields or market.info.get("text_fields") or DEFAULT_TEXT_FIELDS)
+    fields = as_texts(fields or market.info.get("text_fields") or DEFAULT_TEXT_FIELDS, "text fields")
     parts = [_field_values(market, field) for field in fields]
     return [_join(values) for values in zip(*parts)] if len(market.items) else []
 
@@ -42,8 +49,7 @@ def _field_values(market: Market, field: str) -> list[list[str]]:
         return [[value for values in row.values() for value in values] for row in column("attributes").to_pylist()]
     if field in ATTRIBUTE_TYPES:
         return [list(row[field]) for row in column("attributes").to_pylist()]
-    allowed = (*_PLAIN, "categories", "attributes", *ATTRIBUTE_TYPES)
-    raise ValueError(f"text field {field!r} is unknown; allowed are {', '.join(allowed)}")
+    raise ValueError(f"text field {field!r} is unknown; allowed are {', '.join(ALL_TEXT_FIELDS)}")
 
 
 def _join(groups: Sequence[Sequence[str]]) -> str:

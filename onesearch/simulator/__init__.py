@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from onesearch.data.market import Market, arrow_schema
-from onesearch.files import atomic_folder, write_json
+from onesearch.data.market import MARKET_FOLDER, Market
+from onesearch.data.schema import INFO_NAME, arrow_schema
+from onesearch.files import atomic_folder, check_target, write_json
+from onesearch.parquet_files import table_writer
 
 from .catalogue import build_catalogue
 from .click_model import fit_constants
@@ -29,7 +30,7 @@ from .world import World
 __all__ = ["SimulatorConfig", "simulate"]
 
 
-def simulate(config: SimulatorConfig, folder: str | Path) -> Market:
+def simulate(config: SimulatorConfig, folder: str | Path, overwrite: bool = False) -> Market:
     """Simulate a market and write it to `folder`, whole or not at all.
 
     The same settings give byte-identical tables. Latent state (tastes, intents, item popularity) is never written. The best
@@ -37,12 +38,14 @@ def simulate(config: SimulatorConfig, folder: str | Path) -> Market:
 
     Args:
         config: settings of the market; see `SimulatorConfig`.
-        folder: the market folder; an existing folder is replaced.
+        folder: market folder to write.
+        overwrite: replace a market that the folder holds.
 
     Returns:
         The market, loaded from `folder`.
 
     Raises:
+        FileExistsError: the folder holds a market and `overwrite` is False, or it holds anything else.
         ValueError: the cold users have more sessions than the test period holds.
 
     Example:
@@ -50,6 +53,7 @@ def simulate(config: SimulatorConfig, folder: str | Path) -> Market:
         >>> market.info["oracle"]["purchase"]["HR@10"]
         0.97...
     """
+    check_target(folder, MARKET_FOLDER, overwrite=overwrite)
     resolved = config.resolved()
     world = build_world(resolved)
     constants = fit_constants(world)
@@ -59,14 +63,15 @@ def simulate(config: SimulatorConfig, folder: str | Path) -> Market:
     info = _info(resolved)
     if resolved.oracle_requests:
         info["oracle"] = score_oracle(world, constants, log)
-    with atomic_folder(folder) as temporary:
+    check_target(folder, MARKET_FOLDER, overwrite=overwrite)  # again: the simulation takes minutes
+    with atomic_folder(folder, replaces=[INFO_NAME]) as temporary:
         rows = {
             "items": _write(temporary, "items", item_tables(resolved, world.vocabulary, world.catalogue, item_ids)),
             "users": _write(temporary, "users", user_tables(world.users, user_ids)),
             "sessions": _write(temporary, "sessions", session_tables(world, log, queries, item_ids, user_ids)),
             "relevance": _write(temporary, "relevance", [judge_queries(world, queries, item_ids)]),
         }
-        write_json(temporary / "market.json", {**info, "rows": rows})
+        write_json(temporary / INFO_NAME, {**info, "rows": rows})
     del world, log, queries
     return Market.load(folder)
 
@@ -84,7 +89,7 @@ def build_world(config: ResolvedConfig) -> World:
 def _write(folder: Path, name: str, tables: Iterable[pa.Table]) -> int:
     """Write one table chunk by chunk and return its number of rows."""
     rows = 0
-    with pq.ParquetWriter(folder / f"{name}.parquet", arrow_schema(name)) as writer:
+    with table_writer(folder / f"{name}.parquet", arrow_schema(name)) as writer:
         for table in tables:
             writer.write_table(table)
             rows += len(table)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from onesearch.data.market import ATTRIBUTE_TYPES, arrow_schema
+from onesearch.data.schema import ATTRIBUTE_TYPES, arrow_schema
 
 from .catalogue import Catalogue
 from .config import ResolvedConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from onesearch.data.market import arrow_schema
+from onesearch.data.schema import arrow_schema
 
 from .world import World
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from onesearch.data.market import arrow_schema
+from onesearch.data.schema import arrow_schema
 
 from .click_model import Constants, click_chances, show, sigmoid
 from .item_rows import CHUNK

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from onesearch.files import atomic_file
+from onesearch.parquet_files import read_table, write_table
 
 FILE_NAME = "default_histories.parquet"
 
@@ -159,13 +159,13 @@ class DefaultHistories:
         ]
         columns = [list(column) for column in zip(*rows)]
         with atomic_file(path) as temporary:
-            pq.write_table(pa.table(columns, schema=_SCHEMA), temporary)
+            write_table(pa.table(columns, schema=_SCHEMA), temporary)
 
     @classmethod
     def load(cls, path: str | Path) -> DefaultHistories:
         """Read a file that `save` wrote; ValueError names a file that is damaged or another table."""
         try:
-            table = pq.read_table(path).select(_SCHEMA.names).cast(_SCHEMA)
+            table = read_table(path, "copy the checkpoint again").select(_SCHEMA.names).cast(_SCHEMA)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, KeyError) as error:
             raise ValueError(f"{path} is no table of default histories ({error}); copy the checkpoint again") from error
         found = cls({}, {}, {}, [])

@@ -59,7 +59,12 @@ def test_a_sound_market_has_no_problems(folder):
     [
         ("items", 2, "item_id", None, "empty_id", "None"),
         ("items", 2, "item_id", " ", "empty_id", "' '"),
+        ("items", 2, "item_id", "b c", "malformed_id", "'b c'"),
+        ("items", 2, "item_id", "b\n", "malformed_id", "white space"),
+        ("items", 2, "item_id", "b\0", "malformed_id", "NUL"),
         ("items", 2, "item_id", "b", "duplicate_id", "row 1"),
+        ("items", 1, "price", float("inf"), "number", "inf"),
+        ("items", 1, "features", [1.0, float("nan")], "number", "nan"),
         ("items", 2, "title", "", "empty_title", "title"),
         ("items", 2, "title", None, "empty_title", "None"),
         ("items", 1, "categories", None, "null_list", "categories"),
@@ -67,8 +72,10 @@ def test_a_sound_market_has_no_problems(folder):
         ("items", 1, "attributes", {"color": None}, "null_list", "attributes"),
         ("users", 1, "user_id", "u", "duplicate_id", "'u'"),
         ("users", 1, "user_id", "", "empty_id", "''"),
+        ("users", 1, "user_id", "v\u2003", "malformed_id", "user_id"),
         ("sessions", 3, "session_id", "s1", "duplicate_id", "row 1"),
         ("sessions", 3, "session_id", None, "empty_id", "session_id"),
+        ("sessions", 3, "session_id", "s 3", "malformed_id", "'s 3'"),
         ("sessions", 3, "user_id", None, "empty_id", "user_id"),
         ("sessions", 3, "user_id", "nobody", "dangling_user", "nobody"),
         ("sessions", 1, "impressed", ["a", "ghost", "b", "ghoul"], "dangling_item", "'ghost' (and 1 more)"),
@@ -171,13 +178,68 @@ def test_castable_columns_are_sound(folder):
         ({"split": {"method": "time", "test": 0}}, "split"),
         ({"split": {"method": "time", "test": "10 %"}}, "split"),
         ({"split": {"method": "leave_last_out"}}, None),
-        ({}, None),
+        ({}, "split"),
         ([], "split"),
+        ({"split": {"method": "none"}, "language": None}, None),
+        ({"split": {"method": "none"}, "language": "de"}, "language"),
+        ({"split": {"method": "none"}, "text_fields": ["title", "colour"]}, "text_fields"),
+        ({"split": {"method": "none"}, "text_fields": "title"}, "text_fields"),
     ],
 )
 def test_the_split_of_market_json(folder, info, kind):
     (folder / "market.json").write_text(json.dumps(info))
     assert found(folder) == ([("market.json", None, kind)] if kind else [])
+
+
+def test_a_market_without_sessions_needs_no_split(tmp_path):
+    Market.from_rows(items=[{"item_id": "a", "title": "x"}]).save(tmp_path / "market")
+    assert check_market(tmp_path / "market") == []
+
+
+def test_no_items_are_a_problem(tmp_path):
+    Market.from_rows(items=[]).save(tmp_path / "market")
+    assert found(tmp_path / "market") == [("items", None, "no_items")]
+
+
+def test_a_split_without_requests_is_a_problem(folder):
+    (folder / "market.json").write_text(json.dumps({"split": {"method": "leave_last_out"}}))
+    plant(folder, "sessions", 0, "query", "")
+    plant(folder, "sessions", 1, "query", " ")
+    (problem,) = check_market(folder)  # u's last two sessions are validation and test
+    assert problem.kind == "no_requests" and "train split" in problem.message
+    plant(folder, "sessions", 3, "clicked", [])
+    plant(folder, "sessions", 3, "purchased", [])
+    assert [problem.message.split(" split ")[0] for problem in check_market(folder)] == [
+        "no session of the train",
+        "no session of the test",
+    ]
+
+
+def test_a_column_that_is_there_twice_is_a_problem(folder):
+    items = pq.read_table(folder / "items.parquet")
+    pq.write_table(items.append_column("title", items.column("title")), folder / "items.parquet")
+    assert found(folder) == [("items", None, "duplicate_column")]
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "values", "word"),
+    [
+        ("sessions", "time", [0.0, 1.0, 1.5, 2.0], "row 2: 1.5"),
+        ("sessions", "session_id", [4.006381333931e12, 1.0, 2.0, 3.0], "row 0: 4006381333931.0"),
+        ("sessions", "clicked", [[1.0], [], [], []], "list<element: double>"),
+        ("sessions", "query", [1, 2, 3, 4], "int64"),
+        ("items", "price", ["9.5", "1", "2"], "row 0: '9.5'"),
+    ],
+)
+def test_no_value_is_changed_to_fit_its_column(folder, table, column, values, word):
+    """Casts that Arrow would make without a word."""
+    content = pq.read_table(folder / f"{table}.parquet")
+    changed = content.set_column(content.column_names.index(column), column, pa.array(values))
+    pq.write_table(changed, folder / f"{table}.parquet")
+    (problem,) = [problem for problem in check_market(folder) if problem.kind == "column_type"]
+    assert word in problem.message and column in problem.message
+    with pytest.raises(ValueError, match=column):
+        Market.load(folder)
 
 
 def test_market_json_missing_or_damaged(folder):

@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markets import SESSIONS, SPLIT, before, market_of, touched
 
-from onesearch.data.market import ATTRIBUTE_TYPES, TABLES, Market, arrow_schema, conform, table_from_rows
+from onesearch.data.arrow_tables import conform, table_from_rows
+from onesearch.data.market import Market
 from onesearch.data.requests import SPLITS, build_requests, split_sessions, targets_of
+from onesearch.data.schema import ATTRIBUTE_TYPES, TABLES, arrow_schema
 
 ITEMS = [
     {
@@ -49,7 +51,10 @@ def test_save_then_load_gives_the_same_market(tmp_path):
 
 def test_saving_twice_replaces_the_folder(tmp_path):
     Market.from_rows(items=ITEMS).save(tmp_path / "market")
-    Market.from_rows(items=ITEMS[:1]).save(tmp_path / "market")
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        Market.from_rows(items=ITEMS[:1]).save(tmp_path / "market")
+    assert len(Market.load(tmp_path / "market").items) == 2
+    Market.from_rows(items=ITEMS[:1]).save(tmp_path / "market", overwrite=True)
     assert len(Market.load(tmp_path / "market").items) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["market"]
 

@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 
-from onesearch.data.market import ATTRIBUTE_TYPES, TABLES, Market
+from onesearch.data.market import Market
+from onesearch.data.schema import ATTRIBUTE_TYPES, TABLES
 from onesearch.data.requests import build_requests, split_sessions
 from onesearch.simulator import SimulatorConfig, build_world, simulate
 from onesearch.simulator.click_model import fit_constants, purchase_chances, show

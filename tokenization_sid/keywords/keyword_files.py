@@ -16,11 +16,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from onesearch.data.market import ATTRIBUTE_TYPES
+from onesearch.data.schema import ATTRIBUTE_TYPES
 from onesearch.files import atomic_file, read_json
-from onesearch.parquet_files import read_given_table, read_own_table
+from onesearch.parquet_files import read_given_table, read_own_table, write_table
 
 from .keywords import CoreKeywords, Keyword
 from .matching import normalise
@@ -48,7 +47,7 @@ def save_keywords(path: str | Path, core: CoreKeywords, fingerprint: str) -> Non
     }
     table = pa.table(columns).replace_schema_metadata({"format": FORMAT, "fingerprint": fingerprint})
     with atomic_file(path) as temporary:
-        pq.write_table(table, temporary)
+        write_table(table, temporary)
 
 
 def load_keywords(path: str | Path, fingerprint: str) -> CoreKeywords:

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from onesearch.data.market import ATTRIBUTE_TYPES, Market
+from onesearch.data.market import Market
+from onesearch.data.schema import ATTRIBUTE_TYPES
 
 from .keyword_sources import AttributeValues, ClickLog, incidence
 from .keywords import Keyword

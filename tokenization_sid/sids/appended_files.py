@@ -12,10 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from onesearch.files import RunFolder, atomic_file
-from onesearch.parquet_files import read_own_table
+from onesearch.parquet_files import read_own_table, write_table
 
 from .code_files import load_codes
 from .item_codes import ItemCodes
@@ -75,7 +74,7 @@ def save_appended(run: RunFolder, items: pa.Table, coded: ItemCodes) -> Path:
     }
     table = pa.table(columns, schema=_schema(levels)).replace_schema_metadata(metadata)
     with atomic_file(path) as temporary:
-        pq.write_table(table, temporary)
+        write_table(table, temporary)
     return path
 
 

@@ -11,7 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from onesearch.data.market import Market, as_dataset, conform
+from onesearch.data.arrow_tables import as_dataset, conform
+from onesearch.data.checking import check_items
+from onesearch.data.market import Market
 from onesearch.data.text import item_texts
 from onesearch.files import RunFolder, locked, read_json
 from onesearch.parquet_files import read_given_table
@@ -53,25 +55,21 @@ class AppendReport:
 
 
 def read_items(path: str | Path) -> pa.Table:
-    """Read new items from a parquet file, in the columns of `onesearch.data.market.TABLES`.
+    """Read new items from a parquet file, in the columns of `onesearch.data.schema.TABLES`.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: columns do not fit, an id is blank or repeated, or a title is blank; the message names the row, counted from 0.
+        ValueError: columns do not fit, or a value breaks a rule of `onesearch.data.checking.check_items`; the message names the row,
+            counted from 0.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; new items come as a parquet file with the columns of the items table")
     table = conform("items", read_given_table(path), origin=str(path)).combine_chunks()
-    for name in ("item_id", "title"):
-        blank = np.asarray(pc.equal(pc.fill_null(pc.utf8_trim_whitespace(table.column(name)), ""), ""))
-        if blank.any():
-            raise ValueError(f"{path}, row {int(blank.argmax())}: {name} is blank; every item needs one")
-    ids = table.column("item_id").combine_chunks().dictionary_encode().indices.to_numpy()
-    first = np.unique(ids, return_index=True)[1]
-    if len(first) < len(ids):
-        row = int(np.setdiff1d(np.arange(len(ids)), first)[0])
-        raise ValueError(f"{path}, row {row}: item_id {table.column('item_id')[row].as_py()!r} is there twice; keep one")
+    problems = list(check_items({name: table.column(name) for name in table.column_names}))
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise ValueError(f"{path}, row {problems[0].row}: {problems[0].message}{more}; correct the table")
     return table
 
 

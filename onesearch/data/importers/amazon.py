@@ -14,10 +14,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from .. import fields
+from ..bad_rows import BadRows
+from ..fields import BadRow, Note, Row
 from ..market import Market
-from . import fields
-from .fields import BadRow, Row
-from .importing import BadRows, TableBuilder, assemble, build_table, convert_jsonl, required_files
+from .importing import TableBuilder, assemble, build_table, convert_jsonl, required_files
 
 UNKNOWN_BRANDS = frozenset({"Unknown"})
 
@@ -102,10 +103,10 @@ def _read_items(path: Path, bad: BadRows) -> tuple[pa.Table, int]:
     seen: set[str] = set()
     filled: list[str] = []
 
-    def make(row: Row) -> dict[str, Any]:
+    def make(row: Row, note: Note) -> dict[str, Any]:
         item_id = fields.unique(fields.identifier(row, "item_id"), seen, "item_id")
         categories = _first_path(row)
-        brand = fields.optional_text(row, "brand", UNKNOWN_BRANDS)
+        brand = fields.or_none(fields.optional_text, row, "brand", note, UNKNOWN_BRANDS)
         title = fields.text(row, "title")
         if not title.strip():
             title = " ".join(part for part in (brand, *categories[-1:], fields.filled_text(row, "asin")) if part)
@@ -133,7 +134,7 @@ def _read_sequences(path: Path, items: Container[str], bad: BadRows) -> Iterator
     """Yield each user's id and the ids of the bought items, from old to new."""
     seen: set[str] = set()
 
-    def make(row: Row) -> dict[str, Any]:
+    def make(row: Row, note: Note) -> dict[str, Any]:
         user_id = fields.unique(fields.identifier(row, "user_id"), seen, "user_id")
         bought = fields.identifiers(row, "items")
         if not bought:

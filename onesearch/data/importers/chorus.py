@@ -8,10 +8,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from .. import fields
+from ..bad_rows import BadRows
+from ..fields import BadRow, Note, Row
 from ..market import Market
-from . import fields
-from .fields import BadRow, Row
-from .importing import BadRows, assemble, build_table, convert, convert_jsonl, read_csv, required_files
+from .csv_files import read_csv
+from .importing import assemble, build_table, convert, convert_jsonl, required_files
 
 PRODUCTS = "products.jsonl.gz"
 RATINGS = "Broad_Query_Set_rated.csv"
@@ -84,22 +86,22 @@ def import_chorus(folder: str | Path, *, bad_rows: str = "raise", name: str = "c
 def _read_products(path: Path, bad: BadRows, item_ids: set[str], attribute_fields: Counter[str]) -> pa.Table:
     """The items table; adds to the item ids and counts the ``attr_*`` fields."""
 
-    def make(row: Row) -> dict[str, Any]:
+    def make(row: Row, note: Note) -> dict[str, Any]:
         attribute_fields.update(key for key in row if key.startswith("attr_"))
         item_id = fields.unique(fields.identifier(row, "id"), item_ids, "id")
-        item = _item(item_id, row)
+        item = _item(item_id, row, note)
         item_ids.add(item_id)
         return item
 
     return build_table("items", convert_jsonl(path, make, bad))
 
 
-def _item(item_id: str, row: Row) -> dict[str, Any]:
+def _item(item_id: str, row: Row, note: Note) -> dict[str, Any]:
     """A row of the items table from a product."""
-    brand = fields.optional_text(row, "supplier")
-    description = fields.optional_text(row, "short_description")
-    price = fields.optional_number(row, "price")
-    attributes = {kind: _values(row, names) for kind, names in ATTRIBUTE_FIELDS.items()}
+    brand = fields.or_none(fields.optional_text, row, "supplier", note)
+    description = fields.or_none(fields.optional_text, row, "short_description", note)
+    price = fields.or_none(fields.optional_number, row, "price", note)
+    attributes = {kind: _values(row, names, note) for kind, names in ATTRIBUTE_FIELDS.items()}
     attributes["brand"] = [brand] if brand else []
     attributes["specifications"] = [description] if description else []
     return {
@@ -112,9 +114,10 @@ def _item(item_id: str, row: Row) -> dict[str, Any]:
     }
 
 
-def _values(row: Row, names: tuple[str, ...]) -> list[str]:
+def _values(row: Row, names: tuple[str, ...], note: Note) -> list[str]:
     """Distinct values of the named fields, which hold them separated by commas; without numbers and the texts of `NO_VALUE`."""
-    joined = ",".join(fields.optional_text(row, name) or "" for name in names)
+    texts = [fields.or_none(fields.optional_text, row, name, note) for name in names]
+    joined = ",".join(text or "" for text in texts)
     parts = [part.strip() for part in joined.split(",")]
     return list(dict.fromkeys(part for part in parts if part.lower() not in NO_VALUE and not part.isdigit()))
 
@@ -122,7 +125,7 @@ def _values(row: Row, names: tuple[str, ...]) -> list[str]:
 def _read_ratings(path: Path, bad: BadRows, item_ids: set[str]) -> pa.Table:
     """The relevance table."""
 
-    def make(row: Row) -> dict[str, Any]:
+    def make(row: Row, note: Note) -> dict[str, Any]:
         item_id = fields.as_identifier(row["docid"], "docid")
         fields.known([item_id], item_ids, "docid", PRODUCTS)
         if row["rating"] not in ("0", "1", "2", "3"):

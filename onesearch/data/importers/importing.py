@@ -1,76 +1,25 @@
-"""Parts that all importers share: reading files, collecting bad rows, and building large tables in chunks.
-
-No bad row is skipped silently. It raises an error with file and line, or it is left out on request and counted in
-``market.info["dropped"]``.
-"""
+"""Parts that all importers share: reading JSON lines, making rows, and building large tables in chunks. `csv_files.py` reads CSV."""
 
 from __future__ import annotations
 
-import csv
 import gzip
 import json
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from ..market import TABLES, Market, as_dataset, table_from_rows
-from .fields import BadRow, Row
+from ..arrow_tables import as_dataset, table_from_rows
+from ..bad_rows import VALUE, BadRows
+from ..fields import BadRow, Note, Row
+from ..market import Market
+from ..schema import TABLES
 
-BAD_ROWS = ("raise", "drop")
-
-Make = Callable[[Row], dict[str, Any]]
-"""Function that turns a row of a source into a row of a market table, or raises `BadRow`."""
-
-
-class BadRows:
-    """Counts of bad rows per file and reason, with the first few as examples.
-
-    Args:
-        mode: with ``raise``, `close` raises if there was any bad row; with ``drop``, it returns the counts.
-        examples: number of rows per reason that the error names.
-
-    Raises:
-        ValueError: the mode is unknown.
-    """
-
-    def __init__(self, mode: str = "raise", examples: int = 3) -> None:
-        if mode not in BAD_ROWS:
-            raise ValueError(f"bad_rows={mode!r} is unknown; allowed are {', '.join(BAD_ROWS)}")
-        self.mode = mode
-        self.examples = examples
-        self.counts: Counter[str] = Counter()
-        self._first: dict[str, list[str]] = {}
-
-    def add(self, path: Path, line: int, reason: str, detail: Any = "") -> None:
-        """Record one bad row.
-
-        Args:
-            path: file of the row.
-            line: line of the row, counted from 1.
-            reason: the problem, without the value.
-            detail: the wrong value.
-        """
-        key = f"{path.name}: {reason}"
-        self.counts[key] += 1
-        first = self._first.setdefault(key, [])
-        if len(first) < self.examples:
-            first.append(f"{path.name}:{line}" + (f" ({_shorten(detail)})" if detail != "" else ""))
-
-    def close(self) -> dict[str, int]:
-        """Return the counts by file and reason.
-
-        Raises:
-            ValueError: there were bad rows and the mode is ``raise``; lists every reason with its count and its first rows.
-        """
-        if self.counts and self.mode == "raise":
-            lines = [f"  {count} × {key}; first: {', '.join(self._first[key])}" for key, count in self.counts.most_common()]
-            total = sum(self.counts.values())
-            raise ValueError(f"{total} bad rows; correct them, or pass bad_rows='drop' to leave them out:\n" + "\n".join(lines))
-        return dict(self.counts)
+Make = Callable[[Row, Note], dict[str, Any]]
+"""Function that turns a row of a source into a row of a market table, or raises `BadRow`. It reports optional values that do not fit."""
 
 
 def required_files(folder: str | Path, names: Sequence[str]) -> list[Path]:
@@ -91,7 +40,7 @@ def read_jsonl(path: Path, bad: BadRows) -> Iterator[tuple[int, dict[str, Any]]]
 
     Args:
         path: file to read; blank lines are skipped.
-        bad: receives the lines that are no JSON object.
+        bad: receives the lines that are no JSON object, or name a key twice.
 
     Raises:
         ValueError: the gzip file is damaged.
@@ -103,63 +52,52 @@ def read_jsonl(path: Path, bad: BadRows) -> Iterator[tuple[int, dict[str, Any]]]
                 if not line.strip():
                     continue
                 try:
-                    row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-                except ValueError as error:
-                    bad.add(path, number, "not valid JSON in UTF-8", error)
+                    row = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"), object_pairs_hook=_object)
+                except BadRow as error:
+                    bad.add_error(path.name, number, error)
+                    continue
+                except (ValueError, RecursionError) as error:
+                    bad.add(path.name, number, "not valid JSON in UTF-8", error)
                     continue
                 if isinstance(row, dict):
                     yield number, row
                 else:
-                    bad.add(path, number, "not a JSON object", row)
-        except (EOFError, gzip.BadGzipFile) as error:
+                    bad.add(path.name, number, "not a JSON object", row)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise ValueError(f"{path} is a damaged gzip file ({error}); download or compress it again") from error
 
 
-def read_csv(path: Path, bad: BadRows, required: Collection[str] = ()) -> Iterator[tuple[int, dict[str, str | None]]]:
-    """Yield the line number and the cells by column of each row of a CSV file in UTF-8 with a header.
-
-    Args:
-        path: file to read. Cells that a short row lacks are None.
-        bad: receives the rows that have more cells than the header has columns.
-        required: columns that the header must name.
-
-    Raises:
-        ValueError: a column is missing, or the file is no CSV file in UTF-8.
-    """
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        try:
-            missing = [column for column in required if column not in (reader.fieldnames or ())]
-            if missing:
-                raise ValueError(f"{path}: missing columns {missing}; the first line must name {list(required)}")
-            for cells in reader:
-                surplus = cells.pop(reader.restkey, None)
-                if surplus is None:
-                    yield reader.line_num, cells
-                else:
-                    bad.add(path, reader.line_num, "more cells than the header has columns", surplus)
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise ValueError(f"{path}:{reader.line_num + 1} cannot be read as CSV in UTF-8 ({error})") from error
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of its pairs; a key that occurs twice would lose a value."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise BadRow("a key occurs twice in a JSON object", next(key for key in keys if keys.count(key) > 1))
+    return found
 
 
 def convert(path: Path, rows: Iterable[tuple[int, Row]], make: Make, bad: BadRows) -> Iterator[dict[str, Any]]:
-    """Yield ``make(row)`` for every row of a file.
+    """Yield ``make(row, note)`` for every row of a file.
 
     Args:
         path: file of the rows, for messages.
         rows: line number and row.
         make: turns a row into a row of a market table.
-        bad: receives the rows for which `make` raises `BadRow`.
+        bad: receives the rows for which `make` raises `BadRow`, and the optional values that it reports to `note`.
     """
     for line, row in rows:
+
+        def note(error: BadRow, line: int = line) -> None:
+            bad.add_error(path.name, line, error, VALUE)
+
         try:
-            yield make(row)
+            yield make(row, note)
         except BadRow as error:
-            bad.add(path, line, error.reason, error.detail)
+            bad.add_error(path.name, line, error)
 
 
 def convert_jsonl(path: Path, make: Make, bad: BadRows) -> Iterator[dict[str, Any]]:
-    """Yield ``make(row)`` for every row of a ``.jsonl`` or ``.jsonl.gz`` file; bad rows go to `bad`."""
+    """Yield ``make(row, note)`` for every row of a ``.jsonl`` or ``.jsonl.gz`` file; bad rows go to `bad`."""
     return convert(path, read_jsonl(path, bad), make, bad)
 
 
@@ -167,7 +105,7 @@ class TableBuilder:
     """Rows of one market table, collected in chunks, so that millions of rows never exist as Python objects at once.
 
     Args:
-        name: name of the table, a key of `onesearch.data.market.TABLES`.
+        name: name of the table, a key of `onesearch.data.schema.TABLES`.
         chunk: number of rows per chunk; raising it takes more memory and does not change the table.
     """
 
@@ -182,7 +120,7 @@ class TableBuilder:
         return self._count
 
     def add(self, row: Row) -> None:
-        """Append one row; columns as in `onesearch.data.market.TABLES`."""
+        """Append one row; columns as in `onesearch.data.schema.TABLES`."""
         self._rows.append(row)
         self._count += 1
         if len(self._rows) >= self._chunk:
@@ -206,7 +144,7 @@ class TableBuilder:
 
 
 def build_table(name: str, rows: Iterable[Row]) -> pa.Table:
-    """Build a market table from rows, chunk by chunk; `name` is a key of `onesearch.data.market.TABLES`."""
+    """Build a market table from rows, chunk by chunk; `name` is a key of `onesearch.data.schema.TABLES`."""
     return TableBuilder(name).extend(rows).table()
 
 
@@ -228,8 +166,3 @@ def _sorted_by_time(sessions: pa.Table) -> pa.Table:
     if np.all(times[1:] >= times[:-1]):
         return sessions
     return sessions.take(pa.array(np.argsort(times, kind="stable")))
-
-
-def _shorten(detail: Any, length: int = 80) -> str:
-    words = str(detail)
-    return words if len(words) <= length else words[: length - 1] + "…"

@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from .. import fields
+from ..bad_rows import BadRows
+from ..fields import Note, Row
 from ..market import Market
-from . import fields
-from .fields import Row
-from .importing import BadRows, TableBuilder, assemble, build_table, convert_jsonl
+from .importing import TableBuilder, assemble, build_table, convert_jsonl
 from .kuaisearch_logs import Price, RankRows, SessionRows
 
 TABLES_READ = ("items", "users", "recall", "rank", "relevance")
@@ -144,13 +145,13 @@ def _read_users(paths: Sequence[Path], bad: BadRows) -> tuple[pa.Table, set[str]
     user_ids: set[str] = set()
     builder = TableBuilder("users")
 
-    def make(row: Row) -> dict[str, Any]:
+    def make(row: Row, note: Note) -> dict[str, Any]:
         user_id = fields.unique(fields.identifier(row, "user_id"), user_ids, "user_id")
         user = {
             "user_id": user_id,
-            "gender": fields.optional_text(row, "gender", UNKNOWN),
-            "age_bucket": fields.optional_text(row, "age_bucket", UNKNOWN),
-            "region": fields.optional_text(row, "fre_province", UNKNOWN),
+            "gender": fields.or_none(fields.optional_text, row, "gender", note, UNKNOWN),
+            "age_bucket": fields.or_none(fields.optional_text, row, "age_bucket", note, UNKNOWN),
+            "region": fields.or_none(fields.optional_text, row, "fre_province", note, UNKNOWN),
         }
         user_ids.add(user_id)
         return user
@@ -173,8 +174,8 @@ class _ItemNames(NamedTuple):
         return "rel-" + hashlib.blake2b(joined.encode("utf-8"), digest_size=8).hexdigest()
 
 
-def _judgement(row: Row) -> dict[str, Any]:
-    """One judgement: query, names of the item, and grade."""
+def _judgement(row: Row, note: Note) -> dict[str, Any]:
+    """One judgement: query, names of the item, and grade. The names identify the item, so that none is optional."""
     brand, seller = fields.optional_text(row, "brand", UNKNOWN), fields.optional_text(row, "seller_name", UNKNOWN)
     grade = fields.integer(row, "score", 0, 3)
     query, title = fields.filled_text(row, "query"), fields.filled_text(row, "item_title")
@@ -241,11 +242,11 @@ class _Catalogue:
         self.rows[item["item_id"]] = len(self._items)
         self._items.add(item)
 
-    def _item(self, row: Row) -> dict[str, Any]:
+    def _item(self, row: Row, note: Note) -> dict[str, Any]:
         """A row of the items table from a row of items."""
         item_id = fields.unique(fields.identifier(row, "item_id"), self.rows, "item_id")
-        brand, seller = fields.optional_text(row, "brand_name", UNKNOWN), fields.optional_text(row, "seller_name", UNKNOWN)
-        levels = [fields.optional_text(row, f"category_level{level}_name", UNKNOWN) for level in (1, 2, 3)]
+        keys = ("brand_name", "seller_name", *(f"category_level{level}_name" for level in (1, 2, 3)))
+        brand, seller, *levels = (fields.or_none(fields.optional_text, row, key, note, UNKNOWN) for key in keys)
         names = _ItemNames(fields.filled_text(row, "item_title"), brand, seller)
         return _item_row(item_id, names, categories=[level for level in levels if level])
 

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from . import fields
-from .fields import BadRow, Row
-from .importing import BadRows, TableBuilder, convert_jsonl, read_jsonl
+from .. import fields
+from ..bad_rows import BadRows
+from ..fields import BadRow, Note, Row
+from .importing import TableBuilder, convert_jsonl, read_jsonl
 
 
 class Price(NamedTuple):
@@ -46,7 +47,7 @@ class Recent:
             fields.known(self.clicked, items, "recently_clicked_item_ids", "items")
             fields.known(self.purchased, items, "recently_purchased_item_ids", "items")
         except BadRow as error:
-            bad.add(self.path, self.line, error.reason, error.detail)
+            bad.add_error(self.path.name, self.line, error)
             return False
         return True
 
@@ -78,7 +79,7 @@ class RankRows:
             try:
                 self._take(path, line, row)
             except BadRow as error:
-                bad.add(path, line, error.reason, error.detail)
+                bad.add_error(path.name, line, error)
 
     def _take(self, path: Path, line: int, row: Row) -> None:
         """Keep the recent history of a row if it is the user's earliest, and the price if it is the item's latest."""
@@ -153,7 +154,7 @@ class SessionRows:
         """Return the sessions table."""
         return self._sessions.table()
 
-    def _session(self, row: Row) -> dict[str, Any]:
+    def _session(self, row: Row, note: Note) -> dict[str, Any]:
         """A row of the sessions table from a row of recall."""
         published_id, user_id = fields.identifier(row, "session_id"), fields.identifier(row, "user_id")
         fields.known([user_id], self._users, "user_id", "users")

@@ -1,28 +1,27 @@
 """Import your own tables: items and, optionally, users, sessions and relevance judgements.
 
-The columns are those of `onesearch.data.market.TABLES`. Each table may have a format of its own.
+The columns are those of `onesearch.data.schema.TABLES`. Each table may have a format of its own. `onesearch.data.rows` holds the rules of
+single rows; this module adds what concerns several: ids that occur twice, and references between tables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
-from ..market import ATTRIBUTE_TYPES, SPLIT_METHODS, TABLES, Market
-from . import fields
-from .fields import BadRow, Row
-from .importing import BadRows, Make, assemble, build_table, convert, read_csv, read_jsonl
+from .. import fields, rows
+from ..bad_rows import BadRows
+from ..fields import BadRow, Note, Row
+from ..market import Market
+from ..schema import LANGUAGES, SPLIT_METHODS
+from .importing import Make, assemble, build_table, convert
+from .table_files import find_files, read_rows
 
-SUFFIXES = {"jsonl": (".jsonl", ".jsonl.gz"), "parquet": (".parquet",), "csv": (".csv",)}
-"""File name endings of each format. A CSV cell holds no list except in ``categories``, so sessions cannot be CSV."""
-
-SEPARATOR = "|"
-"""Separates the categories in a CSV cell."""
+_CHINESE = r"[\x{3400}-\x{9fff}\x{f900}-\x{faff}]"
 
 
 def import_tables(
@@ -42,26 +41,29 @@ def import_tables(
 
     Required columns:
 
-    * items: ``item_id``, ``title``. ``attributes`` maps attribute types (`ATTRIBUTE_TYPES`) to a text or a list of texts.
+    * items: ``item_id``, ``title``. ``attributes`` maps attribute types (`onesearch.data.schema.ATTRIBUTE_TYPES`) to a text or a list
+      of texts.
     * users: ``user_id``.
     * sessions: ``session_id``, ``user_id``, ``time``, ``query``, ``clicked``, ``purchased``. A session with an empty query
       counts in histories and is never a request.
     * relevance: ``query``, ``item_id``, ``grade``.
 
     Args:
-        folder: holds one file per table: ``.jsonl``, ``.jsonl.gz``, ``.parquet`` or, except for sessions, ``.csv`` in UTF-8
-            with a header. In CSV, ``categories`` are separated by ``|``, and each column ``attributes.<type>`` holds one value.
+        folder: holds one file per table and nothing else: ``.jsonl``, ``.jsonl.gz``, ``.parquet`` or, except for sessions, ``.csv`` in
+            UTF-8 with a header. In CSV, ``categories`` are separated by ``|``, and each column ``attributes.<type>`` holds one value.
         format: ``jsonl``, ``parquet`` or ``csv``: only files of this format are read. Default: every format, with at most one
             file per table.
-        bad_rows: ``raise`` an error that names bad rows, or ``drop`` them and count them in ``info["dropped"]``.
+        bad_rows: ``raise`` an error that names bad rows, or ``drop`` them and count them in ``info["dropped"]``. An optional value that
+            does not fit, an unknown column and a file that is no table are dropped alone.
         split: ``time``, ``leave_last_out`` or ``none``. Default: ``time`` if there are sessions, else ``none``.
-        language: code such as ``en`` or ``zh``, stored in ``info``; BM25 chooses its tokenisation by it.
+        language: ``en`` or ``zh``, stored in ``info``; BM25 chooses its tokenisation by it, and training its task templates. Default:
+            ``zh`` if at least half of the titles hold Chinese characters, else ``en``.
         name: name of the market. Default: name of the folder.
 
     Raises:
         FileNotFoundError: there is no items file.
-        ValueError: an option is unknown, a table has two files, or there are bad rows; the message counts them per reason and
-            names the first lines.
+        ValueError: an option is unknown, a table has two files, a file has a column twice or lacks one, no item is left, or there are bad
+            rows; the message counts them per reason and names the first lines.
 
     Example:
         >>> market = import_tables("my_shop", bad_rows="drop")  # doctest: +SKIP
@@ -70,99 +72,38 @@ def import_tables(
     folder = Path(folder)
     if split is not None and split not in SPLIT_METHODS:
         raise ValueError(f"split={split!r} is unknown; allowed are {', '.join(SPLIT_METHODS)}")
-    files = {table: _find(folder, table, format) for table in TABLES}
-    if files["items"] is None:
-        raise FileNotFoundError(f"{folder} holds no items ({', '.join(f'items{ending}' for ending in _endings(format))})")
+    if language is not None and language not in LANGUAGES:
+        raise ValueError(f"language={language!r} is unknown; allowed are {', '.join(LANGUAGES)} (en for any with spaces)")
     bad = BadRows(bad_rows)
-    rows = _Rows()
-    makers = rows.makers()
-    tables = {table: _read(path, table, makers[table], bad) for table, path in files.items() if path is not None}
+    files = find_files(folder, format, bad)
+    makers = _Rows().makers()
+    order = [table for table in makers if table in files]
+    tables = {table: _read(files[table], table, makers[table], bad) for table in order}
+    dropped = bad.close()
+    if not len(tables["items"]):
+        raise bad.error() if dropped else ValueError(f"{files['items']} holds no items; a market needs at least one")
     times = tables["sessions"].column("time").to_numpy() if "sessions" in tables else np.empty(0)
     method = split or ("time" if len(times) else "none")
     info = {
         "name": name or folder.resolve().name,
-        "source": "own tables: " + ", ".join(path.name for path in files.values() if path is not None),
-        "language": language,
+        "source": "own tables: " + ", ".join(path.name for path in files.values()),
+        "language": language or _language(tables["items"].column("title")),
         "split": {"method": method, "validation": 0.05, "test": 0.1} if method == "time" else {"method": method},
         "sessions_moved": int(np.sum(np.argsort(times, kind="stable") != np.arange(len(times)))),
-        "dropped": bad.close(),
+        "dropped": dropped,
     }
     return assemble(tables, info)
 
 
-def _endings(format: str | None) -> tuple[str, ...]:
-    """File name endings of one format, or of all."""
-    if format is not None and format not in SUFFIXES:
-        raise ValueError(f"format={format!r} is unknown; allowed are {', '.join(SUFFIXES)}")
-    return SUFFIXES[format] if format else tuple(ending for endings in SUFFIXES.values() for ending in endings)
-
-
-def _find(folder: Path, table: str, format: str | None) -> Path | None:
-    """The file of one table; None if there is none."""
-    found = [path for path in (folder / f"{table}{ending}" for ending in _endings(format)) if path.is_file()]
-    if len(found) > 1:
-        names = " and ".join(path.name for path in found)
-        raise ValueError(f"{folder} holds {names}; keep one of them, or choose one with format=")
-    if found and table == "sessions" and found[0].suffix == ".csv":
-        raise ValueError(
-            f"{found[0]}: sessions hold lists of items and cannot be CSV; write sessions.jsonl or sessions.parquet"
-        )
-    return found[0] if found else None
+def _language(titles: pa.ChunkedArray) -> str:
+    """``zh`` if at least half of the titles hold Chinese characters, else ``en``; our choice."""
+    chinese = pc.sum(pc.match_substring_regex(titles, _CHINESE)).as_py() or 0
+    return "zh" if 2 * chinese >= len(titles) > 0 else "en"
 
 
 def _read(path: Path, table: str, make: Make, bad: BadRows) -> pa.Table:
     """One market table from its file."""
-    if path.suffix == ".parquet":
-        rows = _parquet_rows(path)
-    elif path.suffix == ".csv":
-        rows = _csv_rows(path, bad)
-    else:
-        rows = read_jsonl(path, bad)
-    return build_table(table, convert(path, rows, make, bad))
-
-
-def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the number of each row, counted from 1, and the row."""
-    try:
-        file = pq.ParquetFile(path)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{path} is not a parquet file ({error})") from error
-    with file:
-        batches = file.iter_batches(batch_size=10_000)
-        yield from enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
-
-
-def _csv_rows(path: Path, bad: BadRows) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the line number of each row, and its cells converted to the types of JSON; empty cells are left out."""
-    for line, cells in read_csv(path, bad):
-        try:
-            yield line, _from_cells(cells)
-        except BadRow as error:
-            bad.add(path, line, error.reason, error.detail)
-
-
-def _from_cells(cells: Mapping[str, str | None]) -> dict[str, Any]:
-    """The cells of a CSV row as JSON would hold them: lists, numbers and a mapping of attributes."""
-    row: dict[str, Any] = {}
-    for column, cell in cells.items():
-        if cell is None or not cell.strip():
-            continue
-        if column.startswith("attributes."):
-            row.setdefault("attributes", {})[column.removeprefix("attributes.")] = cell
-        elif column == "categories":
-            row[column] = [part.strip() for part in cell.split(SEPARATOR)]
-        elif column in ("price", "grade"):
-            row[column] = _number(cell, column)
-        else:
-            row[column] = cell
-    return row
-
-
-def _number(cell: str, column: str) -> float | int:
-    try:
-        return int(cell) if column == "grade" else float(cell)
-    except ValueError as error:
-        raise BadRow(f"{column} must be a number", repr(cell)) from error
+    return build_table(table, convert(path, read_rows(path, table, bad), make, bad))
 
 
 class _Rows:
@@ -180,90 +121,40 @@ class _Rows:
         """Return the function that makes a row of each table."""
         return {"items": self.item, "users": self.user, "sessions": self.session, "relevance": self.judgement}
 
-    def item(self, row: Row) -> dict[str, Any]:
+    def item(self, row: Row, note: Note) -> dict[str, Any]:
         """Make a row of the items table."""
-        _declared(row, TABLES["items"])
-        item_id = fields.unique(fields.identifier(row, "item_id"), self.item_ids, "item_id")
-        item = {
-            "item_id": item_id,
-            "title": fields.filled_text(row, "title"),
-            "brand": fields.optional_text(row, "brand"),
-            "seller": fields.optional_text(row, "seller"),
-            "categories": _texts(row.get("categories"), "categories"),
-            "price": fields.optional_number(row, "price"),
-            "attributes": _attributes(row.get("attributes")),
-            "features": _numbers(row.get("features")),
-        }
-        self.item_ids.add(item_id)
+        item = rows.item_row(row, note)
+        self.item_ids.add(fields.unique(item["item_id"], self.item_ids, "item_id"))
         return item
 
-    def user(self, row: Row) -> dict[str, Any]:
+    def user(self, row: Row, note: Note) -> dict[str, Any]:
         """Make a row of the users table."""
-        _declared(row, TABLES["users"])
-        user_id = fields.unique(fields.identifier(row, "user_id"), self.user_ids, "user_id")
-        user = {"user_id": user_id, **{key: fields.optional_text(row, key) for key in ("gender", "age_bucket", "region")}}
-        self.user_ids.add(user_id)
+        user = rows.user_row(row, note)
+        self.user_ids.add(fields.unique(user["user_id"], self.user_ids, "user_id"))
         return user
 
-    def session(self, row: Row) -> dict[str, Any]:
-        """Make a row of the sessions table; its items must be in the items table."""
-        _declared(row, TABLES["sessions"])
-        session_id = fields.unique(fields.identifier(row, "session_id"), self.session_ids, "session_id")
-        user_id, time, query = fields.identifier(row, "user_id"), fields.integer(row, "time"), fields.text(row, "query")
-        lists = {
-            "impressed": [] if row.get("impressed") is None else fields.identifiers(row, "impressed"),
-            "clicked": fields.identifiers(row, "clicked"),
-            "purchased": fields.identifiers(row, "purchased"),
-        }
+    def session(self, row: Row, note: Note) -> dict[str, Any]:
+        """Make a row of the sessions table; its items must be in the items table. Impressions are optional."""
+        session = rows.session_row(row, note)
+        fields.unique(session["session_id"], self.session_ids, "session_id")
         if self.user_ids:
-            fields.known([user_id], self.user_ids, "user_id", "users")
-        for key, values in lists.items():
-            fields.known(values, self.item_ids, key, "items")
-        fields.within_impressed(lists)
-        self.session_ids.add(session_id)
-        return {"session_id": session_id, "user_id": user_id, "time": time, "query": query, **lists}
+            fields.known([session["user_id"]], self.user_ids, "user_id", "users")
+        for key in ("clicked", "purchased"):
+            fields.known(session[key], self.item_ids, key, "items")
+        try:
+            fields.known(session["impressed"], self.item_ids, "impressed", "items")
+        except BadRow as error:
+            note(error)
+            session["impressed"] = []
+        fields.within_impressed(session)
+        self.session_ids.add(session["session_id"])
+        return session
 
-    def judgement(self, row: Row) -> dict[str, Any]:
+    def judgement(self, row: Row, note: Note) -> dict[str, Any]:
         """Make a row of the relevance table; its item must be in the items table."""
-        _declared(row, TABLES["relevance"])
-        item_id = fields.identifier(row, "item_id")
-        fields.known([item_id], self.item_ids, "item_id", "items")
-        return {"query": fields.filled_text(row, "query"), "item_id": item_id, "grade": fields.integer(row, "grade", 0, 3)}
+        judgement = rows.judgement_row(row, note)
+        fields.known([judgement["item_id"]], self.item_ids, "item_id", "items")
+        return judgement
 
 
-def _declared(row: Row, allowed: Collection[str]) -> None:
-    """Check that every column of a row is among `allowed`."""
-    unknown = [column for column in row if column not in allowed]
-    if unknown:
-        raise BadRow(f"unknown column {unknown[0]!r}; allowed are {', '.join(allowed)}")
-
-
-def _texts(value: Any, key: str) -> list[str]:
-    """A list of texts without the blank ones; a single text becomes a list of one."""
-    values = [] if value is None else [value] if isinstance(value, str) else value
-    if not isinstance(values, list):
-        raise BadRow(f"{key} must be a text or a list of texts", repr(value))
-    return [entry for entry in values if fields.as_text(entry, key).strip()]
-
-
-def _attributes(value: Any) -> dict[str, list[str]]:
-    """Lists of values by attribute type."""
-    try:
-        given = {} if value is None else dict(value)  # an Arrow map arrives as a list of pairs
-    except (TypeError, ValueError) as error:
-        raise BadRow("attributes must map attribute types to texts", repr(value)) from error
-    for kind in given:
-        if kind not in ATTRIBUTE_TYPES:
-            raise BadRow(f"unknown attribute type {kind!r}; allowed are {', '.join(ATTRIBUTE_TYPES)}")
-    return {kind: _texts(values, f"attributes.{kind}") for kind, values in given.items()}
-
-
-def _numbers(value: Any) -> list[float]:
-    """A list of finite numbers; None becomes an empty list."""
-    values = [] if value is None else value
-    if not isinstance(values, list):
-        raise BadRow("features must be a list of numbers", repr(value))
-    numbers = [fields.optional_number({"features": entry}, "features") for entry in values]
-    if None in numbers:
-        raise BadRow("features must be a list of numbers", repr(value))
-    return [number for number in numbers if number is not None]
+__all__ = ["import_tables"]

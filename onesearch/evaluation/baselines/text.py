@@ -10,13 +10,12 @@ import numpy as np
 
 from onesearch.data.market import Market
 from onesearch.data.requests import Request
+from onesearch.data.schema import LANGUAGES
 from onesearch.data.text import item_texts
 from onesearch.extras import require
 
 from ..retrievers import Ranking
 from .training import best_rows, make_ranking
-
-LANGUAGES = ("en", "zh")
 
 _WORD = re.compile(r"\w+")
 _CHINESE = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]+")
@@ -62,7 +61,7 @@ class BM25Retriever:
         import bm25s
 
         self.item_ids = np.array(market.items.data.column("item_id").to_pylist(), dtype=object)
-        self._tokens = make_tokenizer(language or market.info.get("language", "en"), stem)
+        self._tokens = make_tokenizer(language or market.info.get("language") or "en", stem)
         texts = [self._tokens(text) for text in item_texts(market, fields)]
         if not any(texts):
             raise ValueError(

@@ -49,7 +49,7 @@ def test_chorus_maps_products_and_ratings(chorus, tmp_path):
         ("laptop,99,1", "docid is not in products.jsonl.gz"),
         ("laptop,10,4", "rating must be 0, 1, 2 or 3"),
         (",10,1", "query must not be blank"),
-        ("laptop,10", "rating must be 0, 1, 2 or 3"),
+        ("laptop,10", "fewer cells than the header has columns"),
         ("laptop,10,3,4", "more cells than the header has columns"),
     ],
 )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from importer_files import write_jsonl
 
+from onesearch.data.bad_rows import BadRows
 from onesearch.data.importers.amazon import import_amazon
 from onesearch.data.importers.chorus import import_chorus
-from onesearch.data.importers.importing import BadRows, TableBuilder, read_jsonl
+from onesearch.data.importers.importing import TableBuilder, read_jsonl
 from onesearch.data.importers.kuaisearch import import_kuaisearch
 from onesearch.data.importers.tables import import_tables
 from onesearch.data.market import Market
@@ -50,7 +50,7 @@ def test_a_cut_gzip_file_is_named(tmp_path):
 def test_only_the_first_examples_are_shown():
     bad = BadRows("raise", examples=2)
     for line in range(1, 6):
-        bad.add(Path("x.jsonl"), line, "odd", "value " * 50)
+        bad.add("x.jsonl", line, "odd", "value " * 50)
     with pytest.raises(ValueError) as error:
         bad.close()
     assert "5 × x.jsonl: odd; first: x.jsonl:1" in str(error.value) and "x.jsonl:3" not in str(error.value)

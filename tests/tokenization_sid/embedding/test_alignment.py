@@ -202,7 +202,7 @@ def transformer(market, tmp_path_factory) -> str:
 @pytest.mark.parametrize(("frozen", "dimension"), [(True, 8), (False, None)])
 def test_a_named_encoder_is_frozen_or_tuned(transformer, market, tmp_path, frozen, dimension):
     run = RunFolder(tmp_path / "run")
-    market.save(run.market)
+    market.save(run.market, overwrite=True)
     config = replace(CONFIG, frozen=frozen, dimension=dimension, batch_size=256, learning_rate=1e-3, rank=0.0, relevance=0.0)
     named = TextEncoderConfig(model=transformer)
     align_run(run, named, config)

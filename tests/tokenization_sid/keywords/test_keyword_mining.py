@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onesearch.data.market import ATTRIBUTE_TYPES, Market
+from onesearch.data.market import Market
+from onesearch.data.schema import ATTRIBUTE_TYPES
 from onesearch.tokenization_sid.keywords import keyword_sources, phrases
 from onesearch.tokenization_sid.keywords.keyword_mining import merge_keywords, mine_keywords
 from onesearch.tokenization_sid.keywords.keywords import Keyword

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from onesearch import RQOPQ, SidIndex
-from onesearch.data.market import Market, table_from_rows
+from onesearch.data.arrow_tables import table_from_rows
+from onesearch.data.market import Market
 from onesearch.data.requests import build_requests
 from onesearch.files import RunFolder, read_json
 from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME

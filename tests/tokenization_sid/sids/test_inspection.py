@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from onesearch import RQOPQ
-from onesearch.data.market import table_from_rows
+from onesearch.data.arrow_tables import table_from_rows
 from onesearch.tokenization_sid.embedding.embeddings import distinct_queries, load_embeddings
 from onesearch.tokenization_sid.sids.appending import append_items
 from onesearch.tokenization_sid.sids.code_files import load_codes
@@ -97,10 +97,11 @@ def test_an_index_alone_knows_its_items():
 
 
 def test_a_market_that_has_changed_is_refused(run, market):
-    from onesearch.data.market import Market, as_dataset
+    from onesearch.data.arrow_tables import as_dataset
+    from onesearch.data.market import Market
 
     fewer = as_dataset(market.items.with_format("arrow")[:-1])
-    Market(fewer, market.users, market.sessions, market.relevance, market.info).save(run.market)
+    Market(fewer, market.users, market.sessions, market.relevance, market.info).save(run.market, overwrite=True)
     with pytest.raises(ValueError, match="codes of 450 items, the market 449"):
         Catalogue.of_run(run)
 

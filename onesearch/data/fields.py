@@ -1,14 +1,23 @@
-"""Read single values of a source's rows. A value that cannot be imported raises `BadRow`.
+"""Read single values of rows. A value that does not fit raises `BadRow`.
 
-Importers use this module by its name: ``fields.identifier(row, "item_id")`` reads the value of `row` under the column `key`. Every error
-names the column, and `BadRow` is the only error that these functions raise.
+Other modules use this module by its name: ``fields.identifier(row, "item_id")`` reads the value of `row` under the column ``item_id``.
+Every error names the column, and `BadRow` is the only error that these functions raise.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Container, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
+from typing import Any, TypeGuard, TypeVar
+
+import numpy as np
+
+from onesearch.sequences import as_list
+
+from .ids import is_id
+
+LARGEST = float(np.finfo(np.float32).max)
+"""Largest number that the tables hold: they store 32-bit floats."""
 
 Row = Mapping[str, Any]
 """One row of a source: values by column."""
@@ -28,24 +37,59 @@ class BadRow(ValueError):
         self.detail = detail
 
 
+Note = Callable[[BadRow], None]
+"""Receives the problem of an optional value that is left empty."""
+
+T = TypeVar("T")
+
+
+def or_none(read: Callable[..., T], row: Row, key: str, note: Note, *more: Any) -> T | None:
+    """Read an optional value; one that does not fit is reported and left out, and its row stays.
+
+    Args:
+        read: function of this module, called with `row`, `key` and `more`.
+        row: values by column.
+        key: column of the value.
+        note: receives the problem.
+        more: further arguments of `read`.
+    """
+    try:
+        return read(row, key, *more)
+    except BadRow as error:
+        note(error)
+        return None
+
+
 def identifier(row: Row, key: str) -> str:
-    """Read the id under `key`: text that is not blank, or an integer, which becomes text."""
+    """Read the id under `key`: text that `onesearch.data.ids` allows, or an integer, which becomes text."""
     return as_identifier(row.get(key), key)
 
 
 def as_identifier(value: Any, key: str) -> str:
-    """Convert `value` to an id; the error names `key`."""
-    if type(value) is int or (type(value) is str and value.strip()):
+    """Convert `value` to an id; the error names `key`. A float is refused, because its text is not that of the number."""
+    if _is_integer(value) or (isinstance(value, str) and is_id(value)):
         return as_text(str(value), key)
-    raise BadRow(f"{key} must be text or an integer, and not empty", repr(value))
+    raise BadRow(f"{key} must be text or an integer, without white space and NUL, and not empty", repr(value))
 
 
 def identifiers(row: Row, key: str) -> list[str]:
     """Read the list of ids under `key`."""
+    return [as_identifier(entry, key) for entry in entries(row, key, "a list of ids")]
+
+
+def entries(row: Row, key: str, expected: str) -> list[Any]:
+    """Read the list under `key`; text, sets, mappings and iterators are refused.
+
+    Args:
+        row: values by column.
+        key: column of the list.
+        expected: allowed values, for the error message.
+    """
     value = row.get(key)
-    if not isinstance(value, list):
-        raise BadRow(f"{key} must be a list of ids", repr(value))
-    return [as_identifier(entry, key) for entry in value]
+    try:
+        return as_list(value, key)
+    except TypeError as error:
+        raise BadRow(f"{key} must be {expected}", repr(value)) from error
 
 
 def text(row: Row, key: str) -> str:
@@ -81,21 +125,29 @@ def optional_text(row: Row, key: str, unknown: Collection[str] = ()) -> str | No
 
 
 def integer(row: Row, key: str, low: int = -(2**63), high: int = 2**63 - 1) -> int:
-    """Read the integer under `key`, from `low` to `high` inclusive."""
+    """Read the integer under `key`, from `low` to `high` inclusive. A float is refused, also without a fraction."""
     value = row.get(key)
-    if type(value) is not int or not low <= value <= high:
+    if not _is_integer(value) or not low <= value <= high:
         raise BadRow(f"{key} must be an integer" + (f" from {low} to {high}" if low > -(2**63) else " of 64 bits"), repr(value))
-    return value
+    return int(value)
 
 
 def optional_number(row: Row, key: str) -> float | None:
     """Read the finite number under `key`; None if it is absent."""
     value = row.get(key)
-    if value is None:
-        return None
-    if type(value) not in (int, float) or not math.isfinite(value):
-        raise BadRow(f"{key} must be a finite number or null", repr(value))
+    return None if value is None else as_number(value, key, "a finite number or null")
+
+
+def as_number(value: Any, key: str, expected: str = "a finite number") -> float:
+    """Convert `value` to a number that 32-bit floats hold; the error names `key` and `expected`."""
+    is_number = _is_integer(value) or isinstance(value, float | np.floating)
+    if not is_number or not math.isfinite(value) or abs(value) > LARGEST:
+        raise BadRow(f"{key} must be {expected}", repr(value))
     return float(value)
+
+
+def _is_integer(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def unique(value: str, seen: Container[str], key: str) -> str:

@@ -1,0 +1,77 @@
+"""The columns of the four tables of a market, and the values that ``market.json`` may hold."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+from datasets import Features, List, Value
+
+ATTRIBUTE_TYPES = (
+    "entity", "modifier", "brand", "material", "style", "function", "location", "audience", "color",
+    "scene", "specifications", "price", "model", "anchor", "series", "marketing", "season", "pattern",
+)  # fmt: skip
+"""The 18 attribute types of OneSearch's named-entity recognition (arXiv 2509.03236, KHQE, core keywords)."""
+
+_TEXT = Value("string")
+_TEXTS = List(Value("string"))
+
+TABLES: dict[str, Features] = {
+    "items": Features(
+        {
+            "item_id": _TEXT,
+            "title": _TEXT,
+            "brand": _TEXT,
+            "seller": _TEXT,
+            "categories": _TEXTS,
+            "price": Value("float32"),
+            "attributes": {kind: _TEXTS for kind in ATTRIBUTE_TYPES},
+            "features": List(Value("float32")),
+        }
+    ),
+    "users": Features({"user_id": _TEXT, "gender": _TEXT, "age_bucket": _TEXT, "region": _TEXT}),
+    "sessions": Features(
+        {
+            "session_id": _TEXT,
+            "user_id": _TEXT,
+            "time": Value("int64"),
+            "query": _TEXT,
+            "impressed": _TEXTS,
+            "clicked": _TEXTS,
+            "purchased": _TEXTS,
+        }
+    ),
+    "relevance": Features({"query": _TEXT, "item_id": _TEXT, "grade": Value("int8")}),
+}
+"""Columns of the four tables. `categories` runs from coarse to fine, `grade` from 0 (irrelevant) to 3 (exact)."""
+
+REQUIRED_COLUMNS: dict[str, tuple[str, ...]] = {
+    "items": ("item_id", "title"),
+    "users": ("user_id",),
+    "sessions": ("session_id", "user_id", "time", "query", "clicked", "purchased"),
+    "relevance": ("query", "item_id", "grade"),
+}
+"""Columns that a table must have. Other columns may be absent and are filled with null (text, numbers) or [] (lists)."""
+
+SPLIT_METHODS = ("time", "leave_last_out", "none")
+
+LANGUAGES = ("en", "zh")
+"""Values of ``language`` in ``market.json``. BM25 splits ``zh`` into bigrams, and ``en`` at everything that is no letter or digit, which
+fits other languages with spaces as well, except for its English stemming."""
+
+INFO_NAME = "market.json"
+"""File of a market folder that holds `Market.info`."""
+
+
+def arrow_schema(name: str) -> pa.Schema:
+    """Return the Arrow schema of one table; `name` is a key of `TABLES`."""
+    return TABLES[name].arrow_schema
+
+
+__all__ = [
+    "ATTRIBUTE_TYPES",
+    "INFO_NAME",
+    "LANGUAGES",
+    "REQUIRED_COLUMNS",
+    "SPLIT_METHODS",
+    "TABLES",
+    "arrow_schema",
+]
