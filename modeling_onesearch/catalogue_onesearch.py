@@ -28,7 +28,7 @@ from .filters_onesearch import ItemFilter
 from .hits_onesearch import MAX_ITEMS_PER_SID, RANKINGS, Hit, log_shares
 from .locks_onesearch import index_locked
 from .sequences_onesearch import checked_item_ids, checked_paths, checked_popularity, checked_texts
-from .tensor_files_onesearch import read_metadata, remove_file, remove_leftovers
+from .tensor_files_onesearch import READ_TIMEOUT, file_identity, read_metadata, remove_file, remove_leftovers
 from .trie_building_onesearch import checked_codes
 from .trie_onesearch import SidTrie
 from .trie_view_onesearch import TrieView
@@ -39,9 +39,6 @@ SID_INDEX_NAME = "sid_index.safetensors"
 
 SID_UPDATES_NAME = "sid_index_updates.safetensors"
 """File name of the updates of the item index; they lie beside the index."""
-
-LOAD_TIMEOUT = 60.0
-"""Seconds during which `SidIndex.load` begins anew when a writer replaces the file meanwhile; our choice."""
 
 
 class OnDisk(NamedTuple):
@@ -126,17 +123,17 @@ class SidIndex:
             ValueError: a file is damaged or has another format, or the updates belong to another index; the message holds the path.
         """
         path = Path(path)
-        deadline = time.monotonic() + LOAD_TIMEOUT
+        deadline = time.monotonic() + READ_TIMEOUT
         while True:
-            before = _identity(path)
+            before = file_identity(path)
             tables, build, replaced = read_tables(path, verify)
             try:
                 file = read_updates(updates_path(path), tables, build, replaced, verify)
             except OtherIndexError:
-                if _identity(path) == before or time.monotonic() > deadline:
+                if file_identity(path) == before or time.monotonic() > deadline:
                     raise
                 continue
-            if _identity(path) == before or time.monotonic() > deadline:
+            if file_identity(path) == before or time.monotonic() > deadline:
                 break
         on_disk = OnDisk(path.resolve(), build, "" if file is None else file.content)
         if file is None:
@@ -458,15 +455,6 @@ def _new_locks() -> None:
 
 if sys.platform != "win32":
     os.register_at_fork(after_in_child=_new_locks)
-
-
-def _identity(path: Path) -> tuple[int, ...] | None:
-    """Return numbers that change when another file takes the name `path`; None while there is no such file."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _on_disk(path: Path) -> OnDisk:

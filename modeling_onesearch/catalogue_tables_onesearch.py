@@ -82,7 +82,7 @@ class CatalogueTables:
         """Build the tables from items; the arguments and errors are those of `SidIndex.build`."""
         codes = np.asarray(codes)
         popularity = np.asarray(popularity, dtype=np.float32)
-        sizes = tuple(int(size) for size in codebook_sizes)
+        sizes = checked_codebook_sizes(codebook_sizes)
         ids = ItemIds.of(item_ids)
         trie, leaf_of_row = SidTrie.build_with_leaves(codes, sizes)
         bucket_rows = np.lexsort((-popularity, leaf_of_row)).astype(np.int32)

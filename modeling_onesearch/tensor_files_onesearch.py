@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,10 @@ from safetensors.torch import save_file
 
 VERIFY_BYTES = 64 << 20
 """Files up to this size are compared with their fingerprint whenever they are loaded (our choice: about 1 ms per MiB)."""
+
+
+READ_TIMEOUT = 60.0
+"""Seconds during which a file is read again while writers replace it; our choice."""
 
 
 class TensorFile(NamedTuple):
@@ -92,24 +97,46 @@ def _flush_folder(path: Path) -> None:
 
 
 def read_tensors(path: str | os.PathLike, expected_format: str) -> TensorFile:
-    """Map the tensors of a file into memory.
+    """Map the tensors of a file into memory, as one of its writers has left it.
+
+    safetensors opens the file twice, for the header and for the tensors. If another file takes its name in between, both are read again.
 
     Args:
         path: the file.
         expected_format: the value that the file's metadata must have under `format`.
 
     Raises:
+        FileNotFoundError: the file does not exist.
         ValueError: the file is damaged or has another format.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except SafetensorError as error:
-        raise damaged(path, f"it is not a whole safetensors file: {error}") from error
+    deadline = time.monotonic() + READ_TIMEOUT
+    while True:
+        before = file_identity(path)
+        failure: Exception | None = None
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
+        except (SafetensorError, RuntimeError, FileNotFoundError) as error:  # torch raises the second
+            failure = error
+        if file_identity(path) == before or time.monotonic() > deadline:
+            break
+    if isinstance(failure, FileNotFoundError):
+        raise failure
+    if failure is not None:
+        raise damaged(path, f"it is not a whole safetensors file: {failure}") from failure
     if metadata.get("format") != expected_format:
         raise ValueError(f"{path} has format {metadata.get('format')!r}, expected {expected_format!r}; rebuild it")
     return TensorFile(tensors, metadata)
+
+
+def file_identity(path: str | os.PathLike) -> tuple[int, ...] | None:
+    """Return numbers that change when another file takes the name `path`; None while there is no such file."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def damaged(path: str | os.PathLike, reason: object) -> ValueError:
@@ -185,11 +212,13 @@ def check_fingerprint(
 
 
 __all__ = [
+    "READ_TIMEOUT",
     "VERIFY_BYTES",
     "TensorFile",
     "check_fingerprint",
     "content_fingerprint",
     "damaged",
+    "file_identity",
     "parsed_texts",
     "read_metadata",
     "read_tensors",

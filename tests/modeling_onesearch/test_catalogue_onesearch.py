@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import copy
+import multiprocessing
+import os
+import pickle
+import signal
 import sys
 import threading
 from dataclasses import replace
@@ -17,6 +21,7 @@ from tiny import random_codes, random_prompts, tiny_index, tiny_model
 
 from onesearch import Hit, SidIndex
 from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME
+from onesearch.modeling_onesearch.locks_onesearch import index_locked
 from onesearch.modeling_onesearch.trie_onesearch import SidTrie
 
 CODEBOOK_SIZES = (8, 4, 4)
@@ -201,3 +206,118 @@ def test_no_update_is_lost_while_another_thread_saves(often_switching, tmp_path)
     assert set(index.item_ids) >= {f"new-{turn}" for turn in range(150)}
     index.save(tmp_path / SID_INDEX_NAME)
     assert set(SidIndex.load(tmp_path / SID_INDEX_NAME).item_ids) == set(index.item_ids)
+
+
+def test_filtered_searches_run_beside_updates(often_switching):
+    """Each search sees the state that its filter was made for: no error, no invalid SID, no item outside the filter."""
+    codes = random_codes(40, CODEBOOK_SIZES)
+    model = tiny_model(CODEBOOK_SIZES)
+    index = tiny_index(codes, CODEBOOK_SIZES, categories=[[f"kind-{row % 4}"] for row in range(40)])
+    model.set_sid_index(index)
+    prompts, done = random_prompts(2), threading.Event()
+    kinds = {f"kind-{kind}": {f"item-{row}" for row in range(kind, 40, 4)} for kind in range(4)}
+
+    def update():
+        try:
+            for turn in range(60):
+                place = [[turn % 8, 0, 0], [7 - turn % 8, 3, 3]]
+                index.add_items(["pair-0", "pair-1"], np.array(place), categories=[["kind-1"]] * 2)
+                index.remove_items(["item-1" if turn % 2 else "item-5"])
+                index.add_items(["item-1" if turn % 2 else "item-5"], codes[[1 if turn % 2 else 5]], categories=[["kind-1"]])
+                index.remove_items(["pair-0", "pair-1"])
+        finally:
+            done.set()
+
+    def search():
+        turn = 0
+        while not done.is_set():
+            turn += 1
+            item_filter = index.filter(
+                **[{"exclude": ["item-7", "pair-0"]}, {"categories": ["kind-1"]}, {"items": ["item-2"]}][turn % 3]
+            )
+            held = item_filter.state.item_ids()
+            found = model.retrieve(*prompts, 60, top_k=100, item_filter=item_filter)
+            assert found.invalid == [0, 0]
+            for hits in found.hits:
+                items = [hit.item_id for hit in hits]
+                assert len(items) == len(set(items))
+                if turn % 3 == 0:
+                    assert set(items) == set(held) - {"item-7", "pair-0"}
+                elif turn % 3 == 1:
+                    assert set(items) == set(held) & (kinds["kind-1"] | {"pair-0", "pair-1"})
+                else:
+                    assert items == ["item-2"]
+
+    in_threads(update, search, search)
+
+
+# Pickles and processes
+
+
+def updated_model():
+    model = tiny_model(CODEBOOK_SIZES, random_codes(40, CODEBOOK_SIZES))
+    model.sid_index.add_items(["new"], np.array([[0, 0, 0]]), categories=[["a"]])
+    model.sid_index.remove_items(["item-3"])
+    return model
+
+
+def check_same_hits(found, expected):
+    """The same items and SIDs; scores may differ in the last digit, since tensors lie elsewhere in memory."""
+    for one, other in zip(found, expected, strict=True):
+        assert [(hit.item_id, hit.sid) for hit in one] == [(hit.item_id, hit.sid) for hit in other]
+        assert [hit.score for hit in one] == pytest.approx([hit.score for hit in other], abs=1e-5)
+
+
+def test_an_index_and_its_model_can_be_pickled(tmp_path):
+    model, prompts = updated_model(), random_prompts(2)
+    other = pickle.loads(pickle.dumps(model))  # noqa: S301 - our own bytes
+    check_same_hits(other.search(*prompts, 60, top_k=60), model.search(*prompts, 60, top_k=60))
+    other.sid_index.remove_items(["new"])
+    assert "new" in model.sid_index.item_ids and "new" not in other.sid_index.item_ids
+    model.sid_index.save(tmp_path / SID_INDEX_NAME)
+    loaded = pickle.loads(pickle.dumps(SidIndex.load(tmp_path / SID_INDEX_NAME)))  # noqa: S301 - our own bytes
+    loaded.add_items(["newer"], np.array([[1, 1, 1]]))
+    loaded.save_updates(tmp_path / SID_INDEX_NAME)  # the copy knows which files it belongs to
+    assert SidIndex.load(tmp_path / SID_INDEX_NAME).item_ids == loaded.item_ids
+
+
+def test_a_model_searches_in_spawned_processes():
+    model, prompts = updated_model(), random_prompts(2)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        found = pool.apply(model.search, (*prompts, 60, 60))
+    check_same_hits(found, model.search(*prompts, 60, 60))
+
+
+def test_a_child_that_is_forked_during_an_update_can_update(tmp_path):
+    """The thread that holds the locks does not exist in the child."""
+    index, path = tiny_index(random_codes(40, CODEBOOK_SIZES), CODEBOOK_SIZES), tmp_path / "folder" / SID_INDEX_NAME
+    path.parent.mkdir()
+    index.save(path)
+    held, done = threading.Event(), threading.Event()
+
+    def hold():
+        with index_locked(path), index._lock:
+            held.set()
+            done.wait(60)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(60)
+    if (child := os.fork()) == 0:
+        signal.alarm(30)  # a child that hangs is killed
+        index.add_items(["child"], np.array([[0, 0, 0]]))
+        os._exit(0 if index.item_ids[-1] == "child" else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    if (child := os.fork()) == 0:
+        signal.alarm(30)
+        try:
+            with index_locked(path, timeout=0.2):  # still the parent's
+                os._exit(1)
+        except TimeoutError:
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    done.set()
+    holder.join()
+    index.add_items(["parent"], np.array([[0, 0, 0]]))
+    index.save_updates(path)
+    assert "child" not in index.item_ids and SidIndex.load(path).item_ids[-1] == "parent"

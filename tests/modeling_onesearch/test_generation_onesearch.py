@@ -310,3 +310,18 @@ def test_logits_of_half_precision_are_read(compiled):
     beams = beam_search(Half(CODEBOOK_SIZES, 2), trie, 2, 9, compiled=compiled)
     assert beams.scores.dtype == torch.float32 and (beams.leaves != NONE).all()
     torch.testing.assert_close(beams.scores, expected.scores, atol=0.1, rtol=0)
+
+
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.skipif(not AVAILABLE, reason="needs numba"))])
+def test_more_beams_than_sids_cost_and_give_what_as_many_as_sids_do(compiled):
+    codes, sizes = random_codes(60, (8, 4, 4)), (8, 4, 4)
+    trie = SidTrie.build(codes, sizes)
+    view = TrieView(trie, ActiveSids.all_of(trie))
+    for searched in (trie, view):
+        found = []
+        for num_beams in (len(trie), 10**12):  # as many would not fit into any memory
+            found.append(beam_search(PrefixLogits(sizes, 3), searched, 3, num_beams, compiled=compiled))
+        assert torch.equal(found[0].leaves, found[1].leaves) and torch.equal(found[0].scores, found[1].scores)
+        assert found[1].scores.shape == (3, len(trie))
+    with pytest.raises(ValueError, match="num_beams=0 must be at least 1"):
+        beam_search(PrefixLogits(sizes, 3), trie, 3, 0)

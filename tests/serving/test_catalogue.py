@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 import re
+import threading
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -126,3 +129,44 @@ def test_one_process_at_a_time_changes_a_catalogue(checkpoint):
     waiting.join(30)
     left = SidIndex.load(checkpoint / SID_INDEX_NAME).item_ids
     assert not {ids[0], ids[1]} & set(left) and len(left) == len(ids) - 2
+
+
+def test_a_searcher_can_be_pickled(checkpoint):
+    searcher = Searcher.from_pretrained(checkpoint)
+    other = pickle.loads(pickle.dumps(searcher))  # noqa: S301 - our own bytes
+    found, expected = other.search("red shoe", exclude=["item-0000000"]), searcher.search("red shoe", exclude=["item-0000000"])
+    assert [hit.item_id for hit in found] == [hit.item_id for hit in expected]
+    assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected], abs=1e-5)
+
+
+def test_filtered_requests_are_answered_beside_updates(checkpoint):
+    searcher, done, errors = Searcher.from_pretrained(checkpoint), threading.Event(), []
+    index = searcher.index
+    item_ids, category = index.item_ids, index.categories[0]
+    codes = index.codes_of(item_ids[:1])
+    filters = [{"exclude": item_ids[10:20]}, {"items": item_ids[20:60]}, {"categories": [category]}]
+
+    def update():
+        while not done.is_set():
+            index.add_items(["new"], codes, np.array([1e6]), [[category]])
+            index.remove_items(["new", item_ids[0]])
+            index.add_items([item_ids[0]], codes)
+
+    def search(place):
+        try:
+            for turn in range(30):
+                hits = searcher.search("red shoe", **filters[(place + turn) % 3], num_beams=50)
+                assert hits and len({hit.item_id for hit in hits}) == len(hits)
+                assert not {hit.item_id for hit in hits} & set(filters[(place + turn) % 3].get("exclude", ()))
+        except BaseException as error:  # noqa: BLE001 - handed on
+            errors.append(error)
+
+    updating = threading.Thread(target=update)
+    searching = [threading.Thread(target=search, args=(place,)) for place in range(3)]
+    for thread in (updating, *searching):
+        thread.start()
+    for thread in searching:
+        thread.join()
+    done.set()
+    updating.join()
+    assert not errors
