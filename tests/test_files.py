@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import subprocess
+import sys
+import time
+
 import pytest
 
-from onesearch import RunFolder
-from onesearch.files import atomic_file, atomic_folder, read_json, write_json
+from onesearch import RunFolder, files
+from onesearch.files import LEFTOVER_AGE, atomic_file, atomic_folder, check_writable, read_json, write_json
 
 
 def names(folder):
@@ -34,9 +40,10 @@ def test_a_raise_leaves_the_old_file_and_nothing_else(tmp_path, error):
 def test_a_folder_takes_the_place_of_the_old_one(tmp_path):
     folder = tmp_path / "folder"
     for round_ in ("first", "second"):
-        with atomic_folder(folder) as temporary:
+        with atomic_folder(folder, replaces=["mark"]) as temporary:
+            (temporary / "mark").write_text("x")
             (temporary / round_).write_text("x")
-        assert names(folder) == [round_]
+        assert names(folder) == sorted([round_, "mark"])
     assert names(tmp_path) == ["folder"]
     assert folder.stat().st_mode & 0o777 == 0o755
 
@@ -46,13 +53,134 @@ def test_a_raise_leaves_the_old_folder_and_nothing_else(tmp_path, error):
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "old").write_text("x")
-    with pytest.raises(error), atomic_folder(folder) as temporary:
+    with pytest.raises(error), atomic_folder(folder, replaces=["old"]) as temporary:
         (temporary / "half").write_text("x")
         raise error
     assert names(tmp_path) == ["folder"] and names(folder) == ["old"]
-    with pytest.raises(error), atomic_folder(tmp_path / "other"):
+    with pytest.raises(error), atomic_folder(tmp_path / "other", replaces=[]):
         raise error
     assert names(tmp_path) == ["folder"]
+
+
+def test_a_folder_of_something_else_is_not_replaced(tmp_path):
+    folder = tmp_path / "home"
+    folder.mkdir()
+    (folder / "letter.txt").write_text("dear")
+    with pytest.raises(FileExistsError, match="home is a folder that holds something else .*letter.txt"):
+        with atomic_folder(folder, replaces=["mark", "other"]):
+            raise AssertionError("the block runs")
+    with pytest.raises(FileExistsError, match="is a file"), atomic_folder(folder / "letter.txt", replaces=["mark"]):
+        pass
+    (folder / "letter.txt").rename(tmp_path / "letter.txt")
+    with (
+        pytest.raises(FileExistsError),
+        atomic_folder(folder, replaces=["mark"]) as temporary,
+    ):  # empty, until the block has run
+        (temporary / "mark").write_text("x")
+        (tmp_path / "letter.txt").rename(folder / "letter.txt")
+    assert names(tmp_path) == ["home"] and names(folder) == ["letter.txt"]
+
+
+def test_without_an_exchange_a_folder_is_replaced_in_two_steps(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "exchange", lambda first, second: False)
+    test_a_folder_takes_the_place_of_the_old_one(tmp_path)
+
+
+WRITER = """
+import os, sys, onesearch.files as files
+kind, path = sys.argv[1:]
+if kind == "half":
+    files.exchange = lambda first, second: False
+    files.shutil.rmtree = lambda *args, **more: os._exit(9)
+    replace = os.replace
+    files.os.replace = lambda one, two: os._exit(9) if ".old" not in str(two) and os.path.isdir(one) else replace(one, two)
+block = files.atomic_file(path) if kind == "file" else files.atomic_folder(path, replaces=["mark"])
+with block as temporary:
+    if kind == "file":
+        temporary.write_text("half")
+        os._exit(9)
+    (temporary / "mark").write_text("half")
+    if kind == "folder":
+        os._exit(9)
+"""
+
+
+def killed_writer(kind, path):
+    assert subprocess.run([sys.executable, "-c", WRITER, kind, str(path)], check=False).returncode == 9
+
+
+def test_the_next_writer_deletes_what_killed_writers_left(tmp_path):
+    folder, file = tmp_path / "folder", tmp_path / "file.txt"
+    for kind, path in (("file", file), ("folder", folder)):
+        killed_writer(kind, path)
+        killed_writer(kind, path)
+    assert len(names(tmp_path)) == 2  # the second of each has deleted the first's
+    with atomic_file(file) as temporary:
+        temporary.write_text("whole")
+        own = temporary.name
+        with atomic_file(file) as other:  # another writer of the same file, at the same time: nothing of it is deleted
+            other.write_text("other")
+            assert {own, other.name} <= set(names(tmp_path))
+    with atomic_folder(folder, replaces=["mark"]) as temporary:
+        (temporary / "mark").write_text("whole")
+    assert names(tmp_path) == ["file.txt", "folder"] and file.read_text() == "whole"
+
+
+def test_a_folder_that_lost_its_name_to_a_killed_writer_comes_back(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "mark").write_text("old")
+    killed_writer("half", folder)
+    assert not folder.exists()
+    with pytest.raises(RuntimeError), atomic_folder(folder, replaces=["mark"]):
+        assert (folder / "mark").read_text() == "old"
+        raise RuntimeError
+    assert names(tmp_path) == ["folder"] and (folder / "mark").read_text() == "old"
+
+
+def test_files_of_another_machine_s_writers_stay_for_a_day(tmp_path):
+    left = tmp_path / ".file.elsewhere-1-abcdefgh.txt"
+    others = [tmp_path / ".file.txt", tmp_path / ".file.notes-about-it.txt", tmp_path / "file.elsewhere-1-abcdefgh.txt"]
+    for path in (left, *others):
+        path.write_text("x")
+    write_json(tmp_path / "file.txt", 1)
+    assert left.exists()
+    old = time.time() - LEFTOVER_AGE - 60
+    for path in (left, *others):
+        os.utime(path, (old, old))
+    write_json(tmp_path / "file.txt", 2)
+    assert not left.exists() and all(path.exists() for path in others)
+
+
+def test_what_is_written_is_flushed_before_it_gets_its_name(tmp_path, monkeypatch):
+    """Every file and folder of it, and afterwards the folder that holds the name."""
+    log = []
+    flush, replace = files._flush, os.replace
+    monkeypatch.setattr(files, "_flush", lambda path: (log.append(("flush", path.name)), flush(path)))
+    monkeypatch.setattr(os, "replace", lambda one, two: (log.append(("name", os.path.basename(two))), replace(one, two)))
+    with atomic_file(tmp_path / "file.txt") as temporary:
+        own = temporary.name
+    assert log == [("flush", own), ("name", "file.txt"), ("flush", tmp_path.name)]
+    log.clear()
+    with atomic_folder(tmp_path / "folder", replaces=["mark"]) as temporary:
+        (temporary / "deep").mkdir()
+        (temporary / "deep" / "mark").write_text("x")
+        own = temporary.name
+    assert set(log[:2]) == {("flush", "deep"), ("flush", "mark")}
+    assert log[2:] == [("flush", own), ("name", "folder"), ("flush", tmp_path.name)]
+
+
+def test_a_folder_that_cannot_be_written_is_found_at_once(tmp_path, monkeypatch):
+    check_writable(tmp_path / "not" / "yet" / "there")
+    assert names(tmp_path) == []
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        check_writable(tmp_path / "not")
+    assert names(tmp_path) == []
 
 
 def test_json_keeps_unicode_and_names_a_damaged_file(tmp_path):

@@ -43,6 +43,10 @@ class PromptTemplate:
     groups: tuple[tuple[Section, ...], ...]
 
 
+LONG_VIEW_SEQUENCES = ("clicked", "purchased", "shown")
+"""Sequences of a user's events that a long view can pool."""
+
+
 @dataclass(frozen=True)
 class PromptLayout:
     """Which views of a user a search prompt holds, and how much of each; saved with the tokenizer.
@@ -68,7 +72,7 @@ class PromptLayout:
         default_history: gives users without history the items that others clicked after the same query.
 
     Raises:
-        ValueError: a limit is negative.
+        ValueError: a limit is negative, or a sequence is unknown.
     """
 
     name: str = "search/2"
@@ -91,6 +95,9 @@ class PromptLayout:
         wrong = [f"{count}={getattr(self, count)!r}" for count in counts if getattr(self, count) < 0]
         if wrong:
             raise ValueError(f"prompt layout with {', '.join(wrong)}: limits are 0 or more")
+        unknown = [kind for kind in self.long_view_sequences if kind not in LONG_VIEW_SEQUENCES]
+        if unknown:
+            raise ValueError(f"long_view_sequences holds {unknown[0]!r}; allowed are {', '.join(LONG_VIEW_SEQUENCES)}")
 
     @property
     def needs_query_sids(self) -> bool:
@@ -175,6 +182,7 @@ def task_template(task: str, language: str) -> str:
 
 __all__ = [
     "LANGUAGES",
+    "LONG_VIEW_SEQUENCES",
     "LONG_VIEW_TOKEN",
     "PLAIN_LAYOUT",
     "TEMPLATES",

@@ -48,6 +48,7 @@ def _align(options: argparse.Namespace) -> None:
     from dataclasses import replace
 
     from onesearch.pipeline.recipe import load_recipe
+    from onesearch.pipeline.run_lock import writing
     from onesearch.tokenization_sid.embedding.alignment import align_run
     from onesearch.tokenization_sid.embedding.alignment_measures import table
     from onesearch.tokenization_sid.embedding.configs import AlignmentConfig, TextEncoderConfig
@@ -60,7 +61,10 @@ def _align(options: argparse.Namespace) -> None:
     mining = replace(config.mining, **given(min_cosine=options.min_cosine))
     names = ("frozen", "dimension", "epochs", "batch_size", "learning_rate", "seed")
     config = replace(config, mining=mining, **given(**{name: getattr(options, name) for name in names}))
-    report = align_run(RunFolder(options.run), encoder, config)
+    run = RunFolder(options.run)
+    run.require("market", "onesearch data")
+    with writing(run, "onesearch sids align"):
+        report = align_run(run, encoder, config)
     for kind, counts in report["examples"].items():
         print(f"{kind}: {counts['kept']:,} of {counts['mined']:,} mined examples kept")
     print(table(report["before"], report["after"]))

@@ -45,15 +45,14 @@ def _evaluate(options: argparse.Namespace) -> None:
     run = RunFolder(options.run)
     recipe = run_recipe_of(run)
     config = EvaluationConfig() if recipe is None else recipe.evaluation
-    config = replace(config, **given(split=options.split, sample=options.sample))
-    if config.sample == ALL:
-        config = replace(config, sample=None)
-    report = evaluate_run(
+    sample = config.sample if options.sample is None else options.sample
+    config = replace(config, sample=None if sample == ALL else sample, **given(split=options.split))
+    evaluate_run(
         run,
         config,
         search_settings(options),
         name=options.name,
         overwrite=options.overwrite,
         baselines=not options.no_baselines,
+        show=lambda report: print(report.to_table(), flush=True),
     )
-    print(report.to_table())

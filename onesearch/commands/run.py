@@ -54,9 +54,10 @@ def _run(options: argparse.Namespace) -> None:
 def _run_and_print(recipe: Recipe, run: RunFolder, resume: bool, title: str) -> Report:
     from onesearch.pipeline.run import run_recipe
 
-    report = run_recipe(recipe, run, resume=resume)
-    print(f"\n{title}: {run.root}\n\n{report.to_table()}")
-    return report
+    def show(report: Report) -> None:
+        print(f"\n{title}: {run.root}\n\n{report.to_table()}", flush=True)
+
+    return run_recipe(recipe, run, resume=resume, show=show)
 
 
 def _print_oracle(report: Report, run: RunFolder) -> None:

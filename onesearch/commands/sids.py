@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,34 +72,35 @@ def _add_build(actions: Commands) -> None:
 def _build_sids(options: argparse.Namespace) -> None:
     from onesearch.data.market import Market
     from onesearch.pipeline.recipe import Recipe
+    from onesearch.pipeline.run_lock import writing
     from onesearch.pipeline.stages import make_sids
     from onesearch.tokenization_sid.embedding.configs import TextEncoderConfig
-    from onesearch.tokenization_sid.embedding.embeddings import aligned_from, embed_market
+    from onesearch.tokenization_sid.embedding.embeddings import EMBEDDINGS_NAME, aligned_from, embed_market
 
     run = RunFolder(options.run)
     market = Market.load(run.require("market", "onesearch data"))
-    codes = _codes(options, len(market.items))
+    codes = partial(_codes, options)
+    codes(len(market.items))  # refuses wrong flags before anything is embedded
     encoder = TextEncoderConfig(model=options.encoder, seed=options.seed)
-    if options.encoder is None:
-        encoder = aligned_from(run) or encoder
+    recipe = Recipe("sids", encoder=encoder, keywords=not options.no_keywords, dictionary=options.dictionary)
     accelerator = _accelerator()
-    if options.rebuild or options.encoder or not (run.embeddings / "embeddings.json").exists():
-        embed_market(run, encoder, accelerator=accelerator)
-    recipe = Recipe(
-        run.root.name, encoder=encoder, codes=codes, keywords=not options.no_keywords, dictionary=options.dictionary
-    )
-    make_sids(recipe, run, accelerator)
+    with writing(run, "onesearch sids build"):
+        if options.encoder is None:
+            encoder = aligned_from(run) or encoder
+        if options.rebuild or options.encoder or not (run.embeddings / EMBEDDINGS_NAME).exists():
+            embed_market(run, encoder, accelerator=accelerator)
+        make_sids(recipe, run, accelerator, codes)
     if accelerator is None or accelerator.is_main_process:
         _print_values(read_json(run.sids / "diagnostics.json"))
 
 
-def _codes(options: argparse.Namespace, items: int) -> QuantizerConfig:
-    """Config of the quantizer that the flags name; sizes that are not given are those of `suggest_codebook_sizes`."""
+def _codes(options: argparse.Namespace, vectors: int) -> QuantizerConfig:
+    """Config of the quantizer that the flags name; sizes that are not given are those of `suggest_codebook_sizes` for that many vectors."""
     from dataclasses import fields
 
     from onesearch.tokenization_sid.quantizers.configs import QUANTIZER_CONFIGS, suggest_codebook_sizes
 
-    suggested, kind = suggest_codebook_sizes(items), options.quantizer
+    suggested, kind = suggest_codebook_sizes(vectors), options.quantizer
     if kind not in QUANTIZER_CONFIGS:
         raise ValueError(f"--quantizer {kind} is unknown; allowed are {', '.join(QUANTIZER_CONFIGS)}")
     config: Any = QUANTIZER_CONFIGS[kind]

@@ -40,6 +40,7 @@ def _train(options: argparse.Namespace) -> None:
     from dataclasses import replace
 
     from onesearch.pipeline.recipe import load_recipe, run_recipe_of
+    from onesearch.pipeline.run_lock import writing
     from onesearch.trainers.training import train_run
 
     run = RunFolder(options.run)
@@ -52,4 +53,6 @@ def _train(options: argparse.Namespace) -> None:
         report_to=options.report_to,
     )
     config = replace(recipe.training, arguments={**recipe.training.arguments, **flags})
-    train_run(run, config, recipe.search, resume=options.resume)
+    run.require("market", "onesearch data")
+    with writing(run, "onesearch train"):
+        train_run(run, config, recipe.search, resume=options.resume)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onesearch.files import RunFolder, locked
+from onesearch.files import LOCK_TIMEOUT, RunFolder, locked
+
+from .run_lock import writing
 
 if TYPE_CHECKING:
     from onesearch.tokenization_sid.sids.appending import AppendReport
@@ -28,13 +30,14 @@ def append_to_run(run: RunFolder, table: Path, known: str = "raise") -> AppendRe
 
     Raises:
         ValueError: the table does not fit, or an index belongs to other codebooks than the run.
-        TimeoutError: another process has been appending for `onesearch.files.LOCK_TIMEOUT` seconds.
+        BlockingIOError: another command is writing into the run folder, or another process has been appending for
+            `onesearch.files.LOCK_TIMEOUT` seconds.
     """
     from onesearch.tokenization_sid.sids.appending import append_items, read_items
 
     items = read_items(table)
     run.require("sids", "onesearch sids build")
-    with locked(run.append_lock, f"appending to {run.root}"):
+    with writing(run, "onesearch sids append", LOCK_TIMEOUT), locked(run.append_lock, f"appending to {run.root}"):
         report = append_items(run, items, known)
         _index_appended(run)
     return report

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from onesearch.tokenization_sid.quantizers.configs import QUANTIZER_CONFIGS, QuantizerConfig
 
@@ -32,10 +34,10 @@ def build(cls: type[T], values: Any, where: str) -> T:
     if unknown:
         raise ValueError(f"{where}: unknown key {unknown[0]!r}; allowed are {', '.join(names)}")
     hints = get_type_hints(cls)
-    arguments = {key: _field_value(hints[key], value, f"{where}.{key}") for key, value in values.items()}
+    arguments = {key: field_value(hints[key], value, f"{where}.{key}") for key, value in values.items()}
     try:
         return cls(**arguments)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{where}: {error}") from error
 
 
@@ -48,21 +50,103 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _field_value(hint: Any, value: Any, where: str) -> Any:
-    """The value of a field of type `hint`: mappings become the dataclass that the type names."""
-    kinds = (hint, *get_args(hint))
-    nested = next((kind for kind in kinds if isinstance(kind, type) and is_dataclass(kind)), None)
+def field_value(hint: Any, value: Any, where: str) -> Any:
+    """Return the value of a field: mappings become the dataclass that the type names, lists become tuples.
+
+    Args:
+        hint: type of the field: a dataclass, a plain type, `Any`, a tuple, a dict with text as keys, or one of these or None.
+        value: value from YAML.
+        where: position of the value in the file, for the error messages.
+
+    Raises:
+        ValueError: the value has another type; the message names the position, the value and what is allowed.
+    """
+    if get_origin(hint) in (Union, UnionType):
+        return _optional_value(get_args(hint), value, where)
+    if hint is Any:
+        _refuse_special_numbers(value, where)
+        return value
+    if hint is QuantizerConfig:
+        return _quantizer_config(value, where)
+    if isinstance(hint, type) and is_dataclass(hint):
+        return build(hint, value, where)
+    if get_origin(hint) is tuple:
+        return _tuple(get_args(hint), value, where)
+    if get_origin(hint) is dict:
+        return _dict(get_args(hint)[1], value, where)
+    allowed, is_allowed = _PLAIN[hint]
+    if not is_allowed(value):
+        raise ValueError(f"{where} must be {allowed}, got {value!r}{_hint(hint, value)}")
+    return value
+
+
+def _optional_value(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
+    """The value of a field that may be None."""
     if value is None:
         return None
-    if QuantizerConfig in kinds:
-        return _quantizer_config(value, where)
-    if nested is None:
-        return value
-    if get_origin(hint) is not tuple:
-        return build(nested, value, where)
+    (kind,) = (kind for kind in kinds if kind is not type(None))
+    return field_value(kind, value, where)
+
+
+def _tuple(parts: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    """A tuple from a list: ``tuple[X, ...]`` of any length, ``tuple[X, Y]`` of exactly its length."""
+    of_mappings = isinstance(parts[0], type) and is_dataclass(parts[0])
     if not isinstance(value, list | tuple):
-        raise ValueError(f"{where} must be a list of mappings, got {value!r}")
-    return tuple(build(nested, part, f"{where}[{place}]") for place, part in enumerate(value))
+        raise ValueError(f"{where} must be a list{' of mappings' if of_mappings else ''}, got {value!r}; write [...] around it")
+    if parts[-1] is Ellipsis:
+        parts = (parts[0],) * len(value)
+    if len(parts) != len(value):
+        raise ValueError(f"{where} must be a list of {len(parts)} values, got {value!r}")
+    return tuple(field_value(part, entry, f"{where}[{place}]") for place, (part, entry) in enumerate(zip(parts, value)))
+
+
+def _dict(part: Any, value: Any, where: str) -> dict[str, Any]:
+    """A mapping from names to values of one type."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where} must be a mapping, got {value!r}")
+    for key in value:
+        if not isinstance(key, str):
+            raise ValueError(f"{where}: key {key!r} must be text; write it in quotes")
+    return {key: field_value(part, entry, f"{where}.{key}") for key, entry in value.items()}
+
+
+def _refuse_special_numbers(value: Any, where: str) -> None:
+    """Refuse NaN and infinity, also within lists and mappings: no setting allows them."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            _refuse_special_numbers(part, f"{where}.{key}")
+    elif isinstance(value, list | tuple):
+        for place, part in enumerate(value):
+            _refuse_special_numbers(part, f"{where}[{place}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{where} must be finite, got {value!r}")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+_PLAIN: dict[type, tuple[str, Callable[[Any], bool]]] = {
+    bool: ("true or false", lambda value: isinstance(value, bool)),
+    int: ("a whole number", _is_whole),
+    float: ("a finite number", _is_number),
+    str: ("text", lambda value: isinstance(value, str)),
+}
+"""Plain types of fields: what is allowed, for the error message, and the check."""
+
+
+def _hint(hint: type, value: Any) -> str:
+    """The mistake that YAML makes easy: 1e-3 without a point is text."""
+    if hint is not float or not isinstance(value, str):
+        return ""
+    try:
+        return f"; YAML takes {value} for text, write {float(value)}" if math.isfinite(float(value)) else ""
+    except ValueError:
+        return ""
 
 
 def _quantizer_config(values: Any, where: str) -> QuantizerConfig:
@@ -76,4 +160,4 @@ def _quantizer_config(values: Any, where: str) -> QuantizerConfig:
     return build(QUANTIZER_CONFIGS[kind], sizes, f"{where} ({kind})")
 
 
-__all__ = ["build", "plain"]
+__all__ = ["build", "field_value", "plain"]

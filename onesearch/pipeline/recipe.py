@@ -14,12 +14,19 @@ from onesearch.files import RunFolder, atomic_file
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.tokenization_sid.embedding.configs import AlignmentConfig, TextEncoderConfig
 from onesearch.tokenization_sid.quantizers.configs import QuantizerConfig
-from onesearch.trainers.configs import TrainingConfig
+from onesearch.trainers.configs import FOLDER_NAME, TrainingConfig
 
 from .mappings import build, plain
+from .market_options import IMPORTERS, SIMULATION
 
 RECIPE_NAME = "recipe.yaml"
 """File of a run's recipe, in the folder of the run."""
+
+SPLITS = ("validation", "test")
+"""Splits that can be measured."""
+
+FIT_ON = ("items", "both")
+"""Vectors that can train the codebooks."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +37,18 @@ class MarketConfig:
         importer: ``simulate``, ``amazon``, ``chorus``, ``kuaisearch`` or ``tables``.
         source: folder or Hub dataset id that the importer reads.
         options: further arguments of the importer, or fields of `SimulatorConfig`.
+
+    Raises:
+        ValueError: the importer is unknown. Options are compared with those of the importer when a run starts; see `check_options`.
     """
 
     importer: str = "simulate"
     source: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.importer not in (SIMULATION, *IMPORTERS):
+            raise ValueError(f"importer {self.importer!r} is unknown; allowed are {SIMULATION}, {', '.join(IMPORTERS)}")
 
 
 @dataclass(frozen=True)
@@ -45,11 +59,20 @@ class EvaluationConfig:
         split: split of the market's sessions, ``validation`` or ``test``.
         sample: number of requests to draw (seed 0). A larger sample takes more time and narrows the intervals; None measures all.
         tune_cascade: fit the weights of the cascade baseline on the validation split first. No other baseline is fitted.
+
+    Raises:
+        ValueError: the split is unknown, or the sample is below 1.
     """
 
     split: str = "test"
     sample: int | None = None
     tune_cascade: bool = True
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise ValueError(f"split={self.split!r}: allowed are {', '.join(SPLITS)}")
+        if self.sample is not None and self.sample < 1:
+            raise ValueError(f"sample={self.sample} must be at least 1; leave it out to measure all requests")
 
 
 @dataclass(frozen=True)
@@ -57,7 +80,7 @@ class Recipe:
     """All settings of a run.
 
     Args:
-        name: name of the run.
+        name: name of the run, and of its folder in ``runs/`` unless another is given.
         market: source of the tables.
         encoder: text encoder of items and queries.
         alignment: training of the encoder on the training sessions, before the embeddings are made (see
@@ -72,6 +95,9 @@ class Recipe:
         training: prompts, stages and model.
         search: search settings, which the checkpoint is saved with and measured with.
         evaluation: requests that are measured.
+
+    Raises:
+        ValueError: the name is no name of a folder, `fit_on` is unknown, `processes` is below 1, or a dictionary is given without keywords.
     """
 
     name: str
@@ -87,6 +113,27 @@ class Recipe:
     search: SearchConfig = field(default_factory=SearchConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
+    def __post_init__(self) -> None:
+        check_folder_name(self.name)
+        if self.fit_on not in FIT_ON:
+            raise ValueError(f"fit_on={self.fit_on!r}: allowed are {', '.join(FIT_ON)}")
+        if self.processes < 1:
+            raise ValueError(f"processes={self.processes} must be at least 1")
+        if self.dictionary is not None and not self.keywords:
+            raise ValueError(f"dictionary={self.dictionary!r} needs keywords: true; without keywords it would be ignored")
+
+
+def check_folder_name(name: str) -> None:
+    """Refuse a name that is not one segment of a path, such as ``../x``: folders in ``runs/`` are named after recipes and studies.
+
+    Raises:
+        ValueError: the name holds anything but letters, digits, ``-``, ``_`` and ``.``, or does not begin with a letter or digit.
+    """
+    if not FOLDER_NAME.fullmatch(name):
+        raise ValueError(
+            f"name={name!r} is no name of a folder; use letters, digits, '-', '_' and '.', and begin with a letter or digit"
+        )
+
 
 def recipe_names() -> list[str]:
     """Names of the recipes that the package ships."""
@@ -98,7 +145,8 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
 
     Raises:
         FileNotFoundError: no recipe has this name or path.
-        ValueError: a key is unknown or a value has the wrong type.
+        ValueError: a key is unknown, or a value has the wrong type or is not allowed; the message names the key, the value and what is
+            allowed.
     """
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml"):
@@ -145,6 +193,7 @@ __all__ = [
     "EvaluationConfig",
     "MarketConfig",
     "Recipe",
+    "check_folder_name",
     "load_recipe",
     "recipe_names",
     "recipe_values",

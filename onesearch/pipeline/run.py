@@ -14,17 +14,28 @@ from typing import NamedTuple
 from onesearch.evaluation.reports import Report
 from onesearch.extras import require
 from onesearch.files import RunFolder
-from onesearch.tokenization_sid.embedding.embeddings import ALIGNMENT_NAME
+from onesearch.tokenization_sid.embedding.embeddings import ALIGNMENT_NAME, EMBEDDINGS_NAME
 
 from .evaluation import evaluate_run
+from .market_options import SIMULATION, check_options
 from .recipe import RECIPE_NAME, Recipe, load_recipe, save_recipe
+from .run_lock import LOCK_NAME, NOTE_NAME, writing
 from .stages import align_encoder, make_card, make_checkpoint, make_embeddings, make_market, make_sids
 
 logger = logging.getLogger(__name__)
 
 
-def run_recipe(recipe: Recipe, run: RunFolder, resume: bool = False, progress: bool = True, baselines: bool = True) -> Report:
+def run_recipe(
+    recipe: Recipe,
+    run: RunFolder,
+    resume: bool = False,
+    progress: bool = True,
+    baselines: bool = True,
+    show: Callable[[Report], object] | None = None,
+) -> Report:
     """Run every stage of a recipe in one folder: market, embeddings, SIDs, checkpoint, evaluation and card.
+
+    All settings are checked before anything is written.
 
     Args:
         recipe: settings of the run.
@@ -32,28 +43,52 @@ def run_recipe(recipe: Recipe, run: RunFolder, resume: bool = False, progress: b
         resume: continue a run of the same recipe; without it an existing folder is refused.
         progress: show progress bars.
         baselines: measure the baselines as well.
+        show: is called with the report before it is written, so that no figure is lost if the disk is full.
 
     Returns:
         The report of the evaluation.
 
     Raises:
+        BlockingIOError: another command is writing into the folder.
         FileExistsError: the folder holds a run and `resume` is False, or its evaluation was made with other settings.
-        ValueError: `resume`, but the folder was made from another recipe.
+        ValueError: a setting is not allowed, or `resume`, but the folder was made from another recipe.
+        TypeError: a name in `recipe.training.arguments` is no field of the trainer's config.
         MissingExtraError: the extra ``train`` is not installed, or with `baselines` the extra ``evaluation``.
     """
     require("train", needed_by="a run")
     if baselines:
         require("evaluation", needed_by="a run with baselines")
-    claim(recipe, run, resume)
-    for stage in _stages(recipe, run, resume, progress):
-        if stage.product.exists():
-            logger.info("%s: done before", stage.name)
-        else:
-            logger.info("%s: started", stage.name)
-            stage.make()
-    report = evaluate_run(run, recipe.evaluation, progress=progress, baselines=baselines)
-    make_card(recipe, run)
+    check_recipe(recipe, run)
+    check_claim(recipe, run, resume)
+    run.root.mkdir(parents=True, exist_ok=True)
+    with writing(run, "onesearch run"):
+        claim(recipe, run, resume)
+        for stage in _stages(recipe, run, resume, progress):
+            if stage.product.exists():
+                logger.info("%s: done before", stage.name)
+            else:
+                logger.info("%s: started", stage.name)
+                stage.make()
+        report = evaluate_run(run, recipe.evaluation, progress=progress, baselines=baselines, show=show)
+        make_card(recipe, run)
     return report
+
+
+def check_recipe(recipe: Recipe, run: RunFolder) -> None:
+    """Check the settings that reading a recipe leaves to the libraries of the tables and of the training.
+
+    Raises:
+        ValueError: an option of the importer or an argument of the trainer is not allowed, or the importer has no source.
+        TypeError: a name in `recipe.training.arguments` is no field of the trainer's config.
+    """
+    from onesearch.trainers.stages import stage_arguments
+
+    market = recipe.market
+    check_options(market.importer, market.options)
+    if market.importer != SIMULATION and market.source is None and not run.market.exists():
+        raise ValueError(f"importer {market.importer} needs a source: the folder with the published files (--source)")
+    for number in range(len(recipe.training.stages)):
+        stage_arguments(run, recipe.training, number, progress=False)
 
 
 class _Stage(NamedTuple):
@@ -70,7 +105,7 @@ def _stages(recipe: Recipe, run: RunFolder, resume: bool, progress: bool) -> lis
     if recipe.alignment is not None:
         stages.append(_Stage("alignment", run.embeddings / ALIGNMENT_NAME, lambda: align_encoder(recipe, run)))
     stages += [
-        _Stage("embeddings", run.embeddings / "embeddings.json", lambda: make_embeddings(recipe, run)),
+        _Stage("embeddings", run.embeddings / EMBEDDINGS_NAME, lambda: make_embeddings(recipe, run)),
         _Stage("SIDs", run.sids / "sid_index.safetensors", lambda: make_sids(recipe, run)),
         _Stage("checkpoint", run.checkpoint, lambda: make_checkpoint(recipe, run, resume, progress)),
     ]
@@ -78,17 +113,25 @@ def _stages(recipe: Recipe, run: RunFolder, resume: bool, progress: bool) -> lis
 
 
 def claim(recipe: Recipe, run: RunFolder, resume: bool) -> None:
-    """Write the recipe into an empty run folder, or check that the folder was made from the same recipe.
+    """Write the recipe into a run folder in which nothing was made yet, or check that the folder was made from the same recipe.
 
     Raises:
         FileExistsError: the folder holds a run and `resume` is False, or holds other files.
         ValueError: `resume`, but the folder was made from another recipe.
     """
+    check_claim(recipe, run, resume)
+    if not _made(run):
+        save_recipe(recipe, run.root / RECIPE_NAME)
+
+
+def check_claim(recipe: Recipe, run: RunFolder, resume: bool) -> None:
+    """Raise the errors of `claim`, and write nothing."""
     path = run.root / RECIPE_NAME
-    if not path.exists():
-        if run.root.exists() and any(run.root.iterdir()):
-            raise FileExistsError(f"{run.root} is not empty and holds no run; choose another folder")
-        save_recipe(recipe, path)
+    if run.root.exists() and not run.root.is_dir():
+        raise FileExistsError(f"{run.root} is a file; choose another folder")
+    if not path.exists() and _made(run):
+        raise FileExistsError(f"{run.root} is not empty and holds no run; choose another folder")
+    if not _made(run):  # empty, or the first stage of the recipe in it was stopped before it made anything
         return
     if not resume:
         raise FileExistsError(f"{run.root} already holds a run; pass --resume to continue it, or choose another folder")
@@ -98,4 +141,10 @@ def claim(recipe: Recipe, run: RunFolder, resume: bool) -> None:
         raise ValueError(f"{run.root} was made from another recipe ({', '.join(changed)} differ); choose another folder")
 
 
-__all__ = ["claim", "run_recipe"]
+def _made(run: RunFolder) -> list[str]:
+    """Names in the folder that were there before the run, or that a stage has made."""
+    names = [path.name for path in run.root.iterdir()] if run.root.is_dir() else []
+    return [name for name in names if name not in (RECIPE_NAME, LOCK_NAME, NOTE_NAME)]
+
+
+__all__ = ["check_claim", "check_recipe", "claim", "run_recipe"]

@@ -11,39 +11,32 @@ from typing import TYPE_CHECKING
 from onesearch.data.market import Market
 from onesearch.files import RunFolder
 
+from .market_options import SIMULATION, importer_of
 from .recipe import RECIPE_NAME, MarketConfig, Recipe
+from .run_lock import held_environment
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+    from onesearch.tokenization_sid.quantizers.configs import QuantizerConfig
+    from onesearch.tokenization_sid.sids.item_codes import ItemCodes
 
 
 def make_market(config: MarketConfig, folder: Path) -> Market:
     """Import or simulate the tables of a market into `folder`.
 
     Raises:
-        ValueError: the importer is unknown, or has no source.
+        ValueError: the importer has no source.
     """
-    if config.importer == "simulate":
+    if config.importer == SIMULATION:
         from onesearch.simulator import SimulatorConfig, simulate
 
         return simulate(SimulatorConfig(**config.options), folder)
-    importers = _importers()
-    if config.importer not in importers:
-        raise ValueError(f"importer {config.importer!r} is unknown; allowed are simulate, {', '.join(importers)}")
     if config.source is None:
         raise ValueError(f"importer {config.importer} needs a source: the folder with the published files (--source)")
-    market = importers[config.importer](config.source, **config.options)
+    market = importer_of(config.importer)(config.source, **config.options)
     market.save(folder)
     return market
-
-
-def _importers() -> dict[str, Callable[..., Market]]:
-    from onesearch.data.importers.amazon import import_amazon
-    from onesearch.data.importers.chorus import import_chorus
-    from onesearch.data.importers.kuaisearch import import_kuaisearch
-    from onesearch.data.importers.tables import import_tables
-
-    return {"amazon": import_amazon, "chorus": import_chorus, "kuaisearch": import_kuaisearch, "tables": import_tables}
 
 
 def align_encoder(recipe: Recipe, run: RunFolder) -> None:
@@ -61,33 +54,38 @@ def make_embeddings(recipe: Recipe, run: RunFolder) -> None:
     embed_market(run, recipe.encoder)
 
 
-def make_sids(recipe: Recipe, run: RunFolder, accelerator: Accelerator | None = None) -> None:
+def make_sids(
+    recipe: Recipe,
+    run: RunFolder,
+    accelerator: Accelerator | None = None,
+    codes: Callable[[int], QuantizerConfig] | None = None,
+) -> None:
     """Train the codebooks of a run, encode items and queries, and write the item index.
 
     Args:
         recipe: its `codes`, `keywords`, `fit_on` and `dictionary` are used.
         run: run folder with a market and embeddings.
         accelerator: processes that share the encoding; the main one writes. None for one process.
+        codes: returns the config of the quantizer for a number of distinct item vectors. None takes the config in `recipe`, or
+            `suggest_codebook_sizes` if it has none.
     """
     from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME, SidIndex
     from onesearch.tokenization_sid.quantizers.configs import suggest_codebook_sizes
     from onesearch.tokenization_sid.sids.building import build_sids
 
-    items = Market.load(run.market).items
-    built = build_sids(
+    def add_index(folder: Path, built: ItemCodes) -> None:
+        parts = built.item_ids, built.codes, built.popularity, built.codebook_sizes, built.fingerprint, built.categories
+        SidIndex.build(*parts).save(folder / SID_INDEX_NAME)
+
+    build_sids(
         run,
-        recipe.codes or suggest_codebook_sizes(len(items)),
+        codes or recipe.codes or suggest_codebook_sizes,
         recipe.keywords,
         recipe.fit_on,
         dictionary=recipe.dictionary,
         accelerator=accelerator,
+        add_parts=add_index,
     )
-    if built is None:
-        return
-    index = SidIndex.build(
-        built.item_ids, built.codes, built.popularity, built.codebook_sizes, built.fingerprint, built.categories
-    )
-    index.save(run.sids / SID_INDEX_NAME)
 
 
 def make_checkpoint(recipe: Recipe, run: RunFolder, resume: bool, progress: bool) -> None:
@@ -103,7 +101,8 @@ def make_checkpoint(recipe: Recipe, run: RunFolder, resume: bool, progress: bool
         return
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(recipe.processes)]
     command = [*launcher, "-m", "onesearch.cli", "train", str(run.root), "--recipe", str(run.root / RECIPE_NAME)]
-    finished = subprocess.run([*command, *(["--resume"] if resume else [])], check=False)
+    command += ["--resume"] if resume else []
+    finished = subprocess.run(command, check=False, env=held_environment(run))
     if finished.returncode:
         raise ChildProcessError(
             f"training on {recipe.processes} processes ended with exit code {finished.returncode}; its messages are above"

@@ -25,7 +25,7 @@ from typing import Any
 import yaml
 
 from .mappings import build
-from .recipe import Recipe, load_recipe, recipe_values
+from .recipe import Recipe, check_folder_name, load_recipe, recipe_values
 
 SEEDED = ("encoder.seed", "alignment.seed", "codes.seed", "training.arguments.seed")
 """Fields that a seed of the study sets. The market keeps its own seed, so all cells are measured on the same requests."""
@@ -47,7 +47,8 @@ class Study:
         diagnostics: dotted keys of ``sids/diagnostics.json`` that the table shows beside the metrics.
 
     Raises:
-        ValueError: there is no variant or no seed, the reference is unknown, or two variants have the same folder.
+        ValueError: the name is no name of a folder, there is no variant or no seed, a seed is negative, the reference is unknown, or two
+            variants have the same folder.
     """
 
     name: str
@@ -61,7 +62,10 @@ class Study:
     diagnostics: tuple[str, ...] = ("items.icr_items", "items.largest_bucket")
 
     def __post_init__(self) -> None:
+        check_folder_name(self.name)
         object.__setattr__(self, "seeds", tuple(self.seeds))
+        if min(self.seeds, default=0) < 0:
+            raise ValueError(f"study {self.name!r}: seeds {list(self.seeds)} must be at least 0")
         if not self.variants or not self.seeds:
             raise ValueError(f"study {self.name!r} needs at least one variant and one seed")
         if self.reference is not None and self.reference not in self.variants:

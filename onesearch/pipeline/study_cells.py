@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -17,11 +18,14 @@ from onesearch.evaluation.reports import Report
 from onesearch.files import RunFolder, locked, write_json
 
 from .recipe import Recipe
-from .run import claim, run_recipe
+from .run import check_recipe, claim, run_recipe
 from .study import Study, folder_name, recipe_of
 from .study_summary import VALUES_NAME, summarise
 
 logger = logging.getLogger(__name__)
+
+SUMMARY_NAME = "study.json"
+"""File of a study's result, in its folder."""
 
 LONGEST_CELL = 7 * 24 * 3600.0
 """Seconds to wait for a cell that another process runs. A process that dies unlocks its cell at once."""
@@ -47,8 +51,13 @@ def run_study(study: Study, runs: Path, source: str | None = None, progress: boo
         The content of ``study.json``; see `summarise`.
 
     Raises:
+        FileExistsError: `runs` holds anything but the runs of a study.
+        ValueError: a variant is not allowed.
         TimeoutError: another process has been running a cell for `LONGEST_CELL` seconds.
     """
+    check_runs(runs)
+    for variant in study.variants:
+        check_recipe(recipe_of(study, variant, study.seeds[0], source), _run_of(runs, variant, study.seeds[0]))
     cells = [(variant, seed) for variant in study.variants for seed in study.seeds]
     worker = _Worker(study, runs, source, progress)
     for patience in (0.0, LONGEST_CELL):  # first the cells that no other process runs, then the rest
@@ -56,8 +65,27 @@ def run_study(study: Study, runs: Path, source: str | None = None, progress: boo
     if cells:
         raise TimeoutError(f"{cells[0]} of study {study.name!r} is locked by another process; start the study again later")
     summary = summarise(study, {name: [_run_of(runs, name, seed) for seed in study.seeds] for name in study.variants})
-    write_json(runs / "study.json", summary)
+    write_json(runs / SUMMARY_NAME, summary)
     return summary
+
+
+def check_runs(runs: Path) -> None:
+    """Refuse a folder that holds anything but ``study.json`` and folders of variants, which hold folders of seeds.
+
+    Raises:
+        FileExistsError: the folder is a file or holds something else; the message names it.
+    """
+    if runs.exists() and not runs.is_dir():
+        raise FileExistsError(f"{runs} is a file; choose another folder with --runs")
+    entries = sorted(runs.iterdir()) if runs.is_dir() else []
+    for entry in entries:
+        if not (entry.name.startswith(".") or entry.name == SUMMARY_NAME or _is_variant(entry)):
+            raise FileExistsError(f"{runs} holds {entry.name}, which is no part of a study; choose another folder with --runs")
+
+
+def _is_variant(folder: Path) -> bool:
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else ["file"]
+    return all(re.fullmatch(r"seed-\d+|\..*", name) for name in names)
 
 
 def _run_of(runs: Path, variant: str, seed: int) -> RunFolder:
@@ -129,4 +157,4 @@ def _share(recipe: Recipe, run: RunFolder, made: Mapping[str, RunFolder]) -> Non
             shutil.copytree(origin.root / part, target, copy_function=os.link)
 
 
-__all__ = ["LONGEST_CELL", "run_study"]
+__all__ = ["LONGEST_CELL", "check_runs", "run_study"]

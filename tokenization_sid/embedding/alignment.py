@@ -22,7 +22,7 @@ from .alignment_examples import collect_examples
 from .alignment_measures import measure
 from .alignment_training import add_projection, train
 from .configs import AlignmentConfig, TextEncoderConfig
-from .embeddings import ALIGNMENT_NAME, distinct_queries
+from .embeddings import ALIGNMENT_NAME, EMBEDDINGS_NAME, distinct_queries
 from .static_encoder import static_module
 from .text_encoder import base_encoder, embed_texts
 
@@ -68,7 +68,7 @@ def align_run(
     market = Market.load(run.require("market", "onesearch data"))
     aligned = align(market, base_encoder(market, encoder), config, progress)
     report = {"schema": 1, "base": asdict(encoder), **aligned.report}
-    with atomic_folder(run.embeddings) as folder:
+    with atomic_folder(run.embeddings, replaces=[EMBEDDINGS_NAME, ALIGNMENT_NAME]) as folder:
         aligned.encoder.save(str(folder / run.encoder.name), create_model_card=False)
         write_json(folder / ALIGNMENT_NAME, report)
     return report

@@ -26,6 +26,9 @@ class TextEncoderConfig:
         learning_rate: learning rate of the token vectors.
         max_pairs: upper bound of the training pairs, sampled if there are more.
         seed: seeds initialisation, sampling and shuffling.
+
+    Raises:
+        ValueError: a number is out of range.
     """
 
     model: str | None = None
@@ -36,6 +39,16 @@ class TextEncoderConfig:
     learning_rate: float = 0.01
     max_pairs: int = 200_000
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("dimension", "vocab_size", "batch_size", "max_pairs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"encoder.{name}={getattr(self, name)} is invalid; give at least 1")
+        for name in ("epochs", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"encoder.{name}={getattr(self, name)} is invalid; give at least 0")
+        if not self.learning_rate > 0:
+            raise ValueError(f"encoder.learning_rate={self.learning_rate} is invalid; give a number above 0, for instance 0.01")
 
 
 @dataclass(frozen=True)

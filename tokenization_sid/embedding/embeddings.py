@@ -45,6 +45,9 @@ KINDS = ("items", "queries")
 
 ALIGNMENT_NAME = "alignment.json"
 
+EMBEDDINGS_NAME = "embeddings.json"
+"""File with the encoder and the numbers of rows, in the folder of the embeddings."""
+
 
 def embed_market(
     run: RunFolder, config: TextEncoderConfig, progress: bool = False, accelerator: Accelerator | None = None
@@ -68,7 +71,7 @@ def embed_market(
     encoder = _encoder_of(run, market, config, accelerator)
     texts = {"items": item_texts(market), "queries": distinct_queries(market)}
     main = accelerator is None or accelerator.is_main_process
-    with atomic_folder(run.embeddings) if main else nullcontext() as folder:
+    with atomic_folder(run.embeddings, replaces=[EMBEDDINGS_NAME, ALIGNMENT_NAME]) if main else nullcontext() as folder:
         for kind, part in texts.items():
             logger.info("embedding %s %s", f"{len(part):,}", kind)
             for shard, start in enumerate(range(0, max(len(part), 1), ROWS_PER_SHARD)):
@@ -78,7 +81,7 @@ def embed_market(
         if folder is not None:
             _keep_encoder(run, encoder, config, folder)
             counts = {kind: len(part) for kind, part in texts.items()}
-            write_json(folder / "embeddings.json", {"encoder": asdict(config), "rows": counts})
+            write_json(folder / EMBEDDINGS_NAME, {"encoder": asdict(config), "rows": counts})
     if accelerator is not None:
         accelerator.wait_for_everyone()
 
@@ -112,7 +115,7 @@ def embedding_rows(run: RunFolder, kind: str) -> ShardedRows:
 
 def encoder_name(run: RunFolder) -> str:
     """Folder or published name of the encoder that made the run's embeddings, as sentence-transformers loads it."""
-    name = read_json(run.require("embeddings", "onesearch sids build") / "embeddings.json")["encoder"]["model"]
+    name = read_json(run.require("embeddings", "onesearch sids build") / EMBEDDINGS_NAME)["encoder"]["model"]
     return str(run.encoder) if run.encoder.is_dir() else name
 
 
@@ -185,6 +188,7 @@ def _shards(paths: list[Path]) -> Iterator[np.ndarray]:
 
 __all__ = [
     "ALIGNMENT_NAME",
+    "EMBEDDINGS_NAME",
     "aligned_from",
     "distinct_queries",
     "embed_market",

@@ -254,9 +254,10 @@ def _refuse_too_few(vectors: np.ndarray, config: RQOPQConfig) -> None:
     distinct = len(np.unique(vectors, axis=0)) if len(vectors) < 4 * largest else len(vectors)
     if distinct < largest:
         better = suggest_codebook_sizes(distinct)
+        levels, opq = ",".join(map(str, better.residual_sizes)), "x".join(map(str, better.opq))
         raise ValueError(
-            f"{distinct:,} distinct vectors cannot train {largest:,} codes; use codebook sizes no larger than the catalogue, "
-            f"for instance residual_sizes={better.residual_sizes}, opq={better.opq}"
+            f"{distinct:,} distinct vectors cannot train {largest:,} codes; use codebook sizes no larger than that: "
+            f"--residual-sizes {levels} --opq {opq} (in Python residual_sizes={better.residual_sizes}, opq={better.opq})"
         )
 
 

@@ -50,7 +50,7 @@ below 2,200. Our choice."""
 
 def build_sids(
     run: RunFolder,
-    config: QuantizerConfig,
+    config: QuantizerConfig | Callable[[int], QuantizerConfig],
     keywords: bool = True,
     fit_on: str = "items",
     dictionary: str | Path | None = None,
@@ -67,7 +67,9 @@ def build_sids(
 
     Args:
         run: run with a market and embeddings.
-        config: config of the quantizer: `RQOPQConfig`, `RQKMeansConfig`, `PRQConfig`, `RQVAEConfig` or `SimVQConfig`.
+        config: config of the quantizer: `RQOPQConfig`, `RQKMeansConfig`, `PRQConfig`, `RQVAEConfig` or `SimVQConfig`. A
+            function, such as `suggest_codebook_sizes`, is called with the number of distinct item vectors and returns one: items with
+            equal vectors cannot train different codes.
         keywords: fuse core keywords; False encodes the embeddings as they are.
         fit_on: vectors that train the codebooks: ``items``, or ``both`` for items and distinct queries together, as in the authors' code.
             Both are then encoded by the same codebooks. With the static encoder short queries lie far from item texts and take many of
@@ -96,7 +98,10 @@ def build_sids(
         raise ValueError(f"dictionary={str(dictionary)!r} needs keywords=True: without keywords it would be ignored")
     given = read_dictionary(dictionary) if dictionary is not None else []
     market = Market.load(run.require("market", "onesearch data"))
-    fused = _fused_vectors(run, market, config, given, keywords)
+    fused = _fused_vectors(run, market, given, keywords)
+    if callable(config):
+        config = config(_distinct(fused.items))
+    _warn_if_too_large(config, len(fused.items))
     known_queries = fused.queries[known_rows(fused.queries)] if fit_on == "both" else fused.queries[:0]
     with replaced_sids(run) as folder:
         quantizer = fit_quantizer(np.concatenate([fused.items, known_queries]), config)
@@ -144,10 +149,14 @@ class _Coded(NamedTuple):
     queries: StoredCodes
 
 
-def _fused_vectors(run: RunFolder, market: Market, config: QuantizerConfig, given: Sequence[Keyword], keywords: bool) -> _Fused:
+def _distinct(vectors: np.ndarray) -> int:
+    """Number of distinct rows."""
+    return len({hash(row.tobytes()) for row in vectors})
+
+
+def _fused_vectors(run: RunFolder, market: Market, given: Sequence[Keyword], keywords: bool) -> _Fused:
     """Read the embeddings and fuse the mined keywords and those of a dictionary (`given`) into them."""
     items, queries = load_embeddings(run, "items"), load_embeddings(run, "queries")
-    _warn_if_too_large(config, len(items))
     core = _core_keywords(run, market, given, items.shape[1]) if keywords else _no_keywords(items.shape[1])
     item_matches, query_matches = core.match(item_texts(market)), core.match(distinct_queries(market))
     named = {"items": _share_with_match(item_matches), "queries": _share_with_match(query_matches)}
