@@ -126,6 +126,7 @@ class OneSearchModel(OneSearchPreTrainedModel, BartModel):
     `long_view_codes`. The decoder's inputs must be given: BART's default, the prompt shifted right, means nothing here."""
 
     def __init__(self, config: OneSearchConfig) -> None:
+        config.check()  # `from_pretrained(..., encoder_layers=…)` changes a configuration after its own check
         super(BartModel, self).__init__(config)  # BartModel's own would make a second encoder
         width = cast(int, config.d_model)
         scale = math.sqrt(width) if config.scale_embedding else 1.0

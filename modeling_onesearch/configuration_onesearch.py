@@ -4,6 +4,7 @@ Annotations are evaluated here (no `from __future__`): `strict` does not check f
 Travels to the Hub with the weights: imports nothing of this package.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -26,6 +27,94 @@ def init_std_of(width: int) -> float:
 
 SID_SOFTMAXES = ("level", "children")
 """Allowed values of `sid_softmax`."""
+
+MAX_LEVELS = 64
+"""Largest number of levels of a Semantic ID."""
+
+SHARED_LIMITS = {"vocab_size": 2**24, "max_position_embeddings": 2**20}
+BART_LIMITS = {
+    **SHARED_LIMITS,
+    "d_model": 2**16,
+    "encoder_layers": 256,
+    "decoder_layers": 256,
+    "encoder_attention_heads": 1024,
+    "decoder_attention_heads": 1024,
+    "encoder_ffn_dim": 2**20,
+    "decoder_ffn_dim": 2**20,
+}
+QWEN3_LIMITS = {
+    **SHARED_LIMITS,
+    "hidden_size": 2**16,
+    "num_hidden_layers": 256,
+    "num_attention_heads": 1024,
+    "head_dim": 2**13,
+    "intermediate_size": 2**20,
+}
+LONG_VIEW_LIMITS = {
+    "long_view_tokens": 1024,
+    "long_view_sequences": 64,
+    "long_view_dim": 2**16,
+    "long_view_layers": 64,
+}
+"""Largest values of the sizes, far above those of published models: a damaged or hostile configuration is refused at once."""
+
+MAX_PARAMETERS = 10**11
+"""Largest number of parameters that the sizes of a configuration may add up to; our choice."""
+
+DROPOUTS = (
+    "dropout",
+    "attention_dropout",
+    "activation_dropout",
+    "classifier_dropout",
+    "encoder_layerdrop",
+    "decoder_layerdrop",
+)
+"""Fields that hold probabilities, where a configuration has them."""
+
+
+def check_sizes(config: object, limits: Mapping[str, int]) -> None:
+    """Raise ValueError if a size is missing, below 1 or above its limit, or a probability is not between 0 and 1.
+
+    Args:
+        config: a configuration.
+        limits: name of each size → its largest value.
+    """
+    values = vars(config)
+    for name, largest in limits.items():
+        size = values[name]
+        if size is None or not 1 <= size <= largest:
+            raise ValueError(f"{name}={size}: allowed are 1..{largest}")
+    for name in DROPOUTS:
+        share = values.get(name)
+        if share is not None and not 0 <= share <= 1:
+            raise ValueError(f"{name}={share}: a probability lies between 0 and 1")
+
+
+def check_parameters(rows: int, width: int, layers: int, layer: int) -> None:
+    """Raise ValueError if a model would have more than `MAX_PARAMETERS`.
+
+    Args:
+        rows: rows of all embeddings.
+        width: width of the hidden states.
+        layers: number of layers.
+        layer: parameters of the largest layer.
+    """
+    count = rows * width + layers * layer
+    if count > MAX_PARAMETERS:
+        raise ValueError(f"the sizes of the configuration make about {count:,} parameters; allowed are {MAX_PARAMETERS:,}")
+
+
+def check_heads(name: str, heads: int, of: str, number: int) -> None:
+    """Raise ValueError if `number` is no multiple of `heads`.
+
+    Args:
+        name: field that holds `heads`.
+        heads: number of heads.
+        of: field that holds `number`.
+        number: number that is divided among the heads.
+    """
+    if number % heads:
+        raise ValueError(f"{of}={number} must be divisible by {name}={heads}")
 
 
 class _Vocabulary:
@@ -72,6 +161,8 @@ class SidFields(_Vocabulary):
 
     def _check_sids(self) -> None:
         """Raise ValueError if the Semantic IDs do not fit into the vocabulary. Runs before the parent checks the types of the fields."""
+        if len(self.sid_codebook_sizes) > MAX_LEVELS:
+            raise ValueError(f"sid_codebook_sizes has {len(self.sid_codebook_sizes)} levels; allowed are at most {MAX_LEVELS}")
         self.sid_codebook_sizes = [int(size) for size in self.sid_codebook_sizes]
         if any(size < 1 for size in self.sid_codebook_sizes):
             raise ValueError(f"sid_codebook_sizes={self.sid_codebook_sizes}: every level needs at least one code")
@@ -113,7 +204,7 @@ class LongViewFields(_Vocabulary):
     long_view_dim: int = 0
     long_view_layers: int = 2
 
-    def check_long_view(self) -> None:
+    def _check_long_view(self) -> None:
         """Raise ValueError if the fields do not fit each other or the Semantic IDs."""
         if self.long_view_tokens < 0:
             raise ValueError(f"long_view_tokens={self.long_view_tokens}: 0 for a model without a long view, else at least 1")
@@ -127,6 +218,7 @@ class LongViewFields(_Vocabulary):
         for name, size in sizes.items():
             if size < 1:
                 raise ValueError(f"{name}={size}: a long view (long_view_tokens > 0) needs at least 1")
+        check_sizes(self, LONG_VIEW_LIMITS)
         levels = len(self.sid_codebook_sizes)
         if not 1 <= self.long_view_levels <= levels:
             raise ValueError(f"long_view_levels={self.long_view_levels}: allowed are 1..{levels}, the levels of the SIDs")
@@ -153,7 +245,7 @@ class OneSearchConfig(SidFields, LongViewFields, BartConfig):
             Defaults to `None` (BART: 2): a Semantic ID has a fixed length, so no end token is forced after it.
 
     Raises:
-        ValueError: the Semantic IDs or the long view do not fit into the vocabulary.
+        ValueError: the Semantic IDs or the long view do not fit into the vocabulary, or a size is not within its limits (`BART_LIMITS`).
 
     Example:
 
@@ -172,11 +264,26 @@ class OneSearchConfig(SidFields, LongViewFields, BartConfig):
     forced_eos_token_id: int | list[int] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        self._check_sids()
-        self.check_long_view()
+        self.check()
         super().__post_init__(**kwargs)
         if self.init_std is None:
             self.init_std = init_std_of(cast(int, self.d_model))
+
+    def check(self) -> None:
+        """Raise ValueError if a size is not within its limits, or fields do not fit each other."""
+        check_sizes(self, BART_LIMITS)
+        self._check_sids()
+        self._check_long_view()
+        width = cast(int, self.d_model)
+        check_heads("encoder_attention_heads", cast(int, self.encoder_attention_heads), "d_model", width)
+        check_heads("decoder_attention_heads", cast(int, self.decoder_attention_heads), "d_model", width)
+        layers = cast(int, self.encoder_layers) + cast(int, self.decoder_layers)
+        ffn_dim = max(cast(int, self.encoder_ffn_dim), cast(int, self.decoder_ffn_dim))
+        check_parameters(self.vocab_size + 2 * self.max_position_embeddings, width, layers, 8 * width**2 + 2 * width * ffn_dim)
+        tokens = {"pad_token_id": self.pad_token_id, "decoder_start_token_id": self.decoder_start_token_id}
+        for name, token in tokens.items():
+            if token is None or not 0 <= token < self.vocab_size:
+                raise ValueError(f"{name}={token} must be a token of the vocabulary of {self.vocab_size}")
 
 
 @strict
@@ -191,7 +298,7 @@ class OneSearchQwen3Config(SidFields, LongViewFields, Qwen3Config):
             Standard deviation of initial weights; defaults to `0.02 · √(768 / hidden_size)`, see [`init_std_of`].
 
     Raises:
-        ValueError: the Semantic IDs or the long view do not fit into the vocabulary.
+        ValueError: the Semantic IDs or the long view do not fit into the vocabulary, or a size is not within its limits (`QWEN3_LIMITS`).
 
     Example:
 
@@ -209,11 +316,23 @@ class OneSearchQwen3Config(SidFields, LongViewFields, Qwen3Config):
     initializer_range: float | None = None  # type: ignore[assignment]
 
     def __post_init__(self, **kwargs: Any) -> None:
-        self._check_sids()
-        self.check_long_view()
+        self.check()
         super().__post_init__(**kwargs)
         if self.initializer_range is None:
             self.initializer_range = init_std_of(self.hidden_size)
+
+    def check(self) -> None:
+        """Raise ValueError if a size is not within its limits, or fields do not fit each other."""
+        check_sizes(self, QWEN3_LIMITS)
+        self._check_sids()
+        self._check_long_view()
+        if self.num_key_value_heads is not None:  # None stands for as many as query heads
+            check_sizes(self, {"num_key_value_heads": self.num_attention_heads})
+            check_heads("num_key_value_heads", self.num_key_value_heads, "num_attention_heads", self.num_attention_heads)
+        layer = 4 * self.hidden_size * self.num_attention_heads * self.head_dim + 3 * self.hidden_size * self.intermediate_size
+        check_parameters(2 * self.vocab_size, self.hidden_size, self.num_hidden_layers, layer)
+        if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
+            raise ValueError(f"pad_token_id={self.pad_token_id} must be a token of the vocabulary of {self.vocab_size}")
 
 
 __all__ = ["SID_SOFTMAXES", "LongViewFields", "OneSearchConfig", "OneSearchQwen3Config", "SidFields"]

@@ -50,7 +50,6 @@ class LongViewMixin(_Base):
         self.long_view = None
         config = self.config
         if config.long_view_tokens:
-            config.check_long_view()  # `from_pretrained(..., long_view_tokens=…)` changes a configuration after its own check
             codebook_sizes = config.sid_codebook_sizes[: config.long_view_levels]
             self.long_view = LongViewResampler(config, width, heads, dropout, scale)
             self.long_view_pooling = CentroidPooling(codebook_sizes, config.long_view_dim, config.long_view_sequences)

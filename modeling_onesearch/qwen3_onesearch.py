@@ -33,6 +33,7 @@ class OneSearchQwen3Model(LongViewMixin, OneSearchQwen3PreTrainedModel, Qwen3Mod
         config: OneSearchQwen3Config
 
     def __init__(self, config: OneSearchQwen3Config) -> None:
+        config.check()  # `from_pretrained(..., num_hidden_layers=…)` changes a configuration after its own check
         super().__init__(config)
         self._add_long_view(config.hidden_size, config.num_attention_heads, 0.0, cast(float, config.initializer_range))
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from huggingface_hub.errors import StrictDataclassFieldValidationError
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import LONG_VIEW, TEXT_TOKENS, tiny_causal_model, tiny_config
+from tiny import LONG_VIEW, TEXT_TOKENS, tiny_causal_model, tiny_config, tiny_model
+from transformers.models.bart.modeling_bart import BartEncoder
 
 from onesearch import OneSearchConfig, OneSearchForConditionalGeneration, OneSearchQwen3Config
+from onesearch.modeling_onesearch.configuration_onesearch import BART_LIMITS, LONG_VIEW_LIMITS, QWEN3_LIMITS
 
 
 @given(codebook_sizes=st.lists(st.integers(1, 50), min_size=1, max_size=6), offset=st.integers(4, 100))
@@ -32,6 +36,76 @@ def test_a_layout_that_does_not_fit_is_refused(changes, words):
     with pytest.raises(ValueError) as error:
         OneSearchConfig(**changes)
     assert all(word in str(error.value) for word in words)
+
+
+BART_SIZES = [
+    *({name: size} for name in BART_LIMITS for size in (-1, 0, BART_LIMITS[name] + 1)),
+    {"encoder_layers": None},
+    {"d_model": 18, "encoder_attention_heads": 4},
+    {"d_model": 18, "decoder_attention_heads": 4},
+    {"pad_token_id": 56},
+    {"decoder_start_token_id": -1},
+    {"decoder_start_token_id": None},
+    {"dropout": 1.5},
+    {"encoder_layerdrop": -0.1},
+    {"attention_dropout": float("nan")},
+]
+QWEN3_SIZES = [
+    *({name: size} for name in QWEN3_LIMITS for size in (-1, 0, QWEN3_LIMITS[name] + 1)),
+    {"num_key_value_heads": 0},
+    {"num_key_value_heads": 3},
+    {"pad_token_id": 56},
+    {"attention_dropout": 2.0},
+]
+
+
+@pytest.mark.parametrize("changes", BART_SIZES, ids=str)
+def test_sizes_of_the_encoder_decoder_have_limits(changes):
+    """`encoder_layers: -1` made a model without an encoder; thousands of layers are built for minutes."""
+    assert_refused(tiny_config, changes)
+
+
+@pytest.mark.parametrize("changes", QWEN3_SIZES, ids=str)
+def test_sizes_of_the_decoder_only_model_have_limits(changes):
+    assert_refused(tiny_causal_model, changes)
+
+
+@pytest.mark.parametrize("name", LONG_VIEW_LIMITS)
+def test_sizes_of_the_long_view_have_limits(name):
+    for make in (tiny_config, tiny_causal_model):
+        assert_refused(make, {name: LONG_VIEW_LIMITS[name] + 1}, **LONG_VIEW)
+
+
+def assert_refused(make, changes, **others):
+    with pytest.raises(ValueError) as error:
+        make(**{**others, **changes})
+    assert any(f"{name}={value}" in str(error.value) for name, value in changes.items())
+
+
+def test_the_number_of_parameters_has_a_limit():
+    for make, sizes in ((tiny_config, {"d_model": 2**16}), (tiny_causal_model, {"hidden_size": 2**16})):
+        with pytest.raises(ValueError, match="parameters; allowed are 100,000,000,000"):
+            make(**sizes, vocab_size=2**24)
+
+
+def test_the_number_of_levels_has_a_limit():
+    with pytest.raises(ValueError, match="100000 levels; allowed are at most 64"):
+        OneSearchConfig(vocab_size=200_000, sid_codebook_sizes=[1] * 100_000)
+
+
+@pytest.mark.parametrize(
+    "hostile", [{"encoder_layers": -1}, {"encoder_layers": 10**6}, {"long_view_layers": 10**6, **LONG_VIEW}], ids=str
+)
+def test_a_hostile_file_is_refused_before_anything_is_built(hostile, tmp_path, monkeypatch):
+    """Whether the size lies in `config.json` or is passed to `from_pretrained`."""
+    tiny_model().save_pretrained(tmp_path)
+    monkeypatch.setattr(BartEncoder, "__init__", lambda *args: pytest.fail("the model is built"))
+    with pytest.raises(ValueError, match="_layers=.*allowed are 1"):
+        OneSearchForConditionalGeneration.from_pretrained(tmp_path, **hostile)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **hostile}))
+    with pytest.raises(ValueError, match="_layers=.*allowed are 1"):
+        OneSearchForConditionalGeneration.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize(
