@@ -22,8 +22,8 @@ MAX_PROFILE, MAX_KEYWORDS = 16, 48
 """Most tokens of a profile and of a list of keywords, their label included; our choice, the papers give none."""
 
 LOOKAHEAD = 128
-"""Most ids before the end of a text that depend on what follows it: BPE decides by a few characters, WordPiece by the length of a word up to
-100 characters."""
+"""Most ids before the end of a text that depend on what follows it: BPE decides by a few characters, WordPiece by the length of a word up
+to 100 characters."""
 
 LOCAL_MODELS = (models.BPE, models.WordPiece, models.WordLevel)
 """Models of the library `tokenizers` whose ids depend on near characters only. Unigram weighs whole words of any length and is not cut."""

@@ -14,6 +14,7 @@ from onesearch.serving.loading import QUERY_ENCODER_NAME
 from onesearch.views.default_histories import FILE_NAME as DEFAULTS_NAME
 
 from .configs import TrainingConfig
+from .lora import lora_config
 from .models import SidModel, build_model, longest_prompt
 from .run_inputs import RunInputs, load_inputs
 from .stages import check_examples, check_stage_folder, remove_stage, stage_arguments, train_stage
@@ -54,6 +55,8 @@ def train_run(
     set_seed(first.seed)
     inputs = load_inputs(run, config)
     model = build_model(config.model, inputs.tokenizer, inputs.index, inputs.centroids)
+    if config.lora is not None:
+        lora_config(config.lora, model)  # refuses modules that the model lacks
     inputs.tokenizer.model_max_length = longest_prompt(model)
     with first.main_process_first(desc="examples"):
         check_examples(inputs, config, settings)

@@ -39,6 +39,7 @@ from ..models import SidModel
 from ..prompt_watch import PromptWatch
 from ..trl_contract import check_trl
 from .data.collators import CausalCollator, LongViewLookup, Seq2SeqCollator
+from .data.row_checks import RowLimits, TextRows, check_token_rows, refuse_item_ids
 from .data.rows import ArrowRows, lengths_of
 from .length_sampler import LengthSampler
 from .sft_config import SidSFTConfig
@@ -71,7 +72,8 @@ class SidSFTTrainer(SFTTrainer):
     Raises:
         TypeError: `model` is a name.
         ValueError: an adapter would copy tied weights, `compute_loss_func` is given, FSDP is asked for where there is none, or
-            retrieval metrics are wanted under FSDP, which leaves no process a whole model.
+            retrieval metrics are wanted under FSDP, which leaves no process a whole model. A row of a dataset that is empty, too long or
+            outside the vocabulary, or a completion that is no whole SID, is refused by its number.
     """
 
     args: SidSFTConfig
@@ -105,6 +107,8 @@ class SidSFTTrainer(SFTTrainer):
         base = base_of(model)
         if args.sid_softmax is not None:
             base.config.sid_softmax = args.sid_softmax
+        self._row_limits = RowLimits.of(base.config)
+        self._item_index = base.sid_index
         kwargs.setdefault("data_collator", self._collator(base, long_view))
         super().__init__(
             model=model,
@@ -149,18 +153,15 @@ class SidSFTTrainer(SFTTrainer):
     ) -> Dataset | IterableDataset:
         columns = dataset.column_names or list(next(iter(dataset)))
         if {"input_ids", "labels"} <= set(columns):
+            check_token_rows(dataset, self._row_limits, dataset_name)
             return dataset.with_format("numpy")
         if not {"prompt", "completion"} <= set(columns):
             raise ValueError(
                 f"the {dataset_name} dataset has columns {columns}; give input_ids and labels, or prompt and completion"
             )
-
-        def tokenize(batch: dict[str, list[str]]) -> dict[str, list[list[int]]]:
-            prompts = processing_class(batch["prompt"]).input_ids
-            completions = processing_class(batch["completion"], add_special_tokens=False).input_ids
-            return {"input_ids": prompts, "labels": completions, "length": [len(prompt) for prompt in prompts]}
-
-        return dataset.map(tokenize, batched=True, remove_columns=columns).with_format("numpy")
+        refuse_item_ids(dataset, self._item_index, dataset_name)
+        tokenize = TextRows(cast(PreTrainedTokenizerBase, processing_class), self._row_limits, dataset_name)
+        return dataset.map(tokenize, with_indices=True, batched=True, remove_columns=columns).with_format("numpy")
 
     def _set_signature_columns_if_needed(self) -> None:
         self._signature_columns = list(self._columns)  # type: ignore[assignment]  # transformers declares None alone

@@ -147,7 +147,12 @@ def _tensors(
 
 def _padded(parts: Sequence[Any], fill: int, per_row: int = 1) -> Padded:
     """Sequences of token ids as rows of one array: `per_row` sequences make a row, which is padded with `fill`."""
-    lengths = np.array([len(part) for part in parts]).reshape(-1, per_row).sum(1)
+    counts = np.array([len(part) for part in parts])
+    if len(counts) and counts.min() == 0:
+        raise ValueError(
+            "an example has an empty prompt or an empty target: an empty target would train at loss 0; leave such rows out"
+        )
+    lengths = counts.reshape(-1, per_row).sum(1)
     filled = np.arange(lengths.max(initial=1)) < lengths[:, None]
     values = np.full(filled.shape, fill, dtype=np.int64)
     values[filled] = np.concatenate(parts)
