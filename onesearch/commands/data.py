@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onesearch.data.choices import LANGUAGES, SPLIT_METHODS
+
 from .arguments import Commands, add_command, add_group, positive
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ def add(commands: Commands) -> None:
     _add_importer(actions, "chorus", _chorus, "folder with products.jsonl.gz and the rated queries")
     _add_importer(actions, "kuaisearch", _kuaisearch, "folder or Hub dataset id with the published files")
     tables = "folder with items (and users, sessions, relevance) as .parquet, .jsonl or .csv"
-    _add_importer(actions, "tables", _tables, tables)
+    _add_table_options(_add_importer(actions, "tables", _tables, tables))
 
 
 def _add_simulate(actions: Commands) -> None:
@@ -47,6 +49,7 @@ def _add_simulate(actions: Commands) -> None:
     simulate.add_argument("--users", type=positive, metavar="N", help="number of users (default: by the number of items)")
     simulate.add_argument("--sessions", type=positive, metavar="N", help="number of sessions (default: by the number of items)")
     simulate.add_argument("--seed", type=int, default=0, help="seed of the simulation; the same seed gives the same market")
+    _add_overwrite(simulate)
 
 
 def _add_importer(
@@ -59,9 +62,32 @@ def _add_importer(
         "--bad-rows",
         choices=("raise", "drop"),
         default="raise",
-        help="rows that do not fit the format: stop at the first, or leave them out and count them (default: %(default)s)",
+        help="rows that do not fit: name them and write nothing, or leave them out and count them; of a row with a wrong optional value "
+        "only the value is left out (default: %(default)s)",
     )
+    _add_overwrite(importer)
     return importer
+
+
+def _add_table_options(tables: argparse.ArgumentParser) -> None:
+    tables.add_argument("--name", help="name of the market (default: name of the source folder)")
+    tables.add_argument(
+        "--language",
+        choices=LANGUAGES,
+        help="language of the texts, by which BM25 splits them into words; en fits any that separates words by spaces "
+        "(default: zh if at least half of the titles are Chinese, else en)",
+    )
+    tables.add_argument(
+        "--split",
+        choices=SPLIT_METHODS,
+        help="how sessions are split into training, validation and test: by time, the last session of each user, or not at all "
+        "(default: time if there are sessions)",
+    )
+    tables.add_argument("--format", choices=("jsonl", "parquet", "csv"), help="read only files of this format (default: all)")
+
+
+def _add_overwrite(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--overwrite", action="store_true", help="replace the market that the folder holds")
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -76,42 +102,57 @@ def _simulate(options: argparse.Namespace) -> None:
     from onesearch.simulator import SimulatorConfig, simulate
 
     config = SimulatorConfig(items=options.items, users=options.users, sessions=options.sessions, seed=options.seed)
-    _print_market(simulate(config, options.folder), options.folder)
+    _print_market(simulate(config, options.folder, overwrite=options.overwrite), options.folder)
 
 
 def _amazon(options: argparse.Namespace) -> None:
     from onesearch.data.importers.amazon import import_amazon
 
-    _save(import_amazon(options.source, queries=options.queries, bad_rows=options.bad_rows), options.folder)
+    _check_folder(options)
+    _save(import_amazon(options.source, queries=options.queries, bad_rows=options.bad_rows), options)
 
 
 def _chorus(options: argparse.Namespace) -> None:
     from onesearch.data.importers.chorus import import_chorus
 
-    _save(import_chorus(options.source, bad_rows=options.bad_rows), options.folder)
+    _check_folder(options)
+    _save(import_chorus(options.source, bad_rows=options.bad_rows), options)
 
 
 def _kuaisearch(options: argparse.Namespace) -> None:
     from onesearch.data.importers.kuaisearch import import_kuaisearch
 
-    _save(import_kuaisearch(options.source, bad_rows=options.bad_rows), options.folder)
+    _check_folder(options)
+    _save(import_kuaisearch(options.source, bad_rows=options.bad_rows), options)
 
 
 def _tables(options: argparse.Namespace) -> None:
     from onesearch.data.importers.tables import import_tables
 
-    _save(import_tables(options.source, bad_rows=options.bad_rows), options.folder)
+    _check_folder(options)
+    chosen = {"language": options.language, "split": options.split, "name": options.name, "format": options.format}
+    _save(import_tables(options.source, bad_rows=options.bad_rows, **chosen), options)
 
 
-def _save(market: Market, folder: Path) -> None:
-    market.save(folder)
-    _print_market(market, folder)
+def _check_folder(options: argparse.Namespace) -> None:
+    """Refuse a market folder that must not be written, before anything is read."""
+    from onesearch.data.market import MARKET_FOLDER
+    from onesearch.files import check_target
+
+    check_target(options.folder, MARKET_FOLDER, source=options.source, overwrite=options.overwrite)
+
+
+def _save(market: Market, options: argparse.Namespace) -> None:
+    market.save(options.folder, overwrite=options.overwrite)
+    _print_market(market, options.folder)
 
 
 def _print_market(market: Market, folder: Path) -> None:
     """Counts of the tables, counts of dropped rows, and the oracle of a simulation."""
     counts = f"{len(market.items):,} items, {len(market.users):,} users, {len(market.sessions):,} sessions"
     print(f"{folder}: {counts}, {len(market.relevance):,} judgements")
-    for key in ("dropped", "oracle"):
-        if market.info.get(key):
-            print(f"{key}: {market.info[key]}")
+    print(f"language {market.info.get('language')}, split {market.info['split']['method']}")
+    for reason, count in market.info.get("dropped", {}).items():
+        print(f"dropped: {count:,} × {reason}")
+    if market.info.get("oracle"):
+        print(f"oracle: {market.info['oracle']}")

@@ -26,6 +26,12 @@ def add(commands: Commands) -> None:
         metavar="N",
         help="number of requests to draw (seed 0), or `all`; fewer are faster and give wider intervals (default: the recipe's)",
     )
+    parser.add_argument(
+        "--relevant-grade",
+        type=int,
+        choices=(1, 2, 3),
+        help="lowest grade of a judgement from which an item counts as relevant; 1 for the grades 0 and 1 (default: the recipe's, or 2)",
+    )
     parser.add_argument("--no-baselines", action="store_true", help="measure the checkpoint alone")
     parser.add_argument("--name", help="write to evaluation/NAME/ instead of evaluation/")
     parser.add_argument("--overwrite", action="store_true", help="replace a report that was made with other settings")
@@ -46,7 +52,9 @@ def _evaluate(options: argparse.Namespace) -> None:
     recipe = run_recipe_of(run)
     config = EvaluationConfig() if recipe is None else recipe.evaluation
     sample = config.sample if options.sample is None else options.sample
-    config = replace(config, sample=None if sample == ALL else sample, **given(split=options.split))
+    config = replace(
+        config, sample=None if sample == ALL else sample, **given(split=options.split, relevant_grade=options.relevant_grade)
+    )
     evaluate_run(
         run,
         config,

@@ -8,8 +8,9 @@ from typing import Any
 
 from onesearch.files import read_json
 
+from .choices import LANGUAGES, SPLIT_METHODS
 from .column_checks import Problem
-from .schema import INFO_NAME, LANGUAGES, SPLIT_METHODS
+from .schema import INFO_NAME
 from .text import ALL_TEXT_FIELDS
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
+from .choices import SPLIT_METHODS
 from .market import Market
-from .schema import SPLIT_METHODS
 from .user_logs import EventLog, Past, UserLogs
 
 SPLITS = ("train", "validation", "test")

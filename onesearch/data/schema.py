@@ -51,12 +51,6 @@ REQUIRED_COLUMNS: dict[str, tuple[str, ...]] = {
 }
 """Columns that a table must have. Other columns may be absent and are filled with null (text, numbers) or [] (lists)."""
 
-SPLIT_METHODS = ("time", "leave_last_out", "none")
-
-LANGUAGES = ("en", "zh")
-"""Values of ``language`` in ``market.json``. BM25 splits ``zh`` into bigrams, and ``en`` at everything that is no letter or digit, which
-fits other languages with spaces as well, except for its English stemming."""
-
 INFO_NAME = "market.json"
 """File of a market folder that holds `Market.info`."""
 
@@ -69,9 +63,7 @@ def arrow_schema(name: str) -> pa.Schema:
 __all__ = [
     "ATTRIBUTE_TYPES",
     "INFO_NAME",
-    "LANGUAGES",
     "REQUIRED_COLUMNS",
-    "SPLIT_METHODS",
     "TABLES",
     "arrow_schema",
 ]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from onesearch.data.market import Market
 from onesearch.data.requests import Request
@@ -22,7 +23,7 @@ def evaluate_relevance(
     *,
     cutoff: int = 10,
     recall_cutoff: int = 100,
-    recall_grade: int = 2,
+    relevant_grade: int = 2,
     batch_size: int = 256,
     bootstrap_samples: int = 1000,
     seed: int = 0,
@@ -31,7 +32,7 @@ def evaluate_relevance(
     """Measure retrievers on the judged queries of ``market.relevance``, without user and history.
 
     * ``NDCG@10`` has linear gains and is measured on the queries with at least one grade ≥ 1; an unjudged item counts 0.
-    * ``Recall@100`` counts items with grade ≥ 2 and is measured on the queries that have one.
+    * ``Recall@100`` counts items with a grade of at least `relevant_grade` and is measured on the queries that have one.
     * ``judged@10`` is the share of the first 10 items that are judged (0 if none is returned). Where it is low, NDCG is uncertain.
 
     Args:
@@ -39,7 +40,7 @@ def evaluate_relevance(
         market: market with a relevance table. A pair that was judged twice counts with its higher grade.
         cutoff: cut-off of NDCG and of the judged share, 10 above.
         recall_cutoff: cut-off of the recall, 100 above.
-        recall_grade: lowest grade that the recall counts, 2 above.
+        relevant_grade: lowest grade from which an item counts as relevant in the recall.
         batch_size: as in `evaluate`.
         bootstrap_samples: as in `evaluate`.
         seed: as in `evaluate`.
@@ -49,16 +50,15 @@ def evaluate_relevance(
         The value of `Report.relevance`; see `onesearch.evaluation.reports`.
 
     Raises:
-        ValueError: no query has a grade ≥ 1, or no query has a grade ≥ `recall_grade`.
+        ValueError: no judgement has a grade of at least `relevant_grade`, or of at least 1.
     """
     grades = _grades(market)
     judged = list(grades.values())
-    strong = [_strong(of_item, recall_grade) for of_item in judged]
+    strong = [_strong(of_item, relevant_grade) for of_item in judged]
     with_strong = [row for row, gains in enumerate(strong) if gains]
-    if not with_strong:
-        raise ValueError(
-            f"no judged query of this market has a grade of at least {max(1, recall_grade)}; relevance cannot be measured"
-        )
+    left_out = why_left_out(market, relevant_grade)
+    if left_out is not None:
+        raise ValueError(f"relevance cannot be measured: {left_out}")
     requests = [Request(session_id=f"query-{row}", user_id="", query=query) for row, query in enumerate(grades)]
     bootstrap = Bootstrap(bootstrap_samples, seed)
     measured = {}
@@ -72,7 +72,26 @@ def evaluate_relevance(
             **bootstrap.estimates({f"Recall@{recall_cutoff}": recall(recalled, recall_cutoff)}),
             **bootstrap.estimates({f"judged@{cutoff}": _judged_share(found, judged, cutoff)}),
         }
-    return {"queries": len(grades), "recall_queries": len(with_strong), "recall_grade": recall_grade, "retrievers": measured}
+    return {"queries": len(grades), "recall_queries": len(with_strong), "recall_grade": relevant_grade, "retrievers": measured}
+
+
+def why_left_out(market: Market, relevant_grade: int) -> str | None:
+    """Return the reason why judged queries cannot be measured, or None if they can.
+
+    Args:
+        market: market whose relevance table is asked for.
+        relevant_grade: as in `evaluate_relevance`.
+    """
+    if not len(market.relevance):
+        return "the market has no judged query"
+    highest = pc.max(market.relevance.data.column("grade")).as_py()
+    needed = max(1, relevant_grade)
+    if highest >= needed:
+        return None
+    advice = f"; lower relevant_grade (--relevant-grade) to {highest}" if highest >= 1 else ""
+    return (
+        f"none of its {len(market.relevance):,} judgements has a grade of at least {needed}, the highest is {highest}{advice}"
+    )
 
 
 def _grades(market: Market) -> dict[str, dict[str, float]]:
@@ -96,4 +115,4 @@ def _judged_share(found: Sequence[Sequence[str]], judged: Sequence[Mapping[str, 
     return np.array([sum(item in known for item in top) / max(1, len(top)) for top, known in zip(tops, judged)])
 
 
-__all__ = ["evaluate_relevance"]
+__all__ = ["evaluate_relevance", "why_left_out"]

@@ -3,7 +3,7 @@
 ``metrics.json`` (schema 2)::
 
     {"schema": 2, "market": str, "split": str, "requests": int,
-     "settings": {"split": str, "sample": int | null, "tune_cascade": bool, "baselines": bool,
+     "settings": {"split": str, "sample": int | null, "tune_cascade": bool, "relevant_grade": int, "baselines": bool,
                   "search": {"num_beams": int, "rank_by": str, "items_per_sid": int, "exclude_history": bool}},
      "sample": {"count": int, "of": int, "seed": int} | null,
      "cutoffs": [int], "bootstrap": {"samples": int, "seed": int, "level": float}, "reference": str | null,
@@ -16,10 +16,10 @@
              "reference_lead": {"item": {...}, "sid": {...}}}}}},
      "relevance": {"queries": int, "recall_queries": int, "recall_grade": int, "retrievers": {name: {metric: {...}}}} | null}
 
-``settings`` are those that `onesearch.pipeline.evaluation.evaluate_run` was called with, empty for a report made otherwise. ``sid``
-is absent without SIDs. ``reference_lead`` (reference minus this retriever, paired by request) is absent for the reference itself and
-without a reference. A kind of target that no request has is absent under ``retrievers``. ``invalid_sid_rate`` is null for retrievers
-without beams.
+``settings`` are those that `onesearch.pipeline.evaluation.evaluate_run` was called with, empty for a report made otherwise; its
+``relevant_grade`` is the ``recall_grade`` of the judged queries. ``sid`` is absent without SIDs. ``reference_lead`` (reference minus
+this retriever, paired by request) is absent for the reference itself and without a reference. A kind of target that no request has is
+absent under ``retrievers``. ``invalid_sid_rate`` is null for retrievers without beams.
 """
 
 from __future__ import annotations

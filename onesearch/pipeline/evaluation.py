@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from onesearch.data.market import Market
 from onesearch.data.requests import build_requests
 from onesearch.evaluation.evaluator import evaluate, sample_requests
-from onesearch.evaluation.relevance import evaluate_relevance
+from onesearch.evaluation.relevance import evaluate_relevance, why_left_out
 from onesearch.evaluation.reports import Report, check_name, check_settings
 from onesearch.evaluation.retrievers import Retriever
 from onesearch.extras import require
@@ -24,11 +25,10 @@ from .run_lock import writing
 if TYPE_CHECKING:
     from onesearch.serving.searcher import Searcher
 
+logger = logging.getLogger(__name__)
+
 TUNING_REQUESTS = 2000
 """Upper bound of the validation requests that the weights of the cascade are fitted on; our choice."""
-
-RECALL_GRADE = 2
-"""Grade from which `evaluate_relevance` counts a judged item for its recall."""
 
 
 def evaluate_run(
@@ -62,7 +62,7 @@ def evaluate_run(
         OSError: the folder cannot be written to; this is found before anything is measured.
         FileExistsError: the folder holds a report that was made with other settings.
         FileNotFoundError: an earlier stage of the run is missing.
-        ValueError: the checkpoint was trained on other codebooks than the run's SIDs.
+        ValueError: the checkpoint was trained on other codebooks than the run's SIDs, or there is nothing to measure.
         MissingExtraError: `baselines`, but the extra ``evaluation`` is not installed.
     """
     if baselines:
@@ -97,9 +97,14 @@ def _measure(
     """The report of one split, with the judged queries if the market has any."""
     from onesearch.serving.searcher import Searcher
 
+    requests = build_requests(market, config.split)
+    left_out = why_left_out(market, config.relevant_grade)
+    if not requests and left_out is not None:
+        raise ValueError(
+            f"nothing to measure: the {config.split} split has no request, and {left_out}; `onesearch data check` names the cause"
+        )
     searcher = Searcher.from_pretrained(checkpoint, **asdict(search_config))
     retrievers: list[Retriever] = [searcher, *(_baselines(run, market, config.tune_cascade) if baselines else ())]
-    requests = build_requests(market, config.split)
     report = Report(market=str(market.info.get("name", "")), split=config.split)
     if requests:
         requests, sample = sample_requests(requests, config.sample or len(requests))
@@ -113,8 +118,10 @@ def _measure(
             sample=sample,
             progress=progress,
         )
-    if max(market.relevance.data.column("grade").to_pylist(), default=0) >= RECALL_GRADE:
-        report.relevance = evaluate_relevance(retrievers, market, recall_grade=RECALL_GRADE, progress=progress)
+    if left_out is None:
+        report.relevance = evaluate_relevance(retrievers, market, relevant_grade=config.relevant_grade, progress=progress)
+    elif len(market.relevance):
+        logger.warning("judged queries are left out: %s", left_out)
     return report
 
 

@@ -59,20 +59,25 @@ class EvaluationConfig:
         split: split of the market's sessions, ``validation`` or ``test``.
         sample: number of requests to draw (seed 0). A larger sample takes more time and narrows the intervals; None measures all.
         tune_cascade: fit the weights of the cascade baseline on the validation split first. No other baseline is fitted.
+        relevant_grade: lowest grade of a judgement, 1 to 3, from which an item counts as relevant in the recall on judged queries. Use 1
+            for judgements with the grades 0 and 1.
 
     Raises:
-        ValueError: the split is unknown, or the sample is below 1.
+        ValueError: the split is unknown, the sample is below 1, or the grade is not 1, 2 or 3.
     """
 
     split: str = "test"
     sample: int | None = None
     tune_cascade: bool = True
+    relevant_grade: int = 2
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
             raise ValueError(f"split={self.split!r}: allowed are {', '.join(SPLITS)}")
         if self.sample is not None and self.sample < 1:
             raise ValueError(f"sample={self.sample} must be at least 1; leave it out to measure all requests")
+        if self.relevant_grade not in (1, 2, 3):
+            raise ValueError(f"relevant_grade={self.relevant_grade} is no grade that can be relevant; allowed are 1, 2 and 3")
 
 
 @dataclass(frozen=True)

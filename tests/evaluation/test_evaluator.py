@@ -16,7 +16,7 @@ from ir_measures import RR, R, Success, nDCG
 from onesearch.data.market import Market
 from onesearch.data.requests import Request
 from onesearch.evaluation.evaluator import evaluate, sample_requests
-from onesearch.evaluation.relevance import evaluate_relevance
+from onesearch.evaluation.relevance import evaluate_relevance, why_left_out
 from onesearch.evaluation.reports import Report, check_settings, load_report
 from onesearch.evaluation.retrievers import Ranking
 from onesearch.evaluation.trec_files import write_run
@@ -267,8 +267,22 @@ def test_relevance_counts_judged_queries_only():
 
 
 def test_relevance_needs_judgements():
+    empty = Market.from_rows(items=[{"item_id": "a", "title": "a"}])
     with pytest.raises(ValueError, match="no judged query"):
-        evaluate_relevance([GOOD], Market.from_rows(items=[{"item_id": "a", "title": "a"}]), progress=False)
+        evaluate_relevance([GOOD], empty, progress=False)
+    assert why_left_out(empty, 2) == "the market has no judged query" and why_left_out(relevance_market(), 3) is None
+
+
+def test_grades_of_0_and_1_are_measured_when_1_is_relevant():
+    judged = [{"query": "q1", "item_id": item, "grade": grade} for item, grade in (("a", 1), ("b", 0), ("c", 1))]
+    market = Market.from_rows(items=[{"item_id": item, "title": item} for item in "abc"], relevance=judged)
+    with pytest.raises(
+        ValueError, match=r"none of its 3 judgements has a grade of at least 2, the highest is 1; lower relevant_grade"
+    ):
+        evaluate_relevance([GOOD], market, progress=False)
+    found = evaluate_relevance([GOOD], market, relevant_grade=1, bootstrap_samples=20, progress=False)
+    assert found["recall_grade"] == 1 and found["recall_queries"] == 1
+    assert found["retrievers"]["good"]["Recall@100"]["value"] == pytest.approx(1.0)
 
 
 def test_importing_the_room_stays_light():

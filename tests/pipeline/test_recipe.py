@@ -98,6 +98,7 @@ WRONG = {
     "search: {exclude_history: 1}": "recipe.search.exclude_history must be true or false, got 1",
     "evaluation: {split: tset}": "split='tset': allowed are validation, test",
     "evaluation: {sample: all}": "recipe.evaluation.sample must be a whole number, got 'all'",
+    "evaluation: {relevant_grade: 0}": "relevant_grade=0 is no grade",
     "evaluation: {sample: 0}": "sample=0 must be at least 1",
     "training: {arguments: [a]}": "recipe.training.arguments must be a mapping, got ['a']",
     "training: {arguments: {learning_rate: .nan}}": "recipe.training.arguments.learning_rate must be finite, got nan",

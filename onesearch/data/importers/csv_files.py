@@ -21,6 +21,8 @@ MOST_LINES = 1000
 
 NOT_CLOSED = 'a quote (") opens a cell and is not closed; write a quoted cell with every inner quote doubled'
 
+AMBIGUOUS = "a quoted cell holds a line that is a row by itself; double its inner quotes, or remove the line break"
+
 UNCLOSED = "unexpected end of data"
 """Message of the csv module for a quote that is still open."""
 
@@ -116,7 +118,7 @@ def _record(first: str, lines: _Lines, columns: int) -> list[str]:
     Steps:
         1. Read the line alone; most records end here.
         2. While a quote is open, add lines, and read again whenever a line with a quote is added.
-        3. Refuse a record whose first line and another one are whole rows by themselves: its quote was meant as an inch sign.
+        3. Refuse a record whose first line and another one are whole rows by themselves: its quote was probably meant as an inch sign.
     """
     try:
         return _cells([first])
@@ -139,6 +141,7 @@ def _record(first: str, lines: _Lines, columns: int) -> list[str]:
                 continue
             break
         if _is_row(first, columns) and any(_is_row(line, columns) for line in more):
+            opened = BadRow(AMBIGUOUS, first.rstrip("\r\n"))
             break
         return cells
     lines.give_back(more)

@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 
 from .. import fields, rows
 from ..bad_rows import BadRows
+from ..choices import LANGUAGES, SPLIT_METHODS
 from ..fields import BadRow, Note, Row
 from ..market import Market
-from ..schema import LANGUAGES, SPLIT_METHODS
 from .importing import Make, assemble, build_table, convert
 from .table_files import find_files, read_rows
 

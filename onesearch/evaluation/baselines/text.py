@@ -8,9 +8,9 @@ from functools import lru_cache
 
 import numpy as np
 
+from onesearch.data.choices import LANGUAGES
 from onesearch.data.market import Market
 from onesearch.data.requests import Request
-from onesearch.data.schema import LANGUAGES
 from onesearch.data.text import item_texts
 from onesearch.extras import require
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -94,21 +95,21 @@ def test_own_csv_tables(tmp_path):
     [
         ("items", {"title": "t"}, "item_id must be text or an integer"),
         ("items", {"item_id": True, "title": "t"}, "item_id must be text or an integer"),
+        ("items", {"item_id": 4.006381333931e12, "title": "t"}, "item_id must be text or an integer"),
+        ("items", {"item_id": "", "title": "t"}, "item_id must be text or an integer"),
+        ("items", {"item_id": "a b", "title": "t"}, "item_id must be text or an integer, without white space"),
+        ("items", {"item_id": "a\n", "title": "t"}, "item_id must be text or an integer, without white space"),
+        ("items", {"item_id": "a\0", "title": "t"}, "item_id must be text or an integer, without white space and NUL"),
         ("items", {"item_id": "1", "title": "t"}, "item_id occurs twice"),
         ("items", {"item_id": 3, "title": ""}, "title must not be blank"),
         ("items", {"item_id": 3, "title": 4}, "title must be text"),
-        ("items", {"item_id": 3, "title": "t", "colour": "red"}, "unknown column 'colour'"),
-        ("items", {"item_id": 3, "title": "t", "price": "dear"}, "price must be a finite number"),
-        ("items", {"item_id": 3, "title": "t", "price": float("nan")}, "price must be a finite number"),
-        ("items", {"item_id": 3, "title": "t", "attributes": {"colour": "red"}}, "unknown attribute type 'colour'"),
-        ("items", {"item_id": 3, "title": "t", "attributes": {"color": 1}}, "attributes.color must be a text or a list"),
-        ("items", {"item_id": 3, "title": "t", "attributes": ["red"]}, "attributes must map attribute types"),
-        ("items", {"item_id": 3, "title": "t", "categories": [1]}, "categories must be text"),
-        ("items", {"item_id": 3, "title": "t", "features": [None]}, "features must be a list of numbers"),
+        ("items", '{"item_id": 3, "title": "t", "title": "u"}', "a key occurs twice"),
         ("users", {"user_id": 5}, "user_id occurs twice"),
         ("sessions", {**SESSION, "user_id": 6, "session_id": "x"}, "user_id is not in users"),
         ("sessions", SESSION, "session_id occurs twice"),
         ("sessions", {**SESSION, "session_id": "x", "clicked": ["ghost"]}, "clicked is not in items"),
+        ("sessions", {**SESSION, "session_id": "x", "clicked": "b"}, "clicked must be a list of ids"),
+        ("sessions", {**SESSION, "session_id": "x", "clicked": {"b": 1}}, "clicked must be a list of ids"),
         (
             "sessions",
             {**SESSION, "session_id": "x", "impressed": ["b"]},
@@ -122,10 +123,8 @@ def test_own_csv_tables(tmp_path):
     ],
 )
 def test_own_bad_rows_raise_or_are_counted(own, tmp_path, table, row, reason):
-    name = "users.jsonl.gz" if table == "users" else f"{table}.jsonl"
-    opened = gzip.open(own / name, "at") if table == "users" else (own / name).open("a")
-    with opened as file:
-        file.write(json.dumps(row) + "\n")
+    append(own, table, row)
+    name = own_name(table)
     with pytest.raises(ValueError) as error:
         import_tables(own)
     assert f"1 × {name}: {reason}" in str(error.value) and f"first: {name}:" in str(error.value)
@@ -134,12 +133,145 @@ def test_own_bad_rows_raise_or_are_counted(own, tmp_path, table, row, reason):
     assert sum(market.info["dropped"].values()) == 1
 
 
+@pytest.mark.parametrize(
+    ("table", "values", "reason"),
+    [
+        ("items", {"colour": "red"}, "unknown column 'colour'"),
+        ("items", {"price": "3,980円"}, "price must be a finite number"),
+        ("items", {"price": float("nan")}, "price must be a finite number"),
+        ("items", {"price": 1e39}, "price must be a finite number"),
+        ("items", {"brand": 3}, "brand must be text"),
+        ("items", {"attributes": {"colour": "red"}}, "unknown attribute type 'colour'"),
+        ("items", {"attributes": {"color": 1}}, "attributes.color must be a text or a list"),
+        ("items", {"attributes": ["red"]}, "attributes must map attribute types"),
+        ("items", {"categories": [1]}, "categories must be text"),
+        ("items", {"features": [None]}, "features must be a list of numbers"),
+        ("users", {"gender": 1}, "gender must be text"),
+        ("sessions", {"impressed": "b"}, "impressed must be a list of ids"),
+        ("sessions", {"impressed": [1, "ghost"]}, "impressed is not in items"),
+    ],
+)
+def test_an_optional_value_is_dropped_alone(own, tmp_path, table, values, reason):
+    required = {
+        "items": {"item_id": 3, "title": "t"},
+        "users": {"user_id": 7},
+        "sessions": {**SESSION, "session_id": "x"},
+    }[table]
+    append(own, table, {**required, **values})
+    name = own_name(table)
+    with pytest.raises(ValueError) as error:
+        import_tables(own)
+    assert f"1 × {name}: {reason}" in str(error.value)
+    market = sound(import_tables(own, bad_rows="drop"), tmp_path)
+    counts = {"items": len(market.items), "users": len(market.users), "sessions": len(market.sessions)}
+    assert counts == {"items": 2, "users": 1, "sessions": 3} | {table: {"items": 3, "users": 2, "sessions": 4}[table]}
+    assert sum(market.info["dropped"].values()) == 1
+    (column,) = values
+    left = getattr(market, table)[-1].get(column)
+    assert left is None or left == [] or not any(left.values())
+
+
+def test_every_unknown_column_is_named_once_per_file(own):
+    for number in range(3):
+        append(own, "items", {"item_id": f"n{number}", "title": "t", "colour": "red", "size": 1, "weight": 2})
+    with pytest.raises(ValueError) as error:
+        import_tables(own)
+    message = str(error.value)
+    assert all(f"1 × items.jsonl: unknown column '{column}'" in message for column in ("colour", "size", "weight"))
+    assert message.startswith("3 bad rows or values; ")
+    market = import_tables(own, bad_rows="drop")
+    assert len(market.items) == 5 and sum(market.info["dropped"].values()) == 3
+
+
+def own_name(table: str) -> str:
+    """File of a table in `own`."""
+    return "users.jsonl.gz" if table == "users" else f"{table}.jsonl"
+
+
+def append(own: Path, table: str, row: dict | str) -> None:
+    """Add a row, or a line of text, to a table."""
+    name = own_name(table)
+    opened = gzip.open(own / name, "at") if table == "users" else (own / name).open("a")
+    with opened as file:
+        file.write((row if isinstance(row, str) else json.dumps(row)) + "\n")
+
+
 def test_own_csv_bad_cells(tmp_path):
-    (tmp_path / "items.csv").write_text("item_id,title,price\n1,a,dear\n2,b,3,4\n3,c,\n")
+    (tmp_path / "items.csv").write_text("item_id,title,price\n1,a,dear\n2,b,3,4\n3,c,\n4,d\n")
     with pytest.raises(ValueError) as error:
         import_tables(tmp_path)
     assert "items.csv:2 ('dear')" in str(error.value) and "more cells than the header" in str(error.value)
-    assert import_tables(tmp_path, bad_rows="drop").items[:]["item_id"] == ["3"]
+    assert "fewer cells than the header has columns; first: items.csv:5" in str(error.value)
+    market = import_tables(tmp_path, bad_rows="drop")
+    assert market.items[:]["item_id"] == ["1", "3"] and market.items[:]["price"] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ('1,shoe\n3,"7 inch disc\n4,coat\n5,hat\n', {"1": "shoe", "4": "coat", "5": "hat"}),
+        ('1,shoe\n3,"7 inch disc\n4,"red, dress"\n5,hat\n', {"1": "shoe", "4": "red, dress", "5": "hat"}),
+        ('1,shoe\n3,"7 inch disc\n4,TV 55"\n5,hat\n', {"1": "shoe", "4": 'TV 55"', "5": "hat"}),
+        ('1,shoe\n3,"Best" disc\n4,coat\n', {"1": "shoe", "4": "coat"}),
+        ('1,7" disc\n2,"two\nlines and ""more"""\n3,hat', {"1": '7" disc', "2": 'two\nlines and "more"', "3": "hat"}),
+    ],
+)
+def test_a_quote_that_is_not_closed_costs_its_own_row(tmp_path, text, kept):
+    (tmp_path / "items.csv").write_text("item_id,title\n" + text)
+    lost = text.count("\n3,") and "3" not in kept
+    if lost:
+        with pytest.raises(ValueError, match="first: items.csv:3 "):
+            import_tables(tmp_path)
+    market = import_tables(tmp_path, bad_rows="drop" if lost else "raise")
+    assert dict(zip(market.items[:]["item_id"], market.items[:]["title"])) == kept
+    assert sum(market.info["dropped"].values()) == int(bool(lost))
+
+
+def test_reading_past_open_quotes_stays_fast(tmp_path):
+    """Each looks at most `MOST_LINES` lines ahead."""
+    (tmp_path / "items.csv").write_text("item_id,title\n" + "".join(f'{row},"disc\n' for row in range(3000)) + "a,hat\n")
+    started = time.process_time()
+    assert import_tables(tmp_path, bad_rows="drop").items[:]["item_id"] == ["a"]
+    assert time.process_time() - started < 10
+
+
+@pytest.mark.parametrize("mode", ["raise", "drop"])
+def test_a_file_is_judged_by_its_header(tmp_path, mode):
+    """No choice of rows could mend these."""
+    path = tmp_path / "items.csv"
+    path.write_text("item_id,title,price,title\n1,a,2,b\n")
+    with pytest.raises(ValueError, match=r"the header names \['title'\] twice"):
+        import_tables(tmp_path, bad_rows=mode)
+    path.write_text("item_id,name\n1,a\n")
+    with pytest.raises(ValueError, match=r"missing columns \['title'\]"):
+        import_tables(tmp_path, bad_rows=mode)
+    path.write_text("item_id,title\n1,\n2, \n")
+    with pytest.raises(ValueError, match="2 × items.csv: title must be text"):
+        import_tables(tmp_path, bad_rows=mode)
+    path.unlink()
+    names = ["item_id", "title", "title"]
+    pq.write_table(pa.Table.from_arrays([pa.array(["1"]), pa.array(["a"]), pa.array(["b"])], names), tmp_path / "items.parquet")
+    with pytest.raises(ValueError, match=r"columns \['title'\] twice"):
+        import_tables(tmp_path, bad_rows=mode)
+
+
+@pytest.mark.parametrize("name", ["Sessions.jsonl", "session.jsonl", "users.tsv", "relevance.CSV", "users.json", "items"])
+def test_a_file_with_a_wrong_name_is_not_passed_over(own, name):
+    (own / name).mkdir() if name == "items" else (own / name).write_text("x")
+    with pytest.raises(ValueError, match=f"{name}: not the file of a table; rename it"):
+        import_tables(own)
+    market = import_tables(own, bad_rows="drop")
+    assert len(market.items) == 2 and list(market.info["dropped"].values()) == [1]
+
+
+def test_the_language_is_never_null(tmp_path):
+    write_jsonl(tmp_path / "items.jsonl", [{"item_id": 1, "title": "红色连衣裙"}, {"item_id": 2, "title": "hat"}])
+    assert import_tables(tmp_path).info["language"] == "zh"
+    assert import_tables(tmp_path, language="en").info["language"] == "en"
+    write_jsonl(tmp_path / "items.jsonl", [{"item_id": 1, "title": "rotes Kleid"}])
+    assert import_tables(tmp_path).info["language"] == "en"
+    with pytest.raises(ValueError, match="'de' is unknown; allowed are en, zh"):
+        import_tables(tmp_path, language="de")
 
 
 def test_own_files_that_are_not_what_they_seem(own):
