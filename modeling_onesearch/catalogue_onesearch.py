@@ -11,48 +11,38 @@ import copy
 import os
 import sys
 import threading
-import time
 import weakref
 from bisect import insort
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 
+from .catalogue_files_onesearch import (
+    OnDisk,
+    changing,
+    read_catalogue,
+    refuse_newer,
+    write_catalogue,
+    write_changes,
+)
 from .catalogue_state_onesearch import CatalogueState
-from .catalogue_tables_onesearch import CatalogueTables, check_counts, read_tables, write_tables
+from .catalogue_tables_onesearch import CatalogueTables, check_counts
 from .columns_onesearch import gather
 from .filters_onesearch import ItemFilter
 from .hits_onesearch import MAX_ITEMS_PER_SID, RANKINGS, Hit, log_shares
-from .locks_onesearch import index_locked
 from .sequences_onesearch import checked_item_ids, checked_paths, checked_popularity, checked_texts
-from .tensor_files_onesearch import READ_TIMEOUT, file_identity, read_metadata, remove_file, remove_leftovers
 from .trie_building_onesearch import checked_codes
 from .trie_onesearch import SidTrie
 from .trie_view_onesearch import TrieView
-from .updates_onesearch import OtherIndexError, content_on_disk, read_updates, updates_path, write_updates
 
 SID_INDEX_NAME = "sid_index.safetensors"
 """File name of the item index, beside the weights of a checkpoint."""
 
 SID_UPDATES_NAME = "sid_index_updates.safetensors"
 """File name of the updates of the item index; they lie beside the index."""
-
-
-class OnDisk(NamedTuple):
-    """The files of an index as it last read or wrote them.
-
-    Args:
-        path: the index file, as an absolute path.
-        build: the fingerprint of its tables.
-        content: the fingerprint of the updates beside it, empty if there are none.
-    """
-
-    path: Path
-    build: str
-    content: str
 
 
 class SidIndex:
@@ -122,23 +112,7 @@ class SidIndex:
             FileNotFoundError: the file does not exist.
             ValueError: a file is damaged or has another format, or the updates belong to another index; the message holds the path.
         """
-        path = Path(path)
-        deadline = time.monotonic() + READ_TIMEOUT
-        while True:
-            before = file_identity(path)
-            tables, build, replaced = read_tables(path, verify)
-            try:
-                file = read_updates(updates_path(path), tables, build, replaced, verify)
-            except OtherIndexError:
-                if file_identity(path) == before or time.monotonic() > deadline:
-                    raise
-                continue
-            if file_identity(path) == before or time.monotonic() > deadline:
-                break
-        on_disk = OnDisk(path.resolve(), build, "" if file is None else file.content)
-        if file is None:
-            return cls(CatalogueState.without_updates(tables), on_disk)
-        return cls(CatalogueState.of(tables, file.updates, np.zeros(0, dtype=np.int64)), on_disk)
+        return cls(*read_catalogue(Path(path), verify))
 
     # Reading
 
@@ -395,20 +369,11 @@ class SidIndex:
             TimeoutError: another process has been changing the index for `LOCK_TIMEOUT` seconds.
         """
         path = Path(path)
-        if not path.parent.is_dir():
-            raise FileNotFoundError(f"{path} cannot be written: the folder {path.parent} does not exist; make it first")
-        with index_locked(path), self._lock:
-            beside = updates_path(path)
-            own = self._on_disk is not None and self._on_disk.path == path.resolve()
-            if own and path.is_file() and _on_disk(path) != self._on_disk:
-                raise _stale(path)
-            remove_leftovers(path)
-            remove_leftovers(beside)
+        with changing(path), self._lock:
+            refuse_newer(path, self._on_disk)
             if self._state.updates.revision:
                 self._state = CatalogueState.without_updates(self._state.merged())
-            build = write_tables(path, self._state.tables)
-            remove_file(beside)
-            self._on_disk = OnDisk(path.resolve(), build, "")
+            self._on_disk = write_catalogue(path, self._state.tables)
 
     def save_updates(self, path: str | os.PathLike) -> None:
         """Write all additions and removals since the index was written to a file beside it.
@@ -425,22 +390,8 @@ class SidIndex:
             TimeoutError: another process has been changing the index for `LOCK_TIMEOUT` seconds.
         """
         path = Path(path)
-        with index_locked(path), self._lock:
-            if self._on_disk is None or not path.is_file():
-                raise ValueError(f"{path} is not the index that these updates belong to; write it whole with SidIndex.save")
-            found = _on_disk(path)
-            if found.build != self._on_disk.build:
-                raise ValueError(
-                    f"{path} is not the index that these updates belong to: it is another catalogue, or another process has merged its "
-                    "updates meanwhile. Load it again and repeat the update"
-                )
-            if found.content != self._on_disk.content:
-                raise _stale(path)
-            beside = updates_path(path)
-            remove_leftovers(path)
-            remove_leftovers(beside)
-            content = write_updates(beside, self._state.updates, found.build)
-            self._on_disk = OnDisk(path.resolve(), found.build, content)
+        with changing(path), self._lock:
+            self._on_disk = write_changes(path, self._state.updates, self._on_disk)
 
 
 _INDEXES: weakref.WeakSet[SidIndex] = weakref.WeakSet()
@@ -455,20 +406,6 @@ def _new_locks() -> None:
 
 if sys.platform != "win32":
     os.register_at_fork(after_in_child=_new_locks)
-
-
-def _on_disk(path: Path) -> OnDisk:
-    """Return the files of an index as they are now."""
-    build = read_metadata(path).get("build", "")
-    return OnDisk(path.resolve(), build, content_on_disk(updates_path(path), build))
-
-
-def _stale(path: Path) -> ValueError:
-    """Return the error for an index that is older than its file."""
-    return ValueError(
-        f"{path} or the updates beside it were written by another process meanwhile; load the index again with SidIndex.load and repeat "
-        "the update there, so that both changes are kept"
-    )
 
 
 def _rows_of(state: CatalogueState, item_ids: Sequence[str], missing_ok: bool = False) -> np.ndarray:

@@ -349,9 +349,10 @@ print(done)
 """
 
 
-def test_a_killed_process_leaves_an_index_with_every_update_it_had_written(tmp_path):
-    command = [sys.executable, "-I", "-c", KILLED, str(tmp_path / SID_INDEX_NAME), "25"]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+@pytest.mark.parametrize("kills", [25, pytest.param(200, marks=pytest.mark.slow)])
+def test_a_killed_process_leaves_an_index_with_every_update_it_had_written(tmp_path, kills):
+    command = [sys.executable, "-I", "-c", KILLED, str(tmp_path / SID_INDEX_NAME), str(kills)]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr[-3000:]
     assert {entry.name for entry in tmp_path.iterdir() if not entry.name.startswith(".")} <= {SID_INDEX_NAME, SID_UPDATES_NAME}
 
