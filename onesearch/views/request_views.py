@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
     from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 
 MAX_QUERIES = 100_000
-"""SIDs of about this many queries are cached; then the cache starts anew."""
+"""SIDs of about this many queries are cached; then the cache starts anew. The key of a query has 16 bytes whatever its length."""
+
+MAX_CHARACTERS = 10_000
+"""Characters of a query from which its SID is made; what follows them has no effect. Our choice: the paper gives no limit."""
 
 
 class RequestViews:
@@ -54,7 +58,7 @@ class RequestViews:
         self.index, self.layout, self.codebook_sizes = index, layout, tokenizer.sid_codebook_sizes
         self.query_encoder = query_encoder if layout.needs_query_sids else None
         self.defaults = defaults if layout.default_history else None
-        self._sid_of: dict[str, np.ndarray] = {}
+        self._sid_of: dict[bytes, np.ndarray] = {}
 
     def fields(self, requests: Sequence[Request]) -> PromptFields:
         """The fields of the requests' prompts; KeyError for an item that is not in the catalogue."""
@@ -117,11 +121,17 @@ class RequestViews:
         if len(self._sid_of) > MAX_QUERIES:
             self._sid_of = {}
         cached = self._sid_of  # another thread may replace the attribute meanwhile
-        new = list(dict.fromkeys(query for query in queries if query not in cached))
+        keys = [_key(query) for query in queries]
+        new = {key: query[:MAX_CHARACTERS] for key, query in zip(keys, queries) if key not in cached}
         if new:
-            codes, known = encoder.encode(new)
+            codes, known = encoder.encode(list(new.values()))
             cached.update(zip(new, np.where(known[:, None], codes, -1)))
-        return np.stack([cached[query] for query in queries]).astype(np.int64)
+        return np.stack([cached[key] for key in keys]).astype(np.int64)
+
+
+def _key(query: str) -> bytes:
+    """Key of a query in the cache, of the same size for every query."""
+    return hashlib.blake2b(query.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 __all__ = ["RequestViews"]

@@ -61,6 +61,6 @@ def test_frozen_histories_are_those_of_the_counts(tmp_path):
 def test_a_damaged_file_names_itself(tmp_path):
     (tmp_path / "a.parquet").write_bytes(b"nothing")
     pq.write_table(pa.table({"kind": [1]}), tmp_path / "b.parquet")
-    for name in ("a.parquet", "b.parquet"):
-        with pytest.raises(ValueError, match=f"{name} is no table of default histories"):
+    for name, words in (("a.parquet", "damaged or no parquet file"), ("b.parquet", "no table of default histories")):
+        with pytest.raises(ValueError, match=f"{name} is {words}.*copy the checkpoint again"):
             DefaultHistories.load(tmp_path / name)
