@@ -134,8 +134,10 @@ class ScoringMixin:
             targets: (...) vocabulary ids, or -100 where there is no target.
 
         Raises:
-            ValueError: `sid_softmax` is not allowed, or it is `children` and the model has no item index.
+            ValueError: `sid_softmax` is not allowed, or it is `children` and the model has no item index; or the targets have another shape
+                than the states, or lie outside the vocabulary.
         """
+        _check_targets(hidden_states, targets, self.config.vocab_size)
         if self.config.sid_softmax not in SID_SOFTMAXES:
             raise ValueError(f"sid_softmax={self.config.sid_softmax!r}: allowed are {' and '.join(map(repr, SID_SOFTMAXES))}")
         codebook_sizes, flat = list(self.config.sid_codebook_sizes), targets.flatten()
@@ -182,6 +184,20 @@ class ScoringMixin:
         if self.sid_index is None:
             raise ValueError(f"the model has no item index: put {SID_INDEX_NAME} beside its weights or call set_sid_index")
         return self.sid_index
+
+
+def _check_targets(hidden_states: torch.Tensor, targets: torch.Tensor, vocab_size: int) -> None:
+    """Raise ValueError if targets have another shape than the states that predict them, or lie outside the vocabulary."""
+    if hidden_states.shape[:-1] != targets.shape:
+        raise ValueError(
+            f"targets {tuple(targets.shape)} for states {tuple(hidden_states.shape[:-1])}: labels have a place for each position of a "
+            "decoder-only model's inputs, or of the decoder's inputs"
+        )
+    wrong = (targets != IGNORED) & ((targets < 0) | (targets >= vocab_size))
+    if bool(wrong.any()):
+        raise ValueError(
+            f"label {int(targets[wrong][0])} is no token: allowed are 0..{vocab_size - 1}, and {IGNORED} where nothing is predicted"
+        )
 
 
 def _spread(targets: torch.Tensor, rows: Sequence[torch.Tensor], values: Sequence[torch.Tensor]) -> torch.Tensor:

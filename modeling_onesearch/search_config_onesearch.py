@@ -18,6 +18,14 @@ SEARCH_CONFIG_NAME = "search_config.json"
 """File of the search settings, beside the weights of a checkpoint."""
 
 
+def check_count(name: str, value: object) -> None:
+    """Raise TypeError if a setting is no whole number, ValueError if it is below 1."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name}={value!r} must be a whole number")
+    if value < 1:
+        raise ValueError(f"{name}={value} must be at least 1")
+
+
 @dataclass(frozen=True)
 class SearchConfig:
     """Settings that decide which hits a search returns, apart from the query, the user and the item filter.
@@ -43,11 +51,7 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         for name in ("num_beams", "items_per_sid"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool):
-                raise TypeError(f"{name}={value!r} must be a whole number")
-            if value < 1:
-                raise ValueError(f"{name}={value} must be at least 1")
+            check_count(name, getattr(self, name))
         if self.rank_by not in RANKINGS:
             raise ValueError(f"rank_by={self.rank_by!r} is unknown; allowed are {', '.join(map(repr, RANKINGS))}")
         if not isinstance(self.exclude_history, bool):
@@ -100,4 +104,4 @@ def _checked(cls: type[SearchConfig], values: Any, path: str) -> SearchConfig:
         raise ValueError(f"{path}: {error}") from error
 
 
-__all__ = ["SEARCH_CONFIG_NAME", "SearchConfig"]
+__all__ = ["SEARCH_CONFIG_NAME", "SearchConfig", "check_count"]

@@ -18,7 +18,7 @@ from .generation_onesearch import Beams, beam_search
 from .hits_onesearch import Hit
 from .logits_processor_onesearch import TrieLogitsProcessor
 from .scores_onesearch import ScoringMixin
-from .search_config_onesearch import SearchConfig
+from .search_config_onesearch import SearchConfig, check_count
 
 if TYPE_CHECKING:
     from torch import nn
@@ -103,7 +103,8 @@ class SearchMixin(ScoringMixin):
         Args:
             input_ids: (queries, length) prompts, padded on either side.
             attention_mask: (queries, length), 1 for tokens, 0 for padding.
-            num_beams: SIDs kept at each level. More beams find more items and cost more time. Default: the model's `search_config`.
+            num_beams: SIDs kept at each level. More beams find more items and cost more time; more than the catalogue has SIDs are not
+                kept. Default: the model's `search_config`.
             top_k: number of items returned per query.
             items_per_sid: number of items that one SID expands to at most, most popular first. Default: the model's `search_config`.
             item_filter: only items that pass the filter, or one filter (or None) per query; see `SidIndex.filter`. The beam search runs
@@ -120,15 +121,17 @@ class SearchMixin(ScoringMixin):
             Hits and numbers of beams of each query; fewer than `top_k` hits where the beams hold fewer items.
 
         Raises:
-            ValueError: an argument is not allowed, the shapes do not fit, or the model has no item index.
+            ValueError: an argument is not allowed, the shapes do not fit, a token is outside the vocabulary, or the model has no item
+                index.
+            TypeError: a count is no whole number.
         """
         config = self.search_config
         num_beams = config.num_beams if num_beams is None else num_beams
         items_per_sid = config.items_per_sid if items_per_sid is None else items_per_sid
         rank_by = config.rank_by if rank_by is None else rank_by
-        if top_k < 1 or items_per_sid < 1:
-            raise ValueError(f"top_k={top_k}, items_per_sid={items_per_sid}: both must be at least 1")
-        attention_mask = _checked_mask(input_ids, attention_mask)
+        check_count("top_k", top_k)
+        check_count("items_per_sid", items_per_sid)
+        attention_mask = self._checked_mask(input_ids, attention_mask)
         if long_view_codes is not None and len(long_view_codes) != len(input_ids):
             raise ValueError(f"long_view_codes of {len(long_view_codes)} rows for {len(input_ids)} prompts")
         index, queries = self._require_index().snapshot(), len(input_ids)
@@ -165,7 +168,7 @@ class SearchMixin(ScoringMixin):
         """
         index = self._require_index().snapshot()
         num_beams = self.search_config.num_beams if num_beams is None else num_beams
-        attention_mask = _checked_mask(input_ids, attention_mask)
+        attention_mask = self._checked_mask(input_ids, attention_mask)
         beams = self._beams(index, input_ids, attention_mask, num_beams, item_filter, normalize, long_view_codes)
         trie = index.trie if item_filter is None else item_filter.state.trie  # the filter's own numbers of SIDs
         return trie.sids_of(beams.leaves.flatten()).view(*beams.leaves.shape, -1), beams.scores
@@ -181,8 +184,7 @@ class SearchMixin(ScoringMixin):
         long_view_codes: torch.Tensor | None,
     ) -> Beams:
         """Beam search over the SIDs of `index` that pass the filter; see `retrieve`."""
-        if num_beams < 1:
-            raise ValueError(f"num_beams={num_beams} must be at least 1")
+        check_count("num_beams", num_beams)
         if normalize not in NORMALISATIONS:
             raise ValueError(f"normalize={normalize!r}: allowed are {', '.join(map(repr, NORMALISATIONS))}")
         trie = (index.trie if item_filter is None else index.checked(item_filter).trie).to(input_ids.device)
@@ -206,17 +208,27 @@ class SearchMixin(ScoringMixin):
 
         return beam_search(step, trie, len(input_ids), num_beams, finish_early=normalize == "children")
 
-
-def _checked_mask(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
-    """The attention mask (queries, length), 1 everywhere by default; ValueError if it does not fit the prompts."""
-    if attention_mask is None:
-        return torch.ones_like(input_ids)
-    if attention_mask.shape != input_ids.shape or not bool(attention_mask.any(1).all()):
-        raise ValueError(
-            f"input_ids {tuple(input_ids.shape)} and attention_mask {tuple(attention_mask.shape)} must have the same shape, and every "
-            "query at least one token"
-        )
-    return attention_mask
+    def _checked_mask(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """The attention mask (queries, length), 1 everywhere by default; an error if prompts or mask do not fit the model or each other."""
+        if input_ids.dim() != 2 or not input_ids.shape[1] or input_ids.dtype not in (torch.long, torch.int):
+            raise ValueError(
+                f"input_ids {tuple(input_ids.shape)} of {input_ids.dtype}: expected whole numbers of shape (queries, length), with at "
+                "least one token"
+            )
+        if len(input_ids):
+            low, high = input_ids.aminmax()
+            if low < 0 or high >= self.config.vocab_size:
+                raise ValueError(
+                    f"input_ids lie in [{low}, {high}], allowed are 0..{self.config.vocab_size - 1}: use the model's own tokenizer"
+                )
+        if attention_mask is None:
+            return torch.ones_like(input_ids)
+        if attention_mask.shape != input_ids.shape or not bool(attention_mask.any(1).all()):
+            raise ValueError(
+                f"input_ids {tuple(input_ids.shape)} and attention_mask {tuple(attention_mask.shape)} must have the same shape, and every "
+                "query at least one token"
+            )
+        return attention_mask
 
 
 def _by_filter(item_filters: Sequence[ItemFilter | None], queries: int) -> list[tuple[list[int], ItemFilter | None]]:

@@ -67,6 +67,42 @@ def test_a_batch_without_targets_has_no_loss_and_reaches_every_parameter(model):
     assert all(gradient.count_nonzero() == 0 for gradient in used.values())
 
 
+def test_labels_that_fit_no_position_are_refused(model):
+    """Labels of another length were compared with the states of other rows."""
+    batch = sid_batch(model, CODES, 2)
+    short = {**batch, "labels": batch["labels"][:, :-1]}
+    if model.config.is_encoder_decoder:
+        short["decoder_input_ids"] = model.prepare_decoder_input_ids_from_labels(batch["labels"])
+    with pytest.raises(ValueError, match=r"targets \(2, \d+\) for states"):
+        model(**short)
+    for wrong in (model.config.vocab_size, -5):
+        labels = batch["labels"].clone()
+        labels[1, -1] = wrong
+        more = {"decoder_input_ids": torch.full_like(labels, 2)} if model.config.is_encoder_decoder else {}
+        with pytest.raises(ValueError, match=f"label {wrong} is no token: allowed are 0..55, and -100"):
+            model(**{**batch, **more, "labels": labels})
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"input_ids": torch.tensor([0, 5, 2])}, ValueError, r"input_ids \(3,\) of torch.int64.*\(queries, length\)"),
+        ({"input_ids": torch.zeros(2, 0, dtype=torch.long)}, ValueError, "at least one token"),
+        ({"input_ids": torch.tensor([[0.0, 5.0]])}, ValueError, "float32.*whole numbers"),
+        ({"input_ids": torch.tensor([[0, 56]])}, ValueError, r"lie in \[0, 56\], allowed are 0..55"),
+        ({"input_ids": torch.tensor([[0, -1]])}, ValueError, r"lie in \[-1, 0\]"),
+        ({"num_beams": 2.5}, TypeError, "num_beams=2.5 must be a whole number"),
+        ({"num_beams": 0}, ValueError, "num_beams=0 must be at least 1"),
+        ({"top_k": "5"}, TypeError, "top_k='5' must be a whole number"),
+        ({"items_per_sid": True}, TypeError, "items_per_sid=True must be a whole number"),
+    ],
+    ids=str,
+)
+def test_a_search_that_makes_no_sense_is_refused(model, changes, error, words):
+    with pytest.raises(error, match=words):
+        model.search(**{"input_ids": torch.tensor([[0, 5, 2]]), **changes})
+
+
 def test_logits_are_left_out_while_training_only(model):
     batch = sid_batch(model, CODES, 2)
     assert model(**batch).logits.shape == (*batch["labels"].shape, model.config.vocab_size)
