@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from onesearch.data.arrow_tables import as_dataset, conform
 from onesearch.data.checking import check_items
@@ -31,6 +32,14 @@ KNOWN = ("raise", "skip")
 
 CHECKED_ITEMS = 16
 """Number of published items that are encoded again before an append; more than half must get their own SIDs. Our choice."""
+
+
+MAX_ROWS = 1_000_000
+"""Largest number of items of one append. Every append encodes its items in memory, and reads those of earlier ones. Our choice, as for
+`items add`."""
+
+MAX_BYTES = 1 << 30
+"""Largest size of the columns of one append in memory. Our choice: a million items with long descriptions take less."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +68,40 @@ def read_items(path: str | Path) -> pa.Table:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: columns do not fit, or a value breaks a rule of `onesearch.data.checking.check_items`; the message names the row,
-            counted from 0.
+        IsADirectoryError: the path is a folder.
+        ValueError: the table has more than `MAX_ROWS` rows or `MAX_BYTES` bytes (nothing is read then), columns do not fit, or a value
+            breaks a rule of `onesearch.data.checking.check_items`; the message names the row, counted from 0.
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; new items come as one parquet file with the columns of the items table")
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; new items come as a parquet file with the columns of the items table")
+    _refuse_large_file(path)
     table = conform("items", read_given_table(path), origin=str(path)).combine_chunks()
     problems = list(check_items({name: table.column(name) for name in table.column_names}))
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise ValueError(f"{path}, row {problems[0].row}: {problems[0].message}{more}; correct the table")
     return table
+
+
+def _refuse_large_file(path: Path) -> None:
+    """Refuse a parquet file that is too large, by its own counts and before anything is read; a damaged one is left to its reader."""
+    try:
+        metadata = pq.read_metadata(path)
+    except (pa.ArrowException, OSError):
+        return
+    size = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+    _refuse_large(str(path), metadata.num_rows, size)
+
+
+def _refuse_large(where: str, rows: int, size: int) -> None:
+    if rows > MAX_ROWS or size > MAX_BYTES:
+        raise ValueError(
+            f"{where} has {rows:,} rows and {size:,} bytes; at most {MAX_ROWS:,} rows and {MAX_BYTES:,} bytes can be appended at once: "
+            "split it, or put the items into the market and build the SIDs again"
+        )
 
 
 def encode_items(run: RunFolder, items: pa.Table, known: str = "raise") -> ItemCodes:
@@ -100,10 +131,11 @@ def append_items(run: RunFolder, items: pa.Table, known: str = "raise", config: 
         config: thresholds of the drift warnings; None takes the defaults.
 
     Raises:
-        ValueError: as `encode_items`.
+        ValueError: as `encode_items`, or there are more than `MAX_ROWS` rows or `MAX_BYTES` bytes.
         TimeoutError: another process has been appending to the run for `onesearch.files.LOCK_TIMEOUT` seconds.
     """
     run.require("sids", "onesearch sids build")
+    _refuse_large("the table", len(items), items.nbytes)
     with locked(run.append_lock, f"appending to {run.root}"):
         return _append(run, items, known, config or DriftConfig())
 

@@ -11,8 +11,10 @@ import pytest
 
 from onesearch.data.arrow_tables import table_from_rows
 from onesearch.data.market import Market
+from onesearch.serving import catalogue
 from onesearch.tokenization_sid.embedding.configs import TextEncoderConfig
 from onesearch.tokenization_sid.embedding.embeddings import embed_market
+from onesearch.tokenization_sid.sids import appending
 from onesearch.tokenization_sid.sids.appended_files import load_appended
 from onesearch.tokenization_sid.sids.appending import append_items, appended_codes, encode_items, read_items
 from onesearch.tokenization_sid.sids.building import build_sids
@@ -128,7 +130,10 @@ def test_damaged_and_foreign_additions_are_named(run, market):
         ([{"item_id": "a", "title": "x"}, {"item_id": " ", "title": "x"}], "row 1: item_id is ' '"),
         ([{"item_id": "a", "title": "x"}, {"item_id": None, "title": "x"}], "row 1: item_id is None"),
         ([{"item_id": "a", "title": None}], "row 0: title is None"),
-        ([{"item_id": "a", "title": "x"}, {"item_id": "b", "title": "x"}, {"item_id": "a", "title": "y"}], "row 2: item_id 'a' is already the id of row 0"),
+        (
+            [{"item_id": "a", "title": "x"}, {"item_id": "b", "title": "x"}, {"item_id": "a", "title": "y"}],
+            "row 2: item_id 'a' is already the id of row 0",
+        ),
         ([{"item_id": "a"}], r"missing columns \['title'\]"),
         ([{"item_id": "a", "title": {"en": "x"}}], "column 'title' is struct"),
         ([{"item_id": "a b", "title": "x"}], "row 0: item_id is 'a b'; an id is text without white space"),
@@ -149,3 +154,29 @@ def test_files_that_are_no_table(tmp_path):
     (tmp_path / "items.parquet").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="no parquet file"):
         read_items(tmp_path / "items.parquet")
+
+
+def test_a_table_that_is_too_large_is_refused_before_it_is_read(shared_run, market, tmp_path, monkeypatch):
+    path = tmp_path / "items.parquet"
+    rows = [{"item_id": f"new-{row}", "title": "shoe"} for row in range(3)]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    monkeypatch.setattr(appending, "read_given_table", None)  # nothing may be read
+    monkeypatch.setattr(appending, "MAX_ROWS", 2)
+    with pytest.raises(ValueError, match="items.parquet has 3 rows and .* at most 2 rows .*: split it"):
+        read_items(path)
+    with pytest.raises(ValueError, match="the table has 3 rows"):
+        append_items(shared_run, copies(market, [3, 4, 5]))
+    monkeypatch.setattr(appending, "MAX_ROWS", 3)
+    monkeypatch.setattr(appending, "MAX_BYTES", 10)
+    with pytest.raises(ValueError, match="items.parquet has 3 rows and .* at most 3 rows and 10 bytes"):
+        read_items(path)
+
+
+def test_a_folder_of_tables_is_not_read(tmp_path):
+    pq.write_table(pa.table({"item_id": ["a"], "title": ["x"]}), tmp_path / "items.parquet")
+    with pytest.raises(IsADirectoryError, match="is a folder; new items come as one parquet file"):
+        read_items(tmp_path)
+
+
+def test_the_limits_of_an_append_are_those_of_items_add():
+    assert (appending.MAX_ROWS, appending.MAX_BYTES) == (catalogue.MAX_ROWS, catalogue.MAX_BYTES)
