@@ -24,7 +24,7 @@ for number in range(600):
     sessions.append({**session, "clicked": [bought["item_id"]], "purchased": [bought["item_id"]]})
 
 info = {"name": "own", "language": "en", "split": {"method": "time", "validation": 0.05, "test": 0.1}}
-Market.from_rows(items=items, sessions=sessions, info=info).save("runs/own-tables")
+Market.from_rows(items=items, sessions=sessions, info=info).save("runs/own-tables", overwrite=True)
 
 recipe = load_recipe("examples/own_catalogue.yaml")
 recipe = replace(recipe, market=replace(recipe.market, source="runs/own-tables"))

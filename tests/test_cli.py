@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import onesearch.cli as cli
+from onesearch.data.arrow_tables import as_dataset, table_from_rows
 from onesearch.data.market import Market
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.pipeline.recipe import save_recipe
@@ -121,8 +122,9 @@ def test_simulate_then_check(tmp_path, capsys):
 
 
 def test_check_names_problems_and_fails(tmp_path, capsys):
-    items = [{"item_id": "a", "title": "x"}, {"item_id": "a", "title": " "}]
-    Market.from_rows(items=items, info={"split": {"method": "none"}}).save(tmp_path / "market")
+    empty = Market.from_rows(items=[], info={"split": {"method": "none"}})
+    items = table_from_rows("items", [{"item_id": "a", "title": "x"}, {"item_id": "a", "title": " "}])
+    replace(empty, items=as_dataset(items)).save(tmp_path / "market")
     assert cli.main(["data", "check", str(tmp_path / "market")]) == 1
     out = capsys.readouterr().out
     assert "duplicate_id" in out and "empty_title" in out and "row 1" in out
