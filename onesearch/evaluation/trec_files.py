@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from onesearch.data.ids import ID_RULE, is_id
 from onesearch.files import atomic_file
 
 from .retrievers import Ranking
@@ -24,7 +25,7 @@ def write_run(rankings: Mapping[str, Ranking], name: str, path: str | Path) -> N
         path: file to write; it appears whole or not at all.
 
     Raises:
-        ValueError: an id contains white space, or a score is not finite.
+        ValueError: an id breaks the rule of `onesearch.data.ids`, or a score is not finite.
     """
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for session_id, ranking in rankings.items():
@@ -41,7 +42,7 @@ def write_qrels(truth: Mapping[str, Sequence[str]], path: str | Path) -> None:
         path: file to write; it appears whole or not at all.
 
     Raises:
-        ValueError: an id contains white space.
+        ValueError: an id breaks the rule of `onesearch.data.ids`.
     """
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for session_id, items in truth.items():
@@ -65,8 +66,8 @@ def _decreasing(scores: tuple[float, ...]) -> list[float]:
 
 
 def _word(text: str) -> str:
-    if not text or text.split() != [text]:
-        raise ValueError(f"id {text!r} cannot be written to a TREC file; it must be one word without white space")
+    if not is_id(text):
+        raise ValueError(f"id {text!r} cannot be written to a TREC file; {ID_RULE}")
     return text
 
 
