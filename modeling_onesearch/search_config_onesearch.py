@@ -58,11 +58,14 @@ class SearchConfig:
             raise TypeError(f"exclude_history={self.exclude_history!r} must be true or false")
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
-        """Write `search_config.json` into the folder of a checkpoint; the file appears whole or not at all."""
+        """Write `search_config.json` into the folder of a checkpoint; it appears whole or not at all, also after a power cut."""
         path = Path(folder) / SEARCH_CONFIG_NAME
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+            with open(temporary, "w", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(self), indent=2) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -232,7 +232,9 @@ class SearchMixin(ScoringMixin):
 
 
 def _by_filter(item_filters: Sequence[ItemFilter | None], queries: int) -> list[tuple[list[int], ItemFilter | None]]:
-    """Rows of the queries that are searched together, with their filter."""
+    """Rows of the queries that are searched together, with their filter; TypeError for anything but a sequence of filters and None."""
+    if not isinstance(item_filters, Sequence) or not all(own is None or isinstance(own, ItemFilter) for own in item_filters):
+        raise TypeError(f"item_filter={item_filters!r}: expected a filter of SidIndex.filter, or a list of filters and None")
     if len(item_filters) != queries:
         raise ValueError(
             f"{len(item_filters)} filters for {queries} queries: give one per query (None for no filter), or one for all"

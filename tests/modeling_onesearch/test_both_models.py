@@ -94,6 +94,8 @@ def test_labels_that_fit_no_position_are_refused(model):
         ({"num_beams": 2.5}, TypeError, "num_beams=2.5 must be a whole number"),
         ({"num_beams": 0}, ValueError, "num_beams=0 must be at least 1"),
         ({"top_k": "5"}, TypeError, "top_k='5' must be a whole number"),
+        ({"item_filter": "item-3"}, TypeError, "item_filter='item-3': expected a filter of SidIndex.filter"),
+        ({"item_filter": {None}}, TypeError, "expected a filter of SidIndex.filter"),
         ({"items_per_sid": True}, TypeError, "items_per_sid=True must be a whole number"),
     ],
     ids=str,

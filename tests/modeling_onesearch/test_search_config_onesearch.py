@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from onesearch.modeling_onesearch.search_config_onesearch import SEARCH_CONFIG_NAME, SearchConfig
@@ -37,3 +39,12 @@ def test_a_damaged_file_is_named(tmp_path, text):
     (tmp_path / SEARCH_CONFIG_NAME).write_text(text)
     with pytest.raises(ValueError, match=SEARCH_CONFIG_NAME):
         SearchConfig.from_pretrained(tmp_path)
+
+
+def test_the_file_is_on_the_disk_before_it_replaces_the_old_one(tmp_path, monkeypatch):
+    done = []
+    flush, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: done.append("flushed") or flush(descriptor))
+    monkeypatch.setattr(os, "replace", lambda *paths: done.append("replaced") or replace(*paths))
+    SearchConfig(num_beams=7).save_pretrained(tmp_path)
+    assert done == ["flushed", "replaced"] and os.listdir(tmp_path) == ["search_config.json"]

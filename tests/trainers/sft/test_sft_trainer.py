@@ -35,7 +35,7 @@ from onesearch.trainers import trl_contract
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_a_toy_task_is_learned_to_the_last_code(tmp_path, kind):
-    """Stock TRL trains an encoder-decoder without an error, and to garbage; ours must solve the task on unseen prompts."""
+    """Stock TRL would train an encoder-decoder to garbage; this trainer must solve the task on unseen prompts."""
     set_seed(0)
     model = MODELS[kind]()
     trainer = trainer_of(
