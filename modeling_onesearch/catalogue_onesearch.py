@@ -172,17 +172,24 @@ class SidIndex:
         return tuple(self.codes_of([item_id])[0].tolist())
 
     def codes_of(self, item_ids: Sequence[str]) -> np.ndarray:
-        """Return the codes of items: (items, levels) int64; KeyError names an item that is not in the catalogue."""
+        """Return the codes of items: (items, levels) int64; KeyError names an item that is not in the catalogue.
+
+        `item_ids` is a list; TypeError if it is a text, a set or a generator.
+        """
         state = self._state
-        return gather(state.tables.codes, state.updates.codes, _rows_of(state, item_ids)).astype(np.int64)
+        rows = _rows_of(state, checked_texts(item_ids, "item ids"))
+        return gather(state.tables.codes, state.updates.codes, rows).astype(np.int64)
 
     def rows_of(self, item_ids: Sequence[str]) -> np.ndarray:
-        """Return the rows of items, as the masks of filters count them: (items,) int64; KeyError names an item that is missing."""
-        return _rows_of(self._state, item_ids)
+        """Return the rows of items, as the masks of filters count them: (items,) int64; KeyError names an item that is missing.
+
+        `item_ids` is a list; TypeError if it is a text, a set or a generator.
+        """
+        return _rows_of(self._state, checked_texts(item_ids, "item ids"))
 
     def contains(self, item_ids: Sequence[str]) -> np.ndarray:
-        """Return whether each item is in the catalogue: (items,) bool."""
-        return _rows_of(self._state, item_ids, missing_ok=True) >= 0
+        """Return whether each item of a list is in the catalogue: (items,) bool; TypeError if it is a text, a set or a generator."""
+        return _rows_of(self._state, checked_texts(item_ids, "item ids"), missing_ok=True) >= 0
 
     def items_of(
         self, leaves: Iterable[int], limit: int = MAX_ITEMS_PER_SID, mask: np.ndarray | None = None

@@ -120,7 +120,7 @@ def unverified(folder, count, random):
         try:
             results(SidIndex.load(folder / SID_INDEX_NAME, verify=False))
         except (ValueError, KeyError) as error:  # a KeyError of an item whose name has changed
-            counts[type(error).__name__] += 1
+            counts["KeyError" if isinstance(error, KeyError) else "ValueError"] += 1
         else:
             counts["searched"] += 1
         replace(folder / name, whole[name])
@@ -153,7 +153,7 @@ def crafted(folder, count, random):
         try:
             results(SidIndex.load(folder / SID_INDEX_NAME))
         except (ValueError, KeyError) as error:
-            counts[type(error).__name__] += 1
+            counts["KeyError" if isinstance(error, KeyError) else "ValueError"] += 1
         else:
             counts["searched"] += 1
         for each in NAMES:

@@ -28,6 +28,9 @@ def test_what_only_looks_like_a_list_is_refused_at_every_door(wrong):
         index.add_items(wrong, np.array([[1, 1], [1, 1]]))
     with pytest.raises(TypeError, match=f"item ids must be a list, got {type(wrong).__name__}"):
         SidIndex.build(wrong, np.array([[1, 1], [1, 1]]), np.zeros(2), (3, 4), "fingerprint")
+    for door in (index.codes_of, index.rows_of, index.contains):
+        with pytest.raises(TypeError, match=f"item ids must be a list, got {type(wrong).__name__}"):
+            door(wrong)
     if wrong is not None:
         with pytest.raises(TypeError, match=f"categories must be a list, got {type(wrong).__name__}"):
             index.add_items(["c"], np.array([[1, 1]]), categories=wrong)
