@@ -114,21 +114,37 @@ def remove_stage(folder: Path) -> None:
         shutil.rmtree(removed)
 
 
-def check_examples(inputs: RunInputs, config: TrainingConfig, settings: Sequence[SidSFTConfig]) -> None:
-    """Make the examples of every stage before the first one trains; the stages find them stored. Streamed examples are not checked.
+def stages_with_examples(inputs: RunInputs, config: TrainingConfig, settings: Sequence[SidSFTConfig]) -> list[int]:
+    """Make the examples of every stage before the first one trains; the stages find them stored.
+
+    A stage without examples, for instance the personalised one of a market without sessions, is left out with one line. Streamed
+    examples are not counted.
 
     Args:
         inputs: inputs of the training.
         config: configuration of the training.
         settings: settings of each stage's trainer.
 
+    Returns:
+        Places of the stages that have examples, from 0.
+
     Raises:
-        ValueError: a stage has nothing to train on.
+        ValueError: no stage has any example.
     """
+    numbers = list(range(len(config.stages)))
     if config.streaming:
-        return
-    for stage, arguments in zip(config.stages, settings):
-        _training_examples(inputs, config, stage, arguments)
+        return numbers
+    counts = [len(_stored_examples(inputs, stage, arguments)) for stage, arguments in zip(config.stages, settings)]
+    found = [number for number in numbers if counts[number]]
+    tasks = {stage.name: ", ".join(stage.tasks) for stage in config.stages}
+    if not found:
+        listed = "; ".join(f"stage {name!r}: {wanted}" for name, wanted in tasks.items())
+        raise ValueError(f"nothing to train on: the market has no examples of {listed}")
+    for number in numbers:
+        if not counts[number]:
+            name = config.stages[number].name
+            logger.warning("stage %s is left out: the market has no examples of %s", name, tasks[name])
+    return found
 
 
 def train_stage(
@@ -153,7 +169,7 @@ def train_stage(
         resume: use the stage's weights if it is done, and go on from its last checkpoint if it is not.
 
     Raises:
-        ValueError: there is nothing to train on, or a stage to resume was trained with another configuration.
+        ValueError: a stage to resume was trained with another configuration.
     """
     folder = Path(str(arguments.output_dir))
     weights = folder / "model"
@@ -216,11 +232,11 @@ def _training_examples(
 ) -> Dataset | IterableDataset:
     if config.streaming:
         return streamed_examples(inputs.builder, stage.tasks, "train")
-    examples = mixed_examples(inputs.builder, stage.tasks, "train", _examples_folder(arguments))
-    if not len(examples):
-        tasks = ", ".join(stage.tasks)
-        raise ValueError(f"stage {stage.name!r}: nothing to train on; the market has no examples of {tasks}")
-    return examples
+    return _stored_examples(inputs, stage, arguments)
+
+
+def _stored_examples(inputs: RunInputs, stage: StageConfig, arguments: SidSFTConfig) -> Dataset:
+    return mixed_examples(inputs.builder, stage.tasks, "train", _examples_folder(arguments))
 
 
 def _held_out_examples(inputs: RunInputs, stage: StageConfig, arguments: SidSFTConfig) -> Dataset | None:
@@ -240,9 +256,9 @@ def _examples_folder(arguments: SidSFTConfig) -> Path:
 __all__ = [
     "HELD_OUT",
     "TrainedStage",
-    "check_examples",
     "check_stage_folder",
     "remove_stage",
     "stage_arguments",
+    "stages_with_examples",
     "train_stage",
 ]

@@ -17,7 +17,7 @@ from .configs import TrainingConfig
 from .lora import lora_config
 from .models import SidModel, build_model, longest_prompt
 from .run_inputs import RunInputs, load_inputs
-from .stages import check_examples, check_stage_folder, remove_stage, stage_arguments, train_stage
+from .stages import check_stage_folder, remove_stage, stage_arguments, stages_with_examples, train_stage
 
 
 def train_run(
@@ -30,7 +30,7 @@ def train_run(
     """Train on ``market/`` and ``sids/`` of a run and write ``checkpoint/``, whole or not at all.
 
     Each stage has a folder in ``training/``; see `train_stage`. Without `resume` these folders are removed first, but only after settings,
-    inputs, model and the examples of all stages have been made, and only if a stage made them.
+    inputs, model and the examples of all stages have been made, and only if a stage made them. A stage without examples is left out.
 
     Args:
         run: folder of the run.
@@ -59,14 +59,14 @@ def train_run(
         lora_config(config.lora, model)  # refuses modules that the model lacks
     inputs.tokenizer.model_max_length = longest_prompt(model)
     with first.main_process_first(desc="examples"):
-        check_examples(inputs, config, settings)
+        numbers = stages_with_examples(inputs, config, settings)
     with first.main_process_first(desc="remove the stages of an earlier training"):
         if not resume and first.process_index == 0:
             for folder in folders:
                 remove_stage(folder)
     log: list[dict[str, Any]] = []
-    for stage, arguments in zip(config.stages, settings):
-        model, entries = train_stage(model, inputs, config, stage, arguments, resume)
+    for number in numbers:
+        model, entries = train_stage(model, inputs, config, config.stages[number], settings[number], resume)
         log += entries
     if first.process_index == 0:
         with atomic_folder(run.checkpoint, replaces=[SID_INDEX_NAME]) as folder:

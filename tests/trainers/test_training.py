@@ -162,7 +162,7 @@ def test_nothing_is_removed_before_everything_is_checked(run, recipe, changes, w
     assert state(run) == before
 
 
-def test_a_stage_without_examples_is_refused_before_the_first_one_trains(run, recipe):
+def test_a_stage_without_examples_is_left_out_with_one_line(run, recipe, caplog):
     from onesearch.data.market import Market
 
     market = Market.load(run.market)
@@ -170,8 +170,22 @@ def test_a_stage_without_examples_is_refused_before_the_first_one_trains(run, re
     config = replace(
         recipe.training, prompt=PLAIN_LAYOUT, stages=(StageConfig("a", {"item-words": 1}), StageConfig("personalised"))
     )
+    shutil.rmtree(run.training)
+    train_run(run, config, progress=False)
+    lines = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    assert lines == [f"stage personalised is left out: the market has no examples of {', '.join(config.stages[1].tasks)}"]
+    assert {path.name for path in run.training.iterdir()} == {"1-a", "examples", "log.json"}
+    assert {entry["stage"] for entry in read_json(run.training / "log.json")} == {"a"}
+
+
+def test_a_training_of_which_no_stage_has_examples_removes_nothing(run, recipe):
+    from onesearch.data.market import Market
+
+    market = Market.load(run.market)
+    replace(market, sessions=market.sessions.select([]).flatten_indices()).save(run.market, overwrite=True)
     before = state(run)
-    with pytest.raises(ValueError, match="stage 'personalised': nothing to train on"):
+    config = replace(recipe.training, prompt=PLAIN_LAYOUT, stages=(StageConfig("personalised"),))
+    with pytest.raises(ValueError, match="nothing to train on: the market has no examples of stage 'personalised': "):
         train_run(run, config, progress=False)
     examples = run.training / "examples"
     assert before.items() <= state(run).items() and {path.parent for path in state(run).keys() - before.keys()} <= {examples}
