@@ -280,6 +280,7 @@ class SidIndex:
         """Make a filter of the items that pass all of the given conditions, for `search(..., item_filter=…)`.
 
         A search with a filter sees the catalogue as it was when the filter was made. Make the filter anew to see later updates.
+        Where other threads update the index, fill a mask and make its filter on one `snapshot()`.
 
         Args:
             items: the allowed items (in stock, of one shop, …), as ids or as a boolean mask (rows,), which `rows_of` helps to fill. None

@@ -101,12 +101,13 @@ def checked_paths(categories: object, count: int) -> list[tuple[str, ...]] | Non
     known: dict[tuple[str, ...], tuple[str, ...]] = {}
     checked = []
     for row, path in enumerate(paths):
-        if not isinstance(path, tuple) or path not in known:
-            path = tuple(checked_texts(path, f"the category path at place {row}"))
-            if not all(name.strip() and _is_unicode(name) for name in path):
-                raise ValueError(f"the category path at place {row}, {list(path)}, holds an empty or broken name; leave it out")
-            path = known.setdefault(path, path)
-        checked.append(path)
+        if isinstance(path, (list, tuple)) and all(map(_is_text, path)):
+            names = tuple(path)
+        else:
+            names = tuple(checked_texts(path, f"the category path at place {row}"))
+        if names not in known and not all(name.strip() and _is_unicode(name) for name in names):
+            raise ValueError(f"the category path at place {row}, {list(names)}, holds an empty or broken name; leave it out")
+        checked.append(known.setdefault(names, names))
     return checked
 
 
@@ -118,6 +119,11 @@ def _listed(values: object, name: str) -> list:
         return list(values)
     shown = repr(values) if isinstance(values, (str, bytes)) else "an object"
     raise TypeError(f"{name} must be a list, got {type(values).__name__}: {shown[:80]}; write [...] or list(...) around it")
+
+
+def _is_text(value: object) -> bool:
+    """Return whether a value is text."""
+    return isinstance(value, str)
 
 
 def _is_unicode(text: str) -> bool:
