@@ -58,15 +58,19 @@ class SidModelMixin(_Base):
         """As in transformers; also loads the search settings and the item index that lie beside the weights.
 
         Raises:
-            ValueError: the index belongs to other codebooks than the weights, or a file is damaged.
+            ValueError: the index belongs to other codebooks than the weights, a file is damaged, or the weights and the configuration have
+                other layers, unless the caller asks for `output_loading_info`. Transformers would draw missing layers at random.
         """
-        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        reports = kwargs.pop("output_loading_info", False)
+        loaded: Any = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        model, report = loaded
+        if not reports and not model._hf_peft_config_loaded:  # an adapter's own weights would count as missing
+            _check_report(pretrained_model_name_or_path, report)
         if "search_config" not in vars(model):  # otherwise `load_adapter` has loaded the adapter's
             model.search_config = SearchConfig.from_pretrained(pretrained_model_name_or_path, **_hub_arguments(kwargs))
         if model.sid_index is None:
             model.load_sid_index(pretrained_model_name_or_path, **kwargs)
-        return loaded
+        return loaded if reports else model
 
     def load_adapter(self, peft_model_id: str | None = None, *args: Any, **kwargs: Any) -> Any:
         """As in transformers; also takes over the search settings and the item index that lie beside the adapter, if there are any."""
@@ -184,6 +188,29 @@ class SidModelMixin(_Base):
         if reader.long_view is None:
             raise ValueError("the model has no long view: its configuration has long_view_tokens=0")
         reader.long_view_pooling.set_centroids(tables)
+
+
+def _check_report(source: object, report: Mapping[str, Any]) -> None:
+    """Raise ValueError if a checkpoint lacks weights of the model, or has layers that the model lacks.
+
+    A long view may be missing: `from_pretrained(..., long_view_tokens=…)` adds one to a model without.
+
+    Args:
+        source: folder or repository of the checkpoint.
+        report: loading information of transformers.
+    """
+    missing = sorted(name for name in report["missing_keys"] if "long_view" not in name)
+    left = sorted(name for name in report["unexpected_keys"] if ".layers." in name)
+    if missing or left:
+        problem = (
+            f"no {missing[0]}, which its configuration asks for"
+            if missing
+            else f"{left[0]}, which its configuration leaves out"
+        )
+        raise ValueError(
+            f"the weights of {source} have {problem} ({len(missing)} missing, {len(left)} left over): correct the sizes in config.json, or "
+            "pass output_loading_info=True to load it as it is"
+        )
 
 
 def _hub_arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:

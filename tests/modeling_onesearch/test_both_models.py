@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from tiny import (
@@ -202,3 +204,23 @@ def test_a_merged_adapter_with_copies_of_tied_weights_is_not_saved(model, tmp_pa
     merged = wrapped.merge_and_unload()
     with pytest.raises(ValueError, match="are tied .* but differ.*trainable_token_indices"):
         merged.save_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_weights_of_other_layers_than_the_configuration_s_are_refused(make, tmp_path, layers):
+    """Missing layers were drawn at random and surplus ones left out, with a line in the log."""
+    model = make(CODEBOOK_SIZES, CODES, **DEPTH[make])
+    model.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    name = "decoder_layers" if model.config.is_encoder_decoder else "num_hidden_layers"
+    kept = {key: value for key, value in json.loads(path.read_text()).items() if key != "layer_types"}
+    path.write_text(json.dumps({**kept, name: layers}))
+    words = "missing, 0 left over" if layers == 3 else "0 missing"
+    with pytest.raises(ValueError, match=f"the weights of .* have .*layers.*{words}.*config.json"):
+        type(model).from_pretrained(tmp_path)
+    loaded, report = type(model).from_pretrained(tmp_path, output_loading_info=True)
+    assert report["missing_keys"] if layers == 3 else report["unexpected_keys"]
+    assert loaded.sid_index is not None
+
+
+DEPTH = {SID_MODELS["encoder-decoder"]: {"decoder_layers": 2}, SID_MODELS["decoder-only"]: {"num_hidden_layers": 2}}

@@ -30,6 +30,7 @@ from transformers import (
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput, has_length
 from trl import SFTConfig, SFTTrainer
 
+from onesearch.modeling_onesearch.catalogue_onesearch import SidIndex
 from onesearch.modeling_onesearch.modeling_onesearch import IGNORED, Objective
 from onesearch.modeling_onesearch.scores_onesearch import TargetScores
 
@@ -108,7 +109,7 @@ class SidSFTTrainer(SFTTrainer):
         if args.sid_softmax is not None:
             base.config.sid_softmax = args.sid_softmax
         self._row_limits = RowLimits.of(base.config)
-        self._item_index = base.sid_index
+        self._item_index = cast("SidIndex | None", base.sid_index)
         kwargs.setdefault("data_collator", self._collator(base, long_view))
         super().__init__(
             model=model,
