@@ -7,7 +7,7 @@ hits.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from onesearch.data.requests import Request, UserContext
 from onesearch.evaluation.retrievers import Ranking
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
+from onesearch.modeling_onesearch.sequences_onesearch import checked_texts
 from onesearch.views.request_views import RequestViews
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ class Searcher:
             Hits with `item_id`, `sid` and `score`, best first.
 
         Raises:
-            TypeError: the query is no text, or the history no list of texts.
+            TypeError: the query is no text, or a text, a set or an iterator stands where a list belongs; the message names the argument.
             ValueError: the query is empty, no item passes the filter, or a count is below 1.
             KeyError: an item of the history or of `items` is not in the catalogue.
         """
@@ -151,8 +152,10 @@ class Searcher:
         config = _changed(self.config, **given)
         request = _request(query, history, context)
         item_filter = None
-        if items is not None or exclude or categories is not None:
-            item_filter = self.index.filter(items, exclude, categories)
+        excluded = [] if exclude is None else checked_texts(exclude, "exclude")
+        wanted = None if categories is None else checked_texts(categories, "categories")
+        if items is not None or excluded or wanted is not None:
+            item_filter = self.index.filter(items, excluded, wanted)
         return self._find([request], top_k, config, item_filter, explain).hits[0]
 
     def retrieve(self, requests: Sequence[Request], top_k: int) -> list[Ranking]:
@@ -164,8 +167,13 @@ class Searcher:
 
         Returns:
             One ranking per request, in order, with the counts of its beams.
+
+        Raises:
+            TypeError: the history or a part of the context of a request is no list.
         """
         rankings: list[Ranking] = []
+        for request in requests:
+            _refuse_other_types(request)
         for start in range(0, len(requests), self.batch_size):
             result = self._find(requests[start : start + self.batch_size], top_k, self.config)
             for hits, beams, invalid in zip(result.hits, result.beams, result.invalid):
@@ -208,11 +216,11 @@ class Searcher:
         import torch
 
         try:
-            fields = self.views.fields(requests)
+            columns = self.views.fields(requests)
             codes = self.views.long_view_codes(requests, self.model.config.long_view_levels)
         except KeyError as error:
             raise KeyError(f"{error.args[0]}; leave it out of the history") from None
-        prompts = self.tokenizer.encode_fields(fields).tolist()
+        prompts = self.tokenizer.encode_fields(columns).tolist()
         padded = self.tokenizer.pad({"input_ids": prompts}, return_tensors="pt").to(self.model.device)
         inputs = {name: padded[name] for name in ("input_ids", "attention_mask")}
         if codes is not None:
@@ -231,10 +239,25 @@ def _request(query: str, history: Sequence[str], context: UserContext | None) ->
         raise TypeError(f"query must be text, got {type(query).__name__}: {query!r}")
     if not query.strip():
         raise ValueError("the query is empty; pass the words to search for")
-    if isinstance(history, str) or not all(isinstance(item_id, str) for item_id in history):
-        raise TypeError(f"history must be a list of item ids as text, got {history!r}")
-    items = tuple(history)
-    return Request("", "", query, items, context=context or UserContext(clicked=items))
+    items = tuple(checked_texts(history, "history"))
+    if context is None:
+        return Request("", "", query, items, context=UserContext(clicked=items))
+    for part in fields(UserContext):
+        checked_texts(getattr(context, part.name), f"context.{part.name}")
+    return Request("", "", query, items, context=context)
+
+
+def _refuse_other_types(request: Request) -> None:
+    """Refuse a text, a set or an iterator where a request must hold a sequence. The entries, possibly thousands of them, are not read."""
+    parts = {
+        "history": request.history,
+        **{f"context.{part.name}": getattr(request.context, part.name) for part in fields(UserContext)},
+    }
+    for name, value in parts.items():
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            raise TypeError(
+                f"request {request.session_id!r}: {name} must be a list of texts, got {type(value).__name__}: {value!r:.80}"
+            )
 
 
 def _checked_index(model: OneSearchModel, tokenizer: SidTokenizer) -> SidIndex:

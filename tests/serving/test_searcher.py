@@ -137,7 +137,7 @@ def test_a_history_of_unknown_items_or_no_list_is_refused(shared_searcher, some_
     with pytest.raises(KeyError, match="'nowhere' is not in the catalogue of 450 items; leave it out"):
         shared_searcher.search("shoe", history=[some_items[0], "nowhere"])
     for history in (some_items[0], [1, 2], [None]):
-        with pytest.raises(TypeError, match="list of item ids"):
+        with pytest.raises(TypeError, match="history must be "):
             shared_searcher.search("shoe", history=history)
 
 
@@ -168,6 +168,43 @@ def test_an_explained_hit_tells_the_probability_of_each_code(shared_searcher):
 
 
 # As the evaluator's retriever
+
+
+NO_LISTS = {
+    "history": ({"history": "item-0000001"}, "history must be a list, got str"),
+    "a set": ({"history": {"item-0000001"}}, "history must be a list, got set"),
+    "a generator": ({"history": (item for item in ["item-0000001"])}, "history must be a list, got generator"),
+    "exclude": ({"exclude": "item-0000001"}, "exclude must be a list, got str"),
+    "no letters": ({"exclude": ""}, "exclude must be a list, got str"),
+    "excluded numbers": ({"exclude": [1]}, "exclude must be text, got int at place 0"),
+    "categories": ({"categories": "Shoes"}, "categories must be a list, got str"),
+    "a set of categories": ({"categories": {"Shoes"}}, "categories must be a list, got set"),
+    "items": ({"items": "item-0000001"}, "items must be a list, got str"),
+    "queries": ({"context": UserContext(queries="red shoe")}, "context.queries must be a list, got str"),
+    "profile": ({"context": UserContext(profile="female")}, "context.profile must be a list, got str"),
+    "clicked": ({"context": UserContext(clicked=[1])}, "context.clicked must be text, got int at place 0"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "words"), NO_LISTS.values(), ids=NO_LISTS)
+def test_what_only_looks_like_a_list_is_refused_by_name(arguments, words, shared_searcher):
+    with pytest.raises(TypeError, match=words):
+        shared_searcher.search("shoe", **arguments)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"history": "item-0000001"},
+        {"history": {"item-0000001"}},
+        {"context": UserContext(purchased="item-0000001")},
+        {"context": UserContext(queries=iter(["red shoe"]))},
+    ],
+)
+def test_a_request_without_lists_is_refused(changes, shared_searcher):
+    (name,) = changes
+    with pytest.raises(TypeError, match=f"request 's7': {name}.* must be a list of texts, got"):
+        shared_searcher.retrieve([Request("s6", "u", "shoe"), Request("s7", "u", "shoe", **changes)], 5)
 
 
 @pytest.mark.parametrize(("rank_by", "exclude_history"), [("sid", False), ("item", True)])
