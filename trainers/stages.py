@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datasets import Dataset, IterableDataset
+from transformers.trainer_utils import IntervalStrategy
 
 from onesearch.files import RunFolder, atomic_folder, read_json, write_json
 from onesearch.views.session_views import LongViewTable
@@ -209,6 +210,9 @@ def _trainer(
     with arguments.main_process_first(desc="examples"):
         train = _training_examples(inputs, config, stage, arguments)
         held_out = _held_out_examples(inputs, stage, arguments)
+    if held_out is None and arguments.eval_strategy != IntervalStrategy.NO:
+        logger.warning("stage %s: the market has no validation example, so that training is not measured", stage.name)
+        arguments.eval_strategy, arguments.load_best_model_at_end = IntervalStrategy.NO, False
     logger.info("stage %s: %s examples", stage.name, f"{len(train):,}" if isinstance(train, Dataset) else "streamed")
     long_view = None
     if inputs.tokenizer.prompt.long_view_tokens:

@@ -14,7 +14,9 @@ from conftest import tiny_recipe
 import onesearch.cli as cli
 from onesearch import RunFolder
 from onesearch.data.checking import check_market
+from onesearch.data.importers.tables import import_tables
 from onesearch.data.market import Market
+from onesearch.data.requests import build_requests
 from onesearch.pipeline.evaluation import evaluate_run
 from onesearch.pipeline.recipe import MarketConfig
 from onesearch.pipeline.run import run_recipe
@@ -63,6 +65,19 @@ def test_own_files_reach_the_evaluation(source, tmp_path, caplog):
     config = replace(recipe.evaluation, relevant_grade=1)
     again = evaluate_run(run, config, name="judged", baselines=False, progress=False)
     assert again.relevance is not None and again.relevance["recall_grade"] == 1 and again.relevance["queries"] > 3
+
+
+def test_few_sessions_without_a_validation_split_are_enough(source, tmp_path, caplog):
+    lines = (source / "sessions.jsonl").read_text().splitlines(keepends=True)
+    (source / "sessions.jsonl").write_text("".join(lines[:12]))
+    assert not build_requests(import_tables(source), "validation")
+    recipe = tiny_recipe()
+    recipe = replace(
+        recipe, market=MarketConfig("tables", str(source)), evaluation=replace(recipe.evaluation, relevant_grade=1)
+    )
+    report = run_recipe(recipe, RunFolder(tmp_path / "run"), progress=False)
+    assert check_market(tmp_path / "run" / "market") == [] and report.requests == 2 and report.relevance is not None
+    assert "no validation example, so that training is not measured" in caplog.text
 
 
 def test_a_market_that_cannot_be_measured_is_found_before_training(run, capsys):
