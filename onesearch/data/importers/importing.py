@@ -154,7 +154,12 @@ def assemble(tables: Mapping[str, pa.Table], info: Mapping[str, Any]) -> Market:
     Args:
         tables: tables by name; absent ones are empty. The sessions are sorted by time; the sort is stable.
         info: contents of ``market.json``.
+
+    Raises:
+        ValueError: there is no item, for example because every row was dropped.
     """
+    if not len(tables["items"]):
+        raise ValueError(f"no item is left; left out were: {info.get('dropped') or 'none, the source holds no item'}")
     complete = {name: tables[name] if name in tables else table_from_rows(name, []) for name in TABLES}
     complete["sessions"] = _sorted_by_time(complete["sessions"])
     return Market(**{name: as_dataset(table) for name, table in complete.items()}, info=dict(info))

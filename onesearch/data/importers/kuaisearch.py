@@ -7,6 +7,7 @@ query, and judged items that the catalogue lacks are added to it. `kuaisearch_lo
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +23,11 @@ from ..market import Market
 from .importing import TableBuilder, assemble, build_table, convert_jsonl
 from .kuaisearch_logs import Price, RankRows, SessionRows
 
+logger = logging.getLogger(__name__)
+
 TABLES_READ = ("items", "users", "recall", "rank", "relevance")
-OPTIONAL = ("rank", "relevance")
+OPTIONAL = {"rank": "prices and recent history", "relevance": "judgements"}
+"""Table that may be absent → what the market then lacks."""
 
 UNKNOWN = frozenset({"UNKNOWN", "\\N"})
 """Placeholders that become null."""
@@ -126,10 +130,12 @@ def _find_files(folder: Path, lite: bool) -> dict[str, list[Path]]:
     for table in TABLES_READ:
         stems = [f"{table}_lite", table] if lite else [table]
         found[table] = next((files for files in (_files_of(folder, stem) for stem in stems) if files), [])
-        if not found[table] and table not in OPTIONAL:
-            raise FileNotFoundError(
-                f"{folder} holds no {table}: looked for {', '.join(f'{stem}.jsonl(.gz), {stem}/' for stem in stems)}"
-            )
+        if found[table]:
+            continue
+        missing = f"{folder} holds no {table}: looked for {', '.join(f'{stem}.jsonl(.gz), {stem}/' for stem in stems)}"
+        if table not in OPTIONAL:
+            raise FileNotFoundError(missing)
+        logger.warning("%s; the market has no %s", missing, OPTIONAL[table])
     return found
 
 

@@ -80,8 +80,6 @@ def import_tables(
     order = [table for table in makers if table in files]
     tables = {table: _read(files[table], table, makers[table], bad) for table in order}
     dropped = bad.close()
-    if not len(tables["items"]):
-        raise bad.error() if dropped else ValueError(f"{files['items']} holds no items; a market needs at least one")
     times = tables["sessions"].column("time").to_numpy() if "sessions" in tables else np.empty(0)
     method = split or ("time" if len(times) else "none")
     info = {

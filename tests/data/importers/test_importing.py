@@ -73,3 +73,14 @@ def test_a_table_builder_gives_the_same_table_in_chunks():
 def test_an_empty_folder_names_what_is_missing(importer: Callable[..., Market], tmp_path):
     with pytest.raises(FileNotFoundError, match="items|products"):
         importer(tmp_path)
+
+
+def test_a_market_without_items_is_no_market(tmp_path):
+    """Every row was bad, and was dropped."""
+    write_jsonl(tmp_path / "items.jsonl", [{"item_id": 1, "title": 5, "categories": []}])
+    write_jsonl(tmp_path / "sequences.jsonl", [{"user_id": 1, "items": [1]}])
+    with pytest.raises(ValueError, match="no item is left; left out were: .*title must be text"):
+        import_amazon(tmp_path, bad_rows="drop")
+    with pytest.raises(ValueError, match="no item is left"):
+        write_jsonl(tmp_path / "own" / "items.jsonl", [])
+        import_tables(tmp_path / "own")

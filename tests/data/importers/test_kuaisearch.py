@@ -169,6 +169,7 @@ def test_kuaisearch_rank_and_relevance_may_be_absent(kuai, tmp_path):
     (kuai / "relevance.jsonl").unlink()
     market = sound(import_kuaisearch(kuai), tmp_path)
     assert market.info["recent_history"]["without_earlier_lists"] == 2 and len(market.relevance) == 0
+    assert "the market has no judgements" in caplog.text and "the market has no prices" in caplog.text
 
 
 def test_kuaisearch_downloads_a_dataset_id(kuai, monkeypatch):

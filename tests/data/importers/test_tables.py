@@ -246,7 +246,9 @@ def test_a_file_is_judged_by_its_header(tmp_path, mode):
     with pytest.raises(ValueError, match=r"missing columns \['title'\]"):
         import_tables(tmp_path, bad_rows=mode)
     path.write_text("item_id,title\n1,\n2, \n")
-    with pytest.raises(ValueError, match="2 × items.csv: title must be text"):
+    with pytest.raises(
+        ValueError, match="2 × items.csv: title must be text|no item is left; .*items.csv: title must be text.*: 2"
+    ):
         import_tables(tmp_path, bad_rows=mode)
     path.unlink()
     names = ["item_id", "title", "title"]
