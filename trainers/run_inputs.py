@@ -16,7 +16,7 @@ from onesearch.tokenization_sid.embedding.embeddings import distinct_queries
 from onesearch.tokenization_sid.quantizers.loading import load_quantizer
 from onesearch.tokenization_sid.sids.code_files import load_codes
 from onesearch.tokenization_sid.sids.sid_encoder import SidEncoder
-from onesearch.tokenization_sid.sids.sid_folder import check_parts
+from onesearch.tokenization_sid.sids.sid_folder import check_parts, check_source
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 from onesearch.views.default_histories import DefaultHistories
 from onesearch.views.session_views import SessionViews
@@ -62,6 +62,7 @@ def load_inputs(run: RunFolder, config: TrainingConfig) -> RunInputs:
     market = Market.load(run.require("market", "onesearch data"))
     sids = run.require("sids", "onesearch sids build")
     check_parts(run)
+    check_source(run)
     index = SidIndex.load(sids / SID_INDEX_NAME)
     layout = config.prompt
     views = _session_views(run, config, market, index)

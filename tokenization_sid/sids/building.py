@@ -2,7 +2,8 @@
 
 `build_sids` writes to ``sids/``: ``codebooks.safetensors`` (`quantizers/`), ``keywords.parquet`` (`keyword_files.py`),
 ``item_codes.safetensors`` and ``query_codes.safetensors`` (`code_files.py`), ``diagnostics.json`` (`diagnostics.py`) and its page as
-``diagnostics.png`` and ``diagnostics.svg`` (`plots.py`). All but the page name the fingerprint of the codebooks.
+``diagnostics.png`` and ``diagnostics.svg`` (`plots.py`), all of which but the page name the fingerprint of the codebooks; and
+``built_from.json`` (`sid_folder.py`), which names the embeddings.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from .encoding import encode_rows, encode_share
 from .item_codes import ItemCodes, item_popularity
 from .plots import PAGE_NAMES, draw_page, plots_available
 from .sid_encoder import centroid_distances, code_centroids, known_rows
-from .sid_folder import replaced_sids
+from .sid_folder import replaced_sids, write_source
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -104,6 +105,7 @@ def build_sids(
     _warn_if_too_large(config, len(fused.items))
     known_queries = fused.queries[known_rows(fused.queries)] if fit_on == "both" else fused.queries[:0]
     with replaced_sids(run) as folder:
+        write_source(run, folder)
         quantizer = fit_quantizer(np.concatenate([fused.items, known_queries]), config)
         quantizer.save_pretrained(folder)
         save_keywords(folder / KEYWORDS_NAME, fused.core, quantizer.fingerprint)

@@ -24,7 +24,7 @@ from ..keywords.keyword_files import KEYWORDS_NAME, load_keywords, save_keywords
 from ..keywords.keywords import CoreKeywords
 from ..quantizers.base import Quantizer
 from ..quantizers.loading import load_quantizer
-from .sid_folder import check_parts
+from .sid_folder import check_parts, check_source
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -86,10 +86,12 @@ class SidEncoder:
 
         Raises:
             FileNotFoundError: the run has no SIDs, or a part is missing.
-            ValueError: a part is damaged, or the parts of ``sids/`` belong to different codebooks.
+            ValueError: a part is damaged, the parts of ``sids/`` belong to different codebooks, or the encoder has changed since they were
+                built.
         """
         folder = run.require("sids", "onesearch sids build")
         check_parts(run)
+        check_source(run)
         quantizer = load_quantizer(folder)
         return cls(encoder_name(run), load_keywords(run.sids / KEYWORDS_NAME, quantizer.fingerprint), quantizer)
 

@@ -7,6 +7,7 @@ or the new ones, never some of each. Readers compare the fingerprints of the cod
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import shutil
 import sys
@@ -18,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors import SafetensorError, safe_open
 
-from onesearch.files import RunFolder, locked
+from onesearch.files import RunFolder, locked, read_json, write_json
 
 from ..keywords.keyword_files import KEYWORDS_NAME
 from ..quantizers.base import CODEBOOKS_NAME
@@ -29,8 +30,11 @@ ITEM_INDEX_NAME = "sid_index.safetensors"
 COMPARED = (CODEBOOKS_NAME, KEYWORDS_NAME, "item_codes.safetensors", "query_codes.safetensors", ITEM_INDEX_NAME)
 """Parts that name the fingerprint of their codebooks."""
 
+BUILT_FROM_NAME = "built_from.json"
+"""File that says which embeddings the SIDs were built from."""
+
 PARTS = frozenset(
-    (*COMPARED, "sid_index_updates.safetensors", "diagnostics.json", "diagnostics.png", "diagnostics.svg"),
+    (*COMPARED, BUILT_FROM_NAME, "sid_index_updates.safetensors", "diagnostics.json", "diagnostics.png", "diagnostics.svg"),
 )
 """Files that a build makes or voids. It keeps everything else in the folder, for instance ``appended/``."""
 
@@ -115,6 +119,39 @@ def check_checkpoint(run: RunFolder) -> None:
         )
 
 
+def write_source(run: RunFolder, folder: Path) -> None:
+    """Note in `folder` which embeddings of the run its SIDs are built from."""
+    write_json(folder / BUILT_FROM_NAME, {"embeddings": _embeddings_fingerprint(run)})
+
+
+def check_source(run: RunFolder) -> None:
+    """Compare the run's embeddings and their encoder with those that its SIDs were built from.
+
+    Args:
+        run: run with embeddings and SIDs.
+
+    Raises:
+        ValueError: the embeddings were made again, by another encoder or for other texts.
+    """
+    path = run.sids / BUILT_FROM_NAME
+    if path.is_file() and run.embeddings.is_dir() and read_json(path)["embeddings"] != _embeddings_fingerprint(run):
+        raise ValueError(
+            f"the encoder, the texts or the settings of {run.embeddings} have changed since the SIDs were built: new codes would not fit "
+            f"the codebooks; build the SIDs again with `onesearch sids build {run.root}`"
+        )
+
+
+def _embeddings_fingerprint(run: RunFolder) -> str:
+    """SHA-256 of the settings and numbers of rows in ``embeddings.json``, and of all files of the encoder."""
+    state = hashlib.sha256()
+    files = [path for path in run.encoder.rglob("*") if path.is_file()] if run.encoder.is_dir() else []
+    for path in [run.embeddings / "embeddings.json", *sorted(files)]:
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        state.update(f"{path.relative_to(run.embeddings).as_posix()} {content}\n".encode())
+    return state.hexdigest()
+
+
 def _fingerprint(path: Path) -> str | None:
     """Fingerprint of the codebooks that a part names; None if the part does not exist or is damaged."""
     if not path.is_file():
@@ -182,4 +219,12 @@ def _restore(target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-__all__ = ["ITEM_INDEX_NAME", "check_checkpoint", "check_parts", "new_folder", "replaced_sids"]
+__all__ = [
+    "ITEM_INDEX_NAME",
+    "check_checkpoint",
+    "check_parts",
+    "check_source",
+    "new_folder",
+    "replaced_sids",
+    "write_source",
+]

@@ -87,12 +87,13 @@ def test_the_folder_holds_declared_files_and_nothing_pickled(saved):
     assert listed["fingerprint"] == SidEncoder.from_pretrained(saved).quantizer.fingerprint
 
 
-def test_an_encoder_known_by_name_is_saved_too(run, saved, tmp_path):
+def test_an_encoder_known_by_name_is_saved_too(run, recipe, saved, tmp_path):
     """What `--encoder NAME` leaves: embeddings.json names it, and the run has no encoder of its own."""
     named = tmp_path / "published"
     shutil.move(run.encoder, named)
     report = read_json(run.embeddings / "embeddings.json")
     write_json(run.embeddings / "embeddings.json", {**report, "encoder": {**report["encoder"], "model": str(named)}})
+    build_sids(run, recipe.codes, page=False)
     folder = SidEncoder.load(run).save_pretrained(tmp_path / "saved")
     shutil.rmtree(named)
     expected = SidEncoder.from_pretrained(saved).encode(["red jacket"])[0]

@@ -15,6 +15,7 @@ from onesearch.files import RunFolder, read_json
 from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME
 from onesearch.pipeline.evaluation import evaluate_run
 from onesearch.pipeline.stages import make_sids
+from onesearch.tokenization_sid.embedding.embeddings import embed_market
 from onesearch.tokenization_sid.sids import building, sid_folder
 from onesearch.tokenization_sid.sids.appending import append_items, appended_codes
 from onesearch.tokenization_sid.sids.code_files import StoredCodes, load_codes
@@ -208,3 +209,15 @@ def test_codes_of_another_number_of_queries_are_refused(built, recipe):
     replace(stored, codes=stored.codes[1:], known=stored.known[1:]).save(built.sids / "query_codes.safetensors")
     with pytest.raises(ValueError, match="codes of .* queries.* build the SIDs again"):
         load_inputs(built, recipe.training)
+
+
+def test_embeddings_of_another_encoder_are_refused(built, recipe):
+    """As after `sids build --rebuild` that was killed between the embeddings and the SIDs."""
+    embed_market(built, recipe.encoder)
+    SidEncoder.load(built)  # the same embeddings, made again
+    embed_market(built, replace(recipe.encoder, seed=7))
+    for read in (lambda: SidEncoder.load(built), lambda: load_inputs(built, recipe.training)):
+        with pytest.raises(ValueError, match="the encoder, .* have changed since the SIDs were built.*build the SIDs again"):
+            read()
+    make_sids(recipe, built)
+    SidEncoder.load(built)
