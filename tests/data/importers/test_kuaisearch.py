@@ -164,7 +164,7 @@ def test_kuaisearch_finds_the_published_file_names(kuai, tmp_path):
     assert len(import_kuaisearch(lite).items) == len(expected.items)
 
 
-def test_kuaisearch_rank_and_relevance_may_be_absent(kuai, tmp_path):
+def test_kuaisearch_rank_and_relevance_may_be_absent(kuai, tmp_path, caplog):
     (kuai / "rank.jsonl").unlink()
     (kuai / "relevance.jsonl").unlink()
     market = sound(import_kuaisearch(kuai), tmp_path)
