@@ -49,8 +49,10 @@ def read_table(path: str | Path, remedy: str = "write it again", memory_map: boo
         raise FileNotFoundError(f"{path} does not exist; {remedy}")
     try:
         with pq.ParquetFile(path, memory_map=memory_map, page_checksum_verification=True) as file:
-            return file.read()
-    except (pa.ArrowException, OSError) as error:
+            table = file.read()
+        table.schema.to_string(show_schema_metadata=False)  # decodes every name
+        return table
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged or no parquet file ({error}); {remedy}") from error
 
 
