@@ -193,3 +193,16 @@ def test_every_shipped_study_fits_its_base(path):
     study = load_study(path)
     recipes = [recipe_of(study, variant, 1, "somewhere") for variant in study.variants]
     assert study.name == path.stem and len({repr(replace(recipe, name="x")) for recipe in recipes}) == len(recipes)
+
+
+def test_every_variant_is_checked_before_the_first_cell_runs(base, tmp_path):
+    wrong = (
+        {"training.arguments.learning_rate": float("nan")},
+        {"training.arguments.warmup_step": 3},
+        {"market.options.items": 3},
+    )
+    for changes in wrong:
+        study = Study(name="x", base=base, variants={"sound": {}, "wrong": changes}, seeds=[0])
+        with pytest.raises((ValueError, TypeError), match=next(iter(changes)).rpartition(".")[2]):
+            run_study(study, tmp_path / "study", progress=False)
+    assert not (tmp_path / "study").exists()
