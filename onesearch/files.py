@@ -79,14 +79,19 @@ def atomic_folder(path: str | Path, *, replaces: Collection[str]) -> Iterator[Pa
     try:
         yield temporary
         temporary.chmod(0o755)
-        for part in temporary.rglob("*"):
-            _flush(part)
-        _flush(temporary)
+        flush_folder(temporary)
         _refuse_foreign(path, replaces)  # again: the block may take hours
         _replace_folder(temporary, path)
         _flush(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def flush_folder(folder: Path) -> None:
+    """Wait until a folder and everything in it is on the disk."""
+    for part in folder.rglob("*"):
+        _flush(part)
+    _flush(folder)
 
 
 def exchange(first: Path, second: Path) -> bool:

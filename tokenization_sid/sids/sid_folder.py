@@ -6,11 +6,9 @@ or the new ones, never some of each. Readers compare the fingerprints of the cod
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors import SafetensorError, safe_open
 
-from onesearch.files import RunFolder, locked, read_json, write_json
+from onesearch.files import RunFolder, exchange, flush_folder, locked, read_json, write_json
 
 from ..keywords.keyword_files import KEYWORDS_NAME
 from ..quantizers.base import CODEBOOKS_NAME
@@ -37,9 +35,6 @@ PARTS = frozenset(
     (*COMPARED, BUILT_FROM_NAME, "sid_index_updates.safetensors", "diagnostics.json", "diagnostics.png", "diagnostics.svg"),
 )
 """Files that a build makes or voids. It keeps everything else in the folder, for instance ``appended/``."""
-
-_EXCHANGE = 2
-"""RENAME_EXCHANGE of Linux's renameat2, and RENAME_SWAP of macOS's renamex_np."""
 
 
 def new_folder(run: RunFolder) -> Path:
@@ -69,6 +64,7 @@ def replaced_sids(run: RunFolder) -> Iterator[Path]:
         try:
             yield folder
             _keep_others(target, folder)
+            flush_folder(folder)
             _exchange(folder, target)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -184,27 +180,12 @@ def _exchange(folder: Path, target: Path) -> None:
     if not target.exists():
         os.replace(folder, target)
         return
-    if _exchanged_at_once(folder, target):
+    if exchange(folder, target):
         return
     old = _old_folder(target)  # two steps where the system has no exchange; `_restore` mends a stop between them
     os.replace(target, old)
     os.replace(folder, target)
     shutil.rmtree(old)
-
-
-def _exchanged_at_once(first: Path, second: Path) -> bool:
-    """Exchange two folders by the system's own call; False where the system or the file system has none."""
-    library = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
-    names = os.fsencode(first), os.fsencode(second)
-    try:
-        if library is not None and sys.platform == "linux":
-            here = -100  # AT_FDCWD: paths are not relative to an open folder
-            return library.renameat2(here, names[0], here, names[1], _EXCHANGE) == 0
-        if library is not None and sys.platform == "darwin":
-            return library.renamex_np(*names, _EXCHANGE) == 0
-    except AttributeError:  # an older C library
-        return False
-    return False
 
 
 def _old_folder(target: Path) -> Path:

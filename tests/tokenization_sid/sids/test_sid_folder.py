@@ -147,7 +147,7 @@ def test_a_build_that_is_killed_leaves_the_old_or_the_new_sids(built, other_reci
 
 
 def test_a_system_without_an_exchange_moves_twice(built, other_recipe, monkeypatch):
-    monkeypatch.setattr(sid_folder, "_exchanged_at_once", lambda *_: False)
+    monkeypatch.setattr(sid_folder, "exchange", lambda *_: False)
     old = check_parts(built)
     make_sids(other_recipe, built)
     assert check_parts(built) not in (old, None)
