@@ -29,8 +29,9 @@ def test_no_module_imports_a_heavy_library(folder):
 
 
 def test_importing_own_tables_does_not_import_a_heavy_library(tmp_path):
-    (tmp_path / "items.jsonl").write_text('{"item_id": 1, "title": "red dress"}\n')
-    command = ["data", "tables", str(tmp_path), str(tmp_path / "market")]
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "items.jsonl").write_text('{"item_id": 1, "title": "red dress"}\n')
+    command = ["data", "tables", str(tmp_path / "own"), str(tmp_path / "market")]
     assert heavy_modules_after(f"from onesearch.cli import main\nassert main({command!r}) == 0") == []
     assert (tmp_path / "market" / "items.parquet").is_file()
 
