@@ -179,7 +179,7 @@ class SidTokenizer(PreTrainedTokenizerFast):
 
     def sids_to_ids(self, codes: ArrayLike) -> np.ndarray:
         """Vocabulary ids of SIDs: (n, levels) → (n, levels); ValueError for a code out of range."""
-        codes = np.asarray(codes, dtype=np.int64).reshape(-1, len(self.sid_codebook_sizes))
+        codes = self._rows_of_sids(codes)
         wrong = (codes < 0) | (codes >= np.asarray(self.sid_codebook_sizes))
         if wrong.any():
             row, level = np.argwhere(wrong)[0].tolist()
@@ -192,12 +192,19 @@ class SidTokenizer(PreTrainedTokenizerFast):
 
     def ids_to_sids(self, token_ids: ArrayLike) -> np.ndarray:
         """Codes of SIDs given as vocabulary ids: (n, levels) → (n, levels); ValueError where an id is of another level."""
-        codes = np.asarray(token_ids, dtype=np.int64).reshape(-1, len(self.sid_codebook_sizes)) - self.level_offsets
+        codes = self._rows_of_sids(token_ids) - self.level_offsets
         wrong = (codes < 0) | (codes >= np.asarray(self.sid_codebook_sizes))
         if wrong.any():
             row, level = np.argwhere(wrong)[0].tolist()
             raise ValueError(f"token id {codes[row, level] + self.level_offsets[level]} is no code of level {level}")
         return codes
+
+    def _rows_of_sids(self, values: ArrayLike) -> np.ndarray:
+        """SIDs as (n, levels) int64, also a single one (levels,); ValueError for rows of another number of levels."""
+        rows, levels = np.asarray(values, dtype=np.int64), len(self.sid_codebook_sizes)
+        if rows.size and (rows.ndim == 0 or rows.shape[-1] != levels):
+            raise ValueError(f"SIDs of shape {rows.shape}: expected (n, {levels}), one code for each of the {levels} levels")
+        return rows.reshape(-1, levels)
 
     def sid_string(self, sid: Sequence[int]) -> str:
         """Text of one SID, `<a_17><b_3>…`."""

@@ -77,6 +77,15 @@ def test_an_id_of_another_level_is_refused():
         TOKENIZER.ids_to_sids([[5, 0, 0, 0]])
 
 
+@pytest.mark.parametrize("shape", [(8,), (1, 8), (3, 2), ()])
+def test_codes_of_another_number_of_levels_are_no_sids(shape):
+    """Eight codes for four levels were two SIDs."""
+    for translate in (TOKENIZER.sids_to_ids, TOKENIZER.ids_to_sids):
+        with pytest.raises(ValueError, match=r"SIDs of shape .*: expected \(n, 4\)"):
+            translate(np.zeros(shape, dtype=int))
+    assert TOKENIZER.sids_to_ids([]).shape == (0, 4) and TOKENIZER.sids_to_ids((0, 0, 0, 0)).shape == (1, 4)
+
+
 @pytest.mark.parametrize("codebook_sizes", [[], [4, 0], [2] * 27])
 def test_impossible_codebook_sizes_are_refused(codebook_sizes):
     with pytest.raises(ValueError, match="1 to 26 levels"):
