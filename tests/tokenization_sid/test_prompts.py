@@ -76,7 +76,7 @@ def test_a_prompt_is_the_same_as_text_and_as_ids(name, text, sid, items, user, q
     first, users = TOKENIZER.sid_offset, TOKENIZER.sid_offset + sum(CODEBOOK_SIZES)
     sids = ids[(ids >= first) & (ids < users)]
     expected = ([sid] if sid != NO_SID else []) + items[-5:]
-    assert TOKENIZER.ids_to_sids(sids).tolist() == [list(one) for one in expected]
+    assert TOKENIZER.ids_to_sids(sids.reshape(-1, 3)).tolist() == [list(one) for one in expected]
     signatures = ids[(ids >= users) & (ids < users + sum(CODEBOOK_SIZES))]
     expected = [one for one in user if one != NO_SID]
     assert signatures.tolist() == (TOKENIZER.users_to_ids(expected).ravel().tolist() if expected else [])
