@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from importer_files import REAL
 
+from onesearch.data.arrow_tables import as_dataset, table_from_rows
 from onesearch.data.market import Market
 from onesearch.data.requests import Request, build_requests
 from onesearch.evaluation.baselines import (
@@ -125,7 +126,7 @@ def test_chinese_is_cut_into_bigrams():
 
 
 def test_bm25_needs_text(market):
-    blank = Market.from_rows(items=[{"item_id": "a", "title": ""}])
+    blank = replace(Market.from_rows(items=[]), items=as_dataset(table_from_rows("items", [{"item_id": "a", "title": ""}])))
     with pytest.raises(ValueError, match="all 1 items are without text"):
         BM25Retriever(blank)
 
