@@ -59,7 +59,8 @@ def run_recipe(
     if baselines:
         require("evaluation", needed_by="a run with baselines")
     check_recipe(recipe, run)
-    check_claim(recipe, run, resume)
+    if not (run.root / RECIPE_NAME).is_file():  # so that no lock file is written into the folder of something else
+        check_claim(recipe, run, resume)
     run.root.mkdir(parents=True, exist_ok=True)
     with writing(run, "onesearch run"):
         claim(recipe, run, resume)

@@ -68,6 +68,7 @@ def test_every_command_that_writes_is_refused_while_another_one_does(shared_run,
         ["sids", "align", root],
         ["sids", "append", "--run", root, str(tmp_path / "new.parquet")],
         ["evaluate", root],
+        ["run", "--recipe", str(tmp_path / "tiny.yaml"), "--run", root],
         ["run", "--recipe", str(tmp_path / "tiny.yaml"), "--run", root, "--resume"],
     ):
         start = time.monotonic()
