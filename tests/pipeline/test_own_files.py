@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import tiny_recipe
 
 import onesearch.cli as cli
 from onesearch import RunFolder
@@ -50,12 +49,11 @@ def source(tmp_path) -> Path:
     return folder
 
 
-def test_own_files_reach_the_evaluation(source, tmp_path, caplog):
+def test_own_files_reach_the_evaluation(source, tmp_path, caplog, recipe):
     market = tmp_path / "market"
     assert cli.main(["data", "tables", str(source), str(market)]) == 0
     assert cli.main(["data", "check", str(market)]) == 0
     assert Market.load(market).info["language"] == "en"
-    recipe = tiny_recipe()
     recipe = replace(recipe, market=MarketConfig("tables", str(source)), evaluation=replace(recipe.evaluation, sample=None))
     run = RunFolder(tmp_path / "run")
     report = run_recipe(recipe, run, progress=False)
@@ -67,11 +65,10 @@ def test_own_files_reach_the_evaluation(source, tmp_path, caplog):
     assert again.relevance is not None and again.relevance["recall_grade"] == 1 and again.relevance["queries"] > 3
 
 
-def test_few_sessions_without_a_validation_split_are_enough(source, tmp_path, caplog):
+def test_few_sessions_without_a_validation_split_are_enough(source, tmp_path, caplog, recipe):
     lines = (source / "sessions.jsonl").read_text().splitlines(keepends=True)
     (source / "sessions.jsonl").write_text("".join(lines[:12]))
     assert not build_requests(import_tables(source), "validation")
-    recipe = tiny_recipe()
     recipe = replace(
         recipe, market=MarketConfig("tables", str(source)), evaluation=replace(recipe.evaluation, relevant_grade=1)
     )
@@ -94,9 +91,9 @@ def test_a_market_that_cannot_be_measured_is_found_before_training(run, capsys):
     assert "nothing to measure: the test split has no request" in capsys.readouterr().err
 
 
-def test_a_market_whose_language_is_null_is_measured(run):
+def test_a_market_whose_language_is_null_is_measured(run, recipe):
     info = json.loads((run.market / "market.json").read_text())
     (run.market / "market.json").write_text(json.dumps({**info, "language": None}))
     assert check_market(run.market) == []
-    config = replace(tiny_recipe().evaluation, sample=5)
+    config = replace(recipe.evaluation, sample=5)
     assert "bm25" in evaluate_run(run, config, name="null", progress=False).retrievers

@@ -7,8 +7,8 @@ import pyarrow.compute as pc
 import pytest
 
 from onesearch.data.market import Market
-from onesearch.data.schema import ATTRIBUTE_TYPES, TABLES
 from onesearch.data.requests import build_requests, split_sessions
+from onesearch.data.schema import ATTRIBUTE_TYPES, TABLES
 from onesearch.simulator import SimulatorConfig, build_world, simulate
 from onesearch.simulator.click_model import fit_constants, purchase_chances, show
 from onesearch.simulator.oracle import expected_chances
