@@ -381,6 +381,7 @@ def test_a_stopped_run_resumes_where_it_was(run, recipe, tmp_path):
     assert (run.checkpoint / "README.md").is_file() and (run.evaluation / "metrics.json").is_file()
 
 
+@pytest.mark.slow
 def test_the_same_recipe_gives_the_same_run(shared_run, recipe, tmp_path):
     save_recipe(recipe, tmp_path / "tiny.yaml")
     assert cli.main(["run", "--recipe", str(tmp_path / "tiny.yaml"), "--run", str(tmp_path / "again")]) == 0

@@ -76,6 +76,7 @@ append_to_run(RunFolder(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_that_append_at_once_lose_nothing(run, market, tmp_path):
     before, processes = SidIndex.load(run.checkpoint / SID_INDEX_NAME), []
     for name in ("one", "two", "three"):

@@ -18,14 +18,18 @@ from onesearch.pipeline.recipe import save_recipe
 from onesearch.pipeline.study import Study, folder_name, load_study, recipe_of
 from onesearch.pipeline.study_cells import run_study
 from onesearch.pipeline.study_summary import VALUES_NAME, summarise, to_table
+from onesearch.trainers.configs import StageConfig
 
 SHORT = "training.prompt.items"
 
 
 @pytest.fixture(scope="module")
 def base(recipe, tmp_path_factory):
+    """The tiny recipe with one stage of four steps: studies are about their cells, of which there are four here."""
+    arguments = {**recipe.training.arguments, "max_steps": 4, "eval_strategy": "no", "save_strategy": "no"}
+    training = replace(recipe.training, stages=(StageConfig("personalised"),), arguments=arguments)
     path = tmp_path_factory.mktemp("base") / "base.yaml"
-    save_recipe(recipe, path)
+    save_recipe(replace(recipe, training=training), path)
     return str(path)
 
 

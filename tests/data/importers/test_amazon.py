@@ -89,6 +89,7 @@ def test_amazon_bad_rows_raise_or_are_counted(amazon, tmp_path, file, row, reaso
     ) == 1
 
 
+@pytest.mark.slow  # the whole published data set
 def test_amazon_beauty(tmp_path):
     market = sound(import_amazon(real("amazon_beauty")), tmp_path)
     assert (len(market.items), len(market.users), len(market.sessions)) == (12101, 22363, 198502)
