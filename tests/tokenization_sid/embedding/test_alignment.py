@@ -268,7 +268,7 @@ def test_a_recipe_s_alignment_goes_before_the_embeddings(recipe, tmp_path, monke
         build(Recipe, {"name": "x", "alignment": {"mining": {"cosine": 1}}}, "recipe")
 
 
-@pytest.mark.slow  # test_building.py has the same for codes
+@pytest.mark.slow
 def test_two_processes_embed_like_one(run, market, monkeypatch):
     """Under torchrun, through the command line; blocks are small so that both processes have some."""
     monkeypatch.setattr("onesearch.tokenization_sid.embedding.embeddings.ROWS_PER_BLOCK", 64)

@@ -184,6 +184,7 @@ def test_an_earlier_stage_that_is_missing_is_named(tmp_path, recipe):
         build_sids(RunFolder(tmp_path), recipe.codes)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_files_of_one(run, tmp_path):
     """Under torchrun, through the command line; blocks are small so that both processes have some."""
     script = tmp_path / "shared.py"
