@@ -56,6 +56,17 @@ def read_table(path: str | Path, remedy: str = "write it again", memory_map: boo
         raise ValueError(f"{path} is damaged or no parquet file ({error}); {remedy}") from error
 
 
+def declared_size(path: str | Path) -> tuple[int, int]:
+    """Rows and uncompressed bytes of a parquet file by its own counts, without reading the table.
+
+    Raises:
+        OSError: the file cannot be read.
+        pyarrow.ArrowException: the file is damaged or no parquet file.
+    """
+    metadata = pq.read_metadata(path)
+    return metadata.num_rows, sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+
+
 def read_own_table(path: str | Path, expected: str, fingerprint: str, remedy: str) -> pa.Table:
     """Read a table that a stage of the pipeline wrote for certain codebooks.
 

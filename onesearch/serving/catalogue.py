@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from onesearch.parquet_files import read_table
+from onesearch.parquet_files import declared_size, read_table
 
 if TYPE_CHECKING:
     from onesearch.modeling_onesearch.catalogue_onesearch import SidIndex
@@ -104,13 +103,12 @@ def _read(table: Path) -> pa.Table:
     if not table.is_file():
         raise FileNotFoundError(f"{table} is not a file; {advice}")
     try:
-        metadata = pq.read_metadata(table)
+        rows, size = declared_size(table)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{table} is damaged or no parquet file ({error}); {advice}") from error
-    size = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
-    if metadata.num_rows > MAX_ROWS or size > MAX_BYTES:
+    if rows > MAX_ROWS or size > MAX_BYTES:
         raise ValueError(
-            f"{table} has {metadata.num_rows:,} rows and {size:,} bytes; at most {MAX_ROWS:,} rows and {MAX_BYTES:,} bytes can be added "
+            f"{table} has {rows:,} rows and {size:,} bytes; at most {MAX_ROWS:,} rows and {MAX_BYTES:,} bytes can be added "
             "at once. Split it, or build the index anew with `onesearch sids build`"
         )
     return read_table(table, advice)

@@ -10,14 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from onesearch.data.arrow_tables import as_dataset, conform
 from onesearch.data.checking import check_items
 from onesearch.data.market import Market
 from onesearch.data.text import item_texts
 from onesearch.files import RunFolder, locked, read_json
-from onesearch.parquet_files import read_given_table
+from onesearch.parquet_files import declared_size, read_given_table
 
 from .appended_files import load_appended, save_appended
 from .code_files import load_codes
@@ -89,11 +88,10 @@ def read_items(path: str | Path) -> pa.Table:
 def _refuse_large_file(path: Path) -> None:
     """Refuse a parquet file that is too large, by its own counts and before anything is read; a damaged one is left to its reader."""
     try:
-        metadata = pq.read_metadata(path)
+        rows, size = declared_size(path)
     except (pa.ArrowException, OSError):
         return
-    size = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
-    _refuse_large(str(path), metadata.num_rows, size)
+    _refuse_large(str(path), rows, size)
 
 
 def _refuse_large(where: str, rows: int, size: int) -> None:
