@@ -1,6 +1,6 @@
 """Supervised fine-tuning of models that emit Semantic IDs, encoder-decoder or decoder-only, on TRL's trainer.
 
-TRL supports causal models only: an encoder-decoder would learn nothing there, and ours refuses its calls. Three things are replaced: how
+TRL supports causal models only: an encoder-decoder would learn nothing there, and refuses its calls. Three things are replaced: how
 rows become `input_ids` and `labels`, how they are batched, and the loss, which is that of the model's own forward. Metrics, accumulation,
 distribution, checkpoints and logging stay TRL's and transformers', but for two repairs: rows that a last batch repeats to give every
 process its share do not count, and a checkpoint that a kill left half-written is skipped.
