@@ -13,7 +13,7 @@ from datasets import Dataset, List, Value
 
 from .schema import ATTRIBUTE_TYPES, REQUIRED_COLUMNS, TABLES, arrow_schema
 
-ID_COLUMNS = frozenset({"item_id", "user_id", "session_id", "impressed", "clicked", "purchased"})
+ID_COLUMNS = frozenset({"item_id", "user_id", "session_id", "impressed", "clicked", "carted", "purchased"})
 """Columns of ids: integers become text in them, as in every importer."""
 
 

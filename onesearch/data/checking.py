@@ -28,9 +28,9 @@ from .column_checks import (
 from .info_checks import check_info
 from .market import Market
 from .request_checks import check_requests
-from .schema import ATTRIBUTE_TYPES, INFO_NAME, TABLES, arrow_schema
+from .schema import ATTRIBUTE_TYPES, INFO_NAME, SCENES, STATISTICS, TABLES, arrow_schema
 
-LISTS = {"items": ("categories", "features"), "sessions": ("impressed", "clicked", "purchased")}
+LISTS = {"items": ("categories", "tags", "features"), "sessions": ("impressed", "clicked", "carted", "purchased")}
 
 
 def check_market(folder: str | Path) -> list[Problem]:
@@ -39,7 +39,7 @@ def check_market(folder: str | Path) -> list[Problem]:
     Kinds: ``missing_file``, ``unreadable_file``, ``missing_column``, ``unknown_column``, ``duplicate_column``, ``column_type``,
     ``no_items``, ``empty_id``, ``malformed_id``, ``duplicate_id``, ``dangling_user``, ``dangling_item``, ``empty_title``,
     ``empty_query`` (of a judgement), ``null_query``, ``null_list``, ``number``, ``null_time``, ``unsorted``, ``not_impressed``,
-    ``grade``, ``split``, ``language``, ``text_fields``, ``no_requests``.
+    ``grade``, ``count``, ``scene``, ``split``, ``language``, ``text_fields``, ``no_requests``.
 
     * A check that needs a missing or ill-typed column is left out until that column is corrected.
     * Users are optional: the users of sessions are looked up only if the users table has rows.
@@ -129,6 +129,7 @@ def check_items(items: Columns) -> Iterator[Problem]:
     for key in ("price", "features"):
         if key in items:
             yield from check_numbers("items", key, items[key])
+    yield from _check_counts(items)
     yield from check_ids("items", items, "item_id", unique=True)
     yield from _check_lists("items", items)
     if "title" in items:
@@ -144,6 +145,16 @@ def check_items(items: Columns) -> Iterator[Problem]:
             yield Problem("items", row, "null_list", message)
 
 
+def _check_counts(items: Columns) -> Iterator[Problem]:
+    """Negative statistics."""
+    for key in STATISTICS:
+        if key in items:
+            for row in true_rows(pc.fill_null(pc.less(items[key], 0), False)):
+                yield Problem(
+                    "items", row, "count", f"{key} is {items[key][row].as_py()}; a count is 0 or more, or null if unknown"
+                )
+
+
 def _check_sessions(tables: Mapping[str, Columns]) -> Iterator[Problem]:
     sessions, users, items = tables["sessions"], tables["users"], tables["items"]
     yield from check_ids("sessions", sessions, "session_id", unique=True)
@@ -152,6 +163,11 @@ def _check_sessions(tables: Mapping[str, Columns]) -> Iterator[Problem]:
     if "query" in sessions:
         message = "query is null; write '' for a session without a search"
         yield from check_no_null("sessions", sessions["query"], "null_query", message)
+    if "scene" in sessions:
+        known = pc.or_kleene(pc.is_in(sessions["scene"], value_set=pa.array(SCENES)), sessions["scene"].is_null())
+        for row in true_rows(pc.invert(known)):
+            message = f"scene is {sessions['scene'][row].as_py()!r}; allowed are {', '.join(SCENES)} or null"
+            yield Problem("sessions", row, "scene", message)
     if "time" in sessions:
         yield from check_times(sessions["time"])
     if len(users.get("user_id", ())):

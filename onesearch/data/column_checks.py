@@ -117,7 +117,9 @@ def check_session_items(sessions: Columns, item_ids: pa.ChunkedArray) -> Iterato
         item_ids: ids of the catalogue.
     """
     known = pc.unique(item_ids.drop_null())
-    entries = {key: _Entries(sessions[key], known) for key in ("impressed", "clicked", "purchased") if key in sessions}
+    entries = {
+        key: _Entries(sessions[key], known) for key in ("impressed", "clicked", "carted", "purchased") if key in sessions
+    }
     for key, found in entries.items():
         yield from found.problems(key, found.codes < 0, "dangling_item", "is not in items")
     if "impressed" not in entries:

@@ -165,11 +165,11 @@ def known(values: Iterable[str], allowed: Container[str], key: str, table: str) 
 
 
 def within_impressed(session: Row) -> None:
-    """Check that everything clicked or purchased was impressed; a session without impressions passes."""
+    """Check that everything clicked, put into the cart or purchased was impressed; a session without impressions passes."""
     if not session["impressed"]:
         return
     shown = set(session["impressed"])
-    for key in ("clicked", "purchased"):
-        missing = next((item for item in session[key] if item not in shown), None)
+    for key in ("clicked", "carted", "purchased"):
+        missing = next((item for item in session.get(key, ()) if item not in shown), None)
         if missing is not None:
             raise BadRow(f"{key} holds an item that is not among the impressed", repr(missing))

@@ -11,7 +11,7 @@ from typing import Any
 
 from . import fields
 from .fields import BadRow, Note, Row
-from .schema import ATTRIBUTE_TYPES
+from .schema import ATTRIBUTE_TYPES, SCENES, STATISTICS
 
 
 def item_row(row: Row, note: Note) -> dict[str, Any]:
@@ -27,12 +27,16 @@ def item_row(row: Row, note: Note) -> dict[str, Any]:
     return {
         "item_id": fields.identifier(row, "item_id"),
         "title": fields.filled_text(row, "title"),
+        "description": fields.or_none(fields.optional_text, row, "description", note),
+        "ocr_text": fields.or_none(fields.optional_text, row, "ocr_text", note),
         "brand": fields.or_none(fields.optional_text, row, "brand", note),
         "seller": fields.or_none(fields.optional_text, row, "seller", note),
         "categories": fields.or_none(_texts, row, "categories", note) or [],
+        "tags": fields.or_none(_texts, row, "tags", note) or [],
         "price": fields.or_none(fields.optional_number, row, "price", note),
         "attributes": _attributes(row, note),
         "features": fields.or_none(_numbers, row, "features", note) or [],
+        **{name: fields.or_none(_optional_count, row, name, note) for name in STATISTICS},
     }
 
 
@@ -49,8 +53,11 @@ def session_row(row: Row, note: Note) -> dict[str, Any]:
         "user_id": fields.identifier(row, "user_id"),
         "time": fields.integer(row, "time"),
         "query": fields.text(row, "query"),
+        "scene": fields.or_none(_scene, row, "scene", note),
+        "entrance": fields.or_none(fields.optional_text, row, "entrance", note),
         "impressed": fields.or_none(_optional_ids, row, "impressed", note) or [],
         "clicked": fields.identifiers(row, "clicked"),
+        "carted": fields.or_none(_optional_ids, row, "carted", note) or [],
         "purchased": fields.identifiers(row, "purchased"),
     }
 
@@ -63,6 +70,17 @@ def judgement_row(row: Row, note: Note) -> dict[str, Any]:
 
 def _optional_ids(row: Row, key: str) -> list[str]:
     return [] if row.get(key) is None else fields.identifiers(row, key)
+
+
+def _optional_count(row: Row, key: str) -> int | None:
+    return None if row.get(key) is None else fields.integer(row, key, 0, 2**63 - 1)
+
+
+def _scene(row: Row, key: str) -> str | None:
+    value = fields.optional_text(row, key)
+    if value is not None and value not in SCENES:
+        raise BadRow(f"{key} must be {', '.join(SCENES)} or null", repr(value))
+    return value
 
 
 def _texts(row: Row, key: str) -> list[str]:

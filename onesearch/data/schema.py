@@ -11,7 +11,14 @@ ATTRIBUTE_TYPES = (
 )  # fmt: skip
 """The 18 attribute types of OneSearch's named-entity recognition (arXiv 2509.03236, KHQE, core keywords)."""
 
+SCENES = ("search", "recommendation", "unknown")
+"""Where a session took place: after a query, in a list that the shop recommended, or not recorded (null means the same)."""
+
+STATISTICS = ("shown_count", "click_count", "cart_count", "purchase_count")
+"""Columns of an item's statistics, counted by the source before the first session: impressions, clicks, additions to a cart, purchases."""
+
 _TEXT = Value("string")
+_COUNT = Value("int64")
 _TEXTS = List(Value("string"))
 
 TABLES: dict[str, Features] = {
@@ -19,12 +26,16 @@ TABLES: dict[str, Features] = {
         {
             "item_id": _TEXT,
             "title": _TEXT,
+            "description": _TEXT,
+            "ocr_text": _TEXT,
             "brand": _TEXT,
             "seller": _TEXT,
             "categories": _TEXTS,
+            "tags": _TEXTS,
             "price": Value("float32"),
             "attributes": {kind: _TEXTS for kind in ATTRIBUTE_TYPES},
             "features": List(Value("float32")),
+            **dict.fromkeys(STATISTICS, _COUNT),
         }
     ),
     "users": Features({"user_id": _TEXT, "gender": _TEXT, "age_bucket": _TEXT, "region": _TEXT}),
@@ -34,14 +45,18 @@ TABLES: dict[str, Features] = {
             "user_id": _TEXT,
             "time": Value("int64"),
             "query": _TEXT,
+            "scene": _TEXT,
+            "entrance": _TEXT,
             "impressed": _TEXTS,
             "clicked": _TEXTS,
+            "carted": _TEXTS,
             "purchased": _TEXTS,
         }
     ),
     "relevance": Features({"query": _TEXT, "item_id": _TEXT, "grade": Value("int8")}),
 }
-"""Columns of the four tables. `categories` runs from coarse to fine, `grade` from 0 (irrelevant) to 3 (exact)."""
+"""Columns of the four tables. `categories` runs from coarse to fine, `grade` from 0 (irrelevant) to 3 (exact). `ocr_text` is text read from
+the item's pictures, `scene` is one of `SCENES`, and `entrance` names the place in the application where the session began."""
 
 REQUIRED_COLUMNS: dict[str, tuple[str, ...]] = {
     "items": ("item_id", "title"),
@@ -64,6 +79,8 @@ __all__ = [
     "ATTRIBUTE_TYPES",
     "INFO_NAME",
     "REQUIRED_COLUMNS",
+    "SCENES",
+    "STATISTICS",
     "TABLES",
     "arrow_schema",
 ]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
+from onesearch.data.arrow_tables import conform
 from onesearch.data.schema import ATTRIBUTE_TYPES, arrow_schema
 
 from .catalogue import Catalogue
@@ -49,10 +50,8 @@ def item_tables(config: ResolvedConfig, vocabulary: Vocabulary, catalogue: Catal
             "attributes": pa.StructArray.from_arrays(
                 [_as_lists(values[kind]) for kind in ATTRIBUTE_TYPES], names=list(ATTRIBUTE_TYPES)
             ),
-            "features": pa.array([[]] * len(rows), type=pa.list_(pa.float32())),
         }
-        schema = arrow_schema("items")
-        yield pa.table([columns[field.name].cast(field.type) for field in schema], schema=schema)
+        yield conform("items", pa.table(columns), "simulated items")
 
 
 def user_tables(users: Users, ids: pa.Array) -> Iterator[pa.Table]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from onesearch.data.schema import arrow_schema
+from onesearch.data.arrow_tables import conform
 
 from .click_model import Constants, click_chances, show, sigmoid
 from .item_rows import CHUNK
@@ -54,7 +54,6 @@ def session_tables(
     world: World, log: Log, queries: pa.DictionaryArray, item_ids: pa.Array, user_ids: pa.Array
 ) -> Iterator[pa.Table]:
     """Yield the sessions table, chunk by chunk."""
-    schema = arrow_schema("sessions")
     for start in range(0, len(log.purchased), CHUNK):
         part = slice(start, min(start + CHUNK, len(log.purchased)))
         shown, purchased = log.shown[part], log.purchased[part]
@@ -67,7 +66,7 @@ def session_tables(
             "clicked": _id_lists(item_ids, shown, log.clicked[part]),
             "purchased": _id_lists(item_ids, shown, np.arange(shown.shape[1]) == purchased[:, None]),
         }
-        yield pa.table([columns[field.name].cast(field.type) for field in schema], schema=schema)
+        yield conform("sessions", pa.table(columns), "simulated sessions")
 
 
 def _id_lists(item_ids: pa.Array, items: np.ndarray, kept: np.ndarray) -> pa.ListArray:

@@ -56,6 +56,10 @@ def test_the_two_forms_of_the_id_rule_agree_on_every_character():
         ("relevance", {"grade": 1.0}, "grade must be an integer from 0 to 3"),
         ("relevance", {"grade": 4}, "grade must be an integer from 0 to 3"),
         ("users", {"user_id": "u\0"}, "user_id must be text"),
+        ("items", {"click_count": -1}, "click_count must be an integer from 0"),
+        ("items", {"tags": {"new"}}, "tags must be a text or a list"),
+        ("sessions", {"scene": "live"}, "scene must be search, recommendation, unknown or null"),
+        ("sessions", {"carted": "a"}, "carted must be a list of ids"),
     ],
 )
 def test_rows_in_python_are_held_to_the_rules_of_files(table, values, words):

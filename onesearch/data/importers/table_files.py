@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from ..bad_rows import COLUMN, VALUE, BadRows
 from ..fields import BadRow
 from ..market import MARKET_FOLDER
-from ..schema import ATTRIBUTE_TYPES, REQUIRED_COLUMNS, TABLES
+from ..schema import ATTRIBUTE_TYPES, REQUIRED_COLUMNS, STATISTICS, TABLES
 from .csv_files import read_csv
 from .importing import read_jsonl
 
@@ -141,14 +141,14 @@ def _from_cells(path: Path, line: int, cells: Mapping[str, str], bad: BadRows) -
             row[column] = cell
         elif not cell.strip():
             continue
-        elif column == "categories":
+        elif column in ("categories", "tags"):
             row[column] = [part.strip() for part in cell.split(SEPARATOR)]
         elif column == "price":
             try:
                 row[column] = float(cell)
             except ValueError:
                 bad.add(path.name, line, "price must be a number", repr(cell), VALUE)
-        elif column in ("grade", "time"):
+        elif column in ("grade", "time", *STATISTICS):
             row[column] = _whole_number(cell, column)
         else:
             row[column] = cell

@@ -139,11 +139,12 @@ class _Rows:
             fields.known([session["user_id"]], self.user_ids, "user_id", "users")
         for key in ("clicked", "purchased"):
             fields.known(session[key], self.item_ids, key, "items")
-        try:
-            fields.known(session["impressed"], self.item_ids, "impressed", "items")
-        except BadRow as error:
-            note(error)
-            session["impressed"] = []
+        for key in ("impressed", "carted"):
+            try:
+                fields.known(session[key], self.item_ids, key, "items")
+            except BadRow as error:
+                note(error)
+                session[key] = []
         fields.within_impressed(session)
         self.session_ids.add(session["session_id"])
         return session
