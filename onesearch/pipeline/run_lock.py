@@ -65,6 +65,48 @@ def writing(run: RunFolder, command: str, wait: float = 0.0) -> Iterator[None]:
         lock.release()
 
 
+@contextmanager
+def writing_into(target: str | Path, command: str, wait: float = 0.0) -> Iterator[None]:
+    """Hold the lock of the run folder that a market or a checkpoint belongs to while it is written. Elsewhere there is nothing to lock.
+
+    A folder with the name of `RunFolder.market` belongs to the run around it, which is made for the lock if it does not exist yet. One
+    with the name of `RunFolder.checkpoint` does so if its parent holds another part of a run: checkpoints are copied out of runs.
+
+    Args:
+        target: the market or the checkpoint.
+        command: name of the command, for the messages of others.
+        wait: seconds to wait for another process of the same command; any other command is refused at once.
+
+    Raises:
+        BlockingIOError: another command is writing into the run folder; the message names it.
+        OSError: the run folder cannot be written to.
+    """
+    run = _run_around(Path(target).resolve())
+    if run is None:
+        yield
+        return
+    made = not run.root.exists()
+    run.root.mkdir(parents=True, exist_ok=True)
+    try:
+        with writing(run, command, wait):
+            yield
+    finally:
+        if made:
+            with suppress(OSError):  # something is in it now
+                run.root.rmdir()
+
+
+def _run_around(target: Path) -> RunFolder | None:
+    """The run that a folder is a part of; None if it is part of no run."""
+    run = RunFolder(target.parent)
+    if target == run.market:
+        return run
+    others = run.market, run.sids, run.training
+    if target == run.checkpoint and any(part.is_dir() for part in others):
+        return run
+    return None
+
+
 def held_environment(run: RunFolder) -> dict[str, str]:
     """Return the environment of a process that works for a command within its `writing` block."""
     return {**os.environ, HELD: str(run.root.resolve())}
@@ -96,4 +138,4 @@ def _described(holder: dict[str, object]) -> str:
     return "`{command}` (process {pid} on {host}, since {since})".format(**{"pid": "?", "host": "?", "since": "?", **holder})
 
 
-__all__ = ["LOCK_NAME", "NOTE_NAME", "held_environment", "writing"]
+__all__ = ["LOCK_NAME", "NOTE_NAME", "held_environment", "writing", "writing_into"]

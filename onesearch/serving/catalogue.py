@@ -27,13 +27,15 @@ MAX_BYTES = 1 << 30
 """Largest size of the columns of such a table in memory (our choice: a million rows take some 100 MB)."""
 
 
-def add_from_table(checkpoint: str | Path, table: str | Path) -> int:
+def add_from_table(checkpoint: str | Path, table: str | Path, known: str = "raise") -> int:
     """Add the items of a parquet table to the catalogue of a checkpoint.
 
     Args:
         checkpoint: folder of the checkpoint.
         table: parquet file with the columns ``item_id``, ``codes`` (a list of integers, from the checkpoint's codebooks), and optionally
             ``popularity`` and ``categories`` (a list of texts, from coarse to fine).
+        known: ``raise`` refuses a table with items that are in the catalogue already. ``skip`` leaves them out, and their SIDs as they
+            are: an addition that was stopped can be repeated.
 
     Returns:
         the number of items in the catalogue afterwards.
@@ -42,49 +44,74 @@ def add_from_table(checkpoint: str | Path, table: str | Path) -> int:
         FileNotFoundError: the checkpoint has no item index.
         TypeError: an id or a category name that is not text; nothing is added then.
         ValueError: the table is damaged, has more than `MAX_ROWS` rows or `MAX_BYTES` bytes, or lacks a column; a value is empty or does
-            not fit; or an item is in the catalogue already. Nothing is added then.
+            not fit; or an item is in the catalogue already and `known` is ``raise``. Nothing is added then.
         TimeoutError: another process has been changing the catalogue for ten minutes.
     """
+    _check_setting("known", known)
     rows = _read(Path(table))
     missing = [name for name in COLUMNS[:2] if name not in rows.column_names]
     if missing:
         raise ValueError(f"{table} has columns {rows.column_names}, {missing} missing; add them: a table has {list(COLUMNS)}")
-    optional = {name: rows.column(name) if name in rows.column_names else None for name in COLUMNS[2:]}
-    popularity, categories = optional["popularity"], optional["categories"]
-    with _changing(checkpoint) as index:
-        index.add_items(
-            rows.column("item_id").to_pylist(),
-            _codes(rows.column("codes"), len(index.codebook_sizes), table),
-            None if popularity is None else _numbers(popularity, table),
-            None if categories is None else [names or () for names in categories.to_pylist()],
-        )
+    with _locked_index(checkpoint) as (index, path):
+        if known == "skip":
+            rows = rows.filter(pa.array(~index.contains(rows.column("item_id").to_pylist())))
+            if not len(rows):
+                return len(index)
+        _add(index, rows, table)
+        index.save_updates(path)
     return len(index)
 
 
-def remove(checkpoint: str | Path, item_ids: Sequence[str]) -> int:
+def _add(index: SidIndex, rows: pa.Table, table: str | Path) -> None:
+    """Add the items of a table that was read from the file `table`."""
+    optional = {name: rows.column(name) if name in rows.column_names else None for name in COLUMNS[2:]}
+    popularity, categories = optional["popularity"], optional["categories"]
+    index.add_items(
+        rows.column("item_id").to_pylist(),
+        _codes(rows.column("codes"), len(index.codebook_sizes), table),
+        None if popularity is None else _numbers(popularity, table),
+        None if categories is None else [names or () for names in categories.to_pylist()],
+    )
+
+
+def remove(checkpoint: str | Path, item_ids: Sequence[str], unknown: str = "raise") -> int:
     """Remove items from the catalogue of a checkpoint.
 
     Args:
         checkpoint: folder of the checkpoint.
         item_ids: the items to remove.
+        unknown: ``raise`` refuses items that the catalogue does not have. ``skip`` leaves them out: a removal that was stopped can be
+            repeated.
 
     Returns:
         the number of items in the catalogue afterwards.
 
     Raises:
         FileNotFoundError: the checkpoint has no item index.
-        KeyError: an item is not in the catalogue; nothing is removed then.
-        ValueError: no item would be left; nothing is removed then.
+        KeyError: an item is not in the catalogue and `unknown` is ``raise``; nothing is removed then.
+        ValueError: no item would be left, or a setting is unknown; nothing is removed then.
         TimeoutError: another process has been changing the catalogue for ten minutes.
     """
-    with _changing(checkpoint) as index:
+    _check_setting("unknown", unknown)
+    with _locked_index(checkpoint) as (index, path):
+        if unknown == "skip":
+            item_ids = [item_id for item_id, is_known in zip(item_ids, index.contains(item_ids)) if is_known]
+            if not item_ids:
+                return len(index)
         index.remove_items(item_ids)
+        index.save_updates(path)
     return len(index)
 
 
+def _check_setting(name: str, value: str) -> None:
+    """Refuse a setting that is neither ``raise`` nor ``skip``."""
+    if value not in ("raise", "skip"):
+        raise ValueError(f"{name}={value!r} is unknown; allowed are raise and skip")
+
+
 @contextmanager
-def _changing(checkpoint: str | Path) -> Iterator[SidIndex]:
-    """Give the index of a checkpoint to one process at a time, and save its updates when the block ends without an error."""
+def _locked_index(checkpoint: str | Path) -> Iterator[tuple[SidIndex, Path]]:
+    """Give the index of a checkpoint and its path to one process at a time."""
     from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME, SidIndex
     from onesearch.modeling_onesearch.locks_onesearch import index_locked
 
@@ -92,9 +119,7 @@ def _changing(checkpoint: str | Path) -> Iterator[SidIndex]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; give the folder of a checkpoint")
     with index_locked(path):
-        index = SidIndex.load(path)
-        yield index
-        index.save_updates(path)
+        yield SidIndex.load(path), path
 
 
 def _read(table: Path) -> pa.Table:

@@ -17,7 +17,7 @@ import onesearch.cli as cli
 from onesearch import RunFolder
 from onesearch.pipeline.recipe import save_recipe
 from onesearch.pipeline.run import run_recipe
-from onesearch.pipeline.run_lock import HELD, LOCK_NAME, NOTE_NAME, held_environment, writing
+from onesearch.pipeline.run_lock import HELD, LOCK_NAME, NOTE_NAME, held_environment, writing, writing_into
 
 HOLDER = """
 import sys, time
@@ -58,6 +58,8 @@ def test_every_command_that_writes_is_refused_while_another_one_does(shared_run,
     run = RunFolder(shutil.copytree(shared_run.root, tmp_path / "run"))
     save_recipe(recipe, tmp_path / "tiny.yaml")
     shutil.copy(run.market / "items.parquet", tmp_path / "new.parquet")
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "items.csv").write_text("item_id,title\n1,red shoe\n", encoding="utf-8")
     process = holder(run.root)
     before = snapshot(run.root)
     root = str(run.root)
@@ -68,6 +70,10 @@ def test_every_command_that_writes_is_refused_while_another_one_does(shared_run,
         ["sids", "align", root],
         ["sids", "append", "--run", root, str(tmp_path / "new.parquet")],
         ["evaluate", root],
+        ["items", "add", root, str(tmp_path / "new.parquet")],
+        ["items", "remove", str(run.checkpoint), "item-0000003"],
+        ["data", "tables", str(tmp_path / "files"), str(run.market), "--overwrite"],
+        ["data", "simulate", str(run.market), "--items", "50", "--overwrite"],
         ["run", "--recipe", str(tmp_path / "tiny.yaml"), "--run", root],
         ["run", "--recipe", str(tmp_path / "tiny.yaml"), "--run", root, "--resume"],
     ):
@@ -179,6 +185,30 @@ def in_thread(work):
     thread.join()
     if errors:
         raise errors[0]
+
+
+def test_a_market_or_a_checkpoint_outside_of_a_run_needs_no_lock(tmp_path, holder):
+    (tmp_path / "checkpoint").mkdir()
+    holder(tmp_path)
+    with writing_into(tmp_path / "checkpoint", "onesearch items"):  # nothing else here belongs to a run
+        pass
+    with writing_into(tmp_path / "tables", "onesearch data tables"):
+        pass
+    (tmp_path / "sids").mkdir()
+    for name in ("checkpoint", "market"):
+        with pytest.raises(BlockingIOError, match="onesearch train"), writing_into(tmp_path / name, "onesearch items"):
+            pass
+
+
+def test_a_run_folder_that_only_the_lock_needed_goes_again(tmp_path):
+    run = RunFolder(tmp_path / "new" / "run")
+    with pytest.raises(ValueError, match="no rows"), writing_into(run.market, "onesearch data tables"):
+        assert names(run.root) == {LOCK_NAME, NOTE_NAME}
+        raise ValueError("no rows")
+    assert not run.root.exists()
+    with writing_into(run.market, "onesearch data tables"):
+        run.market.mkdir()
+    assert names(run.root) == {"market"}
 
 
 def test_no_lock_is_left_in_a_finished_run(shared_run):

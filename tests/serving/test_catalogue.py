@@ -112,6 +112,31 @@ def test_removing_what_is_not_there_is_refused(checkpoint, capsys):
     assert not (checkpoint / SID_UPDATES_NAME).exists()
 
 
+def test_commands_that_were_stopped_can_be_repeated(checkpoint, tmp_path, capsys):
+    """`--known skip` and `--unknown skip` do what is left to do, and write nothing if nothing is."""
+    codes = [[1, 2, 3, 0, 1]] * 2
+    one = write_table(tmp_path / "one.parquet", item_id=["a"], codes=codes[:1])
+    both = write_table(
+        tmp_path / "both.parquet", item_id=["a", "b"], codes=codes, popularity=[1.0, 2.0], categories=[["x"], ["y"]]
+    )
+    skip = ["items", "remove", str(checkpoint), "a", "b", "--unknown", "skip"]
+    assert main(skip) == 0
+    assert not (checkpoint / SID_UPDATES_NAME).exists()
+    assert main(["items", "add", str(checkpoint), str(one)]) == 0
+    assert main(["items", "add", str(checkpoint), str(both)]) == 2
+    assert "'a' is in the catalogue already" in capsys.readouterr().err
+    for _ in range(2):
+        assert main(["items", "add", str(checkpoint), str(both), "--known", "skip"]) == 0
+        index = SidIndex.load(checkpoint / SID_INDEX_NAME)
+        assert index.item_ids[450:] == ["a", "b"] and "y" in index.categories and "x" not in index.categories
+        written = (checkpoint / SID_UPDATES_NAME).stat().st_mtime_ns
+    assert main(["items", "add", str(checkpoint), str(both), "--known", "skip"]) == 0
+    assert (checkpoint / SID_UPDATES_NAME).stat().st_mtime_ns == written
+    assert main(["items", "remove", str(checkpoint), "b"]) == 0
+    assert main(skip) == 0
+    assert len(SidIndex.load(checkpoint / SID_INDEX_NAME)) == 450
+
+
 def test_one_process_at_a_time_changes_a_catalogue(checkpoint):
     from threading import Thread
 
