@@ -38,6 +38,9 @@ def append_to_run(run: RunFolder, table: Path, known: str = "raise") -> AppendRe
     items = read_items(table)
     run.require("sids", "onesearch sids build")
     with writing(run, "onesearch sids append", LOCK_TIMEOUT), locked(run.append_lock, f"appending to {run.root}"):
+        _index_appended(
+            run
+        )  # what an append left out that was stopped: its items are published, so that `append_items` refuses them
         report = append_items(run, items, known)
         _index_appended(run)
     return report
@@ -59,7 +62,6 @@ def _index_appended(run: RunFolder) -> None:
                 raise ValueError(
                     f"{path} belongs to other codebooks than {run.sids}; train again, or copy the checkpoint again"
                 )
-            # All appended items, unless an earlier append stopped after it had changed the first of the two indexes.
             new = np.flatnonzero(~index.contains(added.item_ids))
             if len(new):
                 item_ids = [added.item_ids[row] for row in new]
