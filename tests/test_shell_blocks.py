@@ -110,6 +110,8 @@ def test_the_shell_blocks_of_the_readme_run_in_order(shop):
     (search,) = (line for line in lines if line.startswith("onesearch search"))
     assert len(outputs[search].splitlines()) == 10
     assert read_json("runs/two/sids/diagnostics.json")["codebook_sizes"]
+    run_line("onesearch train runs/two")  # as the user goes on
+    assert {line.split("\t")[1] for line in run_line('onesearch search runs/two "running shoe"').splitlines()} == {"1", "2"}
 
 
 def test_items_alone_go_from_a_file_to_a_search(shop, caplog):
@@ -136,6 +138,15 @@ def test_a_few_items_train_and_are_found(shop):
     run_line("onesearch train runs/two")
     hits = run_line("onesearch search runs/two shoe").splitlines()
     assert len({line.split("\t")[1] for line in hits}) == len(titles)
+
+
+def test_a_catalogue_of_equal_titles_trains_and_is_found(shop):
+    """No token tells one text from another, so that each counts alike instead of nothing."""
+    Market.from_rows(items=[{"item_id": str(row), "title": "red shoe"} for row in range(2)]).save("runs/two/market")
+    assert run_line("onesearch data check runs/two/market") == "no problems\n"
+    run_line("onesearch sids build runs/two")
+    run_line("onesearch train runs/two")
+    assert [line.split("\t")[1] for line in run_line("onesearch search runs/two shoe").splitlines()] == ["0", "1"]
 
 
 def test_too_large_codebooks_are_refused_with_flags_that_work(shop, capsys):

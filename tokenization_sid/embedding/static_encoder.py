@@ -6,6 +6,7 @@ then trains them on behaviour.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,17 +32,19 @@ ALPHABET_SHARE = 0.75
 """Share of a larger vocabulary that letters may take: 6,000 of 8,000 tokens, as Chinese product texts need. Our choice."""
 
 
-def static_encoder(texts: Sequence[str], config: TextEncoderConfig) -> SentenceTransformer:
+def static_encoder(texts: Sequence[str], config: TextEncoderConfig, markers: Sequence[str] = ()) -> SentenceTransformer:
     """Make a static encoder of `texts` by latent semantic analysis.
 
     Args:
         texts: texts that give the vocabulary and the token vectors.
         config: dimension, vocabulary size and seed.
+        markers: reserved tokens in the texts, each of which gets a vector beside those of the vocabulary.
     """
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding
 
-    tokenizer = _word_piece_tokenizer(texts, config.vocab_size)
+    tokenizer = _word_piece_tokenizer(_without(texts, markers), config.vocab_size)
+    tokenizer.add_special_tokens(list(markers))
     vectors = _latent_semantic_vectors(tokenizer, texts, config.dimension, config.seed)
     encoder = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_weights=vectors), Normalize()], device="cpu")
     _clear_special_rows(encoder)
@@ -109,6 +112,14 @@ def _clear_special_rows(encoder: SentenceTransformer) -> None:
         module.embedding.weight[rows] = 0
 
 
+def _without(texts: Sequence[str], markers: Sequence[str]) -> Sequence[str]:
+    """Texts without the markers, which are no words."""
+    if not markers:
+        return texts
+    found = re.compile("|".join(map(re.escape, markers)))
+    return [found.sub(" ", text) for text in texts]
+
+
 class _Letters(NamedTuple):
     """Number of occurrences of each letter, and the letters that stand inside a word."""
 
@@ -161,7 +172,8 @@ def _letters(texts: Sequence[str], normalizer: normalizers.Normalizer, splitter:
 def _latent_semantic_vectors(tokenizer: Tokenizer, texts: Sequence[str], dimension: int, seed: int) -> np.ndarray:
     """Token vectors (vocabulary, dimension) float32 by latent semantic analysis.
 
-    1. Weight the counts of tokens in texts by inverse document frequency (idf) and a logarithm.
+    1. Weight the counts of tokens in texts by inverse document frequency (idf) and a logarithm. If every token is in every text, as in
+       a catalogue of equal titles, all idf are 0: then each counts as 1.
     2. Factorise the (texts, vocabulary) matrix by a truncated SVD, and take the right singular vectors.
     3. Scale each token's vector by its idf, and all vectors to a mean length of 1.
     """
@@ -176,9 +188,11 @@ def _latent_semantic_vectors(tokenizer: Tokenizer, texts: Sequence[str], dimensi
     counts.sum_duplicates()
     document_frequency = np.bincount(counts.indices, minlength=size)
     idf = np.log((1 + len(texts)) / (1 + document_frequency)).astype(np.float32)
+    if not idf[counts.indices].any():
+        idf = np.ones_like(idf)
     weighted = counts.multiply(idf).tocsr()
     weighted.data = np.log1p(weighted.data)
-    rank = min(dimension, min(weighted.shape) - 1)
+    rank = min(dimension, max(min(weighted.shape) - 1, 1))
     _, _, right = randomized_svd(weighted, n_components=rank, random_state=seed)
     vectors = np.zeros((size, dimension), dtype=np.float32)
     vectors[:, :rank] = right.T * idf[:, None]

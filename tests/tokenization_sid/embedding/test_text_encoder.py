@@ -36,6 +36,14 @@ def test_the_static_encoder_knows_what_texts_share():
     assert embed_texts(encoder, []).shape == (0, 8)
 
 
+@pytest.mark.parametrize("texts", [["red shoe"], ["red shoe"] * 2, ["red shoe", "shoe red"]])
+def test_tokens_that_are_in_every_text_count_alike(texts):
+    """Their inverse document frequency is 0: without it, all vectors would be 0, and no codebook could be trained."""
+    vectors = embed_texts(static_encoder(texts, CONFIG), texts)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(vectors, np.repeat(vectors[:1], len(texts), axis=0), atol=1e-5)
+
+
 def test_the_alphabet_follows_the_texts_up_to_a_share_of_the_vocabulary():
     assert alphabet_limit(300) == 1000 and alphabet_limit(8000) == 6000
     characters = [chr(0x4E00 + number) for number in range(2000)]
