@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ from onesearch.serving.loading import QUERY_ENCODER_NAME
 from onesearch.views.default_histories import FILE_NAME as DEFAULTS_NAME
 
 from .configs import TrainingConfig
+from .distillation.distillation_config import SidDistillationConfig
+from .distillation.dropout_check import refuse_r_drop_without_dropout
 from .lora import lora_config
 from .models import SidModel, build_model, longest_prompt
 from .run_inputs import RunInputs, load_inputs
+from .sft.sft_config import SidSFTConfig
 from .stages import check_stage_folder, remove_stage, stage_arguments, stages_with_examples, train_stage
 
 
@@ -57,6 +61,7 @@ def train_run(
     model = build_model(config.model, inputs.tokenizer, inputs.index, inputs.centroids)
     if config.lora is not None:
         lora_config(config.lora, model)  # refuses modules that the model lacks
+    _check_r_drop(settings, config, model)
     inputs.tokenizer.model_max_length = longest_prompt(model)
     with first.main_process_first(desc="examples"):
         numbers = stages_with_examples(inputs, config, settings)
@@ -72,6 +77,14 @@ def train_run(
         with atomic_folder(run.checkpoint, replaces=[SID_INDEX_NAME]) as folder:
             _save_checkpoint(folder, model, inputs, search or SearchConfig())
         write_json(run.training / "log.json", log)
+
+
+def _check_r_drop(settings: Sequence[SidSFTConfig], config: TrainingConfig, model: SidModel) -> None:
+    """Refuse R-Drop for a model without dropout before the first stage trains, not when the stage that uses it begins."""
+    adapter_dropout = config.lora.dropout if config.lora is not None else 0.0
+    for arguments in settings:
+        if isinstance(arguments, SidDistillationConfig):
+            refuse_r_drop_without_dropout(arguments, model, model.config, adapter_dropout)
 
 
 def _check_target(checkpoint: Path) -> None:

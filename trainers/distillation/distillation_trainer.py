@@ -9,12 +9,13 @@ the number of targets in the whole optimiser step, so accumulation and several p
 code compares positions aligned at their tails, one off, and divides per batch.) Our choices where the paper gives none:
 * with R-Drop, the cross entropy and the teacher's KL are means over both dropout passes;
 * the teacher runs without dropout, unless its own cross entropy is trained (`teacher_ce_weight`);
-* the perturbation is of prompt embeddings, with one norm per example;
+* the perturbation is of prompt embeddings, with one norm per example, relative to that of the example's embeddings (`adversarial.py`);
 * evaluation is plain: the student's negative log-likelihood.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -28,14 +29,22 @@ from onesearch.modeling_onesearch.modeling_onesearch import IGNORED
 from onesearch.modeling_onesearch.scores_onesearch import TargetGroup, TargetScores
 from onesearch.modeling_onesearch.sid_model_onesearch import SidModelMixin
 
+from ..lora import base_of
 from ..sft.sft_trainer import COLUMNS, SidSFTTrainer
+from .adversarial import LARGE_RATIO, SOUND_RATIO, perturb, prompt_embeddings, prompt_tokens
 from .distillation_config import SidDistillationConfig
-from .losses import fgm_step, focal_cross_entropy, symmetric_kl, teacher_kl
+from .dropout_check import refuse_r_drop_without_dropout
+from .losses import focal_cross_entropy, symmetric_kl, teacher_kl
+
+logger = logging.getLogger(__name__)
 
 Groups = list[TargetGroup]
 """Logits of targets per softmax; see `ScoringMixin.target_logits`."""
 
 TEACHER = "teacher_"
+
+RATIO = "adversarial_ratio"
+"""Entry of the training log: mean norm of the perturbations, divided by the mean norm of the embeddings that they move."""
 
 
 class SidDistillationTrainer(SidSFTTrainer):
@@ -46,7 +55,7 @@ class SidDistillationTrainer(SidSFTTrainer):
         train_dataset: also has the column `teacher_input_ids`: the prompts of `input_ids` with keywords.
 
     Raises:
-        ValueError: a term needs the teacher and the column is missing.
+        ValueError: a term needs the teacher and the column is missing, or R-Drop is on for a model without dropout.
     """
 
     _tag_names = ["onesearch", "sft", "self-distillation"]
@@ -60,9 +69,11 @@ class SidDistillationTrainer(SidSFTTrainer):
                 f"the train dataset has columns {columns}; kl_weight and teacher_ce_weight need teacher_input_ids (or set both to 0)"
             )
         self._terms: dict[str, torch.Tensor] = {}
+        self._warned = False
         self._head = DistillationHead(args)
         self._objective = self._score
         super().__init__(model=model, args=args, train_dataset=train_dataset, **kwargs)
+        refuse_r_drop_without_dropout(args, self.model, base_of(model).config)
 
     def _score(self, model: SidModelMixin, inputs: dict[str, Any], targets: torch.Tensor) -> TargetScores:
         """The objective that the model's `forward` calls."""
@@ -76,13 +87,28 @@ class SidDistillationTrainer(SidSFTTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """As in [`SidSFTTrainer`]; also logs the mean of each term per target."""
+        """As in [`SidSFTTrainer`]; also logs the mean of each term per target, and warns once of a perturbation of the embeddings' size."""
         loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         if self._terms:
             sums = self.accelerator.reduce(torch.stack(list(self._terms.values())), "sum").tolist()
             for name, value in zip(list(self._terms)[1:], sums[1:]):
                 self._metrics["train"][name].append(value / max(sums[0], 1))
+                if name == RATIO:
+                    self._watch_perturbation(value / max(sums[0], 1))
         return loss
+
+    def _watch_perturbation(self, ratio: float) -> None:
+        """Warn once of perturbations that are so large that they hide the prompt."""
+        if self._warned or ratio < LARGE_RATIO:
+            return
+        self._warned = True
+        logger.warning(
+            "the adversarial perturbation is %.2f times as large as a token's embedding (sound: below %.1f), so that the perturbed prompts "
+            "say little: a model may then learn nothing but the popularity of items. Set adversarial_epsilon to %.3g or less",
+            ratio,
+            LARGE_RATIO,
+            self._head.args.adversarial_epsilon * SOUND_RATIO / ratio,
+        )
 
 
 class DistillationHead:
@@ -97,6 +123,7 @@ class DistillationHead:
         weights = {"kl": args.kl_weight, "r_drop": args.r_drop_weight}
         weights |= {"adversarial_ce": args.adversarial_weight, "teacher_ce": args.teacher_ce_weight}
         self.weights = {"ce": 1.0, **{name: weight for name, weight in weights.items() if weight}}
+        self.noted = (*self.weights, RATIO) if args.adversarial_weight else tuple(self.weights)
 
     def __call__(
         self, model: SidModelMixin, inputs: dict[str, Any], targets: torch.Tensor
@@ -110,11 +137,11 @@ class DistillationHead:
 
         Returns:
             Scores whose "log-probability" of a target is minus the weighted sum of its terms; and, in training, the number of targets and
-            the sum of each term over the batch.
+            the sum of each term over the batch, also of `RATIO`.
         """
         student = {name: value for name, value in inputs.items() if not name.startswith(TEACHER)}
         is_target = targets != IGNORED
-        sums = {"targets": is_target.sum().float(), **dict.fromkeys(self.weights, torch.zeros((), device=targets.device))}
+        sums = {"targets": is_target.sum().float(), **dict.fromkeys(self.noted, torch.zeros((), device=targets.device))}
         if not model.training or not is_target.any():
             scores = model.score_targets(model.model(**student).last_hidden_state, targets)
             return scores, sums if model.training else {}
@@ -140,10 +167,10 @@ class DistillationHead:
         is_target: torch.Tensor,
         targets: torch.Tensor,
     ) -> tuple[dict[str, torch.Tensor], Groups]:
-        """All terms (targets,) by name, and the student's first pass."""
+        """All terms (targets,) by name, with `RATIO` if the prompts are perturbed, and the student's first pass."""
         args, embeddings = self.args, None
         if args.adversarial_weight:
-            embeddings = _embeddings(model, student.pop("input_ids"), student.pop("long_view_codes", None))
+            embeddings = prompt_embeddings(model, student.pop("input_ids"), student.pop("long_view_codes", None))
             student = {**student, "inputs_embeds": embeddings}
         passes = [self._logits(model, student, is_target, targets) for _ in range(2 if args.r_drop_weight else 1)]
         terms = {"ce": _total([self._ce(own) for own in passes]) / len(passes)}
@@ -152,11 +179,11 @@ class DistillationHead:
         if args.r_drop_weight:
             terms["r_drop"] = _per_target(lambda one, other: symmetric_kl(one.logits, other.logits), *passes)
         if embeddings is not None:
-            (gradient,) = torch.autograd.grad(terms["ce"].sum(), embeddings, retain_graph=True)
-            if not model.config.is_encoder_decoder:
-                gradient = _prompt_only(gradient, is_target)
-            moved = {**student, "inputs_embeds": embeddings + fgm_step(gradient, args.adversarial_epsilon)}
-            terms["adversarial_ce"] = self._ce(self._logits(model, moved, is_target, targets))
+            is_prompt = prompt_tokens(student["attention_mask"], is_target, model.config.is_encoder_decoder)
+            moved = perturb(embeddings, terms["ce"].sum(), is_prompt, args)
+            inputs = {**student, "inputs_embeds": moved.embeddings}
+            terms["adversarial_ce"] = self._ce(self._logits(model, inputs, is_target, targets))
+            terms[RATIO] = moved.ratios[:, None].expand(is_target.shape)[is_target]
         return terms, passes[0]
 
     def _teacher_terms(
@@ -214,18 +241,6 @@ def _statistics(groups: Groups) -> tuple[torch.Tensor, torch.Tensor]:
     """Entropy of each target's softmax, and whether the target is its most likely token: (n,) each."""
     entropy = _per_target(lambda group: torch.distributions.Categorical(logits=group.logits).entropy(), groups)
     return entropy, _per_target(lambda group: (group.logits.argmax(-1) == group.places).float(), groups)
-
-
-def _embeddings(model: SidModelMixin, input_ids: torch.Tensor, long_view_codes: torch.Tensor | None) -> torch.Tensor:
-    """(batch, length, d_model), the long view in place, with a gradient also where the embedding is frozen."""
-    embeddings = model.embed_prompts(input_ids, long_view_codes)
-    return embeddings if embeddings.requires_grad else embeddings.requires_grad_()
-
-
-def _prompt_only(gradient: torch.Tensor, is_target: torch.Tensor) -> torch.Tensor:
-    """Zero at the targets among the inputs of a decoder-only model: each stands one place after the position that predicts it."""
-    after = F.pad(is_target[:, :-1], (1, 0))
-    return gradient.masked_fill(after[..., None], 0.0)
 
 
 @contextmanager

@@ -56,7 +56,7 @@ def symmetric_kl(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return 0.5 * ((log_one.exp() - log_other.exp()) * (log_one - log_other)).sum(-1)
 
 
-def fgm_step(gradient: torch.Tensor, epsilon: float) -> torch.Tensor:
+def fgm_step(gradient: torch.Tensor, epsilon: torch.Tensor) -> torch.Tensor:
     """ε g / ‖g‖ for each example (fast gradient method, Miyato et al. 2017, arXiv 1605.07725).
 
     Each example has a norm of its own, over its tokens. The common variant perturbs the embedding matrix by the gradient of the whole
@@ -64,10 +64,11 @@ def fgm_step(gradient: torch.Tensor, epsilon: float) -> torch.Tensor:
 
     Args:
         gradient: (batch, length, d_model) gradient of the loss with respect to the prompts' embeddings.
-        epsilon: ε, norm of the result per example.
+        epsilon: (batch,) ε, norm of the result of each example.
 
     Returns:
         (batch, length, d_model) perturbations; zero where the gradient is zero.
     """
-    norm = torch.linalg.vector_norm(gradient.float(), dim=(1, 2), keepdim=True)
-    return (epsilon * gradient / norm.clamp(min=1e-12)).to(gradient.dtype)
+    norm = torch.linalg.vector_norm(gradient.float(), dim=(1, 2))
+    scale = epsilon / norm.clamp(min=1e-12)
+    return (scale[:, None, None] * gradient).to(gradient.dtype)

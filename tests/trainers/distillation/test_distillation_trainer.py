@@ -22,6 +22,7 @@ from toy import (
 )
 
 from onesearch import SidDistillationConfig, SidDistillationTrainer
+from onesearch.trainers.distillation.adversarial import perturb, prompt_embeddings, prompt_tokens
 from onesearch.trainers.distillation.distillation_trainer import DistillationHead
 from onesearch.trainers.distillation.losses import fgm_step, focal_cross_entropy, symmetric_kl, teacher_kl
 
@@ -36,6 +37,17 @@ PLAIN = {
 
 SHARP = {"bart": {"init_std": 0.3}, "qwen3": {"initializer_range": 0.3}}
 """Far from uniform."""
+
+
+DROPOUT = {"bart": {"dropout": 0.1}, "qwen3": {"attention_dropout": 0.1}}
+
+
+def stop_dropout(model):
+    """All passes alike from here on, so that they can be compared with the naive terms."""
+    for module in model.modules():
+        for name in ("dropout", "attention_dropout"):
+            if isinstance(vars(module).get(name), float):
+                setattr(module, name, 0.0)
 
 
 def distiller(model, folder, dataset=None, eval_dataset=None, **changes):
@@ -104,10 +116,11 @@ def test_r_drop_is_the_formula():
 def test_fgm_has_one_norm_per_example():
     gradient = torch.randn(3, 4, 5, dtype=torch.float64)
     gradient[1] = 0
-    step = fgm_step(gradient, 0.6)
+    sizes = (0.6, 0.6, 0.2)
+    step = fgm_step(gradient, torch.tensor(sizes, dtype=torch.float64))
     for row in (0, 2):
         norm = math.sqrt(sum(value**2 for token in gradient[row].tolist() for value in token))
-        torch.testing.assert_close(step[row], 0.6 * gradient[row] / norm)
+        torch.testing.assert_close(step[row], sizes[row] * gradient[row] / norm)
     assert not step[1].any()
 
 
@@ -149,7 +162,12 @@ def naive_terms(model, batch, args):
         gradient = gradient[row]
         if causal:
             gradient = gradient * (batch["labels"][row] == -100)[:, None]
-        step = args.adversarial_epsilon * gradient / gradient.norm()
+        is_prompt = batch["attention_mask"][row].bool()
+        if causal:
+            is_prompt &= batch["labels"][row] == -100
+        norms = [token.norm().item() for token in embeddings[row][is_prompt]]
+        size = args.adversarial_epsilon * (sum(norms) / len(norms) if args.adversarial_relative else 1)
+        step = size * gradient / gradient.norm()
         embeddings = torch.cat([embeddings[:row], (embeddings[row] + step)[None], embeddings[row + 1 :]])
         embeddings = embeddings.detach().requires_grad_()
         moved["inputs_embeds"] = embeddings
@@ -178,10 +196,12 @@ def test_the_loss_is_the_naive_one(tmp_path, kind, lengths):
         "adversarial_weight": 0.7,
         "teacher_ce_weight": 0.9,
         "r_drop_weight": 0.5,
+        **({"adversarial_epsilon": 0.6, "adversarial_relative": False} if lengths == "equal" else {"adversarial_epsilon": 0.2}),
     }
-    model = MODELS[kind](**SHARP[kind])
+    model = MODELS[kind](**SHARP[kind], **DROPOUT[kind])
     dataset = toy_dataset(4, teacher=True)
     trainer = distiller(model, tmp_path, ragged(dataset) if lengths == "ragged" else dataset, **settings)
+    stop_dropout(model)
     batch = trainer.data_collator([trainer.train_dataset[row] for row in range(4)])
     expected = naive_terms(MODELS[kind](**SHARP[kind]), batch, trainer.args)
     model.train()
@@ -249,7 +269,7 @@ def test_a_teacher_that_reads_the_same_agrees(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_without_weights_it_is_plain_fine_tuning(tmp_path, kind):
-    changes = {"bart": {"dropout": 0.1}, "qwen3": {"attention_dropout": 0.1}}[kind]
+    changes = DROPOUT[kind]
     settings = {"max_steps": 3, "learning_rate": 1e-3, "per_device_train_batch_size": 16}
     one, two = MODELS[kind](**changes), MODELS[kind](**changes)
     plain = trainer_of(one, tmp_path, **settings)
@@ -268,7 +288,8 @@ def test_accumulation_gives_the_weights_of_one_large_batch(tmp_path):
     for batch, steps in ((16, 1), (4, 4)):
         model = toy_model(init_std=0.1)
         settings = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": steps, "optim": "sgd"}
-        trainer = distiller(model, tmp_path, dataset, max_steps=2, learning_rate=0.1, teacher_ce_weight=0.5, **settings)
+        settings |= {"teacher_ce_weight": 0.5, "r_drop_weight": 0.0}
+        trainer = distiller(model, tmp_path, dataset, max_steps=2, learning_rate=0.1, **settings)
         trainer.train()
         results.append((logged(trainer, "loss"), weights(model)))
     assert results[0][0] == pytest.approx(results[1][0], abs=2e-4)
@@ -280,12 +301,11 @@ def test_all_terms_train_with_dropout_and_adapters(tmp_path, kind):
     from onesearch import SidLoraConfig
     from onesearch.trainers.lora import lora_config
 
-    changes = {"bart": {"dropout": 0.1}, "qwen3": {"attention_dropout": 0.1}}[kind]
-    model = MODELS[kind](**changes)
+    model = MODELS[kind](**DROPOUT[kind])
     trainer = SidDistillationTrainer(
         model=model,
         args=arguments(tmp_path, SidDistillationConfig, max_steps=12, learning_rate=1e-2),
-        train_dataset=toy_dataset(256, teacher=True),
+        train_dataset=toy_dataset(32, teacher=True),  # one batch, again and again
         processing_class=TOKENIZER,
         peft_config=lora_config(SidLoraConfig(r=4), model),
     )
@@ -295,12 +315,83 @@ def test_all_terms_train_with_dropout_and_adapters(tmp_path, kind):
     assert model.training
 
 
+ADVERSARIAL = {**PLAIN, "adversarial_weight": 1.0}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_default_perturbation_is_a_tenth_of_the_embeddings_at_any_size(tmp_path, kind, caplog):
+    """Embeddings that are four times as large are moved four times as far, and nothing is warned of."""
+    size = {"bart": "init_std", "qwen3": "initializer_range"}[kind]
+    moves = []
+    for std in (0.02, 0.08):
+        model = MODELS[kind](**{size: std})
+        trainer = distiller(model, tmp_path, **ADVERSARIAL)
+        batch = trainer.data_collator([trainer.train_dataset[row] for row in range(4)])
+        embeddings = prompt_embeddings(model, batch["input_ids"], None).detach().requires_grad_()
+        is_prompt = prompt_tokens(batch["attention_mask"], batch["shift_labels"] != -100, kind == "bart")
+        loss = (embeddings * torch.arange(1.0, 5.0)[:, None, None]).square().sum()
+        moved = perturb(embeddings, loss, is_prompt, trainer.args)
+        norms = (moved.embeddings - embeddings).flatten(1).norm(dim=1)
+        assert not (moved.embeddings - embeddings)[~is_prompt].any()
+        for row in range(4):
+            assert norms[row].item() == pytest.approx(0.1 * embeddings[row][is_prompt[row]].norm(dim=1).mean().item(), rel=1e-4)
+        moves.append(norms.mean().item())
+        model.train()
+        trainer.compute_loss(model, dict(batch), num_items_in_batch=torch.tensor(20))
+        assert trainer._metrics["train"]["adversarial_ratio"] == pytest.approx([0.1])
+    assert moves[1] == pytest.approx(4 * moves[0], rel=0.1)
+    assert not caplog.records
+
+
+def test_a_perturbation_of_the_embeddings_size_is_warned_of_once(tmp_path, caplog):
+    """At a width of 64 and a standard deviation of 0.02 the embeddings' norm is 0.16: the paper's 0.6 is 3.75 times as large."""
+    model = toy_model()
+    trainer = distiller(model, tmp_path, **ADVERSARIAL, adversarial_epsilon=0.6, adversarial_relative=False)
+    batch = trainer.data_collator([trainer.train_dataset[row] for row in range(4)])
+    model.train()
+    for _ in range(2):
+        trainer.compute_loss(model, dict(batch), num_items_in_batch=torch.tensor(20))
+    first, second = trainer._metrics["train"]["adversarial_ratio"]
+    assert first == second == pytest.approx(3.75, rel=0.1)
+    (record,) = caplog.records
+    assert "times as large as a token's embedding" in record.message and "adversarial_epsilon to 0.016" in record.message
+
+
+def test_r_drop_without_dropout_is_refused(tmp_path):
+    for kind, names in (("bart", "dropout or attention_dropout"), ("qwen3", "attention_dropout")):
+        with pytest.raises(ValueError, match=f"r_drop_weight=0.5 compares two dropout passes.*Set {names}"):
+            distiller(MODELS[kind](), tmp_path, **{**PLAIN, "r_drop_weight": 0.5})
+        distiller(MODELS[kind](**DROPOUT[kind]), tmp_path, **{**PLAIN, "r_drop_weight": 0.5})
+        distiller(MODELS[kind](), tmp_path, **PLAIN)
+
+
+def test_the_dropout_of_an_adapter_counts(tmp_path):
+    from onesearch import SidLoraConfig
+    from onesearch.trainers.lora import lora_config
+
+    for dropout in (0.1, 0.0):
+        model = toy_model()
+        parts = {
+            "model": model,
+            "args": arguments(tmp_path, SidDistillationConfig),
+            "train_dataset": toy_dataset(teacher=True),
+            "processing_class": TOKENIZER,
+            "peft_config": lora_config(SidLoraConfig(r=2, dropout=dropout), model),
+        }
+        if dropout:
+            SidDistillationTrainer(**parts)
+        else:
+            with pytest.raises(ValueError, match="two dropout passes"):
+                SidDistillationTrainer(**parts)
+
+
 def test_what_it_refuses(tmp_path):
     with pytest.raises(ValueError, match="teacher_input_ids"):
         distiller(toy_causal_model(), tmp_path, toy_dataset())
     for changes, word in (
         ({"kl_weight": -1.0}, "kl_weight=-1.0"),
         ({"kl_temperature": 0.0}, "kl_temperature=0.0"),
+        ({"adversarial_epsilon": -0.1}, "adversarial_epsilon=-0.1"),
         ({"loss_type": "dft"}, "loss_type"),
         ({"label_smoothing_factor": 0.1}, "label_smoothing_factor"),
         ({"torch_compile": True}, "torch_compile"),
