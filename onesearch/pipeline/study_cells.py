@@ -34,8 +34,10 @@ SHARED = {
     "market": ("market",),
     "embeddings": ("market", "encoder", "alignment"),
     "sids": ("market", "encoder", "alignment", "codes", "keywords", "dictionary", "fit_on"),
+    "training": ("market", "encoder", "alignment", "codes", "keywords", "dictionary", "fit_on", "processes", "training"),
 }
-"""Parts of a run that cells share, and the fields of the recipe that they depend on."""
+"""Parts of a run that cells share, and the fields of the recipe that they depend on. Cells that differ in search or evaluation alone
+share one training, which each resumes and finds done."""
 
 
 def run_study(study: Study, runs: Path, source: str | None = None, progress: bool = True) -> dict[str, Any]:
