@@ -19,6 +19,8 @@ from .hits_onesearch import Hit
 from .logits_processor_onesearch import TrieLogitsProcessor
 from .scores_onesearch import ScoringMixin
 from .search_config_onesearch import SearchConfig, check_count
+from .trie_onesearch import SidTrie
+from .trie_view_onesearch import TrieView
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,11 +41,13 @@ class SearchResult:
         hits: the hits of each query, best first, without duplicates.
         beams: number of Semantic IDs that the beam search returned for each query.
         invalid: number of those that are not in the catalogue. The trie allows none, so a number above 0 is a defect.
+        sids: those in the catalogue, best first, each the codes of its levels; empty unless `with_sids` asks for them.
     """
 
     hits: list[list[Hit]]
     beams: list[int]
     invalid: list[int]
+    sids: list[list[tuple[int, ...]]]
 
 
 class SearchMixin(ScoringMixin):
@@ -97,6 +101,7 @@ class SearchMixin(ScoringMixin):
         explain: bool = False,
         long_view_codes: torch.Tensor | None = None,
         rank_by: str | None = None,
+        with_sids: bool = False,
     ) -> SearchResult:
         """Find items by beam search over the catalogue's SIDs, on one state of the catalogue.
 
@@ -116,6 +121,7 @@ class SearchMixin(ScoringMixin):
                 with placeholders; see `forward`.
             rank_by: `sid`, or `item`, which counts an item's share of its SID's popularity; see `SidIndex.hits`. Default: the model's
                 `search_config`.
+            with_sids: return the Semantic IDs of the beams as well, which the evaluation compares with those of the targets.
 
         Returns:
             Hits and numbers of beams of each query; fewer than `top_k` hits where the beams hold fewer items.
@@ -135,7 +141,7 @@ class SearchMixin(ScoringMixin):
         if long_view_codes is not None and len(long_view_codes) != len(input_ids):
             raise ValueError(f"long_view_codes of {len(long_view_codes)} rows for {len(input_ids)} prompts")
         index, queries = self._require_index().snapshot(), len(input_ids)
-        result = SearchResult([[] for _ in range(queries)], [0] * queries, [0] * queries)
+        result = SearchResult([[] for _ in range(queries)], [0] * queries, [0] * queries, [[] for _ in range(queries)])
         if item_filter is None or isinstance(item_filter, ItemFilter):
             groups = [(list(range(queries)), item_filter)]
         else:
@@ -149,6 +155,10 @@ class SearchMixin(ScoringMixin):
             invalid = active & (beams.leaves < 0)
             for row, hits, count, wrong in zip(rows, found, active.sum(1).tolist(), invalid.sum(1).tolist()):
                 result.hits[row], result.beams[row], result.invalid[row] = hits, count, wrong
+            if with_sids:
+                trie = (index.trie if own is None else own.state.trie).to(input_ids.device)
+                for row, sids in zip(rows, _sids(trie, beams)):
+                    result.sids[row] = sids
         return result
 
     @torch.no_grad()
@@ -229,6 +239,13 @@ class SearchMixin(ScoringMixin):
                 "query at least one token"
             )
         return attention_mask
+
+
+def _sids(trie: SidTrie | TrieView, beams: Beams) -> list[list[tuple[int, ...]]]:
+    """The Semantic IDs of each query's beams, best first; `trie` gives the SIDs of their numbers."""
+    codes = trie.sids_of(beams.leaves.flatten()).view(*beams.leaves.shape, -1).tolist()
+    found = ((beams.leaves >= 0) & (beams.scores > -torch.inf)).tolist()
+    return [[tuple(sid) for sid, is_sid in zip(row, own) if is_sid] for row, own in zip(codes, found)]
 
 
 def _by_filter(item_filters: Sequence[ItemFilter | None], queries: int) -> list[tuple[list[int], ItemFilter | None]]:

@@ -55,7 +55,7 @@ def tiny_recipe():
         market=MarketConfig("simulate", None, options),
         encoder=TextEncoderConfig(dimension=16, vocab_size=500, epochs=1, batch_size=64),
         codes=RQOPQConfig(residual_sizes=CODEBOOK_SIZES[:3], opq=(2, 4), iterations=5),
-        training=TrainingConfig(model=model, arguments=arguments, validation_requests=20, validation_beams=5),
+        training=TrainingConfig(model=model, arguments=arguments, validation_requests=20, validation_beams=10),
         search=SearchConfig(num_beams=10),
         evaluation=EvaluationConfig(sample=40, tune_cascade=False),
     )

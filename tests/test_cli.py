@@ -236,13 +236,22 @@ def test_evaluate_writes_and_prints(run, capsys):
     search = ["--beams", "5", "--rank-by", "item", "--items-per-sid", "2", "--exclude-history"]
     assert cli.main(["evaluate", str(run.root), *flags, *search]) == 0
     out = capsys.readouterr().out
-    assert "onesearch" in out and "HR@10" in out and "bm25" not in out
+    assert "| HR@5 |" in out and "| HR@10 |" not in out and "bm25" not in out
+    assert "onesearch has no HR@10" in out and "5 beams" in out
     metrics = metrics_of(run.evaluation)
     assert metrics["split"] == "validation" and list(metrics["retrievers"]) == ["onesearch"]
     assert metrics["sample"]["count"] == 5 and metrics["retrievers"]["onesearch"]["invalid_sid_rate"] == 0
     settings = metrics["settings"]
     assert settings["search"] == {"num_beams": 5, "rank_by": "item", "items_per_sid": 2, "exclude_history": True}
     assert (settings["split"], settings["sample"], settings["baselines"]) == ("validation", 5, False)
+    assert settings["cutoffs"] is None and metrics["split_rule"]["method"] == "time"
+    cutoffs = [*flags, "--beams", "30", "--name", "deep", "--cutoffs", "10", "30"]
+    assert cli.main(["evaluate", str(run.root), *cutoffs]) == 0
+    assert "| HR@30 |" in capsys.readouterr().out and metrics_of(run.evaluation / "deep")["settings"]["cutoffs"] == [10, 30]
+    assert cli.main(["evaluate", str(run.root), *cutoffs]) == 0  # the same settings again
+    capsys.readouterr()
+    assert "num_beams=350 (--beams 350)" in refused(capsys, "evaluate", run.root, *flags, "--cutoffs", "350")
+    assert "from 1 to 350" in refused(capsys, "evaluate", run.root, *flags, "--beams", "400", "--cutoffs", "400")
 
 
 def test_evaluate_takes_the_settings_of_the_run_s_recipe_and_of_its_checkpoint(run, recipe):

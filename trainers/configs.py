@@ -221,7 +221,8 @@ class TrainingConfig:
         streaming: makes the examples while they are read instead of storing them; each stage then needs `max_steps`.
         validation_requests: number of requests of the validation split that each evaluation searches. More make HR@10 and MRR@10 less
             noisy and the evaluation slower; 0 measures the loss only.
-        validation_beams: beams of these searches.
+        validation_beams: beams of these searches, at least 10, because a shorter list has no HR@10. More find more items and take more
+            time.
 
     Raises:
         ValueError: there is no stage, two stages have the same name, an argument is one of `OWNED_ARGUMENTS`, a number is out of range, or
@@ -249,7 +250,7 @@ class TrainingConfig:
             raise ValueError(f"stages={names}: at least one stage is needed, and no two may have the same name")
         template(self.prompt.name)
         _refuse_below(self, ("validation_requests",), 0)
-        _refuse_below(self, ("validation_beams",), 1)
+        _refuse_below(self, ("validation_beams",), 10)
 
 
 def _refuse_below(config: object, names: Sequence[str], least: int) -> None:

@@ -50,6 +50,7 @@ def _align(options: argparse.Namespace) -> None:
     from onesearch.pipeline.recipe import load_recipe
     from onesearch.pipeline.run_lock import writing
     from onesearch.tokenization_sid.embedding.alignment import align_run
+    from onesearch.tokenization_sid.embedding.alignment_gaps import left_out_sentence
     from onesearch.tokenization_sid.embedding.alignment_measures import table
     from onesearch.tokenization_sid.embedding.configs import AlignmentConfig, TextEncoderConfig
 
@@ -67,4 +68,7 @@ def _align(options: argparse.Namespace) -> None:
         report = align_run(run, encoder, config)
     for kind, counts in report["examples"].items():
         print(f"{kind}: {counts['kept']:,} of {counts['mined']:,} mined examples kept")
+    sentence = left_out_sentence(report)
+    if sentence is not None:
+        print(sentence)
     print(table(report["before"], report["after"]))

@@ -32,6 +32,14 @@ def add(commands: Commands) -> None:
         choices=(1, 2, 3),
         help="lowest grade of a judgement from which an item counts as relevant; 1 for the grades 0 and 1 (default: the recipe's, or 2)",
     )
+    parser.add_argument(
+        "--cutoffs",
+        type=positive,
+        nargs="+",
+        metavar="K",
+        help="cut-offs k of HR@k, MRR@k and so on, up to 350; each needs as many beams (--beams) (default: the recipe's, or those of 5, 10 "
+        "and 50 that the beams reach)",
+    )
     parser.add_argument("--no-baselines", action="store_true", help="measure the checkpoint alone")
     parser.add_argument("--name", help="write to evaluation/NAME/ instead of evaluation/")
     parser.add_argument("--overwrite", action="store_true", help="replace a report that was made with other settings")
@@ -53,7 +61,13 @@ def _evaluate(options: argparse.Namespace) -> None:
     config = EvaluationConfig() if recipe is None else recipe.evaluation
     sample = config.sample if options.sample is None else options.sample
     config = replace(
-        config, sample=None if sample == ALL else sample, **given(split=options.split, relevant_grade=options.relevant_grade)
+        config,
+        sample=None if sample == ALL else sample,
+        **given(
+            split=options.split,
+            relevant_grade=options.relevant_grade,
+            cutoffs=tuple(options.cutoffs) if options.cutoffs else None,
+        ),
     )
     evaluate_run(
         run,

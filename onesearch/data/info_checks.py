@@ -11,6 +11,7 @@ from onesearch.files import read_json
 from .choices import LANGUAGES, SPLIT_METHODS
 from .column_checks import Problem
 from .schema import INFO_NAME
+from .splits import split_values_problem
 from .text import ALL_TEXT_FIELDS
 
 
@@ -58,16 +59,7 @@ def split_problem(info: Mapping[str, Any], has_sessions: bool) -> str | None:
     method = split.get("method")
     if method not in SPLIT_METHODS:
         return f"split method {method!r} is unknown; allowed are {', '.join(SPLIT_METHODS)}"
-    if method != "time":
-        return None
-    test, validation = split.get("test", 0.1), split.get("validation", 0.05)
-    numbers = type(test) in (int, float) and type(validation) in (int, float)
-    if numbers and test > 0 and validation >= 0 and test + validation < 1:
-        return None
-    return (
-        f"split shares are test={test!r} and validation={validation!r}; test must be above 0, validation 0 or more, "
-        "and their sum below 1"
-    )
+    return split_values_problem(split)
 
 
 def _language_problem(language: Any) -> str | None:

@@ -36,8 +36,8 @@ class Market:
         sessions: one row per session, sorted by time; may be empty.
         relevance: one row per judgement; may be empty.
         info: contents of ``market.json``: at least ``name``, ``source`` and ``split`` (``{"method": "time" | "leave_last_out" |
-            "none", "validation": share, "test": share}``). Importers and the simulator add more, for example counts of dropped rows
-            and oracle scores.
+            "random" | "none", "validation": share, "test": share, "seed": number}``; see `onesearch.data.splits`). Importers and the
+            simulator add more, for example counts of dropped rows and oracle scores.
     """
 
     items: Dataset

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from .choices import SPLIT_METHODS
 from .market import Market
+from .splits import SHARES, split_values_problem
 from .user_logs import EventLog, Past, UserLogs
 
 SPLITS = ("train", "validation", "test")
@@ -72,16 +73,19 @@ def split_sessions(market: Market) -> np.ndarray:
     """Assign each session to a split, by the method in ``market.info["split"]``.
 
     * ``time``: the last ``test`` share of the searches by time is the test split, the ``validation`` share before it the
-      validation split.
+      validation split. This is how a search engine is used: it knows the past and serves the future.
     * ``leave_last_out``: the last session of each user is the test split, the one before it the validation split. All sessions
       of a user with fewer than three are in the training split.
+    * ``random``: a ``test`` and a ``validation`` share of the searches, drawn with ``seed``. Histories still end before their request,
+      but training knows sessions later than those of the test, also of the same users, and reads clicks of earlier test sessions in
+      histories. The published table of KuaiSearch is made so (random 9:1); figures of a split by time are lower and not comparable.
     * ``none``: all sessions are in the training split.
 
     Returns:
         0 (train), 1 (validation) or 2 (test) per row of the sessions table, int8 ``(sessions,)``.
 
     Raises:
-        ValueError: the method is unknown or its shares are out of range.
+        ValueError: the method is unknown, or its shares or its seed are out of range.
     """
     split = market.info.get("split", {"method": "none"})
     method = split.get("method")
@@ -91,23 +95,44 @@ def split_sessions(market: Market) -> np.ndarray:
         return _split_by_time(market, split)
     if method == "leave_last_out":
         return _leave_last_out(market)
+    if method == "random":
+        return _split_at_random(market, split)
     raise ValueError(f"market.json: split method {method!r} is unknown; allowed are {', '.join(SPLIT_METHODS)}")
 
 
 def _split_by_time(market: Market, split: Mapping[str, Any]) -> np.ndarray:
     """Split number of each session, ``(sessions,)``. The shares count searches: a session without a query is no request."""
-    test, validation = float(split.get("test", 0.1)), float(split.get("validation", 0.05))
-    if test <= 0 or validation < 0 or test + validation >= 1:
-        raise ValueError(
-            f"market.json: split shares are test={test} and validation={validation}; test must be above 0, validation 0 or more, "
-            "and their sum below 1"
-        )
-    queries = market.sessions.data.column("query").to_pylist()
-    searched = np.cumsum(np.array([bool(query.strip()) for query in queries], dtype=bool))
+    test, validation = _shares(split)
+    searched = np.cumsum(_has_query(market))
     assigned = np.zeros(len(searched), dtype=np.int8)
     assigned[searched > int(searched[-1] * (1 - test - validation))] = 1
     assigned[searched > int(searched[-1] * (1 - test))] = 2
     return assigned
+
+
+def _split_at_random(market: Market, split: Mapping[str, Any]) -> np.ndarray:
+    """Split number of each session, ``(sessions,)``. Searches alone are drawn; a session without a query stays in training."""
+    test, validation = _shares(split)
+    searches = np.flatnonzero(_has_query(market))
+    drawn = np.random.default_rng(split.get("seed", 0)).permutation(searches)
+    tested, held_out = round(len(searches) * test), round(len(searches) * (test + validation))
+    assigned = np.zeros(len(market.sessions), dtype=np.int8)
+    assigned[drawn[tested:held_out]] = 1
+    assigned[drawn[:tested]] = 2
+    return assigned
+
+
+def _shares(split: Mapping[str, Any]) -> tuple[float, float]:
+    """Shares of the test and of the validation split; ValueError for values that are out of range."""
+    problem = split_values_problem(split)
+    if problem:
+        raise ValueError(f"market.json: {problem}")
+    return float(split.get("test", SHARES["test"])), float(split.get("validation", SHARES["validation"]))
+
+
+def _has_query(market: Market) -> np.ndarray:
+    """Whether each session has a query, ``(sessions,)``."""
+    return np.array([bool(query.strip()) for query in market.sessions.data.column("query").to_pylist()], dtype=bool)
 
 
 def _leave_last_out(market: Market) -> np.ndarray:

@@ -9,10 +9,11 @@ import numpy as np
 
 from onesearch.data.requests import Request, targets_of
 
-from .measuring import Bootstrap, Values, run_retriever
-from .metrics import CUTOFFS, Entry, all_metrics, gain_table
+from .cutoffs import check_beams, check_cutoffs, default_cutoffs, reason, up_to
+from .measuring import Bootstrap, Estimates, Values, run_retriever
+from .metrics import METRICS, Entry, all_metrics, gain_table
 from .reports import Report, check_name
-from .retrievers import Ranking, Retriever, Sid
+from .retrievers import Ranking, Retriever, Sid, beams_of
 
 COLD, WARM = "cold", "warm"
 """Users without and with a history."""
@@ -22,7 +23,7 @@ def evaluate(
     retrievers: Sequence[Retriever],
     requests: Sequence[Request],
     *,
-    cutoffs: Sequence[int] = CUTOFFS,
+    cutoffs: Sequence[int] | None = None,
     sid_of: Mapping[str, Sid] | None = None,
     targets: Sequence[str] = ("purchase", "click"),
     batch_size: int = 256,
@@ -33,14 +34,17 @@ def evaluate(
     market: str = "",
     split: str = "test",
     sample: Mapping[str, int] | None = None,
+    split_rule: Mapping[str, Any] | None = None,
 ) -> Report:
     """Run every retriever on every request and measure its rankings.
 
     The metrics of items and of SIDs, and of purchases and clicks, are reported apart:
 
     * Item level: the returned ranking is compared with the target items.
-    * SID level (with `sid_of`): the distinct SIDs of the ranking, in order of first appearance, are compared with the SIDs of the
-      targets. A SID may belong to several items, so a found SID is not yet a found item.
+    * SID level (with `sid_of`): SIDs are compared with the SIDs of the targets: those of the beam search in its order, and for a
+      baseline those of its items in order of first appearance. A SID may belong to several items, so a found SID is not yet a found
+      item.
+    * A retriever that searches with n beams has no metric above rank n: there its list ends. ``Report.notes`` says so.
     * A request without a target of one kind is not measured for that kind; the report counts such requests.
     * HR at item level is also reported for cold users (without a history) and for warm users.
     * Time is measured around `retrieve`, batch by batch; CPU time is the sum over threads.
@@ -48,8 +52,8 @@ def evaluate(
     Args:
         retrievers: retrievers with distinct names.
         requests: requests of one split with distinct session ids; `sample_requests` draws fewer.
-        cutoffs: cut-offs of the metrics. The largest is the number of items that retrievers are asked for; a generative model finds at
-            most the items of its beams.
+        cutoffs: cut-offs of the metrics, whole numbers from 1 to `MAX_CUTOFF`. Retrievers are asked for as many items as the largest of
+            their cut-offs, so a larger one takes more memory. None takes `CUTOFFS`, and leaves those above the beams of a retriever out.
         sid_of: SID of every item of the catalogue; without it the SID level is left out.
         targets: kinds of targets, of ``purchase`` and ``click``.
         batch_size: number of requests per call of `retrieve`.
@@ -60,19 +64,24 @@ def evaluate(
         market: name of the market, for the report.
         split: name of the split, for the report.
         sample: second result of `sample_requests`, for the report.
+        split_rule: how the sessions were split, ``market.info["split"]``, for the report.
 
     Raises:
-        ValueError: there are no requests, a name or session id occurs twice, `reference` is unknown, an item has no SID, or a retriever
-            returns another number of rankings or more items than it was asked for.
+        ValueError: there are no requests, a name or session id occurs twice, `reference` is unknown, an item has no SID, a cut-off is
+            above the number of beams of a retriever, or a retriever returns another number of rankings or more items than it was asked
+            for.
     """
     names = [check_name(retriever.name) for retriever in retrievers]
-    _check_arguments(names, requests, cutoffs, reference)
+    _check_arguments(names, requests, reference)
+    beams = {retriever.name: beams_of(retriever) for retriever in retrievers}
+    cutoffs = _checked_cutoffs(cutoffs, beams)
     report = Report(
         market=market,
         split=split,
+        split_rule=dict(split_rule or {}),
         requests=len(requests),
         sample=dict(sample) if sample else None,
-        cutoffs=tuple(sorted(cutoffs)),
+        cutoffs=cutoffs,
         bootstrap={"samples": bootstrap_samples, "seed": seed, "level": 0.95},
         reference=reference,
         truth={kind: {request.session_id: targets_of(request, kind) for request in requests} for kind in targets},
@@ -82,10 +91,12 @@ def evaluate(
         with_target = sum(1 for items in truth.values() if items)
         report.targets[kind] = {"requests": with_target, "left_out": len(requests) - with_target}
     for retriever in retrievers:
-        rankings, timing = run_retriever(retriever, requests, max(cutoffs), batch_size, progress)
+        own = up_to(cutoffs, beams[retriever.name])
+        rankings, timing = run_retriever(retriever, requests, max(own), batch_size, progress)
         report.rankings[retriever.name] = {request.session_id: ranking for request, ranking in zip(requests, rankings)}
         report.retrievers[retriever.name] = {**timing, "invalid_sid_rate": _invalid_rate(rankings), "targets": {}}
-        report.values[retriever.name] = {kind: _measure(requests, rankings, kind, report.cutoffs, sid_of) for kind in targets}
+        report.values[retriever.name] = {kind: _measure(requests, rankings, kind, own, sid_of) for kind in targets}
+    report.notes += _beam_notes(cutoffs, beams)
     _summarise(report, requests, Bootstrap(bootstrap_samples, seed))
     return report
 
@@ -107,7 +118,7 @@ def sample_requests(requests: Sequence[Request], count: int, seed: int = 0) -> t
     return [requests[row] for row in drawn], {"count": count, "of": len(requests), "seed": seed}
 
 
-def _check_arguments(names: Sequence[str], requests: Sequence[Request], cutoffs: Sequence[int], reference: str | None) -> None:
+def _check_arguments(names: Sequence[str], requests: Sequence[Request], reference: str | None) -> None:
     """ValueError for arguments of `evaluate` that do not fit."""
     if not names or not requests:
         raise ValueError(f"{len(names)} retrievers and {len(requests)} requests; give at least one of each")
@@ -115,12 +126,31 @@ def _check_arguments(names: Sequence[str], requests: Sequence[Request], cutoffs:
         raise ValueError(f"retriever names {names} are not distinct; they name rows and run files, so rename one")
     if reference is not None and reference not in names:
         raise ValueError(f"reference {reference!r} is none of the retrievers; allowed are {', '.join(names)}")
-    if not cutoffs or min(cutoffs) < 1:
-        raise ValueError(f"cutoffs are {tuple(cutoffs)}; give at least one, and none below 1")
     if len({request.session_id for request in requests}) != len(requests):
         raise ValueError(
             "session ids of the requests are not distinct; they are the query ids of run files, so they must differ"
         )
+
+
+def _checked_cutoffs(cutoffs: Sequence[int] | None, beams: Mapping[str, int | None]) -> tuple[int, ...]:
+    """Cut-offs of the report, ascending; `beams` is the number of beams of each retriever. None takes the default ones."""
+    known = {name: number for name, number in beams.items() if number is not None}
+    if cutoffs is None:
+        return default_cutoffs(known.values())
+    check_cutoffs(cutoffs)
+    for name, number in known.items():
+        check_beams(cutoffs, number, name)
+    return tuple(sorted(cutoffs))
+
+
+def _beam_notes(cutoffs: Sequence[int], beams: Mapping[str, int | None]) -> list[str]:
+    """One sentence for each retriever whose beams are fewer than a cut-off."""
+    notes = []
+    for name, number in beams.items():
+        above = [k for k in cutoffs if number is not None and k > number]
+        if number is not None and above:
+            notes.append(reason(name, number, [f"{metric}@{k}" for k in above for metric in METRICS]))
+    return notes
 
 
 def _measure(
@@ -149,7 +179,9 @@ def _metrics_of(found: Sequence[Sequence[Entry]], wanted: Sequence[Iterable[Entr
 
 
 def _distinct_sids(ranking: Ranking, sid_of: Mapping[str, Sid]) -> list[Sid]:
-    """The SIDs of a ranking, each once, in order of first appearance."""
+    """The SIDs of the beam search, or those of the items of a baseline, each once, in order of first appearance."""
+    if ranking.beam_sids is not None:
+        return list(ranking.beam_sids)
     own = ranking.sids or (None,) * len(ranking.item_ids)
     found = [_sid(item, sid_of) if sid is None else tuple(sid) for item, sid in zip(ranking.item_ids, own)]
     return list(dict.fromkeys(found))
@@ -184,8 +216,14 @@ def _summarise(report: Report, requests: Sequence[Request], bootstrap: Bootstrap
             entry["users"] = _users(levels["item"], warm, bootstrap)
             if report.reference is not None and name != report.reference:
                 leader = report.values[report.reference][kind]
-                entry["reference_lead"] = {level: bootstrap.lead(leader[level], values) for level, values in levels.items()}
+                entry["reference_lead"] = {level: _lead(bootstrap, leader[level], values) for level, values in levels.items()}
             report.retrievers[name]["targets"][kind] = entry
+
+
+def _lead(bootstrap: Bootstrap, leader: Values, values: Values) -> Estimates:
+    """Lead of the reference in the metrics that both have."""
+    both = [metric for metric in values if metric in leader]
+    return bootstrap.lead({metric: leader[metric] for metric in both}, {metric: values[metric] for metric in both})
 
 
 def _users(values: Values, warm: np.ndarray, bootstrap: Bootstrap) -> dict[str, dict[str, Any]]:

@@ -21,7 +21,8 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-CUTOFFS = (5, 10, 50)
+from .cutoffs import CUTOFFS
+
 METRICS = ("HR", "Recall", "MRR", "NDCG")
 
 Entry = TypeVar("Entry", bound=Hashable)

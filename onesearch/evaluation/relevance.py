@@ -11,10 +11,11 @@ import pyarrow.compute as pc
 from onesearch.data.market import Market
 from onesearch.data.requests import Request
 
-from .measuring import Bootstrap, run_retriever
+from .cutoffs import cutoff_of, reason
+from .measuring import Bootstrap, Estimates, run_retriever
 from .metrics import gain_table, ndcg, recall
 from .reports import check_name
-from .retrievers import Retriever
+from .retrievers import Retriever, beams_of
 
 
 def evaluate_relevance(
@@ -34,6 +35,7 @@ def evaluate_relevance(
     * ``NDCG@10`` has linear gains and is measured on the queries with at least one grade ≥ 1; an unjudged item counts 0.
     * ``Recall@100`` counts items with a grade of at least `relevant_grade` and is measured on the queries that have one.
     * ``judged@10`` is the share of the first 10 items that are judged (0 if none is returned). Where it is low, NDCG is uncertain.
+    * A retriever that searches with n beams has no metric with a cut-off above n; ``notes`` says so.
 
     Args:
         retrievers: retrievers with distinct names.
@@ -61,18 +63,25 @@ def evaluate_relevance(
         raise ValueError(f"relevance cannot be measured: {left_out}")
     requests = [Request(session_id=f"query-{row}", user_id="", query=query) for row, query in enumerate(grades)]
     bootstrap = Bootstrap(bootstrap_samples, seed)
-    measured = {}
+    measured: dict[str, Estimates] = {}
+    notes: list[str] = []
     for retriever in retrievers:
         rankings, _ = run_retriever(retriever, requests, max(cutoff, recall_cutoff), batch_size, progress)
         found = [ranking.item_ids for ranking in rankings]
         graded = gain_table(found, judged, cutoff)
         recalled = gain_table([found[row] for row in with_strong], [strong[row] for row in with_strong], recall_cutoff)
-        measured[check_name(retriever.name)] = {
+        estimates = {
             **bootstrap.estimates({f"NDCG@{cutoff}": ndcg(graded, cutoff)}),
             **bootstrap.estimates({f"Recall@{recall_cutoff}": recall(recalled, recall_cutoff)}),
             **bootstrap.estimates({f"judged@{cutoff}": _judged_share(found, judged, cutoff)}),
         }
-    return {"queries": len(grades), "recall_queries": len(with_strong), "recall_grade": relevant_grade, "retrievers": measured}
+        beams = beams_of(retriever)
+        above = [metric for metric in estimates if beams is not None and cutoff_of(metric) > beams]
+        if beams is not None and above:
+            notes.append(reason(retriever.name, beams, above))
+        measured[check_name(retriever.name)] = {metric: own for metric, own in estimates.items() if metric not in above}
+    counts = {"queries": len(grades), "recall_queries": len(with_strong), "recall_grade": relevant_grade}
+    return {**counts, "notes": notes, "retrievers": measured}
 
 
 def why_left_out(market: Market, relevant_grade: int) -> str | None:

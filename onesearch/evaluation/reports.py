@@ -1,9 +1,10 @@
 """The result of an evaluation: kept as JSON, as TREC files and as a Markdown table.
 
-``metrics.json`` (schema 2)::
+``metrics.json`` (schema 3)::
 
-    {"schema": 2, "market": str, "split": str, "requests": int,
-     "settings": {"split": str, "sample": int | null, "tune_cascade": bool, "relevant_grade": int, "baselines": bool,
+    {"schema": 3, "market": str, "split": str, "split_rule": {"method": str, ...}, "requests": int, "notes": [str],
+     "settings": {"split": str, "sample": int | null, "tune_cascade": bool, "relevant_grade": int, "cutoffs": [int] | null,
+                  "baselines": bool,
                   "search": {"num_beams": int, "rank_by": str, "items_per_sid": int, "exclude_history": bool}},
      "sample": {"count": int, "of": int, "seed": int} | null,
      "cutoffs": [int], "bootstrap": {"samples": int, "seed": int, "level": float}, "reference": str | null,
@@ -14,12 +15,15 @@
              "item": {"HR@5": {"value": float, "low": float, "high": float}, ...}, "sid": {...},
              "users": {"cold": {"requests": int, "HR@5": {...}, ...}, "warm": {...}},
              "reference_lead": {"item": {...}, "sid": {...}}}}}},
-     "relevance": {"queries": int, "recall_queries": int, "recall_grade": int, "retrievers": {name: {metric: {...}}}} | null}
+     "relevance": {"queries": int, "recall_queries": int, "recall_grade": int, "notes": [str],
+                   "retrievers": {name: {metric: {...}}}} | null}
 
 ``settings`` are those that `onesearch.pipeline.evaluation.evaluate_run` was called with, empty for a report made otherwise; its
-``relevant_grade`` is the ``recall_grade`` of the judged queries. ``sid`` is absent without SIDs. ``reference_lead`` (reference minus
-this retriever, paired by request) is absent for the reference itself and without a reference. A kind of target that no request has is
-absent under ``retrievers``. ``invalid_sid_rate`` is null for retrievers without beams.
+``relevant_grade`` is the ``recall_grade`` of the judged queries. ``split_rule`` is the market's own, empty for a report made otherwise.
+A retriever that searches with n beams has no metric at a cut-off above n; ``notes`` are sentences that a reader of the figures must know,
+this one among them. ``sid`` is absent without SIDs. ``reference_lead`` (reference minus this retriever, paired by request, in the metrics
+that both have) is absent for the reference itself and without a reference. A kind of target that no request has is absent under
+``retrievers``. ``invalid_sid_rate`` is null for retrievers without beams.
 """
 
 from __future__ import annotations
@@ -32,21 +36,25 @@ from typing import Any
 
 import numpy as np
 
+from onesearch.data.splits import describe
 from onesearch.files import read_json, write_json
 
+from .cutoffs import by_cutoff
 from .retrievers import Ranking
 from .trec_files import write_qrels, write_run
 
 METRICS_NAME = "metrics.json"
 """File of a report, in its folder."""
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the format of ``metrics.json``."""
 
 SAVED = (
     "market",
     "split",
+    "split_rule",
     "requests",
+    "notes",
     "settings",
     "sample",
     "cutoffs",
@@ -57,9 +65,6 @@ SAVED = (
     "relevance",
 )
 """Fields of a report that ``metrics.json`` holds; the other fields are not saved."""
-
-TABLE_METRICS = ("HR@10", "Recall@10", "MRR@10", "NDCG@10", "HR@50")
-"""Columns of the table of a report, if they were measured."""
 
 _LEVELS = {"item": "items", "sid": "Semantic IDs"}
 _KINDS = {"purchase": "purchases", "click": "clicks"}
@@ -72,7 +77,9 @@ class Report:
     Args:
         market: name of the market.
         split: split of its sessions.
+        split_rule: how the sessions were split, ``market.info["split"]``; see `onesearch.data.splits`.
         requests: number of requests that were measured.
+        notes: sentences that a reader of the figures must know, such as metrics that are left out and why.
         settings: settings of the evaluation; see the module's docstring.
         sample: size of the sample, number of requests that it was drawn from, and seed; None if all were measured.
         cutoffs: cut-offs of the metrics, ascending.
@@ -89,7 +96,9 @@ class Report:
 
     market: str = ""
     split: str = "test"
+    split_rule: dict[str, Any] = field(default_factory=dict)
     requests: int = 0
+    notes: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     sample: dict[str, int] | None = None
     cutoffs: tuple[int, ...] = ()
@@ -140,29 +149,34 @@ class Report:
         return folder / METRICS_NAME
 
     def to_table(self, metrics: tuple[str, ...] | None = None) -> str:
-        """Markdown tables, one per kind of target and level, with 95 % intervals, below a line about the market and the sample.
+        """Markdown tables, one per kind of target and level, with 95 % intervals, below a line about the market and the sample and the
+        notes.
 
         Args:
-            metrics: columns; default: those of `TABLE_METRICS` that were measured.
+            metrics: columns; default: those of `by_cutoff`. A metric that a retriever does not have is shown as –.
         """
         parts = [self._heading()] if self.requests else []
+        parts += [f"* {note}" for note in self.notes]
         for kind, counts in self.targets.items():
             for level in _LEVELS:
                 rows = {name: found["targets"].get(kind, {}).get(level) for name, found in self.retrievers.items()}
                 rows = {name: row for name, row in rows.items() if row}
                 if rows:
                     parts.append(f"**{_KINDS[kind]}, {_LEVELS[level]}** ({counts['requests']:,} requests with such a target)")
-                    parts.append(_table(rows, metrics or TABLE_METRICS, self._costs()))
+                    parts.append(_table(rows, metrics or by_cutoff(rows, self.cutoffs), self._costs()))
         if self.relevance:
             parts.append(f"**relevance judgements** ({self.relevance['queries']:,} judged queries)")
-            parts.append(_table(self.relevance["retrievers"], tuple(next(iter(self.relevance["retrievers"].values()))), {}))
+            parts += [f"* {note}" for note in self.relevance["notes"]]
+            found = self.relevance["retrievers"]
+            parts.append(_table(found, tuple(dict.fromkeys(metric for row in found.values() for metric in row)), {}))
         return "\n\n".join(parts) + "\n"
 
     def _heading(self) -> str:
         drawn = "all of them"
         if self.sample:
             drawn = f"a sample of {self.sample['count']:,} of {self.sample['of']:,}, seed {self.sample['seed']}"
-        measured = f"{self.market or 'market'}, {self.split} split: {self.requests:,} requests ({drawn})"
+        rule = f" ({describe(self.split_rule)})" if self.split_rule else ""
+        measured = f"{self.market or 'market'}, {self.split} split{rule}: {self.requests:,} requests ({drawn})"
         return f"{measured}; 95 % bootstrap intervals over requests"
 
     def _costs(self) -> dict[str, dict[str, str]]:
@@ -239,12 +253,12 @@ def _flat(settings: Mapping[str, Any], within: str = "") -> dict[str, Any]:
 
 
 def _table(rows: Mapping[str, Mapping[str, Any]], metrics: tuple[str, ...], more: Mapping[str, Mapping[str, str]]) -> str:
-    """Markdown table of retrievers: those of `metrics` that all have, and the columns in `more`."""
-    shown = [metric for metric in metrics if all(metric in row for row in rows.values())]
+    """Markdown table of retrievers: those of `metrics` that one of them has, and the columns in `more`."""
+    shown = [metric for metric in metrics if any(metric in row for row in rows.values())]
     extra = list(next(iter(more.values()), {}))
     lines = ["| retriever | " + " | ".join([*shown, *extra]) + " |", "|---" * (1 + len(shown) + len(extra)) + "|"]
     for name, row in rows.items():
-        cells = [_cell(row[metric]) for metric in shown] + [more[name][column] for column in extra]
+        cells = [_cell(row[metric]) if metric in row else "–" for metric in shown] + [more[name][column] for column in extra]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -22,9 +22,11 @@ class Ranking:
         sids: SID of each item as a generative model produced it, None for an item that was found in another way. Empty for baselines.
         invalid: number of beams whose SID belongs to no item of the catalogue; 0 for baselines.
         beams: number of all beams, valid and invalid. Needed where `invalid` is not 0.
+        beam_sids: SIDs of the beam search, best first, each once: the SID level is measured on them. None for baselines, whose SIDs are
+            those of their items.
 
     Raises:
-        ValueError: lengths differ, an item occurs twice, or `invalid` exceeds `beams`.
+        ValueError: lengths differ, an item or a SID of the beam search occurs twice, or `invalid` exceeds `beams`.
     """
 
     item_ids: tuple[str, ...]
@@ -32,6 +34,7 @@ class Ranking:
     sids: tuple[Sid | None, ...] = ()
     invalid: int = 0
     beams: int = 0
+    beam_sids: tuple[Sid, ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.scores) != len(self.item_ids):
@@ -43,6 +46,9 @@ class Ranking:
             raise ValueError(f"item {twice!r} occurs twice in a ranking; keep its best position only")
         if not 0 <= self.invalid <= self.beams:
             raise ValueError(f"ranking with {self.invalid} invalid of {self.beams} beams; count every beam in `beams`")
+        if self.beam_sids is not None and len(set(self.beam_sids)) != len(self.beam_sids):
+            twice_sid = next(sid for sid in self.beam_sids if self.beam_sids.count(sid) > 1)
+            raise ValueError(f"SID {twice_sid} occurs twice among the beams of a ranking; keep its best position only")
 
 
 @runtime_checkable
@@ -65,3 +71,18 @@ class Retriever(Protocol):
             One ranking per request, in order.
         """
         ...
+
+
+@runtime_checkable
+class BeamRetriever(Retriever, Protocol):
+    """A retriever whose lists come from a beam search. It is not measured at cut-offs above its number of beams."""
+
+    @property
+    def num_beams(self) -> int:
+        """Number of beams of the search."""
+        ...
+
+
+def beams_of(retriever: Retriever) -> int | None:
+    """Return the number of beams of a retriever, None for one that does not search with beams."""
+    return retriever.num_beams if isinstance(retriever, BeamRetriever) else None

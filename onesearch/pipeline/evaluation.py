@@ -10,15 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from onesearch.data.market import Market
 from onesearch.data.requests import build_requests
+from onesearch.data.splits import RANDOM_NOTE
+from onesearch.evaluation.cutoffs import check_beams
 from onesearch.evaluation.evaluator import evaluate, sample_requests
 from onesearch.evaluation.relevance import evaluate_relevance, why_left_out
 from onesearch.evaluation.reports import Report, check_name, check_settings
 from onesearch.evaluation.retrievers import Retriever
 from onesearch.extras import require
-from onesearch.files import RunFolder, check_writable
+from onesearch.files import RunFolder, check_writable, read_json
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
+from onesearch.tokenization_sid.embedding.alignment_gaps import left_out_sentence
+from onesearch.tokenization_sid.embedding.embeddings import ALIGNMENT_NAME
 from onesearch.tokenization_sid.sids.sid_folder import check_checkpoint
 
+from .mappings import plain
 from .recipe import EvaluationConfig
 from .run_lock import writing
 
@@ -62,7 +67,8 @@ def evaluate_run(
         OSError: the folder cannot be written to; this is found before anything is measured.
         FileExistsError: the folder holds a report that was made with other settings.
         FileNotFoundError: an earlier stage of the run is missing.
-        ValueError: the checkpoint was trained on other codebooks than the run's SIDs, or there is nothing to measure.
+        ValueError: the checkpoint was trained on other codebooks than the run's SIDs, a cut-off is above the beams of the search, or there
+            is nothing to measure.
         MissingExtraError: `baselines`, but the extra ``evaluation`` is not installed.
     """
     if baselines:
@@ -71,7 +77,8 @@ def evaluate_run(
     checkpoint = run.require("checkpoint", "onesearch train")
     check_checkpoint(run)
     search_config = replace(SearchConfig.from_pretrained(checkpoint), **(search or {}))
-    settings = {**asdict(config), "baselines": baselines, "search": asdict(search_config)}
+    check_beams(config.cutoffs or (), search_config.num_beams)
+    settings = {**plain(asdict(config)), "baselines": baselines, "search": asdict(search_config)}
     folder = run.evaluation if name is None else run.evaluation / check_name(name)
     if not overwrite:
         check_settings(folder, settings)
@@ -111,18 +118,30 @@ def _measure(
         report = evaluate(
             retrievers,
             requests,
+            cutoffs=config.cutoffs,
             sid_of=_sids(searcher),
             reference=searcher.name,
             market=report.market,
             split=config.split,
+            split_rule=market.info.get("split"),
             sample=sample,
             progress=progress,
         )
+    report.notes += _notes(run, market)
     if left_out is None:
         report.relevance = evaluate_relevance(retrievers, market, relevant_grade=config.relevant_grade, progress=progress)
     elif len(market.relevance):
         logger.warning("judged queries are left out: %s", left_out)
     return report
+
+
+def _notes(run: RunFolder, market: Market) -> list[str]:
+    """Sentences about the market's split and the run's alignment that a reader of the figures must know."""
+    notes = [RANDOM_NOTE] if market.info.get("split", {}).get("method") == "random" else []
+    if (run.embeddings / ALIGNMENT_NAME).is_file():
+        sentence = left_out_sentence(read_json(run.embeddings / ALIGNMENT_NAME))
+        notes += [sentence] if sentence else []
+    return notes
 
 
 def _sids(searcher: Searcher) -> dict[str, tuple[int, ...]]:

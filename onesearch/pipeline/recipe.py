@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from onesearch.data.splits import SplitConfig
+from onesearch.evaluation.cutoffs import check_beams, check_cutoffs
 from onesearch.files import RunFolder, atomic_file
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.tokenization_sid.embedding.configs import AlignmentConfig, TextEncoderConfig
@@ -37,6 +39,7 @@ class MarketConfig:
         importer: ``simulate``, ``amazon``, ``chorus``, ``kuaisearch`` or ``tables``.
         source: folder or Hub dataset id that the importer reads.
         options: further arguments of the importer, or fields of `SimulatorConfig`.
+        split: how the sessions are split; None leaves it to the importer or the simulation.
 
     Raises:
         ValueError: the importer is unknown. Options are compared with those of the importer when a run starts; see `check_options`.
@@ -45,6 +48,7 @@ class MarketConfig:
     importer: str = "simulate"
     source: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    split: SplitConfig | None = None
 
     def __post_init__(self) -> None:
         if self.importer not in (SIMULATION, *IMPORTERS):
@@ -61,15 +65,18 @@ class EvaluationConfig:
         tune_cascade: fit the weights of the cascade baseline on the validation split first. No other baseline is fitted.
         relevant_grade: lowest grade of a judgement, 1 to 3, from which an item counts as relevant in the recall on judged queries. Use 1
             for judgements with the grades 0 and 1.
+        cutoffs: cut-offs k of HR, Recall, MRR and NDCG, whole numbers from 1 to 350. None takes 5, 10 and 50, and leaves those above the
+            beams of the search out; one that is asked for and needs more beams is refused.
 
     Raises:
-        ValueError: the split is unknown, the sample is below 1, or the grade is not 1, 2 or 3.
+        ValueError: the split is unknown, the sample is below 1, the grade is not 1, 2 or 3, or a cut-off is out of range.
     """
 
     split: str = "test"
     sample: int | None = None
     tune_cascade: bool = True
     relevant_grade: int = 2
+    cutoffs: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
@@ -78,6 +85,8 @@ class EvaluationConfig:
             raise ValueError(f"sample={self.sample} must be at least 1; leave it out to measure all requests")
         if self.relevant_grade not in (1, 2, 3):
             raise ValueError(f"relevant_grade={self.relevant_grade} is no grade that can be relevant; allowed are 1, 2 and 3")
+        if self.cutoffs is not None:
+            check_cutoffs(self.cutoffs)
 
 
 @dataclass(frozen=True)
@@ -102,7 +111,8 @@ class Recipe:
         evaluation: requests that are measured.
 
     Raises:
-        ValueError: the name is no name of a folder, `fit_on` is unknown, `processes` is below 1, or a dictionary is given without keywords.
+        ValueError: the name is no name of a folder, `fit_on` is unknown, `processes` is below 1, a dictionary is given without keywords,
+            or a cut-off of the evaluation is above the beams of the search.
     """
 
     name: str
@@ -126,6 +136,7 @@ class Recipe:
             raise ValueError(f"processes={self.processes} must be at least 1")
         if self.dictionary is not None and not self.keywords:
             raise ValueError(f"dictionary={self.dictionary!r} needs keywords: true; without keywords it would be ignored")
+        check_beams(self.evaluation.cutoffs or (), self.search.num_beams)
 
 
 def check_folder_name(name: str) -> None:

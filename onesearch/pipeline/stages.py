@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onesearch.data.market import Market
+from onesearch.data.splits import with_split
 from onesearch.files import RunFolder
 
 from .market_options import SIMULATION, importer_of
@@ -31,10 +32,16 @@ def make_market(config: MarketConfig, folder: Path) -> Market:
     if config.importer == SIMULATION:
         from onesearch.simulator import SimulatorConfig, simulate
 
-        return simulate(SimulatorConfig(**config.options), folder)
+        market = simulate(SimulatorConfig(**config.options), folder)
+        if config.split is not None:
+            market = with_split(market, config.split)
+            market.save(folder, overwrite=True)
+        return market
     if config.source is None:
         raise ValueError(f"importer {config.importer} needs a source: the folder with the published files (--source)")
     market = importer_of(config.importer)(config.source, **config.options)
+    if config.split is not None:
+        market = with_split(market, config.split)
     market.save(folder)
     return market
 

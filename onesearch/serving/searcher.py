@@ -107,6 +107,11 @@ class Searcher:
         """The model's item index: which item has which SID."""
         return self.views.index
 
+    @property
+    def num_beams(self) -> int:
+        """Beams of `retrieve`: a report has no metric at a cut-off above it."""
+        return self.config.num_beams
+
     def search(
         self,
         query: str,
@@ -166,7 +171,7 @@ class Searcher:
             top_k: number of items per ranking at most.
 
         Returns:
-            One ranking per request, in order, with the counts of its beams.
+            One ranking per request, in order, with the SIDs and the counts of its beams.
 
         Raises:
             TypeError: the history or a part of the context of a request is no list.
@@ -175,14 +180,15 @@ class Searcher:
         for request in requests:
             _refuse_other_types(request)
         for start in range(0, len(requests), self.batch_size):
-            result = self._find(requests[start : start + self.batch_size], top_k, self.config)
-            for hits, beams, invalid in zip(result.hits, result.beams, result.invalid):
+            result = self._find(requests[start : start + self.batch_size], top_k, self.config, with_sids=True)
+            for hits, beams, invalid, sids in zip(result.hits, result.beams, result.invalid, result.sids):
                 ranking = Ranking(
                     item_ids=tuple(hit.item_id for hit in hits),
                     scores=tuple(hit.score for hit in hits),
                     sids=tuple(hit.sid for hit in hits),
                     invalid=invalid,
                     beams=beams,
+                    beam_sids=tuple(sids),
                 )
                 rankings.append(ranking)
         return rankings
@@ -194,6 +200,7 @@ class Searcher:
         config: SearchConfig,
         item_filter: ItemFilter | None = None,
         explain: bool = False,
+        with_sids: bool = False,
     ) -> SearchResult:
         """Search for a batch of requests on one state of the catalogue: the one path from requests to hits."""
         if top_k < 1:
@@ -207,6 +214,7 @@ class Searcher:
             top_k=top_k + max(map(len, excluded)),
             item_filter=item_filter,
             explain=explain,
+            with_sids=with_sids,
         )
         kept = ([hit for hit in hits if hit.item_id not in own] for hits, own in zip(result.hits, excluded))
         return replace(result, hits=[hits[:top_k] for hits in kept])

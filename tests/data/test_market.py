@@ -164,7 +164,7 @@ def test_a_session_without_a_query_is_history_and_no_request():
 @pytest.mark.parametrize(
     ("split", "word"),
     [
-        ({"method": "random"}, "random"),
+        ({"method": "chance"}, "chance"),
         ({"method": "time", "test": 0.9, "validation": 0.2}, "0.9"),
         ({"method": "time", "test": 0}, "0"),
     ],

@@ -173,7 +173,7 @@ def test_metrics_json_round_trip(tmp_path):
     path = report.save(tmp_path)
     assert path == tmp_path / "metrics.json"
     assert load_report(path) == load_report(tmp_path) == report
-    assert json.loads(path.read_text())["schema"] == 2
+    assert json.loads(path.read_text())["schema"] == 3
     assert load_report(path).to_table() == report.to_table()
 
 
@@ -193,7 +193,7 @@ def test_a_report_is_not_replaced_by_one_with_other_settings(tmp_path):
 
 def test_a_foreign_report_is_refused(tmp_path):
     (tmp_path / "metrics.json").write_text('{"schema": 99}')
-    with pytest.raises(ValueError, match="schema 99, expected 2"):
+    with pytest.raises(ValueError, match="schema 99, expected 3"):
         load_report(tmp_path)
 
 

@@ -104,7 +104,7 @@ WRONG = {
     "training: {arguments: {learning_rate: .nan}}": "recipe.training.arguments.learning_rate must be finite, got nan",
     "training: {arguments: {output_dir: .}}": "output_dir='.'",
     "training: {streaming: maybe}": "recipe.training.streaming must be true or false, got 'maybe'",
-    "training: {validation_beams: 0}": "validation_beams=0 must be at least 1",
+    "training: {validation_beams: 9}": "validation_beams=9 must be at least 10",
     "training: {model: {d_model: 30}}": "d_model=30 must be divisible by attention_heads=4",
     "training: {model: {encoder_layers: -1}}": "encoder_layers=-1 must be at least 1",
     "training: {model: {dropout: 1.5}}": "dropout=1.5 must be below 1",

@@ -11,7 +11,7 @@ import numpy as np
 from onesearch.data.market import Market
 
 from .alignment_measures import held_out_queries, pair_sides
-from .configs import EXAMPLE_KINDS, PAIR_KINDS, AlignmentConfig
+from .configs import PAIR_KINDS, AlignmentConfig
 from .pairs import cosines, mine_pairs, mine_triples
 
 logger = logging.getLogger(__name__)
@@ -80,10 +80,6 @@ def collect_examples(
     for kind in ("rank", "relevance"):
         counts[kind] = {"mined": len(rows[kind]), "kept": len(rows[kind])}
     used = {kind: part for kind, part in rows.items() if len(part) and config.weights[kind]}
-    for kind in EXAMPLE_KINDS:
-        if kind not in used:
-            why = "its weight is 0" if not config.weights[kind] else "there is no example"
-            logger.info("alignment leaves %s out: %s", kind, why)
     if not used:
         raise ValueError(
             f"nothing to align on: {counts} (mined and kept per loss); lower mining.min_cosine={config.mining.min_cosine} or "

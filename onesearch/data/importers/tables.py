@@ -18,6 +18,7 @@ from ..bad_rows import BadRows
 from ..choices import LANGUAGES, SPLIT_METHODS
 from ..fields import BadRow, Note, Row
 from ..market import Market
+from ..splits import SplitConfig
 from .importing import Make, assemble, build_table, convert
 from .table_files import find_files, read_rows
 
@@ -55,7 +56,8 @@ def import_tables(
             file per table.
         bad_rows: ``raise`` an error that names bad rows, or ``drop`` them and count them in ``info["dropped"]``. An optional value that
             does not fit, an unknown column and a file that is no table are dropped alone.
-        split: ``time``, ``leave_last_out`` or ``none``. Default: ``time`` if there are sessions, else ``none``.
+        split: ``time``, ``leave_last_out``, ``random`` or ``none``; `onesearch.data.splits.with_split` sets its shares and its seed.
+            Default: ``time`` if there are sessions, else ``none``.
         language: ``en`` or ``zh``, stored in ``info``; BM25 chooses its tokenisation by it, and training its task templates. Default:
             ``zh`` if at least half of the titles hold Chinese characters, else ``en``.
         name: name of the market. Default: name of the folder.
@@ -86,7 +88,7 @@ def import_tables(
         "name": name or folder.resolve().name,
         "source": "own tables: " + ", ".join(path.name for path in files.values()),
         "language": language or _language(tables["items"].column("title")),
-        "split": {"method": method, "validation": 0.05, "test": 0.1} if method == "time" else {"method": method},
+        "split": SplitConfig(method).info(),
         "sessions_moved": int(np.sum(np.argsort(times, kind="stable") != np.arange(len(times)))),
         "dropped": dropped,
     }

@@ -283,8 +283,8 @@ def test_own_files_that_are_not_what_they_seem(own):
     assert len(import_tables(own, format="jsonl").items) == 2
     with pytest.raises(ValueError, match="'xml'.*jsonl, parquet, csv"):
         import_tables(own, format="xml")
-    with pytest.raises(ValueError, match="'random'.*leave_last_out"):
-        import_tables(own, format="jsonl", split="random")
+    with pytest.raises(ValueError, match="'chance'.*leave_last_out"):
+        import_tables(own, format="jsonl", split="chance")
     (own / "sessions.csv").write_text("session_id\n1\n")
     with pytest.raises(ValueError, match="sessions.csv: sessions hold lists"):
         import_tables(own, format="csv")
