@@ -41,7 +41,7 @@ def import_amazon(
     * Each purchase becomes a session ``u<user>-<position>``. Its time is the position in the user's sequence, counted from 1.
       The data give the order within a user only, so times of different users are not comparable, and the split is
       leave-last-out.
-    * The source has no impressions and no clicks; both columns are empty.
+    * The source has no impressions and no clicks; both columns are empty. The scene is ``unknown``: nobody searched.
     * An item keeps the first of its category paths (12 of 12,101 items have more).
     * The brands "Unknown" and "" become null.
     * A blank title is replaced by brand, leaf category and ASIN; ``info["titles_filled"]`` counts these titles.
@@ -155,5 +155,6 @@ def _sessions(user_id: str, bought: Sequence[str], queries: Mapping[str, str]) -
             "user_id": user_id,
             "time": position,
             "query": queries[item],
+            "scene": "unknown",
             "purchased": [item],
         }

@@ -17,23 +17,42 @@ import numpy as np
 import pyarrow as pa
 
 from .. import fields
+from ..arrow_tables import as_dataset
 from ..bad_rows import BadRows
 from ..fields import Note, Row
 from ..market import Market
 from .importing import TableBuilder, assemble, build_table, convert_jsonl
-from .kuaisearch_logs import Price, RankRows, SessionRows
+from .kuaisearch_logs import UNKNOWN, Price, RankRows, SessionRows
+from .kuaisearch_statistics import held_out_from, with_statistics
+from .kuaisearch_values import typed_values
 
 logger = logging.getLogger(__name__)
 
 TABLES_READ = ("items", "users", "recall", "rank", "relevance")
-OPTIONAL = {"rank": "prices and recent history", "relevance": "judgements"}
+OPTIONAL = {"rank": "prices, statistics, entrances and recent history", "relevance": "judgements"}
 """Table that may be absent → what the market then lacks."""
-
-UNKNOWN = frozenset({"UNKNOWN", "\\N"})
-"""Placeholders that become null."""
 
 NO_BRAND = frozenset({"无品牌", "其他/other", "其他/QITA", "其他"})
 """Brand names that mean "no brand" or "other". They stay in the ``brand`` column, and the ``brand`` attribute has no value."""
+
+LEFT_OUT: dict[str, dict[str, str]] = {
+    "items": dict.fromkeys(
+        ("brand_id", "seller_id", "category_level1_id", "category_level2_id", "category_level3_id"),
+        "a number for the name beside it",
+    ),
+    "users": {"fre_country": "the market has one place, the province", "fre_city": "the market has one place, the province"},
+    "recall": {},
+    "rank": {
+        "user_fan_number": "the market has no numbers of users",
+        "user_follow_number": "the market has no numbers of users",
+        "user_statistical_features": "the market has no numbers of users; their counts follow from the sessions",
+        "is_clicked": "recall's clicked_item_ids say the same",
+        "is_purchased": "recall's purchased_item_ids say the same",
+        "split": "recall's split says the same",
+    },
+    "relevance": {},
+}
+"""Table → columns of the published files that are not imported, and why. All others are."""
 
 PRICE_UNIT = "as published; the source names no unit, values such as 3990 and 4990 suggest fen (1/100 yuan)"
 
@@ -47,7 +66,8 @@ def import_kuaisearch(
     judged_items: bool = True,
     name: str = "kuaisearch",
 ) -> Market:
-    """Read the tables items, users, recall (requests), rank (prices and recent history) and relevance (judgements).
+    """Read the tables items, users, recall (requests), rank (prices, statistics, entrances and recent history) and relevance
+    (judgements).
 
     * **Sessions** are the rows of recall; ``time_index`` is the time. A ``session_id`` that occurs again gets ``-2``, ``-3`` and
       so on, in file order.
@@ -55,14 +75,21 @@ def import_kuaisearch(
       in the ``brand`` column and are no ``brand`` attribute.
     * **Prices** are rank's ``target_item_price``, the latest of each item, in the published unit (see `PRICE_UNIT`). Items that
       rank does not mention have no price.
+    * **Statistics** are rank's ``target_item_statistical_features``: impressions, clicks and orders of the 30 days before, as
+      ``shown_count``, ``click_count`` and ``purchase_count``. The earliest of each item are taken, and none from the time of the
+      validation and test sessions on, because they count what those requests ask for (counted in ``info["statistics"]``).
+      Whoever changes the split should clear them. The source counts no additions to a cart.
+    * **Scene and entrance**: requests are ``search``, recent history is ``unknown``; ``search_entrance`` of rank is the entrance
+      of the request with the same user, session, time and query.
     * **Recent history**: ``recently_clicked_item_ids`` and ``recently_purchased_item_ids`` (at most 20 each) of a user's first
       request become a session ``before-<user_id>`` with an empty query, one time unit before that request. It counts in
       histories and is never a request. The lists of later rows are not read, because earlier sessions hold the same items.
       Repeated items are removed. Items clicked or purchased in the first request itself are removed too, because the lists may
       have been taken after it (counted in ``info["recent_history"]``). The source does not document the order of the lists.
     * **Relevance** identifies items by title, brand and seller. A judgement refers to the first item of the catalogue with the
-      same three; without such an item, the judged item joins the catalogue as ``rel-<hash>``. The column ``attr_value`` has no
-      attribute type and is not imported.
+      same three; without such an item, the judged item joins the catalogue as ``rel-<hash>``. The values in ``attr_value`` have
+      no attribute type: those whose form tells one (`kuaisearch_values.py`) join the item's attributes, all others its tags.
+    * Columns that are not imported are in `LEFT_OUT`, with the reason, and in ``info["left_out"]``.
     * The published ``split`` column is not used, because the split ids of the paper are not released: the split is by time.
 
     Args:
@@ -87,12 +114,12 @@ def import_kuaisearch(
         catalogue.read(path, bad)
     relevance = catalogue.judge(judged_items)
     users, user_ids = _read_users(files["users"], bad)
-    sessions = SessionRows(catalogue.rows, user_ids)
-    for path in files["recall"]:
-        sessions.read(path, bad)
     rank = RankRows(catalogue.rows)
     for path in files["rank"]:
         rank.read(path, bad)
+    sessions = SessionRows(catalogue.rows, user_ids, rank.entrances)
+    for path in files["recall"]:
+        sessions.read(path, bad)
     added = sessions.add_recent(rank.recent, bad) if recent_history else {}
     info = {
         "name": name,
@@ -103,10 +130,15 @@ def import_kuaisearch(
         "published_split": dict(sessions.published_split),
         "recent_history": added,
         "relevance": catalogue.counts,
+        "left_out": {table: list(columns) for table, columns in LEFT_OUT.items() if columns},
         "dropped": bad.close(),
     }
     tables = {"items": catalogue.table(rank.prices), "users": users, "sessions": sessions.table(), "relevance": relevance}
-    return assemble(tables, info)
+    market = assemble(tables, info)
+    known = rank.statistics_before(held_out_from(market))
+    market.info["statistics"] = {"items": len(known), "too_late": len(rank.statistics) - len(known)}
+    market.items = as_dataset(with_statistics(market.items.data.table, catalogue.rows, known))
+    return market
 
 
 def _folder(source: str | Path, lite: bool) -> Path:
@@ -185,7 +217,8 @@ def _judgement(row: Row, note: Note) -> dict[str, Any]:
     brand, seller = fields.optional_text(row, "brand", UNKNOWN), fields.optional_text(row, "seller_name", UNKNOWN)
     grade = fields.integer(row, "score", 0, 3)
     query, title = fields.filled_text(row, "query"), fields.filled_text(row, "item_title")
-    return {"query": query, "item": _ItemNames(title, brand, seller), "grade": grade}
+    values = fields.or_none(fields.optional_text, row, "attr_value", note, UNKNOWN) or ""
+    return {"query": query, "item": _ItemNames(title, brand, seller), "grade": grade, "values": values}
 
 
 @dataclass
@@ -205,6 +238,9 @@ class _Catalogue:
     def __post_init__(self) -> None:
         self._items = TableBuilder("items")
         self._judged: dict[_ItemNames, str | None] = {judgement["item"]: None for judgement in self.judgements}
+        self._values: dict[_ItemNames, list[str]] = {}
+        for judgement in self.judgements:
+            self._values.setdefault(judgement["item"], []).append(judgement["values"])
 
     def read(self, path: Path, bad: BadRows) -> None:
         """Add the items of one file."""
@@ -225,7 +261,7 @@ class _Catalogue:
             for names in missing:
                 item_id = names.made_up_id()
                 self._judged[names] = item_id
-                self._add(_item_row(item_id, names, categories=[]))
+                self._add(self._row(item_id, names, categories=[]))
         rows = [{"query": row["query"], "item_id": self._judged[row["item"]], "grade": row["grade"]} for row in self.judgements]
         rows = [row for row in rows if row["item_id"] is not None]
         self.counts = {
@@ -254,10 +290,12 @@ class _Catalogue:
         keys = ("brand_name", "seller_name", *(f"category_level{level}_name" for level in (1, 2, 3)))
         brand, seller, *levels = (fields.or_none(fields.optional_text, row, key, note, UNKNOWN) for key in keys)
         names = _ItemNames(fields.filled_text(row, "item_title"), brand, seller)
-        return _item_row(item_id, names, categories=[level for level in levels if level])
+        return self._row(item_id, names, categories=[level for level in levels if level])
 
-
-def _item_row(item_id: str, names: _ItemNames, categories: list[str]) -> dict[str, Any]:
-    """One row of the items table."""
-    attributes = {"brand": [names.brand]} if names.brand and names.brand not in NO_BRAND else {}
-    return {"item_id": item_id, **names._asdict(), "categories": categories, "attributes": attributes}
+    def _row(self, item_id: str, names: _ItemNames, categories: list[str]) -> dict[str, Any]:
+        """One row of the items table, with the values of its judgements if it is the first item of these names."""
+        values = self._values.pop(names, [])
+        attributes, tags = typed_values(",".join(values), names.brand)
+        if names.brand and names.brand not in NO_BRAND:
+            attributes["brand"] = [names.brand]
+        return {"item_id": item_id, **names._asdict(), "categories": categories, "attributes": attributes, "tags": tags}

@@ -1,7 +1,8 @@
-"""Sessions of KuaiSearch from its tables recall (requests) and rank (prices and recent history)."""
+"""Sessions of KuaiSearch from its tables recall (requests) and rank (prices, recent history, statistics and entrances)."""
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
@@ -11,9 +12,22 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from .. import fields
-from ..bad_rows import BadRows
+from ..bad_rows import VALUE, BadRows
 from ..fields import BadRow, Note, Row
 from .importing import TableBuilder, convert_jsonl, read_jsonl
+from .kuaisearch_statistics import Statistics, read_statistics
+
+UNKNOWN = frozenset({"UNKNOWN", "\\N"})
+"""Placeholders that become null."""
+
+
+class RequestKey(NamedTuple):
+    """What the tables recall and rank both say of a request, as published."""
+
+    user_id: str
+    session_id: str
+    time: int
+    query: str
 
 
 class Price(NamedTuple):
@@ -58,7 +72,7 @@ class Recent:
 
 
 class RankRows:
-    """Latest prices of items and first recent histories of users, read from rank row by row.
+    """Latest prices and first statistics of items, first recent histories of users, and entrances of requests, from rank row by row.
 
     Args:
         items: ids of the catalogue.
@@ -66,23 +80,35 @@ class RankRows:
     Attributes:
         prices: latest price of each item.
         recent: recent history of each user at the earliest request.
+        statistics: statistics of each item before the earliest request that shows it.
+        entrances: entrance of each request.
     """
 
     def __init__(self, items: Container[str]) -> None:
         self.prices: dict[str, Price] = {}
         self.recent: dict[str, Recent] = {}
+        self.statistics: dict[str, Statistics] = {}
+        self.entrances: dict[RequestKey, str] = {}
         self._items = items
 
     def read(self, path: Path, bad: BadRows) -> None:
         """Read one file."""
         for line, row in read_jsonl(path, bad):
+
+            def note(error: BadRow, line: int = line) -> None:
+                bad.add_error(path.name, line, error, VALUE)
+
             try:
-                self._take(path, line, row)
+                self._take(path, line, row, note)
             except BadRow as error:
                 bad.add_error(path.name, line, error)
 
-    def _take(self, path: Path, line: int, row: Row) -> None:
-        """Keep the recent history of a row if it is the user's earliest, and the price if it is the item's latest."""
+    def statistics_before(self, time: int | None) -> dict[str, Statistics]:
+        """Statistics that were counted before a time; all of them if it is None."""
+        return {item: found for item, found in self.statistics.items() if time is None or found.time < time}
+
+    def _take(self, path: Path, line: int, row: Row, note: Note) -> None:
+        """Keep the recent history of a row if it is the user's earliest, statistics if the item's earliest, the price if its latest."""
         user_id, time = fields.identifier(row, "user_id"), fields.integer(row, "time_index")
         if user_id not in self.recent or time < self.recent[user_id].time:
             clicked = fields.identifiers(row, "recently_clicked_item_ids")
@@ -92,6 +118,14 @@ class RankRows:
         fields.known([item_id], self._items, "target_item_id", "items")
         if price is not None and (item_id not in self.prices or time >= self.prices[item_id].time):
             self.prices[item_id] = Price(time, price)
+        if item_id not in self.statistics or time < self.statistics[item_id].time:
+            statistics = read_statistics(row, time, note)
+            if statistics is not None:
+                self.statistics[item_id] = statistics
+        entrance = fields.or_none(fields.optional_text, row, "search_entrance", note, UNKNOWN)
+        if entrance is not None:
+            key = RequestKey(user_id, str(row.get("session_id")), time, str(row.get("query")))
+            self.entrances.setdefault(key, sys.intern(entrance))
 
 
 class SessionRows:
@@ -100,15 +134,17 @@ class SessionRows:
     Args:
         items: ids of the catalogue.
         users: ids of the users table.
+        entrances: entrance of each request that has a known one.
 
     Attributes:
         published_split: number of sessions by value of the published ``split`` column.
     """
 
-    def __init__(self, items: Container[str], users: Container[str]) -> None:
+    def __init__(self, items: Container[str], users: Container[str], entrances: Mapping[RequestKey, str]) -> None:
         self.published_split: Counter[str] = Counter()
         self._items = items
         self._users = users
+        self._entrances = entrances
         self._sessions = TableBuilder("sessions")
         self._occurrences: Counter[str] = Counter()
         self._first: dict[str, dict[str, Any]] = {}
@@ -145,7 +181,7 @@ class SessionRows:
             counts["also_in_first_request"] += sum(map(len, lists.without(()).values())) - items
             if items:
                 session = {"session_id": f"before-{user_id}", "user_id": user_id, "time": first["time"] - 1, "query": ""}
-                self._sessions.add({**session, **kept})
+                self._sessions.add({**session, "scene": "unknown", **kept})
                 counts["users"] += 1
                 counts["items"] += items
         return dict(counts)
@@ -167,4 +203,5 @@ class SessionRows:
         self.published_split[str(row.get("split"))] += 1
         occurrence = self._occurrences[published_id]
         session_id = published_id if occurrence == 1 else f"{published_id}-{occurrence}"
-        return {"session_id": session_id, "user_id": user_id, "time": time, "query": query, **lists}
+        place = {"scene": "search", "entrance": self._entrances.get(RequestKey(user_id, published_id, time, query))}
+        return {"session_id": session_id, "user_id": user_id, "time": time, "query": query, **place, **lists}

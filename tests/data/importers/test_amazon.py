@@ -34,6 +34,7 @@ def test_amazon_gives_one_session_per_purchase(amazon, tmp_path):
     assert market.sessions[:]["session_id"] == ["u1-1", "u2-1", "u1-2", "u2-2", "u1-3"]
     assert market.sessions[:]["time"] == [1, 1, 2, 2, 3]
     assert market.sessions[2]["purchased"] == ["2"] and market.sessions[2]["clicked"] == []
+    assert set(market.sessions[:]["scene"]) == {"unknown"}
     assert set(market.sessions[:]["query"]) == {"beauty skin care lips balms"}
     assert [item["title"] for item in market.items] == ["Lip Balm", "Lip Balm", "Lips & Balms B003"]
     assert [item["brand"] for item in market.items] == ["Mo", None, None]

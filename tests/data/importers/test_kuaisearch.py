@@ -10,7 +10,10 @@ import huggingface_hub
 import pytest
 from importer_files import real, sound, write_jsonl
 
-from onesearch.data.importers.kuaisearch import import_kuaisearch
+from onesearch.data.importers import importing, kuaisearch_logs
+from onesearch.data.importers.importing import read_jsonl
+from onesearch.data.importers.kuaisearch import LEFT_OUT, import_kuaisearch
+from onesearch.data.importers.kuaisearch_statistics import COUNTS
 from onesearch.data.requests import build_requests
 
 
@@ -24,7 +27,8 @@ def kuai_item(number: int, **changes: Any) -> dict[str, Any]:
         "seller_name": "小店",
     }
     names = {"category_level1_name": "女装", "category_level2_name": "皮草", "category_level3_name": "UNKNOWN"}
-    return {**row, **names, **changes}
+    numbers = {"category_level1_id": 1, "category_level2_id": 1, "category_level3_id": 0}
+    return {**row, **names, **numbers, **changes}
 
 
 def kuai_recall(session: int, user: int, time: int, **changes: Any) -> dict[str, Any]:
@@ -42,7 +46,25 @@ def kuai_rank(session: int, user: int, time: int, target: int, **changes: Any) -
         "is_clicked": 0,
     }
     lists = {"recently_clicked_item_ids": [4, 4, 5, 1], "recently_purchased_item_ids": [5, 6]}
-    return {**row, **lists, "target_item_price": 3990.0, "split": "train", **changes}
+    users = {
+        "user_show_cnt_30d_hist": 5.0,
+        "user_click_cnt_30d_hist": 1.0,
+        "user_order_cnt_30d_hist": 0.0,
+        "user_gmv_30d_hist": 0.0,
+    }
+    more = {
+        "user_fan_number": 9,
+        "user_follow_number": 65,
+        "search_entrance": "mall",
+        "is_purchased": 0,
+        "user_statistical_features": users,
+        "target_item_statistical_features": counts(952.0, 47.0, 2.0),
+    }
+    return {**row, **lists, **more, "target_item_price": 3990.0, "split": "train", **changes}
+
+
+def counts(shown: Any, clicked: Any, ordered: Any) -> dict[str, Any]:
+    return {"item_show_cnt_30d_hist": shown, "item_click_cnt_30d_hist": clicked, "item_order_cnt_30d_hist": ordered}
 
 
 @pytest.fixture
@@ -182,6 +204,115 @@ def test_kuaisearch_downloads_a_dataset_id(kuai, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     assert len(import_kuaisearch("benchen4395/KuaiSearch").items) == 7
     assert asked == {"repo_id": "benchen4395/KuaiSearch", "repo_type": "dataset", "allow_patterns": ["*_lite*", "*relevance*"]}
+
+
+def test_kuaisearch_statistics_are_those_before_the_training_requests(kuai, tmp_path, caplog):
+    """The earliest of each item, from before the first held-out request; here the last two of ten requests are held out."""
+    write_jsonl(kuai / "recall.jsonl", [kuai_recall(number, 7, 10 * number) for number in range(1, 11)])
+    ranks = [
+        kuai_rank(3, 7, 30, 1, target_item_statistical_features=counts(9.0, 3.0, 1.0)),
+        kuai_rank(2, 7, 20, 1, target_item_statistical_features=counts(7.0, 2.0, 0.0)),
+        kuai_rank(2, 7, 20, 2, target_item_statistical_features=counts(5.0, 0.5, -1.0)),
+        kuai_rank(2, 7, 20, 3, target_item_statistical_features=None),
+        kuai_rank(10, 7, 100, 4, target_item_statistical_features=counts(8.0, 8.0, 8.0)),
+    ]
+    write_jsonl(kuai / "rank.jsonl", ranks)
+    with pytest.raises(ValueError, match="1 × rank.jsonl: item_click_cnt_30d_hist must be a whole number"):
+        import_kuaisearch(kuai)
+    market = sound(import_kuaisearch(kuai, bad_rows="drop", recent_history=False), tmp_path)
+    names = ("shown_count", "click_count", "purchase_count", "cart_count")
+    found = {item["item_id"]: tuple(item[name] for name in names) for item in market.items}
+    assert found["1"] == (7, 2, 0, None) and found["2"] == (5, None, None, None)
+    assert {found[item] for item in ("3", "4", "5", "6")} == {(None, None, None, None)}
+    assert market.info["statistics"] == {"items": 2, "too_late": 1}
+
+
+def test_kuaisearch_scene_and_entrance(kuai, tmp_path):
+    ranks = [kuai_rank(1, 7, 20, 1, search_entrance="homepage"), kuai_rank(2, 7, 50, 1, query="帽子")]
+    write_jsonl(kuai / "rank.jsonl", [*ranks, kuai_rank(3, 8, 30, 1, search_entrance="UNKNOWN")])
+    market = sound(import_kuaisearch(kuai), tmp_path)
+    found = {row["session_id"]: (row["scene"], row["entrance"]) for row in market.sessions}
+    before = {name: place for name, place in found.items() if name.startswith("before-")}
+    assert before and set(before.values()) == {("unknown", None)}
+    assert found["1"] == ("search", "homepage")
+    assert found["2"] == ("search", None), "rank knows the session with another query"
+    assert found["3"] == ("search", None)
+
+
+def test_kuaisearch_values_without_a_type_are_tags(kuai, tmp_path):
+    judged = {"query": "大衣", "brand": "金粟兰", "seller_name": "小店", "score": 3}
+    values = "金粟兰,2025年秋季,春季 秋季,否,其他,长袖,简约风,防风,300g（含）-400g（不含）,8岁（含）—14岁（不含）,棉,中国大陆,黑色,纯色"
+    rows = [
+        {**judged, "item_title": "商品4", "attr_value": values},
+        {**judged, "item_title": "商品4", "attr_value": "长袖,圆领"},
+        {**judged, "item_title": "别的", "attr_value": "长袖"},
+        {**judged, "item_title": "商品1", "attr_value": "\\N"},
+    ]
+    write_jsonl(kuai / "relevance.jsonl", rows)
+    items = {item["title"]: item for item in sound(import_kuaisearch(kuai), tmp_path).items}
+    attributes = {kind: found for kind, found in items["商品4"]["attributes"].items() if found}
+    assert attributes == {
+        "brand": ["金粟兰"],
+        "season": ["2025年秋季", "春季", "秋季"],
+        "style": ["简约风"],
+        "specifications": ["300g（含）-400g（不含）"],
+        "audience": ["8岁（含）—14岁（不含）"],
+        "material": ["棉"],
+        "location": ["中国大陆"],
+        "color": ["黑色"],
+        "pattern": ["纯色"],
+    }
+    assert items["商品4"]["tags"] == ["长袖", "防风", "圆领"]
+    assert items["别的"]["tags"] == ["长袖"] and items["商品1"]["tags"] == items["商品5"]["tags"] == []
+
+
+class Watched(dict):
+    """A row that notes which of its columns are read."""
+
+    def __init__(self, row: dict[str, Any], seen: set[str]) -> None:
+        super().__init__(row)
+        self.seen = seen
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.seen.add(key)
+        return super().get(key, default)
+
+    def __getitem__(self, key: str) -> Any:
+        self.seen.add(key)
+        return super().__getitem__(key)
+
+
+def columns_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[set[str], set[str]]]:
+    """Columns of each table of a folder, and those that the importer reads."""
+    columns: dict[str, set[str]] = {table: set() for table in LEFT_OUT}
+    seen: dict[str, set[str]] = {table: set() for table in LEFT_OUT}
+
+    def watching(path: Path, bad: Any) -> Any:
+        for line, row in read_jsonl(path, bad):
+            columns[path.stem].update(row)
+            yield line, Watched(row, seen[path.stem])
+
+    monkeypatch.setattr(importing, "read_jsonl", watching)
+    monkeypatch.setattr(kuaisearch_logs, "read_jsonl", watching)
+    import_kuaisearch(folder, bad_rows="drop")
+    return {table: (columns[table], seen[table]) for table in LEFT_OUT}
+
+
+def test_kuaisearch_reads_every_column_or_names_it(kuai, monkeypatch):
+    for table, (columns, seen) in columns_read(kuai, monkeypatch).items():
+        assert columns - seen == set(LEFT_OUT[table]), table
+    assert import_kuaisearch(kuai).info["left_out"] == {table: list(names) for table, names in LEFT_OUT.items() if names}
+
+
+def test_kuaisearch_files_have_the_columns_that_these_tests_have(kuai, monkeypatch):
+    """The published 200 rows of each table."""
+    published = real("kuaisearch_demo")
+    own = columns_read(kuai, monkeypatch)
+    for table, (columns, _) in own.items():
+        rows = [json.loads(line) for line in (published / f"{table}.jsonl").read_text(encoding="utf-8").splitlines()]
+        assert {key for row in rows for key in row} == columns, table
+        if table == "rank":
+            assert set(rows[0]["target_item_statistical_features"]) == set(COUNTS)
 
 
 @pytest.mark.parametrize("source", ["nowhere", "./some/folder", "/no/such", Path("no/such")])
