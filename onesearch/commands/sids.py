@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from onesearch.files import RunFolder, read_json
 
-from . import align, inspection
+from . import align, inspection, levels
 from .arguments import Commands, add_command, add_group, add_run_folder, codebook_sizes, given, opq
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def add(commands: Commands) -> None:
     _add_build(actions)
     align.add(actions)
     inspection.add(actions)
+    levels.add(actions)
     text = "encode new items with the frozen codebooks and make them searchable"
     append = add_command(actions, "append", _append_items, text)
     append.add_argument("--run", type=Path, required=True, help="folder of the run")

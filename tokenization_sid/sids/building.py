@@ -35,6 +35,7 @@ from .code_files import Reference, StoredCodes, codes_path
 from .diagnostics import DIAGNOSTICS_NAME, SCHEMA, agreement, diagnose, purity
 from .encoding import encode_rows, encode_share
 from .item_codes import ItemCodes, item_popularity
+from .level_meaning import item_facets, level_meaning
 from .plots import PAGE_NAMES, draw_page, plots_available
 from .sid_encoder import centroid_distances, code_centroids, known_rows
 from .sid_folder import replaced_sids, write_source
@@ -239,13 +240,14 @@ def _reference(vectors: np.ndarray, first: np.ndarray, size: int) -> Reference:
 
 
 def _measured(market: Market, quantizer: Quantizer[Any], coded: _Coded, fused: _Fused) -> dict[str, Any]:
-    """Parts of the diagnostics that are measured: measures, purity and agreement."""
+    """Parts of the diagnostics that are measured: measures, purity, what each level tells, and agreement."""
     known, sizes = coded.queries.known, quantizer.config.codebook_sizes
     vectors = fused.items, fused.queries[known]
     found = diagnose(coded.items.codes, coded.queries.codes[known], sizes, vectors, quantizer.decode)
     column = market.items.data.column("categories")
     depths = {"coarse": category_ids(column, 1)[0], "fine": category_ids(column)[0]}
     found["purity"] = {depth: purity(coded.items.codes, sizes, ids) for depth, ids in depths.items()}
+    found["told"] = level_meaning(coded.items.codes, sizes, item_facets(market))
     found["agreement"] = held_out_agreement(market, coded.items, coded.queries)
     return found
 

@@ -6,12 +6,14 @@
      "keyword_lists": {type: int}, "named": {"items": float, "queries": float},   # share of texts that name a keyword
      "items": MEASURES, "queries": MEASURES | null, "both": MEASURES | null,
      "purity": {"coarse": PURITY | null, "fine": PURITY | null},
+     "told": {facet: TOLD},
      "agreement": {"split": "validation", "click": AGREEMENT | null, "purchase": AGREEMENT | null},
      "page": ["diagnostics.png", "diagnostics.svg"] | []}
 
-MEASURES are those of `measures` and `Reconstruction.measures`, PURITY that of `purity`, AGREEMENT that of `agreement`. ``queries`` are the
-distinct queries with a known word, each counted once; ``queries`` and ``both`` are null if there are none. The agreement is measured on
-the validation split, so that the test split stays unseen while a quantizer is chosen.
+MEASURES are those of `measures` and `Reconstruction.measures`, PURITY that of `purity`, TOLD that of `level_meaning` in
+``level_meaning.py``, AGREEMENT that of `agreement`. ``queries`` are the distinct queries with a known word, each counted once; ``queries``
+and ``both`` are null if there are none. The agreement is measured on the validation split, so that the test split stays unseen while a
+quantizer is chosen.
 """
 
 from __future__ import annotations
