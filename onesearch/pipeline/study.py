@@ -18,6 +18,7 @@ several times on the same folder shares its cells among the processes; on a proc
 from __future__ import annotations
 
 import re
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,7 @@ def recipe_of(study: Study, variant: str, seed: int, source: str | None = None) 
     for name in (*counted, variant):
         changes |= study.variants[name]
     for key, value in changes.items():
-        _set(values, key, value, variant)
+        _set(values, key, deepcopy(value), variant)  # the next keys may change it; the study's own value stays as it is
     for key in SEEDED:
         if key not in changes:
             _set(values, key, seed, variant)

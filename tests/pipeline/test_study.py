@@ -57,6 +57,17 @@ def test_cells_differ_in_what_is_varied_and_in_their_seeds(finished):
     assert recipes["no history", 1].market == recipes["no keywords", 2].market
 
 
+def test_a_variant_changes_its_own_cells_alone(base):
+    """A mapping in `common` is changed by the dotted keys of one variant, and the other variants still get it as it was given."""
+    layout = {"items": 5, "queries": 5, "user": True}
+    variants = {"all": {}, "no items": {SHORT: 0}, "no queries": {"training.prompt.queries": 0}}
+    study = Study(name="x", base=base, common={"training.prompt": dict(layout)}, variants=variants)
+    for _ in range(2):
+        prompts = [recipe_of(study, variant, 0).training.prompt for variant in variants]
+        assert [(prompt.items, prompt.queries) for prompt in prompts] == [(5, 5), (0, 5), (5, 0)]
+    assert study.common == {"training.prompt": layout}
+
+
 def test_parts_that_do_not_depend_on_the_variant_are_made_once(finished):
     _, runs, _ = finished
 
