@@ -17,14 +17,16 @@ from onesearch.parquet_files import table_writer
 from .catalogue import build_catalogue
 from .click_model import fit_constants
 from .config import ResolvedConfig, SimulatorConfig
-from .intents import draw_intents, write_queries
+from .intents import TYPE_SHARES, draw_intents, follow_wishes, write_queries
 from .item_rows import item_tables, numbered_ids, user_tables
 from .oracle import score_oracle
+from .past import item_statistics
 from .relevance import judge_queries
 from .sessions import play_sessions, session_tables
 from .users import build_users
 from .visits import schedule_visits
 from .vocabulary import build_vocabulary
+from .wishes import draw_wishes
 from .world import World
 
 __all__ = ["SimulatorConfig", "simulate"]
@@ -58,7 +60,8 @@ def simulate(config: SimulatorConfig, folder: str | Path, overwrite: bool = Fals
     world = build_world(resolved)
     constants = fit_constants(world)
     log = play_sessions(world, constants)
-    queries = write_queries(resolved, world.vocabulary, world.intents)
+    queries = write_queries(resolved, world.vocabulary, world.intents, world.visits.agendas.searched)
+    statistics = item_statistics(world, constants)
     item_ids, user_ids = numbered_ids("item", resolved.items), numbered_ids("user", resolved.users)
     info = _info(resolved)
     if resolved.oracle_requests:
@@ -66,7 +69,7 @@ def simulate(config: SimulatorConfig, folder: str | Path, overwrite: bool = Fals
     check_target(folder, MARKET_FOLDER, overwrite=overwrite)  # again: the simulation takes minutes
     with atomic_folder(folder, replaces=[INFO_NAME]) as temporary:
         rows = {
-            "items": _write(temporary, "items", item_tables(resolved, world.vocabulary, world.catalogue, item_ids)),
+            "items": _write(temporary, "items", item_tables(resolved, world.vocabulary, world.catalogue, item_ids, statistics)),
             "users": _write(temporary, "users", user_tables(world.users, user_ids)),
             "sessions": _write(temporary, "sessions", session_tables(world, log, queries, item_ids, user_ids)),
             "relevance": _write(temporary, "relevance", [judge_queries(world, queries, item_ids)]),
@@ -77,13 +80,16 @@ def simulate(config: SimulatorConfig, folder: str | Path, overwrite: bool = Fals
 
 
 def build_world(config: ResolvedConfig) -> World:
-    """Draw all latent state: catalogue, users, visits and intents."""
+    """Draw all latent state: catalogue, users, visits, intents and wishes."""
     vocabulary = build_vocabulary(config)
     visits = schedule_visits(config)
     catalogue = build_catalogue(config, vocabulary, visits)
     users = build_users(config, vocabulary, catalogue)
     intents = draw_intents(config, vocabulary, catalogue, users, visits)
-    return World(config, vocabulary, catalogue, users, visits, intents)
+    wishes = draw_wishes(config, catalogue, visits, intents.leaves, TYPE_SHARES)
+    if config.missions or config.recommendations:
+        intents = follow_wishes(config, vocabulary, visits, intents, wishes)
+    return World(config, vocabulary, catalogue, users, visits, intents, wishes)
 
 
 def _write(folder: Path, name: str, tables: Iterable[pa.Table]) -> int:
@@ -104,6 +110,6 @@ def _info(config: ResolvedConfig) -> dict[str, Any]:
         "language": "en",
         "seed": config.seed,
         "split": {"method": "time", "validation": config.validation, "test": config.test},
-        "queries": "generated: two or three words, some of them synonyms or mistyped; equal queries repeat",
+        "queries": "generated: a few words, some of them synonyms or mistyped; equal queries repeat",
         "config": asdict(config),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -48,6 +49,11 @@ class Catalogue:
     def items_of(self, leaf: int) -> np.ndarray:
         """Return the item numbers of one leaf category."""
         return self.order[self.offsets[leaf] : self.offsets[leaf + 1]]
+
+    @cached_property
+    def facets(self) -> np.ndarray:
+        """Value of every item for each of `FACETS`, -1 where it has none, int32 ``(facets, items)``."""
+        return np.concatenate([self.words, self.audiences[None].astype(np.int32), self.extras["price"][None]])
 
 
 def build_catalogue(config: ResolvedConfig, vocabulary: Vocabulary, visits: Visits) -> Catalogue:

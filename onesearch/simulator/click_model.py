@@ -1,4 +1,4 @@
-"""The click model: which list a session is shown, and the probability of a click and of a purchase at each position.
+"""The click model: which list a session is shown, and the probabilities of a click, of the cart and of a purchase at each position.
 
 The simulated sessions and the oracle share these functions.
 """
@@ -14,10 +14,17 @@ import numpy as np
 from .config import ResolvedConfig
 from .world import Block, World, blocks_of
 
+_CART_SHARE = np.float32(0.5)
+"""Weights of the cart logit relative to those of the purchase logit: the cart is chosen less strictly than the purchase."""
+
+_BROWSING = np.float32(1.2)
+"""How much lower the logits of a click and of a purchase are in recommendations and in searches that do not end their mission: a user who
+searches again has found little."""
+
 
 @dataclass(frozen=True)
 class Shown:
-    """Lists shown to the sessions of a block. The four arrays have the shape ``(rows, positions)``.
+    """Lists shown to the sessions of a block. The arrays have the shape ``(rows, positions)``.
 
     A block with fewer items than `list_max` has as many positions as items.
 
@@ -25,26 +32,27 @@ class Shown:
         columns: column of the block whose item stands at the position.
         examined: probability that the user examines the position; 0 past the end of a list.
         click: logit of a click, without its constant.
-        buy: logit of a purchase, without its constant.
+        logits: logits of the user's decisions, without their constants.
     """
 
     columns: np.ndarray
     examined: np.ndarray
-    click: np.ndarray
-    buy: np.ndarray
+    logits: Logits
 
 
 @dataclass(frozen=True)
 class Constants:
-    """Constants of the two logits, fitted so that the market has the rates that its settings ask for.
+    """Constants of the logits, fitted so that the market has the rates that its settings ask for.
 
     Args:
         click: constant of the click logit, fitted to `clicks`.
         buy: constant of the purchase logit, fitted to `purchase_rate`.
+        cart: constant of the cart logit, fitted to `carts`; infinite in a market without carts, where each clicked item can be bought.
     """
 
     click: float
     buy: float
+    cart: float = np.inf
 
 
 class Ranked(NamedTuple):
@@ -60,9 +68,16 @@ class Ranked(NamedTuple):
 
 
 class Logits(NamedTuple):
-    """Logits of a click and of a purchase without their constants, both of the shape of the inputs."""
+    """Logits without their constants, all ``(rows, columns)``.
+
+    Args:
+        click: of a click on an examined item.
+        cart: of putting a clicked item into the cart.
+        buy: of buying an item out of the cart or, in a market without carts, a clicked item.
+    """
 
     click: np.ndarray
+    cart: np.ndarray
     buy: np.ndarray
 
 
@@ -77,10 +92,8 @@ def show(world: World, block: Block, rng: np.random.Generator) -> Shown:
     config = world.config
     ranked = draw_ranking(config, block, config.list_max, rng)
     columns = ranked.columns
-    popularity = world.catalogue.log_popularity[block.items][columns]
-    taste, match = (np.take_along_axis(values, columns, axis=1) for values in (block.taste, block.match))
     examined = draw_examination(config, len(columns), rng)[:, : columns.shape[1]]
-    return Shown(columns, np.where(np.isfinite(ranked.scores), examined, 0.0), *logits(config, match, taste, popularity))
+    return Shown(columns, np.where(np.isfinite(ranked.scores), examined, 0.0), logits(world, block, columns))
 
 
 def draw_ranking(config: ResolvedConfig, block: Block, size: int, rng: np.random.Generator) -> Ranked:
@@ -117,48 +130,84 @@ def draw_examination(config: ResolvedConfig, rows: int, rng: np.random.Generator
     return np.where(positions < lengths[:, None], (positions + 1.0) ** -config.position_exponent, 0.0)
 
 
-def logits(config: ResolvedConfig, match: np.ndarray, taste: np.ndarray, popularity: np.ndarray) -> Logits:
-    """Weigh query match, taste and log popularity into the logits of a click and of a purchase, without their constants."""
+def logits(world: World, block: Block, columns: np.ndarray) -> Logits:
+    """Weigh query match, taste, log popularity and the fit to the mission's wish into the logits of the user's decisions.
+
+    Args:
+        world: all latent state.
+        block: sessions and items.
+        columns: columns of the block, ``(rows, columns)``.
+
+    Returns:
+        Logits of the same shape.
+    """
+    config = world.config
+    taste, match = (np.take_along_axis(values, columns, axis=1) for values in (block.taste, block.match))
+    popularity = world.catalogue.log_popularity[block.items][columns]
     click = config.click_match * match + config.click_taste * taste + config.click_popularity * popularity
-    return Logits(click, config.buy_match * match + config.buy_taste * taste)
+    buy = config.buy_match * match + config.buy_taste * taste
+    if block.fit is not None:
+        fit = np.take_along_axis(block.fit, columns, axis=1)
+        click += np.float32(config.mission_click) * fit - _BROWSING * block.browsing[:, None]
+        buy += np.float32(config.mission_buy) * fit - _BROWSING * block.browsing[:, None]
+    return Logits(click, _CART_SHARE * buy, buy)
 
 
 def click_chances(shown: Shown, constants: Constants) -> np.ndarray:
     """Probability of a click at each position, ``(rows, positions)``; clicks are independent of each other."""
-    return shown.examined * sigmoid(shown.click + constants.click)
+    return shown.examined * sigmoid(shown.logits.click + constants.click)
 
 
-def purchase_chances(shown: Shown, constants: Constants) -> np.ndarray:
-    """Probability that the session's purchase is at each position, ``(rows, positions)``.
+def cart_chances(shown: Shown, constants: Constants) -> np.ndarray:
+    """Probability that each position is clicked and put into the cart, ``(rows, positions)``."""
+    return click_chances(shown, constants) * sigmoid(shown.logits.cart + constants.cart)
 
-    A session has at most one purchase: of the first clicked item that convinces the user.
+
+def purchase_chances(config: ResolvedConfig, shown: Shown, constants: Constants) -> np.ndarray:
+    """Probability of a purchase at each position, ``(rows, positions)``.
+
+    The user buys the first item that convinces, and after each purchase goes on with the probability `purchase_again`.
     """
-    convinced = click_chances(shown, constants) * sigmoid(shown.buy + constants.buy)
-    none_before = np.cumprod(1.0 - convinced, axis=1)
-    none_before = np.concatenate([np.ones((len(convinced), 1)), none_before[:, :-1]], axis=1)
-    return convinced * none_before
+    convinced = cart_chances(shown, constants) * sigmoid(shown.logits.buy + constants.buy)
+    going_on = np.cumprod(1.0 - (1.0 - config.purchase_again) * convinced, axis=1)
+    going_on = np.concatenate([np.ones((len(convinced), 1)), going_on[:, :-1]], axis=1)
+    return convinced * going_on
 
 
 def fit_constants(world: World, pilot_sessions: int = 2000) -> Constants:
-    """Fit both constants by bisection, so that the mean number of clicks and purchases per session is as configured.
+    """Fit the constants by bisection, so that clicks and carts per search and the share of searches with a purchase are as configured.
 
     Args:
         world: all latent state.
         pilot_sessions: number of sessions whose lists the means are taken over; raising it makes the rates more exact.
     """
-    rng = world.config.stream("pilot")
+    config = world.config
+    rng = config.stream("pilot")
     count = len(world.visits.users)
     sample = np.sort(rng.permutation(count)[:pilot_sessions])
+    sample = sample[world.visits.agendas.searched[sample]]
     lists = [show(world, block, rng) for block in blocks_of(world, sample)]
 
     def mean_of(chances: list[np.ndarray]) -> float:
         return sum(float(part.sum()) for part in chances) / len(sample)
 
-    click = _bisect(lambda value: mean_of([click_chances(part, Constants(value, 0.0)) for part in lists]), world.config.clicks)
+    click = _bisect(lambda value: mean_of([click_chances(part, Constants(value, 0.0)) for part in lists]), config.clicks)
+    cart = np.inf
+    if config.carts:
+        cart = _bisect(
+            lambda value: mean_of([cart_chances(part, Constants(click, 0.0, value)) for part in lists]), config.carts
+        )
     buy = _bisect(
-        lambda value: mean_of([purchase_chances(part, Constants(click, value)) for part in lists]), world.config.purchase_rate
+        lambda value: mean_of([_first_purchases(part, Constants(click, value, cart)) for part in lists]), config.purchase_rate
     )
-    return Constants(click, buy)
+    return Constants(click, buy, cart)
+
+
+def _first_purchases(shown: Shown, constants: Constants) -> np.ndarray:
+    """Probability that the first purchase is at each position, ``(rows, positions)``."""
+    convinced = cart_chances(shown, constants) * sigmoid(shown.logits.buy + constants.buy)
+    none_before = np.cumprod(1.0 - convinced, axis=1)
+    return convinced * np.concatenate([np.ones((len(convinced), 1)), none_before[:, :-1]], axis=1)
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -37,17 +37,59 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "oracle_draws": (1, 10_000),
     "judged_queries": (0, 100_000),
     "judged_items": (4, 200),
+    "missions": (0, 1),
+    "mission_searches": (2, 10),
+    "mission_hours": (0.1, 240),
+    "mission_wishes": (1, 5),
+    "broad_queries": (0, 1),
+    "broad_again": (0, 1),
+    "recommendations": (0, 0.8),
+    "carts": (0, 5),
+    "purchase_again": (0, 0.95),
+    "past_days": (0, 3650),
+    "features": (0, 4096),
+    "feature_noise": (0, 10),
+    "texts": (0, 1),
 }
 _WEIGHT_BOUNDS = (0, 10)
+
+_WHOLE = frozenset(
+    "items users sessions seed leaves days list_min list_max oracle_requests oracle_draws judged_queries judged_items "
+    "mission_searches mission_wishes past_days features".split()
+)
+"""Settings that are whole numbers."""
+
+PRESETS: dict[str, dict[str, float]] = {
+    "plain": dict.fromkeys(("missions", "recommendations", "carts", "purchase_again", "past_days", "features", "texts"), 0),
+    "full": {
+        "missions": 0.6,
+        "recommendations": 0.25,
+        "carts": 0.9,
+        "purchase_again": 0.25,
+        "past_days": 30,
+        "features": 16,
+        "texts": 0.8,
+    },
+}
+"""Values of the settings that are None, by `SimulatorConfig.preset`."""
+
+
+SESSIONS_PER_USER = {"plain": 12, "full": 24}
+"""Mean number of sessions of a user by preset, unless `users` and `sessions` are both given. Missions need several."""
 
 
 @dataclass(frozen=True)
 class SimulatorConfig:
     """Settings of a simulated market. `resolved` derives the fields that are None from the number of items.
 
+    A session is a search of its own in the preset ``plain``. The preset ``full`` adds what OneSearch (arXiv 2509.03236) reads of a shop:
+    missions (several searches of one wish, such as gift searches and then "silver ring"), sessions without a query, carts, several
+    purchases in a session, statistics of items, features in place of pictures, and further texts.
+
     Args:
+        preset: ``plain`` or ``full``: gives the values of the last seven settings that are None.
         items: number of items, 50 to 5,000,000.
-        users: number of users, 10 to 5,000,000; default: one per 12 sessions.
+        users: number of users, 10 to 5,000,000; default: one per 12 sessions, in the preset ``full`` one per 24.
         sessions: number of sessions, 100 to 20,000,000; default: 12 per item, at most 1,200,000 (reached at 100,000 items).
         seed: seeds every random stream, 0 or more; the same seed and settings give byte-identical tables.
         leaves: number of leaf categories, 2 to 720; default: 0.63 · √items (28 at 2,000 items, 630 at 1,000,000).
@@ -90,8 +132,29 @@ class SimulatorConfig:
         oracle_draws: Monte Carlo draws of the shown list per request, 1 to 10,000; raising it makes the oracle more exact.
         judged_queries: number of queries in the relevance table, 0 to 100,000.
         judged_items: number of judged items per query, 4 to 200.
+        mission_searches: largest number of searches of a mission, 2 to 10; the number is uniform from 2.
+        mission_hours: mean time between two searches of a mission in hours, 0.1 to 240.
+        mission_wishes: number of attribute words that a mission wishes for, 1 to 5; each of its queries names at most one of its wishes.
+        broad_queries: probability that the first query of a mission names the product group instead of the leaf category, 0 to 1.
+        broad_again: probability that a later query of a mission names only the product group, 0 to 1; raising it leaves more to the earlier
+            queries.
+        policy_recent: weight of what the mission's earlier queries named in the score of the logging policy, 0 to 10.
+        mission_click: weight of the fit to the mission's whole wish in the logit of a click, 0 to 10.
+        mission_buy: weight of the fit to the mission's whole wish in the logit of a purchase, 0 to 10; raising it makes earlier
+            queries of a user tell more about the next purchase.
+        feature_noise: standard deviation of the noise in `features` relative to the signal, 0 to 10.
+        missions: probability that a search that continues no mission starts one, 0 to 1; 0 makes every search one of its own.
+        recommendations: share of sessions without a query, in which the shop recommends items, 0 to 0.8.
+        carts: expected number of items per search that are put into the cart, 0 to 5; the cart logit's constant is fitted to it. Above 0 an
+            item is bought only out of the cart. 0 leaves `carted` empty.
+        purchase_again: probability that the user goes on after a purchase, 0 to 0.95; 0 limits a session to one purchase.
+        past_days: days before the first session over which the statistics of items are counted, 0 to 3650; 0 leaves them empty.
+        features: dimension of the items' `features`, a noisy view of style, colour, material, pattern and product group in place of an
+            embedding of a picture, 0 to 4096; 0 leaves them empty.
+        texts: share of items with a description and a text in the picture, which name attributes that the title lacks, 0 to 1.
     """
 
+    preset: str = "plain"
     items: int = 2000
     users: int | None = None
     sessions: int | None = None
@@ -132,6 +195,22 @@ class SimulatorConfig:
     oracle_draws: int = 8
     judged_queries: int = 200
     judged_items: int = 20
+    mission_searches: int = 5
+    mission_hours: float = 8.0
+    mission_wishes: int = 3
+    broad_queries: float = 0.6
+    broad_again: float = 0.3
+    policy_recent: float = 2.0
+    mission_click: float = 1.5
+    mission_buy: float = 2.0
+    feature_noise: float = 0.5
+    missions: float | None = None
+    recommendations: float | None = None
+    carts: float | None = None
+    purchase_again: float | None = None
+    past_days: int | None = None
+    features: int | None = None
+    texts: float | None = None
 
     def __post_init__(self) -> None:
         """Check every value.
@@ -139,13 +218,16 @@ class SimulatorConfig:
         Raises:
             ValueError: a value is out of range; the message names the field, the value and what is allowed.
         """
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset={self.preset!r} is unknown; allowed are {', '.join(PRESETS)}")
         for field in fields(self):
+            if field.name == "preset":
+                continue
             value = getattr(self, field.name)
             low, high = _BOUNDS.get(field.name, _WEIGHT_BOUNDS)
             if value is None and field.default is None:
                 continue
-            whole = isinstance(field.default, int) or field.default is None
-            _check_number(field.name, value, whole, low, high)
+            _check_number(field.name, value, field.name in _WHOLE, low, high)
         if self.list_min > self.list_max:
             raise ValueError(
                 f"list_min={self.list_min} exceeds list_max={self.list_max}; allowed are 1 <= list_min <= list_max <= 50"
@@ -153,17 +235,18 @@ class SimulatorConfig:
         self.resolved()
 
     def resolved(self) -> ResolvedConfig:
-        """The same settings with `users`, `sessions` and `leaves` filled in.
+        """The same settings with `users`, `sessions`, `leaves` and the preset's values filled in.
 
         Raises:
             ValueError: the numbers of users, sessions, items and leaves do not fit each other.
         """
-        sessions = self.sessions
+        sessions, per_user = self.sessions, SESSIONS_PER_USER[self.preset]
         if sessions is None:
-            sessions = min(12 * self.items, 1_200_000) if self.users is None else 12 * self.users
-        users = max(10, sessions // 12) if self.users is None else self.users
+            sessions = min(12 * self.items, 1_200_000) if self.users is None else per_user * self.users
+        users = max(10, sessions // per_user) if self.users is None else self.users
         leaves = min(max(round(0.63 * self.items**0.5), 2), MAX_LEAVES) if self.leaves is None else self.leaves
-        return ResolvedConfig(**(vars(self) | {"sessions": sessions, "users": users, "leaves": leaves}))
+        filled = {name: value for name, value in PRESETS[self.preset].items() if getattr(self, name) is None}
+        return ResolvedConfig(**(vars(self) | filled | {"sessions": sessions, "users": users, "leaves": leaves}))
 
     def stream(self, name: str, *keys: int) -> np.random.Generator:
         """Return the random stream of one step. Each step has its own, so a change in one leaves the draws of the others alone.
@@ -182,6 +265,13 @@ class ResolvedConfig(SimulatorConfig):
     users: int = 0
     sessions: int = 0
     leaves: int = 0
+    missions: float = 0.0
+    recommendations: float = 0.0
+    carts: float = 0.0
+    purchase_again: float = 0.0
+    past_days: int = 0
+    features: int = 0
+    texts: float = 0.0
 
     def __post_init__(self) -> None:
         """Check every value, and that the sizes fit each other."""
@@ -193,6 +283,11 @@ class ResolvedConfig(SimulatorConfig):
             )
         if self.items < 5 * self.leaves:
             raise ValueError(f"leaves={self.leaves} is too many for items={self.items}; allowed are 2 to {self.items // 5}")
+        if self.carts and not self.purchase_rate < self.carts < self.clicks:
+            raise ValueError(
+                f"carts={self.carts} does not fit purchase_rate={self.purchase_rate} and clicks={self.clicks}: an item is clicked, put "
+                "into the cart and then bought; allowed are 0 (no carts) or a number between the two"
+            )
 
     def resolved(self) -> ResolvedConfig:
         """Return these settings unchanged."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from string import Formatter
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +14,7 @@ from onesearch.data.schema import ATTRIBUTE_TYPES, arrow_schema
 
 from .catalogue import Catalogue
 from .config import ResolvedConfig
+from .item_extras import further_texts, item_features
 from .users import Users
 from .vocabulary import WORD_TYPES, Vocabulary, generate_names
 from .words import AGE_BUCKETS, AUDIENCES, DEPARTMENTS, GENDERS, MARKETING, PRICE_WORDS, REGIONS, SERIES
@@ -32,17 +35,28 @@ def numbered_ids(prefix: str, count: int) -> pa.Array:
     return pa.array([f"{prefix}-{number:07d}" for number in range(count)], type=pa.string())
 
 
-def item_tables(config: ResolvedConfig, vocabulary: Vocabulary, catalogue: Catalogue, ids: pa.Array) -> Iterator[pa.Table]:
-    """Yield the items table, chunk by chunk."""
+def item_tables(
+    config: ResolvedConfig, vocabulary: Vocabulary, catalogue: Catalogue, ids: pa.Array, statistics: Mapping[str, np.ndarray]
+) -> Iterator[pa.Table]:
+    """Yield the items table, chunk by chunk.
+
+    Args:
+        config: settings.
+        vocabulary: all words.
+        catalogue: all items.
+        ids: ids by item number, ``(items,)``.
+        statistics: counts of the items by column, each ``(items,)``; columns that are absent stay empty.
+    """
     rng = config.stream("titles")
     paths = pa.array([leaf.path for leaf in vocabulary.leaves])
     sellers = _seller_names(config, int(catalogue.extras["seller"].max()) + 1)
     for start in range(0, config.items, CHUNK):
         rows = np.arange(start, min(start + CHUNK, config.items))
         values = attribute_values(vocabulary, catalogue, rows)
+        titles = _titles(rng, values)
         columns = {
             "item_id": ids.take(pa.array(rows)),
-            "title": pa.array(_titles(rng, values), type=pa.string()),
+            "title": pa.array(titles.texts, type=pa.string()),
             "brand": pa.array(values["brand"], type=pa.string()),
             "seller": sellers.take(pa.array(catalogue.extras["seller"][rows])),
             "categories": paths.take(pa.array(catalogue.leaves[rows])),
@@ -50,7 +64,12 @@ def item_tables(config: ResolvedConfig, vocabulary: Vocabulary, catalogue: Catal
             "attributes": pa.StructArray.from_arrays(
                 [_as_lists(values[kind]) for kind in ATTRIBUTE_TYPES], names=list(ATTRIBUTE_TYPES)
             ),
+            **further_texts(config, values, titles.kinds, start),
+            **{name: pa.array(counts[rows]) for name, counts in statistics.items()},
         }
+        features = item_features(config, vocabulary, catalogue, rows)
+        if features is not None:
+            columns["features"] = features
         yield conform("items", pa.table(columns), "simulated items")
 
 
@@ -113,7 +132,14 @@ def _as_lists(values: list[str | None]) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(offsets, type=pa.int32()), pa.array(present, type=pa.string()))
 
 
-def _titles(rng: np.random.Generator, values: dict[str, list[str | None]]) -> list[str]:
+class _Titles(NamedTuple):
+    """Titles of some items, and the attribute types that each of them names if the item has them, both ``(items,)``."""
+
+    texts: list[str]
+    kinds: list[frozenset[str]]
+
+
+def _titles(rng: np.random.Generator, values: dict[str, list[str | None]]) -> _Titles:
     """Fill a random template per item; absent attributes leave no gap."""
     columns = {kind: [value or "" for value in values[kind]] for kind in values}
     columns["audience"] = [AUDIENCES[value] if value else "" for value in columns["audience"]]
@@ -121,7 +147,9 @@ def _titles(rng: np.random.Generator, values: dict[str, list[str | None]]) -> li
     shapes = rng.integers(0, len(_TEMPLATES), len(values["brand"])).tolist()
     kinds = list(columns)
     filled = (_TEMPLATES[shape].format(**dict(zip(kinds, row))) for shape, row in zip(shapes, zip(*columns.values())))
-    return [", ".join(" ".join(phrase.split()) for phrase in text.split(",") if phrase.strip()) for text in filled]
+    texts = [", ".join(" ".join(phrase.split()) for phrase in text.split(",") if phrase.strip()) for text in filled]
+    named = [frozenset(name for _, name, _, _ in Formatter().parse(template) if name) for template in _TEMPLATES]
+    return _Titles(texts, [named[shape] for shape in shapes])
 
 
 def _seller_names(config: ResolvedConfig, count: int) -> pa.Array:

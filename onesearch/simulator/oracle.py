@@ -18,7 +18,7 @@ CUTOFFS = (5, 10, 50)
 KINDS = ("purchase", "click")
 _MEANING = (
     "Hit rate on test requests of ranking all items by their true chance to be bought (clicked), given the user's taste, "
-    "what the query stands for and which items are launched, averaged over the lists that might be shown. "
+    "what the query stands for, the whole wish of its mission and which items are launched, averaged over the lists that might be shown. "
     "A request is hit if one of its items is in the top K."
 )
 
@@ -29,15 +29,16 @@ def score_oracle(world: World, constants: Constants, log: Log) -> dict[str, Any]
     Args:
         world: all latent state.
         constants: constants of the click and the purchase logit.
-        log: outcome of all sessions; only the test split (the last `config.test` share) is scored.
+        log: outcome of all sessions; only the searches of the test split are scored.
 
     Returns:
         ``{"purchase": {"HR@5": …, "HR@10": …, "HR@50": …}, "click": {…}, "requests": n, "click_requests": n, "draws": n,
         "meaning": …}``.
     """
     config = world.config
-    test = np.arange(int(config.sessions * (1 - config.test)), config.sessions)
-    bought = test[log.purchased[test] >= 0]
+    test = np.arange(world.visits.before_test, config.sessions)
+    test = test[world.visits.agendas.searched[test]]
+    bought = test[log.purchased[test].any(axis=1)]
     clicked = test[log.clicked[test].any(axis=1)]
     requests, purchase = _hit_rates(world, constants, log, bought, "purchase")
     click_requests, click = _hit_rates(world, constants, log, clicked, "click")
@@ -59,19 +60,20 @@ def expected_chances(world: World, constants: Constants, block: Block, kind: str
         Probabilities, ``(rows, columns)``; 0 for items that have not launched.
     """
     config = world.config
-    of_item = logits(config, block.match, block.taste, world.catalogue.log_popularity[block.items])
+    of_item = logits(world, block, np.broadcast_to(np.arange(len(block.items)), block.match.shape))
     click, buy = sigmoid(of_item.click + constants.click), sigmoid(of_item.buy + constants.buy)
-    value = click * buy if kind == "purchase" else click
+    value = click * sigmoid(of_item.cart + constants.cart) * buy if kind == "purchase" else click
+    stops = (1.0 - config.purchase_again) * value if kind == "purchase" else np.zeros_like(value)
     reach = np.zeros(value.shape)
     with np.errstate(over="ignore", invalid="ignore"):
         for _ in range(config.oracle_draws):
-            reach += _reach(world, block, value if kind == "purchase" else np.zeros_like(value), rng)
+            reach += _reach(world, block, stops, rng)
     launched = np.isfinite(block.shown_score)
     return np.where(launched, value * reach / config.oracle_draws, 0.0)
 
 
 def _reach(world: World, block: Block, stops: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Probability that an item is examined with no purchase before it, given one draw of the other items' noise.
+    """Probability that an item is examined and the session has not ended before it, given one draw of the other items' noise.
 
     Steps:
         1. Draw a ranking with one rank more than a list has, and the probability that each position is examined.
@@ -149,6 +151,5 @@ def _hit_rates(world: World, constants: Constants, log: Log, requests: np.ndarra
 def _targets(log: Log, sessions: np.ndarray, kind: str) -> np.ndarray:
     """Item numbers that count as hits, -1 elsewhere, ``(sessions, list_max)``."""
     shown = log.shown[sessions]
-    if kind == "click":
-        return np.where(log.clicked[sessions], shown, -1)
-    return np.where(np.arange(shown.shape[1]) == log.purchased[sessions, None], shown, -1)
+    wanted = log.clicked if kind == "click" else log.purchased
+    return np.where(wanted[sessions], shown, -1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pyarrow as pa
 
@@ -26,7 +28,7 @@ def judge_queries(world: World, queries: pa.DictionaryArray, item_ids: pa.Array)
     """
     config = world.config
     rng = config.stream("relevance")
-    sessions = _sample_queries(rng, queries.indices.to_numpy(), config.judged_queries)
+    sessions = _sample_queries(rng, queries.indices.to_numpy(), world.visits.agendas.searched, config.judged_queries)
     texts, items, grades = [], [], []
     for session in sessions.tolist():
         graded = _judge(world, rng, session)
@@ -42,27 +44,42 @@ def judge_queries(world: World, queries: pa.DictionaryArray, item_ids: pa.Array)
 
 
 def grade_items(world: World, session: int, items: np.ndarray) -> np.ndarray:
-    """Grade items from 0 to 3 against the intent of a session; `items` and the result are ``(items,)``."""
-    catalogue, vocabulary, intents = world.catalogue, world.vocabulary, world.intents
-    leaf, kind, word = intents.leaves[session], intents.kinds[session], intents.words[session]
-    same_leaf = catalogue.leaves[items] == leaf
-    sibling = vocabulary.groups[catalogue.leaves[items]] == vocabulary.groups[leaf]
-    exact = same_leaf & ((word < 0) | (catalogue.words[kind, items] == word))
-    return sibling.astype(np.int8) + same_leaf + exact
+    """Grade items from 0 to 3 against what the query of a session says; `items` and the result are ``(items,)``."""
+    catalogue, kind, word = world.catalogue, world.intents.kinds[session], world.intents.words[session]
+    area = _area_of(world, session)
+    product, near = area.product[catalogue.leaves[items]], area.near[catalogue.leaves[items]]
+    exact = product & ((word < 0) | (catalogue.facets[kind, items] == word))
+    return near.astype(np.int8) + product + exact
 
 
-def _sample_queries(rng: np.random.Generator, codes: np.ndarray, count: int) -> np.ndarray:
-    """Session numbers whose queries are distinct, at most `count`."""
+class _Area(NamedTuple):
+    """Leaf categories of the product that a query names, and those near it (the product's own among them), both bool ``(leaves,)``."""
+
+    product: np.ndarray
+    near: np.ndarray
+
+
+def _area_of(world: World, session: int) -> _Area:
+    """A leaf category with its group or, for a query that names a group, the group with its department."""
+    vocabulary, leaf, scope = world.vocabulary, world.intents.leaves[session], world.intents.scopes[session]
+    group = vocabulary.groups == vocabulary.groups[leaf]
+    if scope < world.config.leaves:
+        return _Area(np.arange(world.config.leaves) == leaf, group)
+    return _Area(group, vocabulary.departments == vocabulary.departments[leaf])
+
+
+def _sample_queries(rng: np.random.Generator, codes: np.ndarray, searched: np.ndarray, count: int) -> np.ndarray:
+    """Session numbers whose queries are distinct and not empty, at most `count`."""
     shuffled = rng.permutation(len(codes))
+    shuffled = shuffled[searched[shuffled]]
     _, first = np.unique(codes[shuffled], return_index=True)
     return shuffled[np.sort(first)[:count]]
 
 
 def _judge(world: World, rng: np.random.Generator, session: int) -> list[tuple[int, int]]:
-    """Judged items of one query with their grades: a sample by grade from its leaf and the sibling leaves, and random others."""
+    """Judged items of one query with their grades: a sample by grade from its product and what is near it, and random others."""
     count = world.config.judged_items
-    groups, leaf = world.vocabulary.groups, world.intents.leaves[session]
-    siblings = np.flatnonzero(groups == groups[leaf]).tolist()
+    siblings = np.flatnonzero(_area_of(world, session).near).tolist()
     near = np.concatenate([world.catalogue.items_of(sibling) for sibling in siblings])
     candidates = np.concatenate([rng.permutation(near), rng.integers(0, world.config.items, 4 * count)])
     grades = grade_items(world, session, candidates)

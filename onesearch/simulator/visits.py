@@ -1,4 +1,4 @@
-"""A user and a time for every session, in time order. Cold users have sessions in the test period only."""
+"""A user, a time, a scene and a mission for every session, in time order. Cold users have sessions in the test period only."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .agendas import Agendas, Period, draw_agendas, move_missions, plain_agendas
 from .config import ResolvedConfig
 
 EPOCH = 1_735_689_600
@@ -17,17 +18,21 @@ DAY = 86_400
 
 @dataclass(frozen=True)
 class Visits:
-    """User and time of every session, sorted by time.
+    """User, time and agenda of every session, sorted by time.
 
     Args:
         users: user number of each session, ``(sessions,)``.
         times: Unix time of each session in seconds, ``(sessions,)``.
-        test_start: time of the first test session; all sessions of cold users are later.
+        test_start: start of the test period; all sessions of cold users are later.
+        before_test: number of sessions before the test period.
+        agendas: scene and mission of each session.
     """
 
     users: np.ndarray
     times: np.ndarray
     test_start: int
+    before_test: int
+    agendas: Agendas
 
 
 def schedule_visits(config: ResolvedConfig) -> Visits:
@@ -56,7 +61,14 @@ def schedule_visits(config: ResolvedConfig) -> Visits:
     test_start = int(np.sort(times[~is_cold])[warm_before_test])
     times[is_cold] = rng.integers(test_start + 1, end + 2, int(is_cold.sum()))
     order = np.argsort(times, kind="stable")
-    return Visits(users[order], times[order], test_start)
+    users, times = users[order], times[order]
+    if not config.missions and not config.recommendations:
+        return Visits(users, times, test_start, warm_before_test, plain_agendas(len(users)))
+    agendas = draw_agendas(config, users, warm_before_test)
+    period = Period(EPOCH, test_start, end, warm_before_test)
+    times = move_missions(config, times, agendas, period)
+    order = np.argsort(times, kind="stable")
+    return Visits(users[order], times[order], test_start, warm_before_test, agendas.take(order))
 
 
 def _draw_times(rng: np.random.Generator, count: int, start: int, end: int) -> np.ndarray:

@@ -13,6 +13,12 @@ from .words import COLORS, DEPARTMENTS, MODIFIERS, PATTERNS, REGIONS, SCENES, SE
 WORD_TYPES = ("color", "style", "brand", "function", "material", "pattern", "season", "modifier", "scene")
 """Attribute types that a query can ask for; row numbers of `Catalogue.words`."""
 
+FACETS = (*WORD_TYPES, "audience", "price")
+"""What a query of a mission can name; row numbers of `Catalogue.facets`."""
+
+AUDIENCE, PRICE = len(WORD_TYPES), len(WORD_TYPES) + 1
+"""Rows of the audience and of the price band among `FACETS`."""
+
 SpanKey = str | tuple[str, int]
 """Type of a word, or (type, department number) for the types whose words differ between departments."""
 

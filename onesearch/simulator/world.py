@@ -1,4 +1,4 @@
-"""All latent state of a market, and its sessions in blocks: the sessions of one leaf category against the items of that category.
+"""All latent state of a market, and its sessions in blocks: the sessions of one scope (leaf category or product group) and its items.
 
 Sums are elementwise, without matrix products, so results do not depend on the number of threads.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from .intents import Intents
 from .users import Users
 from .visits import Visits
 from .vocabulary import WORD_TYPES, Vocabulary
+from .wishes import Wishes
 
 _BLOCK_CELLS = 1_000_000
 """Largest number of (session, item) pairs in a block: bounds the memory."""
@@ -32,8 +34,9 @@ class World:
         vocabulary: words, leaf categories and brands.
         catalogue: items.
         users: users and their tastes.
-        visits: user and time of every session.
+        visits: user, time and agenda of every session.
         intents: leaf category and attribute that every session looks for.
+        wishes: what the missions look for.
     """
 
     config: ResolvedConfig
@@ -42,17 +45,30 @@ class World:
     users: Users
     visits: Visits
     intents: Intents
+    wishes: Wishes
+
+    @cached_property
+    def mission_sessions(self) -> np.ndarray:
+        """Session of each mission and step, -1 past the end of the mission, ``(missions, mission_searches)``."""
+        agendas = self.visits.agendas
+        found = np.full((agendas.mission_count, self.config.mission_searches), -1, dtype=np.int64)
+        rows = np.flatnonzero(agendas.missions >= 0)
+        found[agendas.missions[rows], agendas.steps[rows]] = rows
+        return found
 
 
 @dataclass(frozen=True)
 class Block:
-    """Sessions that look for one leaf category, against the items of that category.
+    """Sessions of one scope, against the items of that leaf category or product group.
 
     Args:
         sessions: session numbers, ``(rows,)``.
         items: item numbers, ``(columns,)``.
-        match: 1 where the item has the requested attribute word, else 0, ``(rows, columns)``.
+        match: 1 where the item has the requested attribute word or, in a recommendation, belongs to the leaf category; else 0,
+            ``(rows, columns)``.
         taste: how much the user likes the item, in logits, ``(rows, columns)``.
+        fit: how well the item fits the wish of the session's mission, ``(rows, columns)``; None in a market without missions.
+        browsing: 1 in recommendations and in searches that do not end their mission, else 0, ``(rows,)``.
         shown_score: score of the logging policy before its noise, ``(rows, columns)``; ``-inf`` where the item launches later.
     """
 
@@ -60,46 +76,82 @@ class Block:
     items: np.ndarray
     match: np.ndarray
     taste: np.ndarray
+    fit: np.ndarray | None
+    browsing: np.ndarray
     shown_score: np.ndarray
 
 
 def blocks_of(world: World, sessions: np.ndarray) -> Iterator[Block]:
-    """Yield blocks that together hold all given sessions once, leaf category by leaf category.
+    """Yield blocks that together hold all given sessions once, scope by scope.
 
     Args:
         world: all latent state.
         sessions: session numbers, ascending, ``(sessions,)``.
     """
-    leaves = world.intents.leaves[sessions]
-    by_leaf = sessions[np.argsort(leaves, kind="stable")]
-    bounds = np.searchsorted(np.sort(leaves), np.arange(world.config.leaves + 1))
-    for leaf, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:])):
-        items = world.catalogue.items_of(leaf)
+    scopes = world.intents.scopes[sessions]
+    by_scope = sessions[np.argsort(scopes, kind="stable")]
+    count = world.config.leaves + int(world.vocabulary.groups.max()) + 1
+    bounds = np.searchsorted(np.sort(scopes), np.arange(count + 1))
+    for scope, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:])):
+        if start == stop:
+            continue
+        items = items_of_scope(world, scope)
         rows = max(1, _BLOCK_CELLS // len(items))
         for first in range(start, stop, rows):
-            yield _score_block(world, by_leaf[first : min(first + rows, stop)], items)
+            yield _score_block(world, by_scope[first : min(first + rows, stop)], items)
+
+
+def items_of_scope(world: World, scope: int) -> np.ndarray:
+    """Item numbers of a leaf category or, from the number of leaf categories on, of a product group."""
+    if scope < world.config.leaves:
+        return world.catalogue.items_of(scope)
+    members = np.flatnonzero(world.vocabulary.groups == scope - world.config.leaves)
+    return np.concatenate([world.catalogue.items_of(leaf) for leaf in members.tolist()])
 
 
 def _score_block(world: World, sessions: np.ndarray, items: np.ndarray) -> Block:
-    """Block of some sessions and all items of their leaf category."""
-    config, catalogue = world.config, world.catalogue
-    match = _match(catalogue.words[:, items], world.intents.kinds[sessions], world.intents.words[sessions])
+    """Block of some sessions and all items of their scope."""
+    config, catalogue, intents, agendas = world.config, world.catalogue, world.intents, world.visits.agendas
+    match = _match(catalogue.facets[:, items], intents.kinds[sessions], intents.words[sessions])
+    recommended = np.flatnonzero(~agendas.searched[sessions])
+    match[recommended] = catalogue.leaves[items] == intents.leaves[sessions[recommended], None]
     taste = _taste(world, world.visits.users[sessions], items)
     score = config.policy_match * match + config.policy_taste * taste
     score += np.float32(config.policy_popularity) * catalogue.log_popularity[items]
+    if agendas.mission_count:
+        score += np.float32(config.policy_recent) * _told(world, sessions, items)
     score[world.visits.times[sessions, None] < catalogue.launches[items]] = -np.inf
-    return Block(sessions, items, match, taste, score)
+    fit = world.wishes.fit(catalogue, intents.missions[sessions], items) if config.missions else None
+    browsing = (intents.missions[sessions] >= 0) & ~agendas.ends[sessions]
+    browsing[recommended] = True
+    return Block(sessions, items, match, taste, fit, browsing.astype(np.float32), score)
 
 
-def _match(words: np.ndarray, kinds: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """1 where an item has the requested word, ``(rows, columns)``.
+def _told(world: World, sessions: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """How many of the things that earlier queries of a session's mission named an item has: the leaf category, words, the audience and
+    the price band; 0 without a mission, ``(sessions, items)``."""
+    agendas, intents, facets = world.visits.agendas, world.intents, world.catalogue.facets[:, items]
+    told = np.zeros((len(sessions), len(items)), dtype=np.float32)
+    leaf_told = np.zeros(len(sessions), dtype=bool)
+    for back in range(1, int(agendas.steps[sessions].max(initial=0)) + 1):
+        rows = np.flatnonzero(agendas.steps[sessions] >= back)
+        earlier = world.mission_sessions[agendas.missions[sessions[rows]], agendas.steps[sessions[rows]] - back]
+        told[rows] += _match(facets, intents.kinds[earlier], intents.words[earlier])
+        leaf_told[rows] |= intents.scopes[earlier] < world.config.leaves
+    rows = np.flatnonzero(leaf_told)
+    told[rows] += world.catalogue.leaves[items] == intents.leaves[sessions[rows], None]
+    return told
+
+
+def _match(facets: np.ndarray, kinds: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """1 where an item has the requested value, ``(rows, columns)``.
 
     Args:
-        words: word numbers of the items, ``(types, columns)``.
-        kinds: type of the word that each session requests, ``(rows,)``.
-        asked: number of that word, -1 without a request, ``(rows,)``.
+        facets: values of the items for each of `FACETS`, ``(facets, columns)``.
+        kinds: facet that each session requests, ``(rows,)``.
+        asked: requested value, -1 without a request, ``(rows,)``.
     """
-    match = (words[kinds] == asked[:, None]).astype(np.float32)
+    match = (facets[kinds] == asked[:, None]).astype(np.float32)
     match[asked < 0] = 0.0
     return match
 

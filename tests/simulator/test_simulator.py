@@ -173,7 +173,7 @@ def test_oracle_agrees_with_brute_force():
     counted = np.zeros(block.taste.shape)
     for _ in range(2000):
         shown = show(world, block, rng)
-        counted[np.arange(len(counted))[:, None], shown.columns] += purchase_chances(shown, constants) / 2000
+        counted[np.arange(len(counted))[:, None], shown.columns] += purchase_chances(world.config, shown, constants) / 2000
     assert np.abs(expected_chances(world, constants, block, "purchase", rng) - counted).max() < 0.02
 
 
