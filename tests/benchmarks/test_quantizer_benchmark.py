@@ -127,11 +127,11 @@ def test_beside_faiss(rows, dimension, levels):
     vectors, config = clustered(rows, dimension), RQOPQConfig(levels, (2, 256))
     with threadpool_limits(1):
         table = [faiss_baseline(vectors, config), both_halves(vectors, config, "ours")]
-        table.append(both_halves(vectors, replace(config, balanced=False), "ours, last level free"))
+        table.append(both_halves(vectors, replace(config, balanced="none"), "ours, last level free"))
         if rows == 20_000:
             plain = replace(config, normalise_residuals=False)
             table.append(both_halves(vectors, plain, "ours, residuals as they are"))
-            table.append(both_halves(vectors, replace(plain, balanced=False), "ours, residuals as they are, last level free"))
+            table.append(both_halves(vectors, replace(plain, balanced="none"), "ours, residuals as they are, last level free"))
             table.append(both_halves(vectors, replace(config, seed=1), "ours, another seed"))
     bound = int(-(-rows // levels[-1]) * 1.05)
     report(f"{rows}x{dimension}", f"{rows:,} × {dimension}, {levels} + 2 × 256, bound {bound}", table, bound=bound)
@@ -172,7 +172,7 @@ from onesearch import RQOPQ, RQOPQConfig
 random = np.random.default_rng(0)
 vectors = random.standard_normal((1_000, 384), dtype=np.float32)[random.integers(0, 1_000, 60_000)]
 vectors += 0.5 * random.standard_normal((60_000, 384), dtype=np.float32)
-fitted = RQOPQ.fit(vectors[:30_000], RQOPQConfig((4096, 1024, 512), (2, 256), iterations=3, balanced=False))
+fitted = RQOPQ.fit(vectors[:30_000], RQOPQConfig((4096, 1024, 512), (2, 256), iterations=3, balanced="none"))
 columns = [np.ascontiguousarray(book.T) for book in (*fitted.level_centroids, *fitted.product_codebooks)]
 
 def products(rows=2048):

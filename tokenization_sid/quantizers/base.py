@@ -110,6 +110,21 @@ class Quantizer(ABC, Generic[Config]):
                 workers.run(len(values), partial(self._fill, values, codes[place]))
         return codes
 
+    def encode_new(self, vectors: np.ndarray, published: np.ndarray) -> np.ndarray:
+        """Codes of new items beside published ones; those of `encode`, unless the codebooks are balanced inside parents.
+
+        Args:
+            vectors: (n, dimension) in the order in which the items are added.
+            published: (published items, levels) codes.
+
+        Returns:
+            (n, levels) int32.
+
+        Raises:
+            ValueError: as `encode`.
+        """
+        return self.encode(vectors)
+
     def _fill(self, vectors: np.ndarray, codes: np.ndarray, rows: slice) -> None:
         self._encode_chunk(vectors[rows], codes[rows])
 
@@ -221,7 +236,12 @@ def _read_config(path: Path, text: str, config_class: type) -> Any:
     known = {field.name for field in fields(config_class)}
     if unknown := sorted(set(values) - known):
         logger.warning("%s: settings %s are unknown to this version and are ignored", path, ", ".join(unknown))
-    return config_class(**{name: value for name, value in values.items() if name in known})
+    try:
+        return config_class(**{name: value for name, value in values.items() if name in known})
+    except ValueError as error:
+        raise ValueError(
+            f"{path} was made with settings that this version does not read ({error}); build the SIDs again"
+        ) from error
 
 
 __all__ = ["CODEBOOKS_NAME", "CodebooksFile", "Quantizer", "TensorFile", "read_codebooks", "read_tensors"]

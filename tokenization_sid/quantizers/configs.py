@@ -5,8 +5,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
+
+BALANCES = ("parent", "level", "none")
+"""Values of `RQOPQConfig.balanced`."""
 
 
 class QuantizerConfig(Protocol):
@@ -34,7 +38,7 @@ class RQOPQConfig:
 
     Args:
         residual_sizes: codebook size of each residual level. Larger sizes give more items a SID of their own, and each code fewer
-            examples to be learned from. The paper's 4096-1024-512 suit catalogues of 10⁶ items and more; see `suggest_codebook_sizes`.
+            examples to be learned from. The paper's 4096-1024-512 suit catalogues of 10⁸ items and more; see `suggest_codebook_sizes`.
         opq: number of product codes and codebook size of each. The paper uses (2, 256). (0, 0) makes SIDs without product codes.
         iterations: upper bound of the k-means iterations after centroids have found their places. The authors' code uses 25; 4 is our
             choice: on 20,000 clustered vectors with 3 levels of 256 codes, 10 iterations lower the error by 1 % and the ICR by 0.01.
@@ -42,10 +46,12 @@ class RQOPQConfig:
             The authors' code uses 10,000; 256 is our choice.
         normalise_residuals: scale the residual to unit length before each level. The paper's text normalises; the authors' code does
             not by default. On 20,000 clustered vectors with 3 levels of 256 codes the ICR is 0.88 with and 0.85 without, at equal error.
-        balanced: bound the load of the last residual level: no code of it gets more than ⌈n / codes⌉ · (1 + slack) of the n training
-            vectors. The paper balances this level and no other.
-        slack: tolerance of that bound. 0 asks for even loads; raising it lowers the quantisation error. 0.05 is our choice; the paper
-            gives none.
+        balanced: where the load of the codes of the last residual level is bounded. The paper balances this level and no other.
+            ``parent``: inside each parent, that is among the n training vectors with equal codes before this level, no code gets more
+            than ⌈n / codes⌉ of them. ``level``: no code gets more than ⌈n / codes⌉ · (1 + slack) of all n training vectors, while the
+            codes inside a parent stay as crowded as they are. ``none``: each vector takes the nearest centroid.
+        slack: tolerance of the bound of ``level``, and of that of parents with more than 512 vectors, which ``parent`` does not
+            assign exactly. 0 asks for even loads; raising it lowers the quantisation error. 0.05 is our choice; the paper gives none.
         seed: seeds the sampling of training vectors and the initial centroids.
 
     Raises:
@@ -59,7 +65,7 @@ class RQOPQConfig:
     iterations: int = 4
     points_per_centroid: int = 256
     normalise_residuals: bool = True
-    balanced: bool = True
+    balanced: str = "parent"
     slack: float = 0.05
     seed: int = 0
 
@@ -74,6 +80,13 @@ class RQOPQConfig:
         for name in ("iterations", "points_per_centroid"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} is invalid; give at least 1")
+        if self.balanced not in BALANCES:
+            raise ValueError(f"balanced={self.balanced!r} is unknown; allowed are {', '.join(BALANCES)}")
+        if self.balanced == "parent" and math.prod(self.residual_sizes[:-1]) >= 2**63:
+            raise ValueError(
+                f"residual_sizes={self.residual_sizes} have too many parents for balanced='parent', which numbers them with 63 bits; "
+                "give fewer levels, or balanced='level'"
+            )
         if not self.slack >= 0:
             raise ValueError(f"slack={self.slack} is invalid; give at least 0, for instance 0.05")
 
@@ -88,7 +101,7 @@ class RQOPQConfig:
 class RQKMeansConfig(RQOPQConfig):
     """Sizes and training of `RQKMeans`: textbook residual k-means, as in the authors' script.
 
-    The fields are those of `RQOPQConfig`. By default there are no product codes, no balanced level and no normalisation, and k-means
+    The fields are those of `RQOPQConfig`. By default there are no product codes, no balance and no normalisation, and k-means
     takes up to 25 iterations from sampled vectors.
     """
 
@@ -98,7 +111,7 @@ class RQKMeansConfig(RQOPQConfig):
     opq: tuple[int, int] = (0, 0)
     iterations: int = 25
     normalise_residuals: bool = False
-    balanced: bool = False
+    balanced: str = "none"
 
 
 @dataclass(frozen=True)
@@ -124,7 +137,7 @@ class PRQConfig(RQOPQConfig):
     residual_sizes: tuple[int, ...] = (256, 128, 64)
     opq: tuple[int, int] = (0, 0)
     iterations: int = 10
-    balanced: bool = False
+    balanced: str = "none"
     top_k: int = 5
     beta: float = 15.0
 
@@ -210,14 +223,21 @@ QUANTIZER_CONFIGS: dict[str, type[AnyQuantizerConfig]] = {
 
 
 def suggest_codebook_sizes(items: int) -> RQOPQConfig:
-    """Codebook sizes for a catalogue of `items` items: never more codes than items, and the paper's sizes from 10⁶ items on.
+    """Codebook sizes for a catalogue of `items` items: they grow with the catalogue, and never have more codes than items.
 
-    The steps in between are our choice; the paper gives none.
+    The paper's sizes 4096-1024-512 | 256-256 are those of a catalogue of hundreds of millions of items: its table counts 151 · 10⁶
+    distinct SIDs. On 10⁶ items they would give nearly every item a SID of its own by accident, and the model nothing to share between
+    items. PRQ-KMeans (arXiv 2608.24207), by the same team, takes 1024-512-128 | 64-64 for 8 · 10⁶ items. The steps between are our
+    choice: from 5,000 items on, the residual levels have 2 to 420 prefixes per item.
     """
-    if items >= 1_000_000:
+    if items >= 100_000_000:
         return RQOPQConfig((4096, 1024, 512), (2, 256))
+    if items >= 20_000_000:
+        return RQOPQConfig((2048, 1024, 256), (2, 128))
+    if items >= 1_000_000:
+        return RQOPQConfig((1024, 512, 128), (2, 64))
     if items >= 100_000:
-        return RQOPQConfig((1024, 512, 256), (2, 256))
+        return RQOPQConfig((512, 256, 128), (2, 64))
     if items >= 5_000:
         return RQOPQConfig((256, 128, 64), (2, 64))
     largest = min(64, 1 << (max(items, 1).bit_length() - 1))
@@ -233,6 +253,7 @@ def _residual_sizes(sizes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 __all__ = [
+    "BALANCES",
     "QUANTIZER_CONFIGS",
     "AnyQuantizerConfig",
     "LearnedConfig",

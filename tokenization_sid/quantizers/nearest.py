@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..parallel.threads import Workers
+from .parents import Entries, RowPrices
 
 SCORES_PER_BLOCK = 1 << 21
 """Number of scores that are computed at a time: 8 MB of float32, which stays in the cache."""
@@ -53,11 +54,12 @@ class Centroids:
         self.longest = np.sqrt((squares + (self.bias / self.scale) ** 2).max())
         self.heaviest = np.abs(self.bias).max()
 
-    def nearest(self, vectors: np.ndarray) -> np.ndarray:
+    def nearest(self, vectors: np.ndarray, row_prices: RowPrices | None = None) -> np.ndarray:
         """Row of the centroid with the least ‖vector − centroid‖² + price; the smallest row if several are equal.
 
         Args:
             vectors: (n, dimension) float32.
+            row_prices: prices of the codes inside the parent of each vector, added to those of the level; None adds nothing.
 
         Returns:
             (n,) int32.
@@ -65,25 +67,31 @@ class Centroids:
         codes = np.empty(len(vectors), dtype=np.int32)
         rows = max(1, SCORES_PER_BLOCK // self.columns.shape[1])
         for start in range(0, len(vectors), rows):
-            codes[start : start + rows] = self._nearest(vectors[start : start + rows])
+            part = slice(start, start + rows)
+            entries = None if row_prices is None else row_prices.block(part).entries()
+            codes[part] = self._nearest(vectors[part], entries)
         return codes
 
-    def _nearest(self, vectors: np.ndarray) -> np.ndarray:
+    def _nearest(self, vectors: np.ndarray, entries: Entries | None) -> np.ndarray:
         line = np.arange(len(vectors))
         longer, scores = _scratch.blocks(len(vectors), *self.columns.shape)
         longer[:, :-1], longer[:, -1] = vectors, self.scale
         np.matmul(longer, self.columns, out=scores)
+        margin = self._rounding_error(longer)
+        if entries is not None and len(entries.rows):
+            halves = 0.5 * entries.prices
+            scores[entries.rows, entries.codes] -= halves.astype(np.float32)
+            margin = margin + 4 * np.finfo(np.float32).eps * np.abs(halves).max()
         found = scores.argmax(axis=1)
         if scores.shape[1] == 1:
             return found
         best = scores[line, found]
         scores[line, found] = -np.inf
-        margin = self._rounding_error(longer)
         close = np.flatnonzero(best - scores.max(axis=1) <= margin)
         if len(close):
             scores[close, found[close]] = best[close]
             candidates = scores[close] >= (best - margin)[close, None]
-            found[close] = self._best_in_float64(vectors[close], candidates)
+            found[close] = self._best_in_float64(vectors, close, candidates, entries)
         return found
 
     def _rounding_error(self, longer: np.ndarray) -> np.ndarray:
@@ -92,17 +100,31 @@ class Centroids:
         terms = 2 * (np.sqrt(len(self.columns)) + 4) * lengths * self.longest
         return np.finfo(np.float32).eps * (terms + 4 * self.heaviest)
 
-    def _best_in_float64(self, vectors: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-        """Row (n,) of the best centroid of each vector (n, dimension) among its `candidates` (n, codes) bool."""
+    def _best_in_float64(
+        self, vectors: np.ndarray, close: np.ndarray, candidates: np.ndarray, entries: Entries | None
+    ) -> np.ndarray:
+        """Compare the candidates of some vectors again.
+
+        Args:
+            vectors: (n, dimension).
+            close: (rows,) row of each vector that has several candidates.
+            candidates: (rows, codes) bool.
+            entries: prices of the codes for the vectors.
+
+        Returns:
+            (rows,) the best candidate of each.
+        """
         row, code = np.nonzero(candidates)
         values = np.empty(len(row))
         for start in range(0, len(row), PAIRS_PER_BLOCK):
             part = slice(start, start + PAIRS_PER_BLOCK)
-            pairs = vectors[row[part]].astype(np.float64) * self.centroids[code[part]]
+            pairs = vectors[close[row[part]]].astype(np.float64) * self.centroids[code[part]]
             values[part] = pairs.sum(axis=1) + self.bias[code[part]]
+        if entries is not None:
+            values -= 0.5 * entries.of(close[row], code)
         order = np.lexsort((code, -values, row))
-        first = np.searchsorted(row[order], np.arange(len(vectors)))
-        return code[order[first]]
+        first = np.searchsorted(row[order], np.arange(len(close)))
+        return np.asarray(code[order[first]])
 
 
 class _Blocks(NamedTuple):
@@ -132,13 +154,16 @@ class _Scratch(threading.local):
 _scratch = _Scratch()
 
 
-def nearest(vectors: np.ndarray, centroids: np.ndarray, prices: np.ndarray | None = None) -> np.ndarray:
+def nearest(
+    vectors: np.ndarray, centroids: np.ndarray, prices: np.ndarray | None = None, row_prices: RowPrices | None = None
+) -> np.ndarray:
     """Compute `Centroids.nearest` once, on as many threads as a matrix product would use.
 
     Args:
         vectors: (n, dimension) float32.
         centroids: (codes, dimension) float32.
         prices: (codes,) float64 prices of a balanced level, in squared distance; None stands for prices of 0.
+        row_prices: prices of the codes inside the parent of each vector, added to those of the level; None adds nothing.
 
     Returns:
         (n,) int32 codes.
@@ -146,7 +171,7 @@ def nearest(vectors: np.ndarray, centroids: np.ndarray, prices: np.ndarray | Non
     ready, codes = Centroids(centroids, prices), np.empty(len(vectors), dtype=np.int32)
 
     def fill(block: slice) -> None:
-        codes[block] = ready.nearest(vectors[block])
+        codes[block] = ready.nearest(vectors[block], None if row_prices is None else row_prices.block(block))
 
     with Workers(ROWS_PER_BLOCK) as workers:
         workers.run(len(vectors), fill)

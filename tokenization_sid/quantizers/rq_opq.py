@@ -7,7 +7,8 @@ import numpy as np
 from .balance import balanced_k_means
 from .configs import RQOPQConfig
 from .k_means import SWAP_ROUNDS, k_means
-from .residual import Level, ResidualQuantizer
+from .residual import ResidualQuantizer
+from .residual_training import Level
 
 
 class RQOPQ(ResidualQuantizer[RQOPQConfig]):
@@ -23,8 +24,11 @@ class RQOPQ(ResidualQuantizer[RQOPQConfig]):
         >>> quantizer = RQOPQ.fit(vectors, RQOPQConfig(residual_sizes=(16, 8), opq=(2, 8)))
         >>> quantizer.encode(vectors).shape
         (400, 4)
-        >>> int(quantizer.loads.max())  # the bound is ⌈400 / 8⌉ · 1.05
-        52
+        >>> from collections import Counter
+        >>> parents = Counter(quantizer.encode(vectors)[:, 0].tolist())
+        >>> codes = Counter(map(tuple, quantizer.encode(vectors)[:, :2].tolist()))
+        >>> all(count <= -(-parents[parent] // 8) for (parent, _), count in codes.items())  # at most ⌈n / 8⌉ of a parent's n vectors
+        True
     """
 
     kind = "rq-opq"
@@ -33,7 +37,7 @@ class RQOPQ(ResidualQuantizer[RQOPQConfig]):
     @classmethod
     def _train_level(cls, residual: np.ndarray, level: int, config: RQOPQConfig, generator: np.random.Generator) -> Level:
         size, last = config.residual_sizes[level], level == len(config.residual_sizes) - 1
-        if last and config.balanced and size > 1:
+        if last and config.balanced != "none" and size > 1:
             return Level(*balanced_k_means(residual, size, max(1, config.iterations // 2), generator))
         rounds = 0 if last and level else SWAP_ROUNDS
         return Level(k_means(residual, size, config.iterations, generator, rounds), None)

@@ -8,7 +8,8 @@ from ..parallel.threads import one_thread
 from .balance import balanced_k_means
 from .configs import PRQConfig, RQKMeansConfig
 from .k_means import k_means, weighted_sums
-from .residual import Level, ResidualQuantizer, Tensors
+from .residual import ResidualQuantizer
+from .residual_training import Level, Tensors
 
 ROWS_AT_ONCE = 4096
 """Number of vectors whose cosines to all centroids are held at a time."""
@@ -23,7 +24,7 @@ class RQKMeans(ResidualQuantizer[RQKMeansConfig]):
     @classmethod
     def _train_level(cls, residual: np.ndarray, level: int, config: RQKMeansConfig, generator: np.random.Generator) -> Level:
         size = config.residual_sizes[level]
-        if config.balanced and level == len(config.residual_sizes) - 1 and size > 1:
+        if config.balanced != "none" and level == len(config.residual_sizes) - 1 and size > 1:
             return Level(*balanced_k_means(residual, size, config.iterations, generator))
         return Level(k_means(residual, size, config.iterations, generator, rounds=0), None)
 
@@ -69,7 +70,7 @@ class PRQ(ResidualQuantizer[PRQConfig]):
         centroids = _unit(residual[generator.choice(len(residual), size, replace=False)])
         for _ in range(config.iterations):
             centroids = _refined(residual, centroids, min(config.top_k, size), config.beta)
-        if config.balanced and level == len(config.residual_sizes) - 1 and size > 1:
+        if config.balanced != "none" and level == len(config.residual_sizes) - 1 and size > 1:
             return Level(centroids, np.zeros(size))
         return Level(centroids, None)
 

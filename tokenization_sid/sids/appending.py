@@ -116,7 +116,8 @@ def encode_items(run: RunFolder, items: pa.Table, known: str = "raise") -> ItemC
     """
     encoder = SidEncoder.load(run)
     _refuse_changed(run, encoder)
-    return _encode(run, encoder, _new_items(run, items, known)).coded
+    published = np.concatenate([load_codes(run, "items").codes, load_appended(run).codes])
+    return _encode(run, encoder, _new_items(run, items, known), published).coded
 
 
 def append_items(run: RunFolder, items: pa.Table, known: str = "raise", config: DriftConfig | None = None) -> AppendReport:
@@ -147,8 +148,9 @@ def _append(run: RunFolder, items: pa.Table, known: str, config: DriftConfig) ->
     new = _new_items(run, items, known)
     if not len(new):
         return AppendReport(None, len(items), None, None)
-    encoded = _encode(run, encoder, new)
-    published, codes, sizes = np.concatenate([stored.codes, before.codes]), encoded.coded.codes, encoded.coded.codebook_sizes
+    published = np.concatenate([stored.codes, before.codes])
+    encoded = _encode(run, encoder, new, published)
+    codes, sizes = encoded.coded.codes, encoded.coded.codebook_sizes
     path = save_appended(run, new, encoded.coded)
     distances = centroid_distances(encoded.vectors, codes[:, 0], stored.reference.centroids)
     unknown = int((~encoded.known).sum())
@@ -209,8 +211,15 @@ class _EncodedItems(NamedTuple):
     known: np.ndarray
 
 
-def _encode(run: RunFolder, encoder: SidEncoder, items: pa.Table) -> _EncodedItems:
-    """Encode an items table with the text fields of the run's market."""
+def _encode(run: RunFolder, encoder: SidEncoder, items: pa.Table, published: np.ndarray | None = None) -> _EncodedItems:
+    """Encode an items table with the text fields of the run's market.
+
+    Args:
+        run: run with the market.
+        encoder: frozen parts of the run.
+        items: items table.
+        published: (published items, levels) codes that the items are new beside; None encodes items that are published themselves.
+    """
     info = read_json(run.market / "market.json")
     empty = {name: as_dataset(pa.table({})) for name in ("users", "sessions", "relevance")}
     texts = item_texts(Market(as_dataset(items), **empty, info=info))
@@ -219,7 +228,8 @@ def _encode(run: RunFolder, encoder: SidEncoder, items: pa.Table) -> _EncodedIte
     codes = np.zeros((0, len(codebook_sizes)), dtype=np.int32)
     if texts:
         vectors, known = encoder.embed(texts)
-        codes = encoder.quantizer.encode(vectors)
+        quantizer = encoder.quantizer
+        codes = quantizer.encode(vectors) if published is None else quantizer.encode_new(vectors, published)
     item_ids, categories = items.column("item_id").to_pylist(), items.column("categories").to_pylist()
     popularity = np.zeros(len(item_ids), dtype=np.float32)
     paths = [list(path or ()) for path in categories]

@@ -35,7 +35,7 @@ CASES = {
     "rq-opq": (RQOPQ, RQOPQConfig(residual_sizes=(16, 8), opq=(2, 8))),
     "rq-k-means": (RQKMeans, RQKMeansConfig(residual_sizes=(16, 8))),
     "prq-k-means": (PRQ, PRQConfig(residual_sizes=(16, 8))),
-    "prq-opq": (PRQ, PRQConfig(residual_sizes=(16, 8), opq=(2, 8), balanced=True)),
+    "prq-opq": (PRQ, PRQConfig(residual_sizes=(16, 8), opq=(2, 8), balanced="parent")),
     "rq-vae": (RQVAE, LEARNED),
     "residual vq": (RQVAE, replace(LEARNED, hidden=(), residual_sizes=(16, 4))),
     "sim-vq": (SimVQ, SIM),

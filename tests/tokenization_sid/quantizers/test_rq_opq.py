@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -59,7 +60,7 @@ def test_codes_are_in_range_and_every_level_brings_them_closer(vectors, quantize
 
 @pytest.mark.parametrize("normalise", [True, False])
 def test_each_code_is_the_nearest_one(vectors, normalise):
-    quantizer = RQOPQ.fit(vectors, replace(CONFIG, normalise_residuals=normalise))
+    quantizer = RQOPQ.fit(vectors, replace(CONFIG, normalise_residuals=normalise, balanced="level"))
     codes, residual, rows = quantizer.encode(vectors), vectors, np.arange(len(vectors))
 
     def scaled(residual):
@@ -115,20 +116,20 @@ def test_the_fingerprint_is_that_of_the_codebooks(vectors, quantizer):
 @pytest.mark.parametrize("normalise", [True, False])
 def test_the_last_level_keeps_its_bound_and_no_other_level_is_touched(normalise):
     vectors = clustered(3000, 16)
-    free = RQOPQ.fit(vectors, replace(CONFIG, normalise_residuals=normalise, balanced=False))
+    free = RQOPQ.fit(vectors, replace(CONFIG, normalise_residuals=normalise, balanced="none"))
     assert free.prices is None and free.loads is None
     unbounded = np.bincount(free.encode(vectors)[:, 2], minlength=8)
     assert unbounded.max() > 394
-    quantizer = RQOPQ.fit(vectors, replace(CONFIG, normalise_residuals=normalise))
+    quantizer = RQOPQ.fit(vectors, replace(CONFIG, normalise_residuals=normalise, balanced="level"))
     loads = np.bincount(quantizer.encode(vectors)[:, 2], minlength=8)
     assert loads.max() <= 393 and np.array_equal(loads, quantizer.loads)  # ⌈3000 / 8⌉ · 1.05
     assert all(np.array_equal(one, two) for one, two in zip(free.level_centroids[:2], quantizer.level_centroids[:2]))
     assert error(vectors, quantizer) < 1.03 * error(vectors, free)
 
 
-def test_the_bound_holds_for_all_vectors_when_some_are_drawn(tmp_path):
+def test_the_bound_of_the_level_holds_for_all_vectors_when_some_are_drawn():
     vectors = clustered(3000, 16)
-    quantizer = RQOPQ.fit(vectors, replace(CONFIG, points_per_centroid=40))
+    quantizer = RQOPQ.fit(vectors, replace(CONFIG, points_per_centroid=40, balanced="level"))
     assert quantizer.loads.sum() == 3000
     assert np.bincount(quantizer.encode(vectors)[:, 2], minlength=8).max() == quantizer.loads.max() <= 393
 
@@ -293,7 +294,7 @@ def test_the_suggestion_can_be_trained():
 
 def test_duplicates_and_zero_vectors_have_a_defined_result(vectors, caplog):
     mixed = np.concatenate([vectors, np.zeros((60, 12), dtype=np.float32), np.repeat(vectors[:1], 200, axis=0)])
-    quantizer = RQOPQ.fit(mixed, CONFIG)
+    quantizer = RQOPQ.fit(mixed, replace(CONFIG, balanced="level"))
     codes = quantizer.encode(mixed)
     assert len(np.unique(codes[400:460], axis=0)) == len(np.unique(codes[460:], axis=0)) == 1
     assert np.isfinite(quantizer.decode(codes)).all()
@@ -305,11 +306,27 @@ def test_as_many_vectors_as_codes_suffice(vectors):
     assert len(np.unique(quantizer.encode(vectors[:16])[:, 0])) == 16
 
 
-@pytest.mark.parametrize(("items", "paper"), [(10, False), (5_000, False), (200_000, False), (1_000_000, True)])
-def test_suggested_sizes_grow_to_the_paper_s(items, paper):
-    suggested = suggest_codebook_sizes(items)
-    assert (suggested.codebook_sizes == (4096, 1024, 512, 256, 256)) == paper
-    assert max(suggested.codebook_sizes) <= items
+@pytest.mark.parametrize(
+    ("items", "sizes"),
+    [
+        (10, (8, 4, 2, 8, 8)),
+        (5_000, (256, 128, 64, 64, 64)),
+        (1_000_000, (1024, 512, 128, 64, 64)),
+        (8_000_000, (1024, 512, 128, 64, 64)),
+        (300_000_000, (4096, 1024, 512, 256, 256)),
+    ],
+)
+def test_suggested_sizes_are_the_papers_at_their_catalogues(items, sizes):
+    assert suggest_codebook_sizes(items).codebook_sizes == sizes
+
+
+def test_suggested_sizes_grow_with_the_catalogue_and_leave_few_prefixes_to_an_item():
+    for items in (1, 3, 10, 100, 5_000, 200_000):
+        assert max(suggest_codebook_sizes(items).codebook_sizes) <= items
+    prefixes = [math.prod(suggest_codebook_sizes(10**power).residual_sizes) for power in range(1, 10)]
+    assert prefixes == sorted(prefixes)
+    for items in (10**6, 10**7, 10**8, 10**9):
+        assert math.prod(suggest_codebook_sizes(items).residual_sizes) < 70 * items
 
 
 @pytest.mark.parametrize(
@@ -318,6 +335,18 @@ def test_suggested_sizes_grow_to_the_paper_s(items, paper):
 def test_impossible_sizes_are_refused(changes):
     with pytest.raises(ValueError, match=f"{next(iter(changes))}=.* is invalid; give"):
         RQOPQConfig(**changes)
+
+
+@pytest.mark.parametrize("value", [True, None, "parents"])
+def test_an_unknown_balance_is_refused(value):
+    with pytest.raises(ValueError, match=f"balanced={value!r} is unknown; allowed are parent, level, none"):
+        RQOPQConfig(balanced=value)
+
+
+def test_more_parents_than_can_be_numbered_are_refused():
+    with pytest.raises(ValueError, match="too many parents for balanced='parent'"):
+        RQOPQConfig(residual_sizes=(256,) * 9, opq=(0, 0))
+    assert RQOPQConfig(residual_sizes=(256,) * 9, opq=(0, 0), balanced="level").balanced == "level"
 
 
 @pytest.mark.parametrize("changes", [{"iterations": 0}, {"points_per_centroid": 0}, {"slack": -0.1}, {"slack": float("nan")}])

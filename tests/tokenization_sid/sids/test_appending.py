@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -31,10 +32,19 @@ def state(folder):
     return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def test_an_item_like_a_published_one_gets_its_sid(shared_run, market):
+def largest_excess(codes):
+    """Most items of one third code above ⌈n / 8⌉ of the n items in its parent (the tests have 8 third codes)."""
+    parents, inverse, members = np.unique(codes[:, :2], axis=0, return_inverse=True, return_counts=True)
+    cells, loads = np.unique(inverse.ravel() * 8 + codes[:, 2], return_counts=True)
+    return int((loads + (-members[cells // 8] // 8)).max())
+
+
+def test_an_item_like_a_published_one_gets_a_free_code_in_its_parent(shared_run, market):
     stored = load_codes(shared_run, "items")
     coded = encode_items(shared_run, copies(market, range(0, 450, 9)))
-    np.testing.assert_array_equal(coded.codes, stored.codes[::9])
+    assert stored.codebook_sizes[2] == 8 and largest_excess(stored.codes) <= 0
+    np.testing.assert_array_equal(coded.codes[:, :2], stored.codes[::9, :2])
+    assert largest_excess(np.concatenate([stored.codes, coded.codes])) <= 0
     assert (
         coded.item_ids[1] == "new-9"
         and coded.fingerprint == stored.fingerprint
@@ -43,20 +53,29 @@ def test_an_item_like_a_published_one_gets_its_sid(shared_run, market):
     assert coded.categories[1] == market.items[9]["categories"] and not coded.popularity.any()
 
 
+def test_an_item_like_a_published_one_gets_its_sid_if_the_level_is_balanced(run, recipe, market):
+    build_sids(run, replace(recipe.codes, balanced="level"), page=False)
+    stored = load_codes(run, "items")
+    coded = encode_items(run, copies(market, range(0, 450, 9)))
+    np.testing.assert_array_equal(coded.codes, stored.codes[::9])
+
+
 def test_appending_moves_nothing_that_is_published(run, market):
     before = state(run.root)
     report = append_items(run, copies(market, range(60)))
     after = state(run.root)
     assert {path: after[path] for path in before} == before
     assert set(after) - set(before) == {report.path} and report.path == run.sids / "appended" / "00000.parquet"
-    assert report.collisions.with_published == report.collisions.items == 60 and report.collisions.new_sids == 0
+    assert report.collisions.items == 60
     assert report.drift.far_share <= 0.1 and report.drift.without_known_words == 0
     first = appended_codes(run)
     append_items(run, copies(market, range(60, 70), "more-"))
     both = appended_codes(run)
     assert both.item_ids[:60] == first.item_ids and both.item_ids[60] == "more-60"
     np.testing.assert_array_equal(both.codes[:60], first.codes)
-    np.testing.assert_array_equal(both.codes, load_codes(run, "items").codes[:70])
+    published = load_codes(run, "items").codes
+    np.testing.assert_array_equal(both.codes[:, :2], published[:70, :2])
+    assert largest_excess(np.concatenate([published, both.codes])) <= 0
     assert len(both.categories) == len(both.popularity) == 70
 
 

@@ -123,7 +123,7 @@ def test_without_matplotlib_the_stage_goes_on_and_says_so(run, recipe, monkeypat
 
 CONFIGS = {
     "rq-k-means": RQKMeansConfig(residual_sizes=(8, 4), iterations=3),
-    "prq-k-means": PRQConfig(residual_sizes=(8, 4), opq=(1, 4), iterations=2, balanced=True),
+    "prq-k-means": PRQConfig(residual_sizes=(8, 4), opq=(1, 4), iterations=2, balanced="level"),
     "rq-vae": RQVAEConfig(residual_sizes=(8, 4), hidden=(), steps=5),
     "sim-vq": SimVQConfig(residual_sizes=(8, 4), hidden=(12,), latent=6, steps=5),
 }
