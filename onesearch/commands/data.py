@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onesearch.data.choices import LANGUAGES, SPLIT_METHODS
+from onesearch.data.choices import LANGUAGES
 
 from .arguments import Commands, add_command, add_group, positive
+from .split_options import add_split, check_split, split_as_asked
 
 if TYPE_CHECKING:
     from onesearch.data.market import Market
@@ -43,12 +45,14 @@ def add(commands: Commands) -> None:
 def _add_simulate(actions: Commands) -> None:
     simulate = add_command(actions, "simulate", _simulate, "simulate a marketplace")
     simulate.add_argument("folder", type=Path, help="market folder to write")
+    simulate.set_defaults(source=None)
     simulate.add_argument(
         "--items", type=positive, default=2000, metavar="N", help="size of the catalogue (default: %(default)s)"
     )
     simulate.add_argument("--users", type=positive, metavar="N", help="number of users (default: by the number of items)")
     simulate.add_argument("--sessions", type=positive, metavar="N", help="number of sessions (default: by the number of items)")
     simulate.add_argument("--seed", type=int, default=0, help="seed of the simulation; the same seed gives the same market")
+    add_split(simulate)
     _add_overwrite(simulate)
 
 
@@ -65,6 +69,7 @@ def _add_importer(
         help="rows that do not fit: name them and write nothing, or leave them out and count them; of a row with a wrong optional value "
         "only the value is left out (default: %(default)s)",
     )
+    add_split(importer)
     _add_overwrite(importer)
     return importer
 
@@ -76,12 +81,6 @@ def _add_table_options(tables: argparse.ArgumentParser) -> None:
         choices=LANGUAGES,
         help="language of the texts, by which BM25 splits them into words; en fits any that separates words by spaces "
         "(default: zh if at least half of the titles are Chinese, else en)",
-    )
-    tables.add_argument(
-        "--split",
-        choices=SPLIT_METHODS,
-        help="how sessions are split into training, validation and test: by time, the last session of each user, or not at all "
-        "(default: time if there are sessions)",
     )
     tables.add_argument("--format", choices=("jsonl", "parquet", "csv"), help="read only files of this format (default: all)")
 
@@ -102,56 +101,69 @@ def _simulate(options: argparse.Namespace) -> None:
     from onesearch.simulator import SimulatorConfig, simulate
 
     config = SimulatorConfig(items=options.items, users=options.users, sessions=options.sessions, seed=options.seed)
-    _print_market(simulate(config, options.folder, overwrite=options.overwrite), options.folder)
+    with _target(options):
+        market = simulate(config, options.folder, overwrite=options.overwrite)
+        own = split_as_asked(market, options)
+        if own is not market:
+            own.save(options.folder, overwrite=True)
+        _print_market(own, options.folder)
 
 
 def _amazon(options: argparse.Namespace) -> None:
     from onesearch.data.importers.amazon import import_amazon
 
-    _check_folder(options)
-    _save(import_amazon(options.source, queries=options.queries, bad_rows=options.bad_rows), options)
+    with _target(options):
+        _save(import_amazon(options.source, queries=options.queries, bad_rows=options.bad_rows), options)
 
 
 def _chorus(options: argparse.Namespace) -> None:
     from onesearch.data.importers.chorus import import_chorus
 
-    _check_folder(options)
-    _save(import_chorus(options.source, bad_rows=options.bad_rows), options)
+    with _target(options):
+        _save(import_chorus(options.source, bad_rows=options.bad_rows), options)
 
 
 def _kuaisearch(options: argparse.Namespace) -> None:
     from onesearch.data.importers.kuaisearch import import_kuaisearch
 
-    _check_folder(options)
-    _save(import_kuaisearch(options.source, bad_rows=options.bad_rows), options)
+    with _target(options):
+        _save(import_kuaisearch(options.source, bad_rows=options.bad_rows), options)
 
 
 def _tables(options: argparse.Namespace) -> None:
     from onesearch.data.importers.tables import import_tables
 
-    _check_folder(options)
-    chosen = {"language": options.language, "split": options.split, "name": options.name, "format": options.format}
-    _save(import_tables(options.source, bad_rows=options.bad_rows, **chosen), options)
+    chosen = {"language": options.language, "name": options.name, "format": options.format}
+    with _target(options):
+        _save(import_tables(options.source, bad_rows=options.bad_rows, **chosen), options)
 
 
-def _check_folder(options: argparse.Namespace) -> None:
-    """Refuse a market folder that must not be written, before anything is read."""
+@contextmanager
+def _target(options: argparse.Namespace) -> Iterator[None]:
+    """Refuse a market folder that must not be written, before anything is read; while it is written, the run around it is locked."""
     from onesearch.data.market import MARKET_FOLDER
     from onesearch.files import check_target
+    from onesearch.pipeline.run_lock import writing_into
 
+    check_split(options)
     check_target(options.folder, MARKET_FOLDER, source=options.source, overwrite=options.overwrite)
+    with writing_into(options.folder, f"onesearch data {options.action}"):
+        yield
 
 
 def _save(market: Market, options: argparse.Namespace) -> None:
+    market = split_as_asked(market, options)
     market.save(options.folder, overwrite=options.overwrite)
     _print_market(market, options.folder)
 
 
 def _print_market(market: Market, folder: Path) -> None:
     """Counts of the tables, counts of dropped rows, and the oracle of a simulation."""
+    from onesearch.data.splits import describe
+
     counts = f"{len(market.items):,} items, {len(market.users):,} users, {len(market.sessions):,} sessions"
     print(f"{folder}: {counts}, {len(market.relevance):,} judgements")
-    print(f"language {market.info.get('language')}, split {market.info['split']['method']}")
+    print(f"language {market.info.get('language')}, split {describe(market.info['split'])}")
     for reason, count in market.info.get("dropped", {}).items():
         print(f"dropped: {count:,} × {reason}")
     if market.info.get("oracle"):

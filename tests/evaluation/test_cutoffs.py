@@ -14,6 +14,10 @@ from onesearch.evaluation.evaluator import evaluate
 from onesearch.evaluation.relevance import evaluate_relevance
 from onesearch.evaluation.reports import Report, load_report
 from onesearch.evaluation.retrievers import Ranking, beams_of
+from onesearch.pipeline.mappings import build
+from onesearch.pipeline.recipe import Recipe, recipe_values
+from onesearch.pipeline.study import Study
+from onesearch.pipeline.study_cells import run_study
 
 ITEMS = [f"i{number}" for number in range(60)]
 SID_OF = {item: (number // 2, 0) for number, item in enumerate(ITEMS)}
@@ -144,3 +148,22 @@ def test_which_cut_offs_are_measured_and_shown():
         "HR@50",
         "HR@350",
     )
+
+
+def test_a_study_refuses_metrics_that_no_cell_will_have_before_it_trains(tmp_path):
+    for metrics, search in ((("HR@50",), {}), (("HR@10",), {"search.num_beams": 6}), (("HR@20",), {})):
+        study = Study(name="x", base="demo", variants={"a": search}, metrics=metrics)
+        with pytest.raises(ValueError, match=f"metric '{metrics[0]}' is not measured"):
+            run_study(study, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_recipe_asks_for_cut_offs_that_its_beams_reach():
+    values = {"name": "x", "search": {"num_beams": 350}, "evaluation": {"cutoffs": [10, 50, 350]}}
+    recipe = build(Recipe, values, "recipe")
+    assert recipe.evaluation.cutoffs == (10, 50, 350) and build(Recipe, recipe_values(recipe), "recipe") == recipe
+    with pytest.raises(ValueError, match=r"recipe: cutoffs \[350\] are above the 349 beams of the search.*num_beams=350"):
+        build(Recipe, {**values, "search": {"num_beams": 349}}, "recipe")
+    for cutoffs, words in (([], "give distinct whole numbers"), ([351], "from 1 to 350"), ([2.5], "must be a whole number")):
+        with pytest.raises(ValueError, match=words):
+            build(Recipe, {"name": "x", "evaluation": {"cutoffs": cutoffs}}, "recipe")
