@@ -87,6 +87,31 @@ def atomic_folder(path: str | Path, *, replaces: Collection[str]) -> Iterator[Pa
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextmanager
+def atomic_files(folder: str | Path, *, last: str) -> Iterator[Path]:
+    """Yield a temporary folder. When the block ends, its files take their names in `folder`; when the block raises, none does.
+
+    All files are on the disk before the first takes its name, so that a full disk leaves those that were there. Other files in `folder`
+    stay. Temporary folders of writers that were killed are deleted first.
+
+    Args:
+        folder: folder of the files; it is made if it does not exist.
+        last: the file that takes its name last, so that whoever finds the new one finds all others.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder / "files")
+    temporary = Path(tempfile.mkdtemp(prefix=_prefix("files"), dir=folder))
+    try:
+        yield temporary
+        flush_folder(temporary)
+        for path in sorted(temporary.iterdir(), key=lambda path: (path.name == last, path.name)):
+            os.replace(path, folder / path.name)
+        _flush(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def flush_folder(folder: Path) -> None:
     """Wait until a folder and everything in it is on the disk."""
     for part in folder.rglob("*"):

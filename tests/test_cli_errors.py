@@ -63,13 +63,14 @@ def test_an_evaluation_prints_before_it_writes(run, monkeypatch, capsys):
     def full(path, value):
         raise FULL
 
-    before = (run.evaluation / "metrics.json").read_bytes()
+    before = {path.name: path.read_bytes() for path in run.evaluation.iterdir()}
     monkeypatch.setattr("onesearch.evaluation.reports.write_json", full)
     assert cli.main(["evaluate", str(run.root), "--sample", "5", "--no-baselines", "--overwrite"]) == 2
     captured = capsys.readouterr()
     assert "| onesearch |" in captured.out and "HR@10" in captured.out
     assert captured.err.splitlines()[-1].startswith("onesearch: the disk is full")
-    assert (run.evaluation / "metrics.json").read_bytes() == before
+    after = {path.name: path.read_bytes() for path in run.evaluation.iterdir()}
+    assert after == before and "onesearch.test.run" in after, "rankings beside the figures of other ones"
 
 
 def test_an_evaluation_that_cannot_be_written_measures_nothing(run, monkeypatch, capsys):
@@ -121,7 +122,7 @@ def test_a_stopped_first_stage_leaves_the_recipe_free_to_be_corrected(recipe, tm
 
     monkeypatch.setattr(running, "make_market", stop)
     run = RunFolder(tmp_path / "run")
-    for attempt in (recipe, replace(recipe, keywords=False)):
+    for attempt in (recipe, replace(recipe, keywords=None)):
         with pytest.raises(RuntimeError, match="stopped"):
             running.run_recipe(attempt, run, progress=False)
         assert running.load_recipe(run.root / "recipe.yaml") == attempt

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from onesearch import RunFolder, files
-from onesearch.files import LEFTOVER_AGE, atomic_file, atomic_folder, check_writable, read_json, write_json
+from onesearch.files import LEFTOVER_AGE, atomic_file, atomic_files, atomic_folder, check_writable, read_json, write_json
 
 
 def names(folder):
@@ -79,6 +79,26 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path):
         (temporary / "mark").write_text("x")
         (tmp_path / "letter.txt").rename(folder / "letter.txt")
     assert names(tmp_path) == ["home"] and names(folder) == ["letter.txt"]
+
+
+def test_files_take_their_names_together(tmp_path, monkeypatch):
+    folder = tmp_path / "new" / "folder"
+    for content in ("old", "newer"):
+        with atomic_files(folder, last="a") as temporary:
+            (temporary / "a").write_text(content)
+            (temporary / "b").write_text(content)
+            assert {path.name for path in folder.iterdir()} - {"a", "b", "mine"} == {temporary.name}
+        (folder / "mine").write_text("mine")
+    with pytest.raises(OSError, match="full"), atomic_files(folder, last="a") as temporary:
+        (temporary / "b").write_text("newest")
+        raise OSError(errno.ENOSPC, "full")
+    assert [(folder / name).read_text() for name in names(folder)] == ["newer", "newer", "mine"]
+    order = []
+    monkeypatch.setattr(files.os, "replace", lambda one, two: order.append(two.name))
+    with atomic_files(folder, last="a") as temporary:
+        for name in "cab":
+            (temporary / name).write_text("x")
+    assert order == ["b", "c", "a"] and names(folder) == ["a", "b", "mine"]
 
 
 def test_without_an_exchange_a_folder_is_replaced_in_two_steps(tmp_path, monkeypatch):

@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 
 from onesearch.data.splits import describe
-from onesearch.files import read_json, write_json
+from onesearch.files import atomic_files, read_json, write_json
 
 from .cutoffs import by_cutoff
 from .retrievers import Ranking
@@ -134,18 +134,20 @@ class Report:
     def save(self, folder: str | Path) -> Path:
         """Write ``metrics.json``, ``<retriever>.<split>.run`` and ``<kind>.<split>.qrels`` into `folder`.
 
+        All of them are on the disk before the first takes its name: a full disk leaves the report that was there, with its own files.
         Qrels of a kind that no request has are not written.
 
         Returns:
             Path of ``metrics.json``.
         """
         folder = Path(folder)
-        for name in self.rankings:
-            write_run(self.rankings[name], name, folder / f"{name}.{self.split}.run")
-        for kind, truth in self.truth.items():
-            if any(truth.values()):
-                write_qrels(truth, folder / f"{kind}.{self.split}.qrels")
-        write_json(folder / METRICS_NAME, {"schema": SCHEMA, **{name: getattr(self, name) for name in SAVED}})
+        with atomic_files(folder, last=METRICS_NAME) as new:
+            for name in self.rankings:
+                write_run(self.rankings[name], name, new / f"{name}.{self.split}.run")
+            for kind, truth in self.truth.items():
+                if any(truth.values()):
+                    write_qrels(truth, new / f"{kind}.{self.split}.qrels")
+            write_json(new / METRICS_NAME, {"schema": SCHEMA, **{name: getattr(self, name) for name in SAVED}})
         return folder / METRICS_NAME
 
     def to_table(self, metrics: tuple[str, ...] | None = None) -> str:
