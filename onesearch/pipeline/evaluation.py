@@ -49,8 +49,8 @@ def evaluate_run(
 ) -> Report:
     """Measure a run's checkpoint beside the baselines on one split, and on judged queries if the market has any.
 
-    Writes ``metrics.json`` and TREC files to ``evaluation/``. The settings of the report are saved with it, and a report that was made
-    with other settings is not replaced by accident.
+    Writes ``metrics.json`` and TREC files to ``evaluation/``, and the card of the checkpoint anew unless somebody has edited it. The
+    settings of the report are saved with it, and a report that was made with other settings is not replaced by accident.
 
     Args:
         run: run folder with a market, embeddings (for the baselines) and a checkpoint.
@@ -71,6 +71,8 @@ def evaluate_run(
             is nothing to measure.
         MissingExtraError: `baselines`, but the extra ``evaluation`` is not installed.
     """
+    from onesearch.model_cards.card import refresh_card
+
     if baselines:
         require("evaluation", needed_by="an evaluation with baselines (--no-baselines leaves them out)")
     market_folder = run.require("market", "onesearch data")
@@ -89,6 +91,8 @@ def evaluate_run(
         if show is not None:
             show(report)
         report.save(folder)
+        if name is None:
+            refresh_card(run)
     return report
 
 

@@ -76,3 +76,24 @@ def test_the_snippet_gives_the_hits_that_the_table_was_measured_on(run, market, 
     assert [line.split()[0] for line in printed.getvalue().splitlines()] == list(ranking.item_ids)
     other = Searcher.from_pretrained(run.checkpoint, **asdict(SearchConfig(num_beams=10))).retrieve(requests, 10)
     assert any(ranking.item_ids != rankings[request.session_id].item_ids[:10] for request, ranking in zip(requests, other))
+
+
+def test_an_evaluation_writes_the_card_anew_unless_it_was_edited(run, caplog):
+    path = run.checkpoint / "README.md"
+    write_card(run, "My shop", "me/shop")
+    before = path.read_text(encoding="utf-8")
+    measure = {"overwrite": True, "baselines": False, "progress": False}
+    evaluate_run(run, EvaluationConfig(sample=5), {"num_beams": 4}, name="other", **measure)
+    assert path.read_text(encoding="utf-8") == before, "a report beside the main one does not count"
+    evaluate_run(run, EvaluationConfig(sample=5), {"num_beams": 4}, **measure)
+    after = path.read_text(encoding="utf-8")
+    assert "5 requests" in after and "num_beams=4" in after and "5 requests" not in before
+    assert after.count('"me/shop"') == before.count('"me/shop"') and "# My shop\n" in after and "name: My shop\n" in after
+    assert not caplog.records or "was edited" not in caplog.text
+    path.write_text(after.replace("# My shop\n", "# My shop\n\nFor shoes only.\n"), encoding="utf-8")
+    edited = path.read_bytes()
+    evaluate_run(run, EvaluationConfig(sample=6), **measure)
+    assert path.read_bytes() == edited and "README.md was edited, so that it is left as it is" in caplog.text
+    path.unlink()
+    evaluate_run(run, EvaluationConfig(sample=5), **measure)
+    assert not path.exists()
