@@ -57,6 +57,8 @@ class SidModelMixin(_Base):
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Self:
         """As in transformers; also loads the search settings and the item index that lie beside the weights.
 
+        An adapter that PEFT itself has saved or pushed has neither: then those of its base are loaded.
+
         Raises:
             ValueError: the index belongs to other codebooks than the weights, a file is damaged, or the weights and the configuration have
                 other layers, unless the caller asks for `output_loading_info`. Transformers would draw missing layers at random.
@@ -66,10 +68,14 @@ class SidModelMixin(_Base):
         model, report = loaded
         if not reports and not model._hf_peft_config_loaded:  # an adapter's own weights would count as missing
             _check_report(pretrained_model_name_or_path, report)
-        if "search_config" not in vars(model):  # otherwise `load_adapter` has loaded the adapter's
-            model.search_config = SearchConfig.from_pretrained(pretrained_model_name_or_path, **_hub_arguments(kwargs))
+        where, hub = pretrained_model_name_or_path, _hub_arguments(kwargs)
+        if model._hf_peft_config_loaded:  # `load_adapter` has loaded what lies beside the adapter
+            where = next(iter(model.peft_config.values())).base_model_name_or_path or where
+            hub = {name: value for name, value in hub.items() if name not in ("revision", "subfolder")}
+        if "search_config" not in vars(model):
+            model.search_config = SearchConfig.from_pretrained(where, **hub)
         if model.sid_index is None:
-            model.load_sid_index(pretrained_model_name_or_path, **kwargs)
+            model.load_sid_index(where, **hub)
         return loaded if reports else model
 
     def load_adapter(self, peft_model_id: str | None = None, *args: Any, **kwargs: Any) -> Any:
