@@ -125,6 +125,11 @@ class Quantizer(ABC, Generic[Config]):
         """
         return self.encode(vectors)
 
+    @property
+    def for_queries(self) -> Self:
+        """Quantizer that encodes queries: itself, unless the codebooks are balanced inside parents."""
+        return self
+
     def _fill(self, vectors: np.ndarray, codes: np.ndarray, rows: slice) -> None:
         self._encode_chunk(vectors[rows], codes[rows])
 

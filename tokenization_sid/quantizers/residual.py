@@ -184,6 +184,17 @@ class ResidualQuantizer(Quantizer[Config]):
         return codes
 
     @cached_property
+    def for_queries(self) -> Self:
+        """Quantizer that encodes queries: the same centroids, without prices inside parents.
+
+        Queries take no room from items, and an item that had to make room says nothing about a query: each takes the nearest code.
+        """
+        if self.parent_prices is None:
+            return self
+        kept = {name: tensor for name, tensor in self.tensors.items() if not name.startswith("parent_")}
+        return type(self)(self.config, kept)
+
+    @cached_property
     def _ready(self) -> _Ready:
         """Prepared centroids."""
         books, last = self.level_centroids, len(self.config.residual_sizes) - 1

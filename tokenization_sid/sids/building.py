@@ -221,7 +221,7 @@ def _encode(folder: Path, quantizer: Quantizer[Any], fused: _Fused, accelerator:
     """Encode and save items and queries."""
     sizes, fingerprint = quantizer.config.codebook_sizes, quantizer.fingerprint
     item_codes = encode_rows(quantizer, len(fused.items), fused.items.__getitem__, accelerator)
-    query_codes = encode_rows(quantizer, len(fused.queries), fused.queries.__getitem__, accelerator)
+    query_codes = encode_rows(quantizer.for_queries, len(fused.queries), fused.queries.__getitem__, accelerator)
     reference = _reference(fused.items, item_codes[:, 0], sizes[0])
     coded = _Coded(
         StoredCodes(item_codes, known_rows(fused.items), sizes, fingerprint, reference),

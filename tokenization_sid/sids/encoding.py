@@ -60,7 +60,8 @@ def encode_share(run: RunFolder, accelerator: Accelerator) -> None:
     core = load_keywords(folder / KEYWORDS_NAME, quantizer.fingerprint)
     for kind, texts in (("items", item_texts(market)), ("queries", distinct_queries(market))):
         rows = embedding_rows(run, kind)
-        encode_rows(quantizer, len(rows), partial(_fused, core, texts, rows), accelerator)
+        encoding = quantizer.for_queries if kind == "queries" else quantizer
+        encode_rows(encoding, len(rows), partial(_fused, core, texts, rows), accelerator)
 
 
 def _fused(core: CoreKeywords, texts: list[str], rows: ShardedRows, block: slice) -> np.ndarray:

@@ -159,11 +159,11 @@ class SidEncoder:
         return Embedded(fused, known_rows(fused))
 
     def encode(self, texts: Sequence[str]) -> Encoded:
-        """Encode texts of any number, also none."""
+        """Encode queries or other texts, also none; items get their codes from `build_sids` or `append_items`."""
         if not len(texts):
             return Encoded(np.zeros((0, len(self.quantizer.config.codebook_sizes)), dtype=np.int32), np.zeros(0, dtype=bool))
         vectors, known = self.embed(texts)
-        return Encoded(self.quantizer.encode(vectors), known)
+        return Encoded(self.quantizer.for_queries.encode(vectors), known)
 
 
 def _local_folder(name: str, subfolder: str, revision: str | None) -> Path:

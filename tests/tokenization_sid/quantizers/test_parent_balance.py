@@ -222,3 +222,18 @@ def test_new_items_keep_the_bound_of_the_grown_parents(vectors, quantizer):
 def test_new_items_are_encoded_as_ever_without_balance_inside_parents(vectors):
     level = RQOPQ.fit(vectors, replace(CONFIG, balanced="level"))
     assert np.array_equal(level.encode_new(vectors[:50], level.encode(vectors)), level.encode(vectors[:50]))
+
+
+def test_queries_take_the_nearest_code(vectors, quantizer):
+    free = RQOPQ.fit(vectors, replace(CONFIG, balanced="none", opq=(0, 0)))
+    queries = clustered(100, seed=4)
+    found = quantizer.for_queries.encode(queries)
+    assert np.array_equal(found[:, :2], free.encode(queries)[:, :2])
+    residual = queries
+    for level in range(2):
+        residual = (
+            residual / np.linalg.norm(residual, axis=1, keepdims=True) - quantizer.level_centroids[level][found[:, level]]
+        )
+    residual = residual / np.linalg.norm(residual, axis=1, keepdims=True)
+    assert np.array_equal(found[:, 2], nearest(residual, quantizer.level_centroids[2]))
+    assert (found[:, 2] != quantizer.encode(queries)[:, 2]).any() and free.for_queries is free

@@ -74,7 +74,7 @@ def test_codes_of_items_and_queries_are_those_of_the_frozen_parts(shared_run, ma
     core = load_keywords(shared_run.sids / KEYWORDS_NAME, quantizer.fingerprint)
     queries, stored = distinct_queries(market), load_codes(shared_run, "queries")
     fused = core.fuse(queries, load_embeddings(shared_run, "queries"))
-    np.testing.assert_array_equal(stored.codes, quantizer.encode(fused))
+    np.testing.assert_array_equal(stored.codes, quantizer.for_queries.encode(fused))
     assert stored.known.all() and len(stored.codes) == len(queries) and stored.reference is None
     items, index = load_codes(shared_run, "items"), SidIndex.load(shared_run.sids / SID_INDEX_NAME)
     np.testing.assert_array_equal(items.codes, index.codes)

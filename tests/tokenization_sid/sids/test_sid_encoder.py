@@ -26,10 +26,13 @@ from onesearch.tokenization_sid.sids.sid_encoder import (
 
 def test_texts_get_the_codes_that_the_stage_gave_them(shared_run, market):
     encoder = SidEncoder.load(shared_run)
-    for kind, texts in (("items", item_texts(market)), ("queries", distinct_queries(market))):
-        codes, known = encoder.encode(texts[:40])
-        np.testing.assert_array_equal(codes, load_codes(shared_run, kind).codes[:40])
-        assert known.all()
+    codes, known = encoder.encode(distinct_queries(market)[:40])
+    np.testing.assert_array_equal(codes, load_codes(shared_run, "queries").codes[:40])
+    assert known.all()
+    texts = item_texts(market)
+    vectors, known = encoder.embed(texts[:40])
+    np.testing.assert_array_equal(encoder.quantizer.encode(vectors), load_codes(shared_run, "items").codes[:40])
+    assert known.all()
     codes, known = encoder.encode([texts[1], "☃", texts[0]])
     assert known.tolist() == [True, False, True] and codes.shape == (3, 5)
     codes, known = encoder.encode([])
@@ -132,7 +135,7 @@ def test_damaged_missing_and_mixed_parts_are_named(saved, tmp_path):
 
 
 def test_parts_of_two_folders_do_not_mix(run, recipe, saved, tmp_path):
-    build_sids(run, recipe.codes, keywords=False, page=False)
+    build_sids(run, recipe.codes, keywords=None, page=False)
     other = SidEncoder.load(run).save_pretrained(tmp_path / "other")
     for name in ("codebooks.safetensors", "keywords.parquet"):
         mixed = shutil.copytree(saved, tmp_path / f"mixed {name}")
