@@ -45,6 +45,13 @@ def add(commands: Commands) -> None:
 def _add_simulate(actions: Commands) -> None:
     simulate = add_command(actions, "simulate", _simulate, "simulate a marketplace")
     simulate.add_argument("folder", type=Path, help="market folder to write")
+    simulate.add_argument(
+        "--preset",
+        choices=("plain", "full"),
+        default="plain",
+        help="plain: each session is a search of its own; full: also missions of several searches, sessions without a query, carts, "
+        "several purchases in a session, statistics, features and further texts of items (default: %(default)s)",
+    )
     simulate.set_defaults(source=None)
     simulate.add_argument(
         "--items", type=positive, default=2000, metavar="N", help="size of the catalogue (default: %(default)s)"
@@ -100,7 +107,9 @@ def _check(options: argparse.Namespace) -> int:
 def _simulate(options: argparse.Namespace) -> None:
     from onesearch.simulator import SimulatorConfig, simulate
 
-    config = SimulatorConfig(items=options.items, users=options.users, sessions=options.sessions, seed=options.seed)
+    config = SimulatorConfig(
+        preset=options.preset, items=options.items, users=options.users, sessions=options.sessions, seed=options.seed
+    )
     with _target(options):
         market = simulate(config, options.folder, overwrite=options.overwrite)
         own = split_as_asked(market, options)

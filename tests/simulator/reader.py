@@ -13,7 +13,14 @@ from onesearch.simulator import SimulatorConfig
 from onesearch.simulator.vocabulary import build_vocabulary
 from onesearch.simulator.words import AUDIENCES
 
-SIGNS = ("query", "popularity", "words of recent items", "category of recent items", "words of recent queries", "category of recent queries")
+SIGNS = (
+    "query",
+    "popularity",
+    "words of recent items",
+    "category of recent items",
+    "words of recent queries",
+    "category of recent queries",
+)
 """What a candidate is judged by. The last two are read from the recent queries alone."""
 
 
@@ -35,9 +42,23 @@ class Reader:
         self.rows = {item: row for row, item in enumerate(market.items["item_id"])}
         paths = [tuple(part.lower() for part in path) for path in market.items["categories"]]
         self.places = {name: {path[2] for path in paths if name in path[1:]} for path in paths for name in path[1:]}
-        self.of_leaf = {leaf: np.array([row for row, path in enumerate(paths) if path[2] == leaf]) for leaf in {p[2] for p in paths}}
+        self.of_leaf = {
+            leaf: np.array([row for row, path in enumerate(paths) if path[2] == leaf]) for leaf in {p[2] for p in paths}
+        }
         self.leaf = np.unique([path[2] for path in paths], return_inverse=True)[1]
-        kept = ("color", "style", "brand", "function", "material", "pattern", "season", "modifier", "scene", "audience", "price")
+        kept = (
+            "color",
+            "style",
+            "brand",
+            "function",
+            "material",
+            "pattern",
+            "season",
+            "modifier",
+            "scene",
+            "audience",
+            "price",
+        )
         words = [{text.lower() for kind in kept for text in row[kind]} for row in market.items["attributes"]]
         self.number = {word: number for number, word in enumerate(sorted(set().union(*words) | set(AUDIENCES)))}
         self.words = np.zeros((len(words), len(self.number)), dtype=np.float32)
@@ -65,7 +86,9 @@ class Reader:
             return None
         history = np.array([self.rows[item] for item in request.history[-items:]], dtype=int)
         told, narrow = set(), leaves
-        for query in request.context.queries[: -queries - 1 : -1]:  # the latest queries, as far back as they name the same category
+        for query in request.context.queries[
+            : -queries - 1 : -1
+        ]:  # the latest queries, as far back as they name the same category
             named, words = self.read(query)
             if not named & narrow:
                 break

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from reader import Reader, fit, hits, interval
 
+import onesearch.cli as cli
 from onesearch.data.checking import check_market
 from onesearch.data.market import Market
 from onesearch.data.requests import build_requests, split_sessions
 from onesearch.data.schema import STATISTICS
+from onesearch.pipeline.market_options import check_options
 from onesearch.simulator import SimulatorConfig, build_world, simulate
 from onesearch.simulator.click_model import fit_constants, purchase_chances, show
 from onesearch.simulator.oracle import expected_chances
@@ -67,11 +69,17 @@ def test_purchases_come_out_of_the_cart(sessions):
     for row in sessions:
         assert set(row["purchased"]) <= set(row["carted"]) <= set(row["clicked"]) <= set(row["impressed"])
     counts = Counter(len(row["purchased"]) for row in sessions)
-    assert 0.05 < sum(counts[number] for number in counts if number > 1) / sum(counts[number] for number in counts if number) < 0.25
+    assert (
+        0.05
+        < sum(counts[number] for number in counts if number > 1) / sum(counts[number] for number in counts if number)
+        < 0.25
+    )
 
 
 def test_carts_and_further_purchases_are_options(tmp_path):
-    options = SimulatorConfig(items=300, preset="full", carts=0, purchase_again=0, past_days=0, features=0, texts=0, oracle_requests=0)
+    options = SimulatorConfig(
+        items=300, preset="full", carts=0, purchase_again=0, past_days=0, features=0, texts=0, oracle_requests=0
+    )
     market = simulate(options, tmp_path / "market")
     assert not any(market.sessions["carted"]) and max(len(row) for row in market.sessions["purchased"]) == 1
     assert not any(market.items["features"])
@@ -91,7 +99,9 @@ def test_the_split_stays_at_the_border_of_the_test_period(market, sessions, worl
     first_of_user = {row["user_id"]: number for number, row in reversed(list(enumerate(sessions)))}
     cold = sum(number >= world.visits.before_test for number in first_of_user.values())
     assert cold >= round(CONFIG.cold_users * len(market.users))
-    assert market.info["oracle"]["requests"] == min(200, sum(bool(request.purchased) for request in build_requests(market, "test")))
+    assert market.info["oracle"]["requests"] == min(
+        200, sum(bool(request.purchased) for request in build_requests(market, "test"))
+    )
 
 
 def test_missions_are_close_searches_of_one_user(world):
@@ -182,13 +192,13 @@ def test_further_texts_hold_what_the_title_lacks(items):
 def test_oracle_agrees_with_brute_force(world):
     constants, rng = fit_constants(world), np.random.default_rng(0)
     searches = np.flatnonzero(world.visits.agendas.searched & (world.intents.missions >= 0))
-    block = next(blocks_of(world, searches[:400]))
+    block = next(blocks_of(world, searches[:150]))
     counted = np.zeros(block.taste.shape)
-    for _ in range(2000):
+    for _ in range(1000):
         shown = show(world, block, rng)
         chances = purchase_chances(world.config, shown, constants)
-        counted[np.arange(len(counted))[:, None], shown.columns] += chances / 2000
-    expected = sum(expected_chances(world, constants, block, "purchase", rng) for _ in range(20)) / 20
+        counted[np.arange(len(counted))[:, None], shown.columns] += chances / 1000
+    expected = sum(expected_chances(world, constants, block, "purchase", rng) for _ in range(10)) / 10
     assert np.abs(expected - counted).max() < 0.02
     assert expected.sum() == pytest.approx(counted.sum(), rel=0.02)
 
@@ -219,6 +229,17 @@ def test_what_an_earlier_query_named_is_bought_later(world):
     assert len(bought) > 50
     low, _ = interval(np.array(bought) - np.array(offered))
     assert low > 0.15
+
+
+def test_the_command_and_a_recipe_take_the_preset(tmp_path):
+    folder = tmp_path / "market"
+    assert cli.main(["data", "simulate", str(folder), "--items", "60", "--sessions", "300", "--preset", "full"]) == 0
+    assert set(Market.load(folder).sessions["scene"]) == {"search", "recommendation"}
+    with pytest.raises(SystemExit):
+        cli.main(["data", "simulate", str(folder), "--preset", "most", "--overwrite"])
+    check_options("simulate", {"items": 2000, "seed": 0, "preset": "full", "missions": 0.5})
+    with pytest.raises(ValueError, match="preset='most' is unknown; allowed are plain, full"):
+        check_options("simulate", {"preset": "most"})
 
 
 @pytest.mark.slow

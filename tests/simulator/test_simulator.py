@@ -1,5 +1,7 @@
-"""The simulator: determinism, invariants of its tables, patterns that a model can learn from them, and the oracle."""
+"""The plain preset of the simulator: determinism, invariants of its tables, patterns that a model can learn from them, and the oracle."""
 
+import hashlib
+import json
 from collections import Counter, defaultdict
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 
 from onesearch.data.market import Market
 from onesearch.data.requests import build_requests, split_sessions
-from onesearch.data.schema import ATTRIBUTE_TYPES, TABLES
+from onesearch.data.schema import ATTRIBUTE_TYPES, STATISTICS, TABLES
 from onesearch.simulator import SimulatorConfig, build_world, simulate
 from onesearch.simulator.click_model import fit_constants, purchase_chances, show
 from onesearch.simulator.oracle import expected_chances
@@ -17,6 +19,13 @@ from onesearch.simulator.words import FILLERS
 from onesearch.simulator.world import blocks_of
 
 CONFIG = SimulatorConfig(items=300, seed=3)
+PLAIN_COLUMNS = {
+    "items": ("item_id", "title", "brand", "seller", "categories", "price", "attributes"),
+    "users": ("user_id", "gender", "age_bucket", "region"),
+    "sessions": ("session_id", "user_id", "time", "query", "impressed", "clicked", "purchased"),
+    "relevance": ("query", "item_id", "grade"),
+}
+"""Columns that the simulator filled before it had presets; the plain preset fills `scene` besides."""
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +48,20 @@ def test_same_seed_same_bytes(folder, tmp_path):
     simulate(CONFIG, tmp_path / "again")
     for name in (*(f"{table}.parquet" for table in TABLES), "market.json"):
         assert (folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+
+
+def test_the_plain_market_is_the_one_that_all_published_figures_were_measured_on(market):
+    """Its values are those from before the simulator had presets, missions, recommendations and carts."""
+    fingerprint = hashlib.sha256()
+    for table, names in PLAIN_COLUMNS.items():
+        for name in names:
+            fingerprint.update(json.dumps(column(market, table, name)).encode())
+    assert fingerprint.hexdigest() == "1127311247c223da31266d6432864a7e830197674569a2704da411d7f147faf4"
+    assert set(column(market, "sessions", "scene")) == {"search"} and not any(column(market, "sessions", "carted"))
+    for name in ("description", "ocr_text", *STATISTICS):
+        assert set(column(market, "items", name)) == {None}
+    assert not any(column(market, "items", "features"))
+    assert market.info["oracle"]["purchase"] == {"HR@5": 0.8075, "HR@10": 0.9249, "HR@50": 1.0}
 
 
 def test_other_seed_other_market(market, tmp_path):
