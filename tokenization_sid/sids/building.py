@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 MAX_PREFIXES_PER_ITEM = 5000
 """Number of possible prefixes per item above which a warning says that the residual levels are too large. `suggest_codebook_sizes` stays
-below 2,200. Our choice."""
+at 512 and below. Our choice."""
 
 
 def build_sids(

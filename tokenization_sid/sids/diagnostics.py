@@ -48,6 +48,7 @@ def measures(codes: np.ndarray, codebook_sizes: Sequence[int]) -> dict[str, Any]
             1 if one code has all rows.
         * ``icr_items``: independent coding rate: share of rows whose SID no other row has (the authors' code).
         * ``icr_sids``: share of distinct SIDs that a single row has (PRQ-KMeans' definition).
+        * ``icr_items_per_prefix``, ``icr_sids_per_prefix``: the same for prefixes of length 1, 2, …, for instance before the product codes.
         * ``buckets``: SIDs by size: ``{"from", "to", "sids", "rows"}`` for the sizes 1, 2, 3–4, 5–8, …
 
     Raises:
@@ -58,8 +59,9 @@ def measures(codes: np.ndarray, codebook_sizes: Sequence[int]) -> dict[str, Any]
         raise ValueError("no codes to measure: the catalogue is empty")
     prefixes = prefix_ids(codes, codebook_sizes)
     usage = [np.bincount(codes[:, level], minlength=size) for level, size in enumerate(codebook_sizes)]
-    bucket_sizes = np.bincount(prefixes[-1])
-    single = int((bucket_sizes == 1).sum())
+    per_prefix = [np.bincount(ids) for ids in prefixes]
+    bucket_sizes = per_prefix[-1]
+    single = [int((sizes == 1).sum()) for sizes in per_prefix]
     distinct = [int(ids.max()) + 1 for ids in prefixes]
     possible = np.cumprod(np.asarray(codebook_sizes, dtype=float)).tolist()
     entropy = [_entropy(counts) for counts in usage]
@@ -72,8 +74,10 @@ def measures(codes: np.ndarray, codebook_sizes: Sequence[int]) -> dict[str, Any]
         "entropy_per_level": entropy,
         "perplexity_per_level": [float(2**bits) for bits in entropy],
         "gini_per_level": [gini(counts) for counts in usage],
-        "icr_items": single / len(codes),
-        "icr_sids": single / len(bucket_sizes),
+        "icr_items": single[-1] / len(codes),
+        "icr_sids": single[-1] / len(bucket_sizes),
+        "icr_items_per_prefix": [alone / len(codes) for alone in single],
+        "icr_sids_per_prefix": [alone / len(sizes) for alone, sizes in zip(single, per_prefix)],
         "largest_bucket": int(bucket_sizes.max()),
         "buckets": _buckets(bucket_sizes),
     }

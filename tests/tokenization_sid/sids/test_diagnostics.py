@@ -35,6 +35,8 @@ def test_every_number_by_hand():
         "used_per_level": [3, 2],
         "icr_items": 2 / 7,  # the items at (0, 1) and (1, 0)
         "icr_sids": 2 / 4,
+        "icr_items_per_prefix": [1 / 7, 2 / 7],
+        "icr_sids_per_prefix": [1 / 3, 2 / 4],
         "largest_bucket": 3,
         "buckets": [
             {"from": 1, "to": 1, "sids": 2, "rows": 2},
@@ -64,6 +66,10 @@ def test_measures_are_those_of_the_definitions(sids):
     assert report["largest_bucket"] == max(buckets.values()) and report["distinct_sids"] == len(buckets)
     for level in range(len(codebook_sizes)):
         prefixes = {tuple(row[: level + 1]) for row in codes.tolist()}
+        first = Counter(tuple(row[: level + 1]) for row in codes.tolist())
+        alone = sum(count == 1 for count in first.values())
+        assert report["icr_items_per_prefix"][level] == alone / len(codes)
+        assert report["icr_sids_per_prefix"][level] == alone / len(first)
         assert report["cur_per_prefix"][level] == pytest.approx(len(prefixes) / math.prod(codebook_sizes[: level + 1]))
         use = [int((codes[:, level] == code).sum()) for code in range(codebook_sizes[level])]
         shares = [count / len(codes) for count in use if count]
