@@ -44,7 +44,8 @@ def evaluate(
     * SID level (with `sid_of`): SIDs are compared with the SIDs of the targets: those of the beam search in its order, and for a
       baseline those of its items in order of first appearance. A SID may belong to several items, so a found SID is not yet a found
       item.
-    * A retriever that searches with n beams has no metric above rank n: there its list ends. ``Report.notes`` says so.
+    * A retriever that searches with n beams has no metric above rank n: there its list ends. A baseline has no metric of SIDs above the
+      number of SIDs that its shortest full list holds, as items may share SIDs. ``Report.notes`` says so.
     * A request without a target of one kind is not measured for that kind; the report counts such requests.
     * HR at item level is also reported for cold users (without a history) and for warm users.
     * Time is measured around `retrieve`, batch by batch; CPU time is the sum over threads.
@@ -90,13 +91,18 @@ def evaluate(
     for kind, truth in report.truth.items():
         with_target = sum(1 for items in truth.values() if items)
         report.targets[kind] = {"requests": with_target, "left_out": len(requests) - with_target}
+    shortened: dict[str, tuple[int, ...]] = {}  # cut-offs without metrics of SIDs
     for retriever in retrievers:
         own = up_to(cutoffs, beams[retriever.name])
         rankings, timing = run_retriever(retriever, requests, max(own), batch_size, progress)
         report.rankings[retriever.name] = {request.session_id: ranking for request, ranking in zip(requests, rankings)}
         report.retrievers[retriever.name] = {**timing, "invalid_sid_rate": _invalid_rate(rankings), "targets": {}}
-        report.values[retriever.name] = {kind: _measure(requests, rankings, kind, own, sid_of) for kind in targets}
-    report.notes += _beam_notes(cutoffs, beams)
+        of_sids = () if sid_of is None else up_to(own, _fewest_sids(rankings, sid_of, max(own)))
+        shortened[retriever.name] = own[len(of_sids) :] if sid_of is not None else ()
+        report.values[retriever.name] = {
+            kind: _measure(requests, rankings, kind, {"item": own, "sid": of_sids}, sid_of) for kind in targets
+        }
+    report.notes += [*_beam_notes(cutoffs, beams), *_sid_notes(shortened)]
     _summarise(report, requests, Bootstrap(bootstrap_samples, seed))
     return report
 
@@ -153,22 +159,47 @@ def _beam_notes(cutoffs: Sequence[int], beams: Mapping[str, int | None]) -> list
     return notes
 
 
+def _sid_notes(shortened: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """One sentence for the retrievers whose lists hold too few SIDs for the same cut-offs."""
+    notes = []
+    for above in dict.fromkeys(cutoffs for cutoffs in shortened.values() if cutoffs):
+        names = [name for name, cutoffs in shortened.items() if cutoffs == above]
+        named = ", ".join(f"@{k}" for k in above)
+        notes.append(f"no metrics {named} of SIDs for {', '.join(names)}: items share SIDs, so that full lists hold fewer SIDs")
+    return notes
+
+
+def _fewest_sids(rankings: Sequence[Ranking], sid_of: Mapping[str, Sid], asked: int) -> int | None:
+    """Fewest SIDs of a list that was cut at `asked` items; None if no list was, or the SIDs are those of a beam search."""
+    cut = (ranking for ranking in rankings if ranking.beam_sids is None and len(ranking.item_ids) >= asked)
+    return min((len(_distinct_sids(ranking, sid_of)) for ranking in cut), default=None)
+
+
 def _measure(
     requests: Sequence[Request],
     rankings: Sequence[Ranking],
     kind: str,
-    cutoffs: Sequence[int],
+    cutoffs: Mapping[str, Sequence[int]],
     sid_of: Mapping[str, Sid] | None,
 ) -> dict[str, Values]:
-    """Level → metric → value per request that has a target of this kind; empty if there is no such request."""
+    """Level → metric → value per request that has a target of this kind; empty if there is no such request.
+
+    Args:
+        requests: the requests.
+        rankings: their rankings.
+        kind: kind of target.
+        cutoffs: cut-offs of the levels ``item`` and ``sid``; a level without any is left out.
+        sid_of: SID of each item.
+    """
     pairs = [(targets, ranking) for request, ranking in zip(requests, rankings) if (targets := targets_of(request, kind))]
     if not pairs:
         return {}
-    measured = {"item": _metrics_of([ranking.item_ids for _, ranking in pairs], [targets for targets, _ in pairs], cutoffs)}
-    if sid_of is not None:
+    items = [ranking.item_ids for _, ranking in pairs]
+    measured = {"item": _metrics_of(items, [targets for targets, _ in pairs], cutoffs["item"])}
+    if sid_of is not None and cutoffs["sid"]:
         found = [_distinct_sids(ranking, sid_of) for _, ranking in pairs]
         wanted = [_sids(targets, sid_of) for targets, _ in pairs]
-        measured["sid"] = _metrics_of(found, wanted, cutoffs)
+        measured["sid"] = _metrics_of(found, wanted, cutoffs["sid"])
     return measured
 
 
@@ -216,7 +247,9 @@ def _summarise(report: Report, requests: Sequence[Request], bootstrap: Bootstrap
             entry["users"] = _users(levels["item"], warm, bootstrap)
             if report.reference is not None and name != report.reference:
                 leader = report.values[report.reference][kind]
-                entry["reference_lead"] = {level: _lead(bootstrap, leader[level], values) for level, values in levels.items()}
+                entry["reference_lead"] = {
+                    level: _lead(bootstrap, leader[level], values) for level, values in levels.items() if level in leader
+                }
             report.retrievers[name]["targets"][kind] = entry
 
 

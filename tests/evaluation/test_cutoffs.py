@@ -65,11 +65,11 @@ def test_metrics_above_the_beams_are_left_out_and_the_report_says_why(tmp_path):
     report = measure(searched, listed, reference="searched")
     found = {name: report.retrievers[name]["targets"]["purchase"] for name in ("searched", "listed")}
     for level in ("item", "sid"):
-        assert cutoffs_in(found["searched"][level]) == {5, 10} and cutoffs_in(found["listed"][level]) == {5, 10, 50}
+        assert cutoffs_in(found["searched"][level]) == {5, 10}
         assert cutoffs_in(found["listed"]["reference_lead"][level]) == {5, 10}
-    assert cutoffs_in(found["searched"]["users"]["cold"]) == {5, 10}
+    assert cutoffs_in(found["listed"]["item"]) == {5, 10, 50} and cutoffs_in(found["searched"]["users"]["cold"]) == {5, 10}
     assert (searched.asked, listed.asked) == (10, 50)  # so that the run file ends where the measured list ends
-    (note,) = report.notes
+    note, _ = report.notes
     assert "searched has no HR@50, Recall@50, MRR@50, NDCG@50" in note and "30 beams" in note and "--beams 50" in note
     table = report.to_table()
     assert table.count("num_beams=50") == 1 and "| HR@50 |" in table
@@ -77,6 +77,21 @@ def test_metrics_above_the_beams_are_left_out_and_the_report_says_why(tmp_path):
     assert "| – |" in row
     report.save(tmp_path)
     assert load_report(tmp_path).notes == report.notes and load_report(tmp_path).to_table() == table
+
+
+def test_a_baseline_has_no_metric_of_sids_beyond_those_of_its_items():
+    """50 items, two on each SID, hold 25 SIDs: the list goes on, but nobody read it."""
+    report = measure(Listed(), cutoffs=(20, 25, 26, 50))
+    found = report.retrievers["listed"]["targets"]["purchase"]
+    assert cutoffs_in(found["item"]) == {20, 25, 26, 50} and cutoffs_in(found["sid"]) == {20, 25}
+    assert report.notes == ["no metrics @26, @50 of SIDs for listed: items share SIDs, so that full lists hold fewer SIDs"]
+    assert "sid" not in measure(Listed(), cutoffs=(50,)).retrievers["listed"]["targets"]["purchase"]
+
+    class Short(Listed):
+        def ranking(self, top_k):
+            return super().ranking(min(top_k, 30))  # nothing else is found, so the list of 15 SIDs is whole
+
+    assert cutoffs_in(measure(Short()).retrievers["listed"]["targets"]["purchase"]["sid"]) == {5, 10, 50}
 
 
 def test_with_enough_beams_nothing_is_left_out():
@@ -103,11 +118,11 @@ def test_a_search_below_every_default_is_measured_at_its_own_length():
 
 def test_the_sid_level_reads_the_beams_and_not_the_items():
     """The beams run backwards from SID 29, so that i20 (SID 10) stands at rank 20 and i0 (SID 0) at rank 30."""
-    report = measure(Searched(30), Listed(), cutoffs=(20, 30))
+    report = measure(Searched(30), Listed(), cutoffs=(12, 20, 30))
     sids = report.values["searched"]["purchase"]["sid"]
     assert sids["MRR@30"].tolist() == [1 / 20, 1 / 30] and sids["HR@20"].tolist() == [1, 0]
     baseline = report.values["listed"]["purchase"]["sid"]  # a baseline's SIDs are those of its items: i20 is the 11th
-    assert baseline["MRR@30"].tolist() == [1 / 11, 1]
+    assert baseline["MRR@12"].tolist() == [1 / 11, 1]
     with pytest.raises(ValueError, match=r"SID \(1, 0\) occurs twice among the beams"):
         Ranking((), (), beams=2, beam_sids=((1, 0), (1, 0)))
 
