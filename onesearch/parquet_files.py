@@ -1,18 +1,27 @@
-"""Write and read parquet tables. Every page carries a checksum, so that a changed byte raises an error and is never read as data.
+"""Write and read parquet tables. Every file carries a seal, so that a changed byte raises an error and is never read as data.
+
+The seal is the hash of all other bytes of the file. It stands between the last page and the footer, where readers of parquet files look at
+nothing: they find the pages by the footer, and the footer from the end. Pages carry checksums too, for readers that know no seal. Tables of
+other tools have no seal and are read by their page checksums alone.
 
 A table that cannot be used raises an error that names its path and the remedy.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 
 def write_table(table: pa.Table, path: str | Path, row_group_size: int | None = None) -> None:
-    """Write a table with a checksum per page.
+    """Write a table with a seal, and a checksum per page.
 
     Args:
         table: table to write.
@@ -20,20 +29,24 @@ def write_table(table: pa.Table, path: str | Path, row_group_size: int | None = 
         row_group_size: largest number of rows per row group; None takes pyarrow's default.
     """
     pq.write_table(table, path, row_group_size=row_group_size, write_page_checksum=True)
+    _seal(path)
 
 
-def table_writer(path: str | Path, schema: pa.Schema) -> pq.ParquetWriter:
-    """Return a writer that writes a table chunk by chunk, with a checksum per page; use it in a ``with`` block.
+@contextmanager
+def table_writer(path: str | Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """Yield a writer that writes a table chunk by chunk, with a checksum per page; the file gets its seal when the block ends.
 
     Args:
         path: parquet file to write.
         schema: schema of the table.
     """
-    return pq.ParquetWriter(path, schema, write_page_checksum=True)
+    with pq.ParquetWriter(path, schema, write_page_checksum=True) as writer:
+        yield writer
+    _seal(path)
 
 
 def read_table(path: str | Path, remedy: str = "write it again", memory_map: bool = False) -> pa.Table:
-    """Read a table and verify the checksums of its pages, if the file has any.
+    """Read a table and verify its seal and the checksums of its pages, if the file has any.
 
     Args:
         path: parquet file.
@@ -47,6 +60,8 @@ def read_table(path: str | Path, remedy: str = "write it again", memory_map: boo
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; {remedy}")
+    if _is_broken(path):
+        raise ValueError(f"{path} is damaged (its bytes do not have the hash that it carries); {remedy}")
     try:
         with pq.ParquetFile(path, memory_map=memory_map, page_checksum_verification=True) as file:
             table = file.read()
@@ -104,5 +119,60 @@ def read_given_table(path: str | Path) -> pa.Table:
     except FileNotFoundError as error:
         raise ValueError(f"{path} is no readable parquet file (it does not exist); give the path of one") from error
 
+
+def _seal(path: str | Path) -> None:
+    """Put the seal of a finished file between its last page and its footer."""
+    with open(path, "r+b") as file:
+        start = _footer_start(file)
+        if start is None:
+            raise ValueError(f"{path} is no parquet file: it does not end with a footer")
+        file.seek(start)
+        footer = file.read()
+        content = _hash(file, start, footer)
+        file.seek(start)
+        file.write(SEAL + content + footer)
+
+
+def _is_broken(path: Path) -> bool:
+    """Whether a file has a seal that differs from the hash of its bytes."""
+    with open(path, "rb") as file:
+        footer_start = _footer_start(file)
+        if footer_start is None or footer_start < _SEAL_BYTES:
+            return False
+        start = footer_start - _SEAL_BYTES
+        file.seek(start)
+        seal, footer = file.read(_SEAL_BYTES), file.read()
+        return seal.startswith(SEAL) and seal != SEAL + _hash(file, start, footer)
+
+
+def _footer_start(file: BinaryIO) -> int | None:
+    """Place of the first byte of the footer, which ends with its length (4 bytes) and ``PAR1``; None if there is none."""
+    size = file.seek(0, os.SEEK_END)
+    if size < 12:
+        return None
+    file.seek(size - 8)
+    end = file.read()
+    start = size - 8 - int.from_bytes(end[:4], "little")
+    return start if end[4:] == b"PAR1" and start >= 4 else None
+
+
+def _hash(file: BinaryIO, stop: int, footer: bytes) -> bytes:
+    """BLAKE2 hash of the first `stop` bytes of a file and of its footer."""
+    state = hashlib.blake2b(digest_size=16)
+    file.seek(0)
+    for start in range(0, stop, _BLOCK):
+        state.update(file.read(min(_BLOCK, stop - start)))
+    state.update(footer)
+    return state.digest()
+
+
+SEAL = b"onesearch-seal-1"
+"""Beginning of a seal; the hash follows."""
+
+_SEAL_BYTES = len(SEAL) + 16
+"""Length of a seal."""
+
+_BLOCK = 1 << 20
+"""Number of bytes that are hashed at a time."""
 
 __all__ = ["read_given_table", "read_own_table", "read_table", "table_writer", "write_table"]

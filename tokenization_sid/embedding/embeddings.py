@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from onesearch.data.market import Market
 from onesearch.data.text import item_texts
@@ -25,6 +22,7 @@ from onesearch.files import RunFolder, atomic_folder, read_json, write_json
 
 from ..parallel.rows import ShardedRows
 from ..parallel.shared_rows import make_rows
+from ..tensor_files import read_tensors, write_tensors
 from .configs import TextEncoderConfig
 from .text_encoder import build_text_encoder, embed_texts
 
@@ -39,6 +37,12 @@ ROWS_PER_SHARD = 262_144
 
 ROWS_PER_BLOCK = 4096
 """Number of rows that a process embeds at a time. Batches do not cross blocks, so that no vector depends on the number of processes."""
+
+FORMAT = "onesearch-embeddings/1"
+"""Format of a shard."""
+
+REMEDY = "make it again with `onesearch sids build --rebuild`"
+"""Advice for a damaged shard."""
 
 KINDS = ("items", "queries")
 """Kinds of rows."""
@@ -77,7 +81,7 @@ def embed_market(
             for shard, start in enumerate(range(0, max(len(part), 1), ROWS_PER_SHARD)):
                 vectors = _embed_shard(encoder, part[start : start + ROWS_PER_SHARD], progress and main, accelerator)
                 if folder is not None:
-                    save_file({"embeddings": vectors}, folder / f"{kind}-{shard:05d}.safetensors")
+                    write_tensors(folder / f"{kind}-{shard:05d}.safetensors", {"embeddings": vectors}, {"format": FORMAT})
         if folder is not None:
             _keep_encoder(run, encoder, config, folder)
             counts = {kind: len(part) for kind, part in texts.items()}
@@ -105,12 +109,12 @@ def load_embeddings(run: RunFolder, kind: str) -> np.ndarray:
         FileNotFoundError: the run has no embeddings of this kind.
         ValueError: the kind is unknown, or a shard is damaged.
     """
-    return np.concatenate(list(_shards(_shard_paths(run, kind))))
+    return np.concatenate([read_tensors(path, FORMAT, REMEDY).tensors["embeddings"] for path in _shard_paths(run, kind)])
 
 
 def embedding_rows(run: RunFolder, kind: str) -> ShardedRows:
-    """Rows of `load_embeddings` that stay on disk; a slice reads the rows that it returns."""
-    return ShardedRows(_shard_paths(run, kind))
+    """Rows of `load_embeddings` that stay on disk; a slice reads the rows that it returns, and a shard is checked before its first one."""
+    return ShardedRows(_shard_paths(run, kind), expected=FORMAT)
 
 
 def encoder_name(run: RunFolder) -> str:
@@ -176,14 +180,6 @@ def _shard_paths(run: RunFolder, kind: str) -> list[Path]:
     if not paths:
         raise FileNotFoundError(f"{folder} holds no {kind}-*.safetensors; make them again with `onesearch sids build`")
     return paths
-
-
-def _shards(paths: list[Path]) -> Iterator[np.ndarray]:
-    for path in paths:
-        try:
-            yield load_file(path)["embeddings"]
-        except SafetensorError as error:
-            raise ValueError(f"{path} is damaged ({error}); make it again with `onesearch sids build --rebuild`") from error
 
 
 __all__ = [

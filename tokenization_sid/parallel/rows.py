@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from ..tensor_files import check_rows
 from .threads import row_blocks
 
 CHUNK = 16_384
@@ -22,6 +23,8 @@ class ShardedRows:
     Args:
         paths: files in the order of their rows; each holds the tensor `name`, (rows, dimension).
         name: name of the tensor in each file.
+        expected: ``format`` of files that `tensor_files.write_tensors` wrote. Each is compared with the fingerprint of its content before
+            its first rows are read. None takes any safetensors file unchecked.
 
     Attributes:
         shape: (rows of all files, dimension).
@@ -31,9 +34,11 @@ class ShardedRows:
         ValueError: a file is damaged or lacks the tensor, or the dimensions differ.
     """
 
-    def __init__(self, paths: Sequence[str | Path], name: str = "embeddings") -> None:
+    def __init__(self, paths: Sequence[str | Path], name: str = "embeddings", expected: str | None = None) -> None:
         self.paths = [Path(path) for path in paths]
         self.name = name
+        self._expected = expected
+        self._checked: set[int] = set()
         if not self.paths:
             raise ValueError("paths is empty; give at least one safetensors file")
         shapes = [self._shape(path) for path in self.paths]
@@ -56,6 +61,9 @@ class ShardedRows:
         while start < stop:
             file = bisect_right(self._starts, start) - 1
             first, last = start - self._starts[file], min(stop, self._starts[file + 1]) - self._starts[file]
+            if self._expected is not None and file not in self._checked:
+                check_rows(self.paths[file], self.name, self._expected, "make it again")
+                self._checked.add(file)
             with safe_open(self.paths[file], framework="np") as opened:
                 parts.append(opened.get_slice(self.name)[first:last])
             start += last - first

@@ -1,7 +1,7 @@
 """Interface of every quantizer: `fit`, `encode`, `decode`, `save_pretrained`, `from_pretrained` and a fingerprint.
 
 A quantizer is saved as one file, ``codebooks.safetensors``: its tensors, and as metadata ``format``, ``kind``, ``config`` (JSON) and
-``fingerprint``.
+``fingerprint``. The fingerprint of the whole content, settings included, is compared when the file is read (`tensor_files.py`).
 """
 
 from __future__ import annotations
@@ -16,20 +16,18 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
-
-from onesearch.files import atomic_file
 
 from ..parallel.rows import CHUNK, Rows, as_rows, chunks
 from ..parallel.threads import Workers
+from ..tensor_files import read_tensors, write_tensors
 from .configs import LearnedConfig, RQOPQConfig
 from .nearest import ROWS_PER_BLOCK
 
 logger = logging.getLogger(__name__)
 
 CODEBOOKS_NAME = "codebooks.safetensors"
-FORMAT = "onesearch-codebooks/1"
+FORMAT = "onesearch-codebooks/2"
+REMEDY = "make it with `onesearch sids build`, or copy it again"
 
 Config = TypeVar("Config", bound=RQOPQConfig | LearnedConfig)
 
@@ -167,8 +165,7 @@ class Quantizer(ABC, Generic[Config]):
             "config": json.dumps(asdict(self.config)),
             "fingerprint": self.fingerprint,
         }
-        with atomic_file(path) as temporary:
-            save_file({name: np.ascontiguousarray(value) for name, value in self.tensors.items()}, temporary, metadata=metadata)
+        write_tensors(path, self.tensors, metadata)
         return path
 
     @classmethod
@@ -198,41 +195,10 @@ class CodebooksFile(NamedTuple):
     tensors: dict[str, np.ndarray]
 
 
-class TensorFile(NamedTuple):
-    """Metadata and tensors of a safetensors file."""
-
-    metadata: dict[str, str]
-    tensors: dict[str, np.ndarray]
-
-
 def read_codebooks(folder: str | Path) -> CodebooksFile:
     """Read the codebooks file in `folder`; raises as `read_tensors` does."""
     path = Path(folder) / CODEBOOKS_NAME
-    return CodebooksFile(path, *read_tensors(path, FORMAT))
-
-
-def read_tensors(path: Path, expected: str) -> TensorFile:
-    """Read a file that `sids build` writes.
-
-    Args:
-        path: safetensors file.
-        expected: value that ``format`` must have in its metadata.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: the file is damaged or has another format.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; make it with `onesearch sids build`")
-    try:
-        with safe_open(path, framework="np") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged ({error}); build the SIDs again or copy the file again") from error
-    if metadata.get("format") != expected:
-        raise ValueError(f"{path} has format {metadata.get('format')!r}, expected {expected!r}; build the SIDs again")
-    return TensorFile(metadata, tensors)
+    return CodebooksFile(path, *read_tensors(path, FORMAT, REMEDY))
 
 
 def _read_config(path: Path, text: str, config_class: type) -> Any:
@@ -249,4 +215,4 @@ def _read_config(path: Path, text: str, config_class: type) -> Any:
         ) from error
 
 
-__all__ = ["CODEBOOKS_NAME", "CodebooksFile", "Quantizer", "TensorFile", "read_codebooks", "read_tensors"]
+__all__ = ["CODEBOOKS_NAME", "CodebooksFile", "Quantizer", "read_codebooks"]

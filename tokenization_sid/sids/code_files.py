@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from safetensors.numpy import save_file
 
-from onesearch.files import RunFolder, atomic_file
+from onesearch.files import RunFolder
 
-from ..quantizers.base import read_tensors
+from ..tensor_files import read_tensors, write_tensors
 from .sid_folder import check_parts
 
-FORMAT = "onesearch-codes/1"
+FORMAT = "onesearch-codes/2"
+REMEDY = "build the SIDs again with `onesearch sids build`, or copy it again"
 
 
 class Reference(NamedTuple):
@@ -58,7 +58,7 @@ class StoredCodes:
     def save(self, path: str | Path) -> None:
         """Write the file, whole or not at all."""
         tensors: dict[str, np.ndarray] = {
-            "codes": np.ascontiguousarray(self.codes, dtype=np.int32),
+            "codes": self.codes.astype(np.int32),
             "known": self.known.astype(np.uint8),
         }
         if self.reference is not None:
@@ -68,8 +68,7 @@ class StoredCodes:
             "codebook_sizes": json.dumps([int(size) for size in self.codebook_sizes]),
             "fingerprint": self.fingerprint,
         }
-        with atomic_file(path) as temporary:
-            save_file(tensors, temporary, metadata=metadata)
+        write_tensors(path, tensors, metadata)
 
     @classmethod
     def load(cls, path: str | Path, fingerprint: str | None = None) -> StoredCodes:
@@ -84,7 +83,7 @@ class StoredCodes:
             ValueError: the file is damaged, has another format or belongs to other codebooks.
         """
         path = Path(path)
-        metadata, tensors = read_tensors(path, FORMAT)
+        metadata, tensors = read_tensors(path, FORMAT, REMEDY)
         if fingerprint is not None and metadata["fingerprint"] != fingerprint:
             raise ValueError(
                 f"{path} belongs to codebooks {metadata['fingerprint'][:12]}…, not {fingerprint[:12]}…; build the SIDs again"

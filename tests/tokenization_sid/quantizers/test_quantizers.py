@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 from threadpoolctl import threadpool_limits
 
 from onesearch.tokenization_sid.quantizers.base import CODEBOOKS_NAME
@@ -25,6 +25,7 @@ from onesearch.tokenization_sid.quantizers.learned import RQVAE, SimVQ
 from onesearch.tokenization_sid.quantizers.loading import QUANTIZERS, fit_quantizer, load_quantizer
 from onesearch.tokenization_sid.quantizers.rq_opq import RQOPQ
 from onesearch.tokenization_sid.quantizers.variants import PRQ, RQKMeans
+from onesearch.tokenization_sid.tensor_files import write_tensors
 
 needs_library = pytest.mark.skipif(
     importlib.util.find_spec("vector_quantize_pytorch") is None, reason="vector-quantize-pytorch is not installed"
@@ -156,7 +157,7 @@ def test_an_unknown_kind_is_named(fitted, tmp_path):
     path = fitted("rq-opq").save_pretrained(tmp_path)
     with safe_open(path, framework="np") as file:
         metadata = file.metadata() | {"kind": "telepathy"}
-    save_file(load_file(path), path, metadata=metadata)
+    write_tensors(path, load_file(path), metadata)
     with pytest.raises(ValueError, match="'telepathy'; known are rq-opq, rq-k-means"):
         load_quantizer(tmp_path)
 

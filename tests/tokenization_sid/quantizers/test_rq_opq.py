@@ -19,6 +19,7 @@ from onesearch import RQOPQ, RQOPQConfig
 from onesearch.tokenization_sid.parallel.rows import ShardedRows
 from onesearch.tokenization_sid.quantizers.base import CODEBOOKS_NAME
 from onesearch.tokenization_sid.quantizers.configs import suggest_codebook_sizes
+from onesearch.tokenization_sid.tensor_files import write_tensors
 
 CONFIG = RQOPQConfig(residual_sizes=(16, 8, 8), opq=(2, 8), iterations=8)
 
@@ -244,13 +245,16 @@ def test_changed_tensors_and_newer_settings_are_noticed(quantizer, tmp_path, cap
     tensors = load_file(path)
     with rq_opq_file(path) as metadata:
         metadata["config"] = metadata["config"].replace("{", '{"invented": 1, ', 1)
-        save_file(tensors, path, metadata=metadata)
+        write_tensors(path, tensors, metadata)
     with caplog.at_level(logging.WARNING):
         assert RQOPQ.from_pretrained(tmp_path).fingerprint == quantizer.fingerprint
     assert "invented" in caplog.text
     tensors["level_1"][3, 3] += 1
     with rq_opq_file(path) as metadata:
         save_file(tensors, path, metadata=metadata)
+    with pytest.raises(ValueError, match="does not have the fingerprint that it carries"):
+        RQOPQ.from_pretrained(tmp_path)
+    write_tensors(path, tensors, metadata)
     with pytest.raises(ValueError, match="not those that were saved"):
         RQOPQ.from_pretrained(tmp_path)
 
