@@ -20,8 +20,9 @@ SIGNS = (
     "category of recent items",
     "words of recent queries",
     "category of recent queries",
+    "words of older items",
 )
-"""What a candidate is judged by. The last two are read from the recent queries alone."""
+"""What a candidate is judged by; `Reader.example` computes the signs in this order."""
 
 
 class Example(NamedTuple):
@@ -84,7 +85,8 @@ class Reader:
         bought = np.isin(candidates, [self.rows[item] for item in request.purchased])
         if not bought.any():
             return None
-        history = np.array([self.rows[item] for item in request.history[-items:]], dtype=int)
+        everything = np.array([self.rows[item] for item in request.history], dtype=int)
+        history, older = everything[-items:], everything[:-items]
         told, narrow = set(), leaves
         for query in request.context.queries[
             : -queries - 1 : -1
@@ -103,6 +105,7 @@ class Reader:
             same[:, -3:].sum(axis=1),
             own[:, sorted(told - asked)].sum(axis=1),
             np.isin(candidates, np.concatenate([self.of_leaf[leaf] for leaf in sorted(narrow)])),
+            own @ self.words[older].sum(axis=0) / max(len(older), 1),
         )
         return Example(candidates, np.stack(signs, axis=1).astype(np.float64), bought)
 
