@@ -18,6 +18,11 @@ SEARCH_CONFIG_NAME = "search_config.json"
 """File of the search settings, beside the weights of a checkpoint."""
 
 
+VIEWS = ("sid", "user", "long_view", "items", "queries", "profile", "default_history")
+"""Views of a request that prompts can hide at search: the query's SID, the user's signatures, the pooled long sequences, the recent items, the
+earlier queries, the profile, and the items that stand in for an empty history."""
+
+
 def check_count(name: str, value: object) -> None:
     """Raise TypeError if a setting is no whole number, ValueError if it is below 1."""
     if not isinstance(value, int) or isinstance(value, bool):
@@ -38,9 +43,11 @@ class SearchConfig:
         items_per_sid: items of one Semantic ID that may be among the hits, the most popular first. The default of 5 is that of
             PRQ-KMeans' evaluation protocol.
         exclude_history: leave the items of the user's own history out of the hits. Useful in markets where users rarely repurchase.
+        hidden_views: names in `VIEWS` that prompts leave out although the model was trained with them. The loss of quality tells what a
+            model makes of a view; hiding those of the user turns personalisation off.
 
     Raises:
-        ValueError: a count is below 1 or `rank_by` is unknown.
+        ValueError: a count is below 1, or `rank_by` or a view is unknown.
         TypeError: a setting has the wrong type.
     """
 
@@ -48,8 +55,15 @@ class SearchConfig:
     rank_by: str = "sid"
     items_per_sid: int = MAX_ITEMS_PER_SID
     exclude_history: bool = False
+    hidden_views: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if isinstance(self.hidden_views, str):
+            raise TypeError(f"hidden_views={self.hidden_views!r} must be a list of names")
+        object.__setattr__(self, "hidden_views", tuple(self.hidden_views))  # JSON and YAML know lists only
+        unknown = [view for view in self.hidden_views if view not in VIEWS]
+        if unknown:
+            raise ValueError(f"hidden_views holds {unknown[0]!r}; allowed are {', '.join(map(repr, VIEWS))}")
         for name in ("num_beams", "items_per_sid"):
             check_count(name, getattr(self, name))
         if self.rank_by not in RANKINGS:
@@ -107,4 +121,4 @@ def _checked(cls: type[SearchConfig], values: Any, path: str) -> SearchConfig:
         raise ValueError(f"{path}: {error}") from error
 
 
-__all__ = ["SEARCH_CONFIG_NAME", "SearchConfig", "check_count"]
+__all__ = ["SEARCH_CONFIG_NAME", "VIEWS", "SearchConfig", "check_count"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from onesearch.files import RunFolder
+from onesearch.modeling_onesearch.search_config_onesearch import VIEWS
 
 Commands: TypeAlias = "argparse._SubParsersAction[StrictParser]"
 """The object that `add_subparsers` returns."""
@@ -75,6 +76,13 @@ def add_search_settings(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="leave the items of the user's history out of the hits",
     )
+    group.add_argument(
+        "--hide",
+        nargs="+",
+        choices=VIEWS,
+        metavar="VIEW",
+        help=f"views that the prompts leave out although the model was trained with them, of {', '.join(VIEWS)}",
+    )
 
 
 def search_settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -84,6 +92,7 @@ def search_settings(options: argparse.Namespace) -> dict[str, Any]:
         rank_by=options.rank_by,
         items_per_sid=options.items_per_sid,
         exclude_history=options.exclude_history,
+        hidden_views=options.hide,
     )
 
 

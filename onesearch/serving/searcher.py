@@ -76,6 +76,7 @@ class Searcher:
         rank_by: str | None = None,
         items_per_sid: int | None = None,
         exclude_history: bool | None = None,
+        hidden_views: Sequence[str] | None = None,
         batch_size: int = 32,
         **kwargs: Any,
     ) -> Searcher:
@@ -87,6 +88,7 @@ class Searcher:
             rank_by: replaces the saved setting; see `SearchConfig`.
             items_per_sid: replaces the saved setting; see `SearchConfig`.
             exclude_history: replaces the saved setting; see `SearchConfig`.
+            hidden_views: replaces the saved setting; see `SearchConfig`.
             batch_size: number of requests that `retrieve` searches at once.
             kwargs: passed to the Auto classes (``revision``, ``token``, ``dtype``, ...).
 
@@ -96,7 +98,13 @@ class Searcher:
         """
         from .loading import load_parts
 
-        given = {"num_beams": num_beams, "rank_by": rank_by, "items_per_sid": items_per_sid, "exclude_history": exclude_history}
+        given = {
+            "num_beams": num_beams,
+            "rank_by": rank_by,
+            "items_per_sid": items_per_sid,
+            "exclude_history": exclude_history,
+            "hidden_views": hidden_views,
+        }
         _changed(SearchConfig(), **given)  # refuses wrong values before anything is loaded
         parts = load_parts(checkpoint, kwargs)
         config = _changed(parts.model.search_config, **given)
@@ -126,6 +134,7 @@ class Searcher:
         rank_by: str | None = None,
         items_per_sid: int | None = None,
         exclude_history: bool | None = None,
+        hidden_views: Sequence[str] | None = None,
         explain: bool = False,
     ) -> list[Hit]:
         """Find items for one query.
@@ -143,6 +152,7 @@ class Searcher:
             rank_by: replaces the searcher's setting for this call: order of the hits, ``sid`` or ``item``.
             items_per_sid: replaces the searcher's setting for this call: number of items of one SID that may be among the hits.
             exclude_history: replaces the searcher's setting for this call: leave the items of `history` out of the hits.
+            hidden_views: replaces the searcher's setting for this call: views of the user that the prompt leaves out.
             explain: put the log-probability of each code into the hits.
 
         Returns:
@@ -153,7 +163,13 @@ class Searcher:
             ValueError: the query is empty, no item passes the filter, or a count is below 1.
             KeyError: an item of the history or of `items` is not in the catalogue.
         """
-        given = {"num_beams": num_beams, "rank_by": rank_by, "items_per_sid": items_per_sid, "exclude_history": exclude_history}
+        given = {
+            "num_beams": num_beams,
+            "rank_by": rank_by,
+            "items_per_sid": items_per_sid,
+            "exclude_history": exclude_history,
+            "hidden_views": hidden_views,
+        }
         config = _changed(self.config, **given)
         request = _request(query, history, context)
         item_filter = None
@@ -207,7 +223,7 @@ class Searcher:
             raise ValueError(f"top_k={top_k} must be at least 1")
         excluded = [set(request.history if config.exclude_history else ()) for request in requests]
         result = self.model.retrieve(
-            **self._inputs(requests),
+            **self._inputs(requests, config.hidden_views),
             num_beams=config.num_beams,
             rank_by=config.rank_by,
             items_per_sid=config.items_per_sid,
@@ -219,13 +235,13 @@ class Searcher:
         kept = ([hit for hit in hits if hit.item_id not in own] for hits, own in zip(result.hits, excluded))
         return replace(result, hits=[hits[:top_k] for hits in kept])
 
-    def _inputs(self, requests: Sequence[Request]) -> dict[str, Any]:
+    def _inputs(self, requests: Sequence[Request], hidden: Sequence[str] = ()) -> dict[str, Any]:
         """Model inputs of a batch: `input_ids` and `attention_mask` (requests, length), with a long view also `long_view_codes`."""
         import torch
 
         try:
-            columns = self.views.fields(requests)
-            codes = self.views.long_view_codes(requests, self.model.config.long_view_levels)
+            columns = self.views.fields(requests, hidden)
+            codes = self.views.long_view_codes(requests, self.model.config.long_view_levels, hidden)
         except KeyError as error:
             raise KeyError(f"{error.args[0]}; leave it out of the history") from None
         prompts = self.tokenizer.encode_fields(columns).tolist()

@@ -5,8 +5,8 @@ Both only read columns, from the logs of a market or from requests; what a promp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -64,6 +64,12 @@ def prompt_fields(columns: RequestColumns, layout: PromptLayout, codebook_sizes:
     )
 
 
+def without(fields: PromptFields, hidden: Collection[str]) -> PromptFields:
+    """The fields without some views of `SearchConfig.hidden_views`; the long view is no field and is emptied where it is made."""
+    places = {"sid": "sids", "user": "users", "items": "items", "queries": "queries", "profile": "profiles"}
+    return replace(fields, **{places[view]: None for view in hidden if view in places})
+
+
 def history_length(layout: PromptLayout) -> int:
     """Most recent items of a history that the fields depend on; with user signatures those of the long history, too."""
     return max(layout.items, layout.long_items, 1) if layout.user else layout.items
@@ -94,4 +100,4 @@ def _filled(histories: Ragged, defaults: Ragged) -> Ragged:
     )
 
 
-__all__ = ["RequestColumns", "history_length", "long_view_codes", "prompt_fields"]
+__all__ = ["RequestColumns", "history_length", "long_view_codes", "prompt_fields", "without"]

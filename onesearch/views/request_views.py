@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +13,7 @@ from onesearch.tokenization_sid.prompts import PromptFields
 from onesearch.tokenization_sid.ragged import Ragged, offsets_of
 
 from .default_histories import DefaultHistories
-from .prompt_fields import RequestColumns, long_view_codes, prompt_fields
+from .prompt_fields import RequestColumns, long_view_codes, prompt_fields, without
 
 if TYPE_CHECKING:
     from onesearch.modeling_onesearch.catalogue_onesearch import SidIndex
@@ -60,13 +60,22 @@ class RequestViews:
         self.defaults = defaults if layout.default_history else None
         self._sid_of: dict[bytes, np.ndarray] = {}
 
-    def fields(self, requests: Sequence[Request]) -> PromptFields:
-        """The fields of the requests' prompts; KeyError for an item that is not in the catalogue."""
+    def fields(self, requests: Sequence[Request], hidden: Collection[str] = ()) -> PromptFields:
+        """The fields of the requests' prompts.
+
+        Args:
+            requests: n requests.
+            hidden: views that are left out; see `SearchConfig.hidden_views`.
+
+        Raises:
+            KeyError: an item is not in the catalogue.
+        """
         layout, queries = self.layout, [request.query for request in requests]
         sids = None if self.query_encoder is None else self._query_sids(self.query_encoder, queries)
         # All items of the long history are looked up, so that an unknown one is an error whatever the prompt shows.
         most = max(layout.items, layout.long_items, 1)
         is_cold = self.defaults is not None and not all(request.history for request in requests)
+        is_cold = is_cold and "default_history" not in hidden
         columns = RequestColumns(
             queries=queries,
             query_sids=sids,
@@ -75,14 +84,15 @@ class RequestViews:
             earlier_queries=[list(request.context.queries[-layout.queries :]) for request in requests],
             profiles=[request.context.profile for request in requests],
         )
-        return prompt_fields(columns, layout, self.codebook_sizes)
+        return without(prompt_fields(columns, layout, self.codebook_sizes), hidden)
 
-    def long_view_codes(self, requests: Sequence[Request], levels: int) -> np.ndarray | None:
+    def long_view_codes(self, requests: Sequence[Request], levels: int, hidden: Collection[str] = ()) -> np.ndarray | None:
         """Codes of the long sequences of the requests' users.
 
         Args:
             requests: n requests.
             levels: number of levels that the model's long view reads.
+            hidden: views that are left out; without the long view all sequences are empty.
 
         Returns:
             (n, sequences, longest, levels) padded with -1; None where the prompts have no long view.
@@ -93,7 +103,7 @@ class RequestViews:
         sequences: list[Sequence[str]] = []
         for request in requests:
             for kind in layout.long_view_sequences:
-                events = getattr(request.context, kind)
+                events = () if "long_view" in hidden else getattr(request.context, kind)
                 sequences.append(events[max(len(events) - layout.long_items, 0) :])
         codes = self._codes(sequences)
         return long_view_codes(Ragged(codes.values[:, :levels], codes.offsets), len(requests))

@@ -10,7 +10,7 @@ from onesearch.modeling_onesearch.search_config_onesearch import SEARCH_CONFIG_N
 
 
 def test_settings_survive_their_file(tmp_path):
-    config = SearchConfig(num_beams=7, rank_by="item", items_per_sid=2, exclude_history=True)
+    config = SearchConfig(num_beams=7, rank_by="item", items_per_sid=2, exclude_history=True, hidden_views=("items",))
     config.save_pretrained(tmp_path)
     assert SearchConfig.from_pretrained(tmp_path) == config
     assert [path.name for path in tmp_path.iterdir()] == [SEARCH_CONFIG_NAME]
@@ -26,6 +26,8 @@ def test_a_checkpoint_without_settings_has_the_defaults(tmp_path):
         ({"num_beams": 0}, ValueError, "num_beams=0 must be at least 1"),
         ({"items_per_sid": 1.5}, TypeError, "items_per_sid=1.5 must be a whole number"),
         ({"rank_by": "foo"}, ValueError, "rank_by='foo' is unknown; allowed are 'sid', 'item'"),
+        ({"hidden_views": "items"}, TypeError, "hidden_views='items' must be a list of names"),
+        ({"hidden_views": ["item"]}, ValueError, "hidden_views holds 'item'; allowed are 'sid', 'user'"),
         ({"exclude_history": "no"}, TypeError, "exclude_history='no' must be true or false"),
     ],
 )

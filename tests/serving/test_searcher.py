@@ -12,7 +12,7 @@ from onesearch import Hit, Request, Searcher, SidIndex, UserContext
 from onesearch.data.requests import build_requests
 from onesearch.evaluation.retrievers import Ranking, Retriever
 from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME
-from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
+from onesearch.modeling_onesearch.search_config_onesearch import VIEWS, SearchConfig
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +32,22 @@ def test_what_the_user_has_is_dropped_on_demand(checkpoint, shared_searcher, mar
         assert list(ranking.item_ids) == [item for item in full.item_ids if item not in request.history][:5]
     found = [hit.item_id for hit in dropping.search(requests[0].query, requests[0].history, top_k=5)]
     assert not set(found) & set(first)
+
+
+def test_a_hidden_view_is_as_if_nothing_were_known_of_it(checkpoint, shared_searcher, some_items):
+    context = UserContext(queries=["blue coat"], clicked=some_items, purchased=some_items[:2], profile=("female", "25-34"))
+    full = scores(shared_searcher.search("red shoe", some_items, context=context))
+    for hidden, known in {
+        "queries": replace(context, queries=()),
+        "profile": replace(context, profile=()),
+        "long_view": replace(context, clicked=(), purchased=()),
+    }.items():
+        hiding = Searcher.from_pretrained(checkpoint, num_beams=10, hidden_views=[hidden])
+        found = scores(hiding.search("red shoe", some_items, context=context))
+        assert found == scores(shared_searcher.search("red shoe", some_items, context=known)) != full
+    views = Searcher.from_pretrained(checkpoint, num_beams=10, hidden_views=VIEWS)
+    alone = scores(views.search("red shoe", some_items, context=context))
+    assert alone == scores(views.search("red shoe")) != full
 
 
 def test_hits_are_items_of_the_catalogue_best_first(shared_searcher, market):
