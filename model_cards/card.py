@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import re
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from onesearch.data.market import Market
 from onesearch.evaluation.reports import Report, load_report
 from onesearch.files import RunFolder, atomic_file, read_json
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
+from onesearch.signed_text import is_unedited, signed
 from onesearch.tokenization_sid.sids.diagnostics import DIAGNOSTICS_NAME, SCHEMA
 from onesearch.tokenization_sid.sids.plots import PAGE_NAMES
 
@@ -23,9 +23,6 @@ logger = logging.getLogger(__name__)
 TEMPLATE = Path(__file__).with_name("card_template.md")
 CARD_NAME = "README.md"
 """File of the card, in the folder of the checkpoint."""
-
-SIGNATURE = "\n<!-- written by onesearch; fingerprint of the text above: "
-"""What stands before the fingerprint at the end of a card."""
 
 METRICS = ("HR@10", "MRR@10", "NDCG@10")
 
@@ -73,7 +70,7 @@ def write_card(run: RunFolder, name: str, repository: str | None = None) -> Path
     )
     path = checkpoint / CARD_NAME
     with atomic_file(path) as temporary:
-        temporary.write_text(_signed(str(card)), encoding="utf-8")
+        temporary.write_text(signed(str(card)), encoding="utf-8")
     return path
 
 
@@ -87,16 +84,10 @@ def refresh_card(run: RunFolder) -> None:
         return
     text = path.read_text(encoding="utf-8")
     title, repository = re.search(r"^# (.+)$", text, re.MULTILINE), re.search(r'Searcher\.from_pretrained\("([^"]+)"', text)
-    if title is None or repository is None or text != _signed(text.rpartition(SIGNATURE)[0]):
+    if title is None or repository is None or not is_unedited(text):
         logger.warning("%s was edited, so that it is left as it is: its results are those of an earlier evaluation", path)
         return
     write_card(run, title[1], repository[1])
-
-
-def _signed(text: str) -> str:
-    """The text with a last line that holds its fingerprint, by which `refresh_card` knows whether it was edited."""
-    text = text.rstrip() + "\n"
-    return f"{text}{SIGNATURE}{hashlib.sha256(text.encode()).hexdigest()} -->\n"
 
 
 def _search_values(report: Report, checkpoint: Path) -> dict[str, str]:

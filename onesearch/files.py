@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fnmatch
 import json
 import os
 import platform
@@ -22,6 +23,9 @@ LOCK_TIMEOUT = 600.0
 
 LEFTOVER_AGE = 24 * 3600.0
 """Seconds after which temporary files of another machine's writers are deleted; our choice."""
+
+LEFTOVER = re.compile(r"\..+\.(\w+-\d+-\w+(\.\w+)?|\d+)")
+"""Names of temporary files of this package's writers, those of the item index included."""
 
 _EXCHANGE = 2
 """RENAME_EXCHANGE of Linux, RENAME_SWAP of macOS."""
@@ -57,7 +61,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: str | Path, *, replaces: Collection[str]) -> Iterator[Path]:
+def atomic_folder(path: str | Path, *, replaces: Collection[str], parts: Collection[str] | None = None) -> Iterator[Path]:
     """Yield a temporary folder. When the block ends, it replaces the folder `path`; when the block raises, it is deleted.
 
     Files and folders are flushed to the disk, so that a power cut leaves the old folder or the new one. Temporary folders of writers that
@@ -67,6 +71,8 @@ def atomic_folder(path: str | Path, *, replaces: Collection[str]) -> Iterator[Pa
         path: folder to write; missing parent folders are created.
         replaces: names of files, at least one of which every older folder of this kind holds. A folder without any of them belongs to
             somebody else and is not replaced.
+        parts: patterns (as in `fnmatch`) of the names that folders of this kind hold. Whatever else an older folder holds is somebody
+            else's and is copied into the new one. None: the older folder goes as a whole.
 
     Raises:
         FileExistsError: `path` is a file, or a folder that is not empty and holds none of `replaces`; it is left as it is.
@@ -79,6 +85,8 @@ def atomic_folder(path: str | Path, *, replaces: Collection[str]) -> Iterator[Pa
     try:
         yield temporary
         temporary.chmod(0o755)
+        if parts is not None:
+            _copy_others(path, temporary, parts)
         flush_folder(temporary)
         _refuse_foreign(path, replaces)  # again: the block may take hours
         _replace_folder(temporary, path)
@@ -192,6 +200,18 @@ def _prefix(name: str) -> str:
 
 def _host() -> str:
     return re.sub(r"\W", "_", platform.node()) or "host"
+
+
+def _copy_others(old: Path, new: Path, parts: Collection[str]) -> None:
+    """Copy everything from an older folder that fits none of the patterns, is not in the new one, and was not left by a killed writer."""
+    for path in old.iterdir() if old.is_dir() else ():
+        known = any(fnmatch.fnmatchcase(path.name, pattern) for pattern in parts)
+        if known or LEFTOVER.fullmatch(path.name) or os.path.lexists(new / path.name):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.copytree(path, new / path.name, symlinks=True)
+        else:
+            shutil.copy2(path, new / path.name, follow_symlinks=False)
 
 
 def _refuse_foreign(path: Path, markers: Collection[str]) -> None:

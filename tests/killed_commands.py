@@ -63,7 +63,10 @@ def state(run: RunFolder) -> tuple[object, ...]:
 
 
 def contents(run: RunFolder, source: RunFolder) -> dict[str, object]:
-    """All files that are not links to those of `source`, hidden ones too. safetensors writes the texts of a header in any order, so that headers are compared as JSON."""
+    """All files that are not links to those of `source`, hidden ones too.
+
+    safetensors writes the texts of a header in any order, so that headers are compared as JSON.
+    """
     found: dict[str, object] = {}
     for path in sorted(run.root.rglob("*")):
         if path.is_file():

@@ -12,6 +12,7 @@ import pytest
 
 from onesearch import RunFolder, files
 from onesearch.files import LEFTOVER_AGE, atomic_file, atomic_files, atomic_folder, check_writable, read_json, write_json
+from onesearch.signed_text import is_unedited, signed
 
 
 def names(folder):
@@ -79,6 +80,20 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path):
         (temporary / "mark").write_text("x")
         (tmp_path / "letter.txt").rename(folder / "letter.txt")
     assert names(tmp_path) == ["home"] and names(folder) == ["letter.txt"]
+
+
+def test_what_others_put_into_a_folder_stays(tmp_path):
+    folder = tmp_path / "folder"
+    (folder / ".git").mkdir(parents=True)
+    for name in ("mark", "model-1.bin", "notes.md", ".git/head", ".mark.host-1-abc.txt", ".mark.12"):
+        (folder / name).write_text("old")
+    (folder / "link").symlink_to("notes.md")
+    with atomic_folder(folder, replaces=["mark"], parts=["mark", "model-*.bin"]) as temporary:
+        (temporary / "mark").write_text("new")
+    assert names(folder) == [".git", "link", "mark", "notes.md"] and names(folder / ".git") == ["head"]
+    assert (
+        (folder / "mark").read_text() == "new" and (folder / "link").is_symlink() and (folder / "notes.md").read_text() == "old"
+    )
 
 
 def test_files_take_their_names_together(tmp_path, monkeypatch):
@@ -229,3 +244,10 @@ def test_a_run_folder_says_which_command_makes_a_missing_part(tmp_path):
         run.require("checkpoint", "onesearch train")
     run.checkpoint.mkdir()
     assert run.require("checkpoint", "onesearch train") == run.checkpoint
+
+
+def test_an_edit_of_a_signed_text_shows():
+    for text in ("", "# Card\n", "# Card\n\n\n"):
+        assert is_unedited(signed(text)) and signed(text).startswith(text.rstrip())
+        assert not is_unedited(text) and not is_unedited(signed(text) + "x") and not is_unedited("x" + signed(text))
+    assert not is_unedited(signed("# Card\n").replace("Card", "My card"))

@@ -12,6 +12,7 @@ from onesearch.files import RunFolder, atomic_folder, write_json
 from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.serving.loading import QUERY_ENCODER_NAME
+from onesearch.signed_text import is_unedited
 from onesearch.views.default_histories import FILE_NAME as DEFAULTS_NAME
 
 from .configs import TrainingConfig
@@ -22,6 +23,19 @@ from .models import SidModel, build_model, longest_prompt
 from .run_inputs import RunInputs, load_inputs
 from .sft.sft_config import SidSFTConfig
 from .stages import check_stage_folder, remove_stage, stage_arguments, stages_with_examples, train_stage
+
+CHECKPOINT_PARTS = (
+    "*_onesearch.py",
+    *("tokenization_sid.py", "prompts.py", "ragged.py", "user_ids.py", "templates.py", "bpe.py"),
+    *("*.safetensors", "*.safetensors.index.json"),
+    *("config.json", "generation_config.json", "search_config.json", "adapter_config.json"),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt"),
+    *(QUERY_ENCODER_NAME, DEFAULTS_NAME),
+)
+"""Patterns of what a checkpoint holds, which a new training replaces. Other files in its folder stay, an edited card among them."""
+
+CARD_NAME = "README.md"
+"""The card of a checkpoint. It tells of one training: the next one removes it, unless somebody has edited it."""
 
 
 def train_run(
@@ -74,7 +88,7 @@ def train_run(
         model, entries = train_stage(model, inputs, config, config.stages[number], settings[number], resume)
         log += entries
     if first.process_index == 0:
-        with atomic_folder(run.checkpoint, replaces=[SID_INDEX_NAME]) as folder:
+        with atomic_folder(run.checkpoint, replaces=[SID_INDEX_NAME], parts=_replaced(run.checkpoint)) as folder:
             _save_checkpoint(folder, model, inputs, search or SearchConfig())
         write_json(run.training / "log.json", log)
 
@@ -91,6 +105,13 @@ def _check_target(checkpoint: Path) -> None:
     """Refuse to replace a folder that is no checkpoint."""
     if checkpoint.is_dir() and any(checkpoint.iterdir()) and not (checkpoint / SID_INDEX_NAME).is_file():
         raise FileExistsError(f"{checkpoint} holds no checkpoint of this package (no {SID_INDEX_NAME}); move it away")
+
+
+def _replaced(checkpoint: Path) -> list[str]:
+    """Patterns of what the new checkpoint replaces in the folder of an older one."""
+    card = checkpoint / CARD_NAME
+    unedited = card.is_file() and is_unedited(card.read_text(encoding="utf-8", errors="replace"))
+    return [*CHECKPOINT_PARTS, CARD_NAME] if unedited else [*CHECKPOINT_PARTS]
 
 
 def _save_checkpoint(folder: Path, model: SidModel, inputs: RunInputs, search: SearchConfig) -> None:

@@ -11,14 +11,14 @@ from tiny import tiny_causal_model, tiny_model
 from transformers import AutoTokenizer
 
 from onesearch import OneSearchForCausalLM, PromptLayout, RunFolder, Searcher, cli
-from onesearch.files import read_json
+from onesearch.files import _copy_others, read_json
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.tokenization_sid.templates import PLAIN_LAYOUT
 from onesearch.trainers.configs import SidLoraConfig, StageConfig, TrainingConfig
 from onesearch.trainers.models import longest_prompt
 from onesearch.trainers.run_inputs import load_inputs
 from onesearch.trainers.stages import remove_stage
-from onesearch.trainers.training import train_run
+from onesearch.trainers.training import _replaced, train_run
 
 STAGES = ["1-alignment", "2-co-occurrence", "3-personalised"]
 
@@ -83,12 +83,23 @@ def test_a_stage_of_another_configuration_is_not_resumed(run, recipe):
 
 def test_training_anew_forgets_what_was(run, recipe):
     search = SearchConfig(num_beams=7, rank_by="item", exclude_history=True)
+    mine = {"notes.md": "mine", "README.md": (run.checkpoint / "README.md").read_text(encoding="utf-8") + "mine"}
+    for name, text in mine.items():
+        (run.checkpoint / name).write_text(text, encoding="utf-8")
     train_run(run, steps(recipe.training, 1, prompt=PLAIN_LAYOUT), search, progress=False)
+    assert {name: (run.checkpoint / name).read_text(encoding="utf-8") for name in mine} == mine
     assert read_json(run.training / "1-personalised" / "stage.json")["name"] == "personalised"
     assert SearchConfig.from_pretrained(run.checkpoint) == search
     searcher = Searcher.from_pretrained(run.checkpoint, num_beams=5)
     assert searcher.tokenizer.prompt == PLAIN_LAYOUT and searcher.views.query_encoder is None
     assert not (run.checkpoint / "query_encoder").exists() and len(searcher.search("red shoe", top_k=3)) == 3
+
+
+def test_everything_that_a_run_wrote_into_a_checkpoint_goes_with_it(shared_run, tmp_path):
+    """The card too, as long as nobody has edited it; only its picture may stay."""
+    (tmp_path / "new").mkdir()
+    _copy_others(shared_run.checkpoint, tmp_path / "new", _replaced(shared_run.checkpoint))
+    assert {path.name for path in (tmp_path / "new").iterdir()} <= {"diagnostics.png"}
 
 
 WAYS = {"adapter": {"lora": SidLoraConfig(r=2)}, "streaming": {"streaming": True}, "self-distillation": {"distillation": {}}}
