@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
+import shutil
 import subprocess
 import sys
+import sysconfig
+import venv
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from test_architecture import ROOT
+from test_shell_blocks import SETTINGS, shell_lines, write_export
 
 from onesearch.extras import MODULES
+from onesearch.files import read_json
 
-ROOT = Path(__file__).parent.parent
+PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
 OPTIONAL = [*(module for modules in MODULES.values() for module in modules), "ir_measures", "pytest", "hypothesis"]
 
 COMMANDS = """
@@ -99,25 +108,85 @@ def test_a_missing_extra_is_named_in_one_line(run, tmp_path):
     assert not (tmp_path / "new" / "market").exists(), "refused before any work"
 
 
-@pytest.mark.slow
-def test_a_built_wheel_works_outside_of_the_clone(shared_run, tmp_path):
-    """Built from the source distribution, which must hold all that the wheel needs, and installed into a folder of its own."""
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel, built from the source distribution, which must hold all that the wheel needs."""
+    folder = tmp_path_factory.mktemp("wheel")
     sdist = "import sys; from setuptools import build_meta; print(build_meta.build_sdist(sys.argv[1]))"
-    name = output([sys.executable, "-c", sdist, str(tmp_path)], ROOT).splitlines()[-1]
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    output([*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(tmp_path / name)], tmp_path)
-    (wheel,) = tmp_path.glob("*.whl")
-    target = tmp_path / "site"
-    output([*pip, "install", "--no-deps", "--target", str(target), str(wheel)], tmp_path)
-    installed = {path.name for path in target.iterdir() if not path.name.endswith(".dist-info")}
-    assert installed == {"bin", "onesearch"}
+    name = output([sys.executable, "-c", sdist, str(folder)], ROOT).splitlines()[-1]
+    output([*PIP, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(folder / name)], folder)
+    (found,) = folder.glob("*.whl")
+    return found
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """A fresh virtual environment outside of the clone that holds the wheel. Other packages are those of this environment."""
+    folder = tmp_path_factory.mktemp("installed")
+    venv.create(folder, symlinks=True)
+    python = folder / "bin" / "python"
+    output([*PIP, "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)], folder, clean_environment())
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    packages = Path(output([str(python), "-c", code], folder, clean_environment()).strip())
+    assert packages.is_relative_to(folder)
+    # Only the path: the .pth file of the editable installation there is not read.
+    (packages / "others.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
+    return Installed(folder / "bin", packages)
+
+
+def clean_environment() -> dict[str, str]:
+    """The variables of this process without those that lead Python to other packages."""
+    return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
+
+
+class Installed(NamedTuple):
+    """Folders of an environment: its programs and its packages."""
+
+    programs: Path
+    packages: Path
+
+    def environment(self) -> dict[str, str]:
+        """Variables of a shell in which the environment is active."""
+        return {**clean_environment(), "PATH": f"{self.programs}{os.pathsep}{os.environ['PATH']}"}
+
+
+@pytest.mark.slow
+def test_a_built_wheel_holds_the_package_and_nothing_else(installed):
+    found = {path.name for path in installed.packages.iterdir() if not path.name.endswith((".dist-info", ".pth"))}
+    assert found == {"onesearch"}
     sources = {path.relative_to(ROOT / "onesearch") for path in files_of(ROOT / "onesearch")}
-    assert sources <= {path.relative_to(target / "onesearch") for path in files_of(target / "onesearch")}
-    code = "import sys, onesearch; from onesearch.cli import main; print(onesearch.__file__); sys.exit(main(sys.argv[1:]))"
-    environment = {**os.environ, "PYTHONPATH": str(target)}
-    for command in (["info", str(shared_run.root)], ["search", str(shared_run.root), "red shoe", "--top-k", "3"]):
-        printed = output([sys.executable, "-c", code, *command], tmp_path, environment)
-        assert printed.startswith(str(target))
+    assert sources <= {
+        path.relative_to(installed.packages / "onesearch") for path in files_of(installed.packages / "onesearch")
+    }
+
+
+@pytest.mark.slow
+def test_the_readme_runs_with_a_built_wheel_outside_of_the_clone(installed, tmp_path):
+    """Its shell blocks in order, from a folder with nothing but a shop's export, with the program that the wheel installs."""
+    write_export(tmp_path)
+    for name in ("mine", "two"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "recipe.yaml").write_text(SETTINGS, encoding="utf-8")
+    environment = installed.environment()
+    where = output(
+        [str(installed.programs / "python"), "-c", "import onesearch; print(onesearch.__file__)"], tmp_path, environment
+    )
+    assert Path(where.strip()).is_relative_to(installed.packages)
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (block,) = (found for found in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL) if "runs/two" in found)
+    output([str(installed.programs / "python"), "-c", block], tmp_path, environment)
+    outputs = {}
+    for line in shell_lines(ROOT / "README.md"):
+        words = shlex.split(line)
+        program = shutil.which(words[0], path=environment["PATH"])
+        assert program is not None and (words[0] != "onesearch" or Path(program).is_relative_to(installed.programs)), line
+        outputs[line] = output([program, *words[1:]], tmp_path, environment)
+    assert outputs["onesearch data check runs/mine/market"] == "no problems\n"
+    (search,) = (line for line in outputs if line.startswith("onesearch search"))
+    assert len(outputs[search].splitlines()) == 10
+    report = read_json(tmp_path / "runs" / "mine" / "evaluation" / "metrics.json")
+    assert report["requests"] == 20 and {"onesearch", "bm25", "dense"} <= set(report["retrievers"])
+    assert (tmp_path / "runs" / "two" / "sids" / "sid_index.safetensors").is_file()
 
 
 PLANTED = """
