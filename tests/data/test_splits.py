@@ -13,6 +13,9 @@ from onesearch.data.info_checks import split_problem
 from onesearch.data.market import Market
 from onesearch.data.requests import SPLITS, build_requests, split_sessions
 from onesearch.data.splits import SplitConfig, describe, with_split
+from onesearch.pipeline.mappings import build
+from onesearch.pipeline.recipe import MarketConfig, Recipe, recipe_values
+from onesearch.pipeline.stages import make_market
 
 ITEMS = [{"item_id": item, "title": item} for item in "abcde"]
 RANDOM = SplitConfig("random", validation=0.05, test=0.1, seed=3)
@@ -125,3 +128,24 @@ def test_every_importer_takes_a_split_from_the_command_line(tmp_path, capsys):
     assert cli.main(simulated) == 0
     assert "oracle" not in capsys.readouterr().out
     assert json.loads((tmp_path / "simulated" / "market.json").read_text())["split"]["method"] == "random"
+
+
+def test_a_recipe_splits_the_market_of_any_importer(tmp_path):
+    write_jsonl(tmp_path / "mine" / "items.jsonl", ITEMS)
+    write_jsonl(tmp_path / "mine" / "sessions.jsonl", [{"purchased": [], **row} for row in sessions(100)])
+    values = {
+        "name": "x",
+        "market": {"importer": "tables", "split": {"method": "random", "validation": 0.0, "test": 0.1, "seed": 5}},
+    }
+    recipe = build(Recipe, values, "recipe")
+    assert recipe.market.split == SplitConfig("random", validation=0.0, test=0.1, seed=5)
+    assert build(Recipe, recipe_values(recipe), "recipe") == recipe
+    made = make_market(MarketConfig("tables", str(tmp_path / "mine"), split=recipe.market.split), tmp_path / "market")
+    assert made.info["split"] == Market.load(tmp_path / "market").info["split"] == recipe.market.split.info()
+    assert np.bincount(split_sessions(made)).tolist() == [92, 0, 8]  # 8 of 80 searches
+    for split, words in (
+        ({"method": "chance"}, "recipe.market.split: split method 'chance'"),
+        ({"sed": 1}, "unknown key 'sed'"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            build(Recipe, {"name": "x", "market": {"split": split}}, "recipe")
