@@ -146,10 +146,12 @@ def logits(world: World, block: Block, columns: np.ndarray) -> Logits:
     popularity = world.catalogue.log_popularity[block.items][columns]
     click = config.click_match * match + config.click_taste * taste + config.click_popularity * popularity
     buy = config.buy_match * match + config.buy_taste * taste
-    if block.fit is not None:
-        fit = np.take_along_axis(block.fit, columns, axis=1)
-        click += np.float32(config.mission_click) * fit - _BROWSING * block.browsing[:, None]
-        buy += np.float32(config.mission_buy) * fit - _BROWSING * block.browsing[:, None]
+    looking = -_BROWSING * block.browsing[:, None]
+    if block.fit is None:
+        return Logits(click + looking, _CART_SHARE * (buy + looking), buy + looking)
+    fit = np.take_along_axis(block.fit, columns, axis=1)
+    click += np.float32(config.mission_click) * fit + looking
+    buy += np.float32(config.mission_buy) * fit + looking
     return Logits(click, _CART_SHARE * buy, buy)
 
 
