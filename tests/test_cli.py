@@ -186,7 +186,7 @@ def test_a_checkpoint_alone_is_inspected_by_item_id(checkpoint, capsys):
 def test_a_checkpoint_of_other_codebooks_is_not_inspected(run, recipe, capsys):
     from onesearch.tokenization_sid.sids.building import build_sids
 
-    build_sids(run, recipe.codes, keywords=False, page=False)
+    build_sids(run, recipe.codes, keywords=None, page=False)
     assert "other codebooks" in refused(capsys, "sids", "inspect", "shoe", "--checkpoint", run.checkpoint)
 
 
@@ -402,7 +402,7 @@ def test_the_same_recipe_gives_the_same_run(shared_run, recipe, tmp_path):
 
 
 def test_a_run_folder_of_something_else_is_refused(run, recipe, tmp_path, capsys):
-    save_recipe(replace(recipe, keywords=False), tmp_path / "other.yaml")
+    save_recipe(replace(recipe, keywords=None), tmp_path / "other.yaml")
     line = refused(capsys, "run", "--recipe", tmp_path / "other.yaml", "--run", run.root, "--resume")
     assert "another recipe (keywords differ)" in line
     (tmp_path / "full").mkdir()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onesearch.files import RunFolder, read_json
+from onesearch.tokenization_sid.keywords.configs import FUSION, KeywordConfig
 
 from . import align, inspection, levels
 from .arguments import Commands, add_command, add_group, add_run_folder, codebook_sizes, given, opq
@@ -60,7 +61,16 @@ def _add_build(actions: Commands) -> None:
         metavar="CODESxSIZE",
         help="number of product codes and codebook size of each, for example 2x64; 0x0 makes none (default: by catalogue size)",
     )
-    build.add_argument("--no-keywords", action="store_true", help="do not fuse core keywords into the embeddings")
+    build.add_argument("--no-keywords", action="store_true", help="mine no core keywords")
+    build.add_argument(
+        "--fusion",
+        choices=FUSION,
+        default="auto",
+        help="fuse core keywords into the embeddings; auto: unless that lowers ICR or purity (default: %(default)s)",
+    )
+    build.add_argument(
+        "--recogniser", action="store_true", help="train a recogniser of keywords on the market's titles and queries (minutes)"
+    )
     build.add_argument("--dictionary", help="file of additional keywords (json or parquet: type, text, page_views)")
     build.add_argument("--seed", type=int, default=0, help="seed of the encoder and the codebooks (default: %(default)s)")
     build.add_argument(
@@ -83,11 +93,13 @@ def _build_sids(options: argparse.Namespace) -> None:
     codes = partial(_codes, options)
     codes(len(market.items))  # refuses wrong flags before anything is embedded
     encoder = TextEncoderConfig(model=options.encoder, seed=options.seed)
-    recipe = Recipe("sids", encoder=encoder, keywords=not options.no_keywords, dictionary=options.dictionary)
+    keywords = None if options.no_keywords else KeywordConfig(fusion=options.fusion, recogniser=options.recogniser)
+    recipe = Recipe("sids", encoder=encoder, keywords=keywords, dictionary=options.dictionary)
     accelerator = _accelerator()
     with writing(run, "onesearch sids build"):
-        if options.encoder is None:
-            encoder = aligned_from(run) or encoder
+        base = aligned_from(run)
+        if base is not None and options.encoder in (None, base.model):
+            encoder = base
         if options.rebuild or options.encoder or not (run.embeddings / EMBEDDINGS_NAME).exists():
             embed_market(run, encoder, accelerator=accelerator)
         make_sids(recipe, run, accelerator, codes)

@@ -8,6 +8,7 @@ from dataclasses import fields, is_dataclass
 from types import UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from onesearch.tokenization_sid.keywords.configs import KeywordConfig
 from onesearch.tokenization_sid.quantizers.configs import QUANTIZER_CONFIGS, QuantizerConfig
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ def field_value(hint: Any, value: Any, where: str) -> Any:
         return value
     if hint is QuantizerConfig:
         return _quantizer_config(value, where)
+    if hint is KeywordConfig and not isinstance(value, Mapping):
+        return _keyword_switch(value, where)
     if isinstance(hint, type) and is_dataclass(hint):
         return build(hint, value, where)
     if get_origin(hint) is tuple:
@@ -158,6 +161,13 @@ def _quantizer_config(values: Any, where: str) -> QuantizerConfig:
         raise ValueError(f"{where}.quantizer: {kind!r} is unknown; allowed are {', '.join(QUANTIZER_CONFIGS)}")
     sizes = {key: value for key, value in values.items() if key != "quantizer"}
     return build(QUANTIZER_CONFIGS[kind], sizes, f"{where} ({kind})")
+
+
+def _keyword_switch(value: Any, where: str) -> KeywordConfig | None:
+    """The config that true or false stands for."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{where} must be true, false or a mapping, got {value!r}")
+    return KeywordConfig() if value else None
 
 
 __all__ = ["build", "field_value", "plain"]

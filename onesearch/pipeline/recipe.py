@@ -15,6 +15,7 @@ from onesearch.evaluation.cutoffs import check_beams, check_cutoffs
 from onesearch.files import RunFolder, atomic_file
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.tokenization_sid.embedding.configs import AlignmentConfig, TextEncoderConfig
+from onesearch.tokenization_sid.keywords.configs import KeywordConfig
 from onesearch.tokenization_sid.quantizers.configs import QuantizerConfig
 from onesearch.trainers.configs import FOLDER_NAME, TrainingConfig
 
@@ -101,7 +102,7 @@ class Recipe:
             `onesearch.tokenization_sid.embedding.alignment`); None leaves the encoder as it is.
         codes: quantizer and codebook sizes; None takes `suggest_codebook_sizes` for the catalogue. In YAML the key ``quantizer``
             (default rq-opq) names the config that the other keys belong to; see `QUANTIZER_CONFIGS`.
-        keywords: fuse core keywords into the embeddings.
+        keywords: core keywords and their fusion into the embeddings. In YAML, true stands for the defaults, and false for no keywords.
         dictionary: file of additional keywords; see `onesearch.tokenization_sid.keywords.keyword_files.read_dictionary`.
         fit_on: vectors that train the codebooks: ``items``, or ``both`` (items and queries); see `build_sids`.
         processes: number of processes that train together, started by torchrun. On a processor, one process per core is faster than one
@@ -120,7 +121,7 @@ class Recipe:
     encoder: TextEncoderConfig = field(default_factory=TextEncoderConfig)
     alignment: AlignmentConfig | None = None
     codes: QuantizerConfig | None = None
-    keywords: bool = True
+    keywords: KeywordConfig | None = field(default_factory=KeywordConfig)
     dictionary: str | None = None
     fit_on: str = "items"
     processes: int = 1
@@ -134,7 +135,7 @@ class Recipe:
             raise ValueError(f"fit_on={self.fit_on!r}: allowed are {', '.join(FIT_ON)}")
         if self.processes < 1:
             raise ValueError(f"processes={self.processes} must be at least 1")
-        if self.dictionary is not None and not self.keywords:
+        if self.dictionary is not None and self.keywords is None:
             raise ValueError(f"dictionary={self.dictionary!r} needs keywords: true; without keywords it would be ignored")
         check_beams(self.evaluation.cutoffs or (), self.search.num_beams)
 

@@ -12,6 +12,7 @@ import pytest
 from onesearch.pipeline.mappings import build
 from onesearch.pipeline.recipe import load_recipe, recipe_names
 from onesearch.pipeline.study import load_study
+from onesearch.tokenization_sid.keywords.configs import KeywordConfig, RecogniserConfig
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,7 +77,11 @@ WRONG = {
     "name: ../../x": "name='../../x' is no name of a folder; use letters",
     "name: a/b": "name='a/b' is no name of a folder",
     "name: ''": "name='' is no name of a folder",
-    "keywords: maybe": "recipe.keywords must be true or false, got 'maybe'",
+    "keywords: maybe": "recipe.keywords must be true, false or a mapping, got 'maybe'",
+    "keywords: {cores: 6}": "recipe.keywords: unknown key 'cores'; allowed are fusion, core, recogniser, training",
+    "keywords: {core: 0}": "recipe.keywords: core=0 is invalid; give at least 1",
+    "keywords: {recogniser: own}": "recipe.keywords.recogniser must be true or false, got 'own'",
+    "keywords: {training: {steps: few}}": "recipe.keywords.training.steps must be a whole number, got 'few'",
     "dictionary: [x]": "recipe.dictionary must be text, got ['x']",
     "fit_on: queries": "fit_on='queries': allowed are items, both",
     "processes: 0": "processes=0 must be at least 1",
@@ -190,6 +195,27 @@ def test_a_recipe_chooses_its_quantizer(codes, kind, tmp_path):
     assert again == recipe and type(again.codes) is type(recipe.codes)
 
 
+@pytest.mark.parametrize(
+    ("keywords", "expected"),
+    [
+        (True, KeywordConfig()),
+        (False, None),
+        (None, None),
+        (
+            {"fusion": "always", "core": 6, "recogniser": True, "training": {"steps": 9, "open_types": ["brand"]}},
+            KeywordConfig("always", 6, True, RecogniserConfig(steps=9, open_types=("brand",))),
+        ),
+    ],
+)
+def test_a_recipe_chooses_its_keywords(keywords, expected, tmp_path):
+    from onesearch.pipeline.recipe import Recipe, save_recipe
+
+    recipe = build(Recipe, {"name": "x", "keywords": keywords}, "recipe")
+    assert recipe.keywords == expected
+    save_recipe(recipe, tmp_path / "recipe.yaml")
+    assert load_recipe(tmp_path / "recipe.yaml") == recipe
+
+
 def test_an_unknown_recipe_lists_the_known_ones():
     with pytest.raises(FileNotFoundError, match="'demoo'.*demo"):
         load_recipe("demoo")
@@ -200,6 +226,7 @@ def test_reading_a_recipe_imports_no_heavy_library():
 import sys
 from onesearch.pipeline.recipe import load_recipe, recipe_names
 from onesearch.pipeline.study import load_study
+from onesearch.tokenization_sid.keywords.configs import KeywordConfig, RecogniserConfig
 for name in recipe_names():
     load_recipe(name)
 load_study(sys.argv[1])

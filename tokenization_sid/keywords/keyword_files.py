@@ -1,8 +1,8 @@
 """Keywords as files: the frozen ones of a run (``sids/keywords.parquet``), and dictionaries from other tools or people.
 
 ``keywords.parquet`` has the columns ``type`` (one of the 18), ``text`` (normalised), ``page_views`` and ``embedding`` (float32 list), as
-the authors' dictionary. Its schema metadata hold ``format`` and the ``fingerprint`` of the codebooks that it belongs to. Without keywords
-the file has no rows.
+the authors' dictionary, and ``asked`` (ask rate). Its schema metadata hold ``format``, the ``fingerprint`` of the codebooks that it belongs
+to, and ``settings`` (JSON): ``core``, ``fused`` and ``bands`` of `CoreKeywords`. Without keywords the file has no rows.
 
 A dictionary (from GLiNER, a language model, an expert) is a parquet table or a JSON list of objects with ``type``, ``text`` and optionally
 ``page_views``; other columns are refused.
@@ -10,12 +10,14 @@ A dictionary (from GLiNER, a language model, an expert) is a parquet table or a 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from onesearch.data.schema import ATTRIBUTE_TYPES
 from onesearch.files import atomic_file, read_json
@@ -23,9 +25,10 @@ from onesearch.parquet_files import read_given_table, read_own_table, write_tabl
 
 from .keywords import CoreKeywords, Keyword
 from .matching import normalise
+from .price_bands import PriceBands
 
 KEYWORDS_NAME = "keywords.parquet"
-FORMAT = "onesearch-keywords/1"
+FORMAT = "onesearch-keywords/2"
 DICTIONARY_COLUMNS = ("type", "text", "page_views")
 
 
@@ -43,9 +46,12 @@ def save_keywords(path: str | Path, core: CoreKeywords, fingerprint: str) -> Non
         "type": pa.array([keyword.kind for keyword in core.keywords], pa.string()),
         "text": pa.array([keyword.text for keyword in core.keywords], pa.string()),
         "page_views": pa.array([keyword.page_views for keyword in core.keywords], pa.int64()),
+        "asked": pa.array([keyword.asked for keyword in core.keywords], pa.float64()),
         "embedding": vectors,
     }
-    table = pa.table(columns).replace_schema_metadata({"format": FORMAT, "fingerprint": fingerprint})
+    settings = json.dumps({"core": core.core, "fused": core.fused, "bands": core.bands.to_dict()}, ensure_ascii=False)
+    metadata = {"format": FORMAT, "fingerprint": fingerprint, "settings": settings}
+    table = pa.table(columns).replace_schema_metadata(metadata)
     with atomic_file(path) as temporary:
         write_table(table, temporary)
 
@@ -62,11 +68,14 @@ def load_keywords(path: str | Path, fingerprint: str) -> CoreKeywords:
         ValueError: the file is damaged, has another format or belongs to other codebooks.
     """
     table = read_own_table(path, FORMAT, fingerprint, "copy it again, or make it with `onesearch sids build`")
-    rows = zip(*(table.column(name).to_pylist() for name in ("text", "type", "page_views")))
+    rows = zip(*(table.column(name).to_pylist() for name in ("text", "type", "page_views", "asked")))
     vectors = table.column("embedding").combine_chunks()
     dimension = vectors.type.list_size
     flat = np.asarray(vectors.flatten(), dtype=np.float32)
-    return CoreKeywords([Keyword(*row) for row in rows], flat.reshape(-1, dimension))
+    settings = json.loads(pq.read_schema(path).metadata[b"settings"])
+    bands = PriceBands.from_dict(settings["bands"])
+    keywords = [Keyword(*row) for row in rows]
+    return CoreKeywords(keywords, flat.reshape(-1, dimension), settings["core"], bands, settings["fused"])
 
 
 def read_dictionary(path: str | Path) -> list[Keyword]:

@@ -1,4 +1,4 @@
-"""Data that keywords are mined from: attribute values of the items, and clicked pairs of the training sessions."""
+"""Clicked pairs of the training sessions, from which keywords are mined. The values of the items are in `catalogue_values.py`."""
 
 from __future__ import annotations
 
@@ -9,64 +9,18 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from scipy.sparse import csr_matrix
 
-from onesearch.data.columns import flat_lists
 from onesearch.data.market import Market
 from onesearch.data.session_pairs import session_items
 
 from .matching import normalise
-from .phrases import bilingual_halves, phrases_of
+from .phrases import phrases_of
 
 MAX_QUERIES = 200_000
 """Upper bound of the distinct training queries that are read, those with the most clicked pairs first. Our choice."""
 
 _PAIRS_AT_ONCE = 200_000
-
-
-@dataclass(frozen=True)
-class AttributeValues:
-    """Values of one attribute type; an entry is one value of one item.
-
-    Args:
-        texts: distinct normalised values.
-        items: (entries,) row of the item.
-        rows: (entries,) row of the value in `texts`.
-    """
-
-    texts: list[str]
-    items: np.ndarray
-    rows: np.ndarray
-
-    @classmethod
-    def read(cls, market: Market, kind: str) -> AttributeValues:
-        """Values of the attribute type `kind` in the items table; blank ones are left out."""
-        column = market.items.data.column("attributes").combine_chunks()
-        items, entries = flat_lists(pc.struct_field(column, kind))
-        found = _numbered(entries)
-        return cls(found.texts, items[found.rows >= 0], found.rows[found.rows >= 0])
-
-    def own(self, texts: Sequence[str]) -> np.ndarray:
-        """(texts,) bool: whether a text is a value of this type, or half of a bilingual one."""
-        mine = set(self.texts) | {half for text in self.texts for half in bilingual_halves(text)}
-        return np.array([text in mine for text in texts], dtype=bool)
-
-    def carriers(self, occurrences: Sequence[Sequence[int]], items: int, texts: int) -> csr_matrix:
-        """Which item carries which text in one of its values.
-
-        Args:
-            occurrences: per value of this type the rows of the texts that occur in it.
-            items: number of items.
-            texts: number of texts.
-
-        Returns:
-            (items, texts) of ones.
-        """
-        of_items = csr_matrix((np.ones(len(self.rows)), (self.items, self.rows)), shape=(items, len(self.texts)))
-        carries = (of_items @ incidence(occurrences, texts)).tocsr()
-        carries.data[:] = 1
-        return carries
 
 
 @dataclass(frozen=True)
@@ -162,4 +116,4 @@ def _most_clicked(rows: np.ndarray) -> np.ndarray:
     return (rows >= 0) & chosen[rows]
 
 
-__all__ = ["AttributeValues", "ClickLog", "incidence"]
+__all__ = ["ClickLog", "incidence"]

@@ -67,6 +67,10 @@ class KeywordMatcher:
             spans = _outermost(spans) if text.isascii() else _kept(text, spans)
         return list(dict.fromkeys(span.row for span in spans))
 
+    def all_spans(self, text: str) -> list[Span]:
+        """All occurrences in a normalised text at word boundaries, also inside longer ones and overlapping."""
+        return self._spans(text) if self.texts else []
+
     def occurrences(self, text: str) -> list[int]:
         """Rows of all keywords that occur in `text` at word boundaries, also inside longer ones, ascending."""
         if not self.texts:

@@ -12,6 +12,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,10 +24,11 @@ from onesearch.data.text import item_texts
 from onesearch.files import RunFolder, write_json
 
 from ..embedding.embeddings import distinct_queries, load_embeddings, load_encoder
-from ..embedding.text_encoder import embed_texts
+from ..embedding.text_encoder import embed_texts, unit_rows
+from ..keywords.configs import KeywordConfig
 from ..keywords.keyword_files import KEYWORDS_NAME, read_dictionary, save_keywords
-from ..keywords.keyword_mining import merge_keywords, mine_keywords
-from ..keywords.keywords import CoreKeywords, Keyword, fuse
+from ..keywords.keywords import CoreKeywords, Keyword
+from ..keywords.recognised import market_keywords
 from ..quantizers.base import Quantizer
 from ..quantizers.configs import QuantizerConfig, suggest_codebook_sizes
 from ..quantizers.loading import fit_quantizer
@@ -34,6 +36,7 @@ from .appended_files import FOLDER as APPENDED
 from .code_files import Reference, StoredCodes, codes_path
 from .diagnostics import DIAGNOSTICS_NAME, SCHEMA, agreement, diagnose, purity
 from .encoding import encode_rows, encode_share
+from .fusion import FusionCheck, check_fusion, decide
 from .item_codes import ItemCodes, item_popularity
 from .level_meaning import item_facets, level_meaning
 from .plots import PAGE_NAMES, draw_page, plots_available
@@ -45,6 +48,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+DEFAULT_KEYWORDS = KeywordConfig()
+"""Keywords of a build that is given none of its own: mined lists, fused unless that lowers the codes."""
+
 MAX_PREFIXES_PER_ITEM = 5000
 """Number of possible prefixes per item above which a warning says that the residual levels are too large. `suggest_codebook_sizes` stays
 at 512 and below. Our choice."""
@@ -53,7 +59,7 @@ at 512 and below. Our choice."""
 def build_sids(
     run: RunFolder,
     config: QuantizerConfig | Callable[[int], QuantizerConfig],
-    keywords: bool = True,
+    keywords: KeywordConfig | None = DEFAULT_KEYWORDS,
     fit_on: str = "items",
     dictionary: str | Path | None = None,
     page: bool = True,
@@ -72,7 +78,7 @@ def build_sids(
         config: config of the quantizer: `RQOPQConfig`, `RQKMeansConfig`, `PRQConfig`, `RQVAEConfig` or `SimVQConfig`. A
             function, such as `suggest_codebook_sizes`, is called with the number of distinct item vectors and returns one: items with
             equal vectors cannot train different codes.
-        keywords: fuse core keywords; False encodes the embeddings as they are.
+        keywords: which core keywords are mined, and whether they are fused. None mines none and encodes the embeddings as they are.
         fit_on: vectors that train the codebooks: ``items``, or ``both`` for items and distinct queries together, as in the authors' code.
             Both are then encoded by the same codebooks. With the static encoder short queries lie far from item texts and take many of
             the codes: on the simulated market (2,000 items, 8,370 queries) ``both`` leaves 3 of 64 first codes to items and gives 56 % of
@@ -96,17 +102,19 @@ def build_sids(
         return None
     if fit_on not in ("items", "both"):
         raise ValueError(f"fit_on={fit_on!r} is unknown; allowed are 'items', 'both'")
-    if dictionary is not None and not keywords:
-        raise ValueError(f"dictionary={str(dictionary)!r} needs keywords=True: without keywords it would be ignored")
+    if dictionary is not None and keywords is None:
+        raise ValueError(
+            f"dictionary={str(dictionary)!r} needs keywords: without them it would be ignored; give a KeywordConfig"
+        )
     given = read_dictionary(dictionary) if dictionary is not None else []
     market = Market.load(run.require("market", "onesearch data"))
-    fused = _fused_vectors(run, market, given, keywords)
-    if callable(config):
-        config = config(_distinct(fused.items))
-    _warn_if_too_large(config, len(fused.items))
-    known_queries = fused.queries[known_rows(fused.queries)] if fit_on == "both" else fused.queries[:0]
     with replaced_sids(run) as folder:
         write_source(run, folder)
+        fused = _fused_vectors(run, market, given, keywords, folder)
+        if callable(config):
+            config = config(_distinct(fused.items))
+        _warn_if_too_large(config, len(fused.items))
+        known_queries = fused.queries[known_rows(fused.queries)] if fit_on == "both" else fused.queries[:0]
         quantizer = fit_quantizer(np.concatenate([fused.items, known_queries]), config)
         quantizer.save_pretrained(folder)
         save_keywords(folder / KEYWORDS_NAME, fused.core, quantizer.fingerprint)
@@ -118,7 +126,8 @@ def build_sids(
             "fingerprint": quantizer.fingerprint,
             "codebook_sizes": list(quantizer.config.codebook_sizes),
             "fit_on": fit_on,
-            "keywords": keywords,
+            "keywords": fused.core.fused and bool(fused.core.keywords),
+            "fusion": None if fused.check is None else fused.check.to_dict(),
             "keyword_lists": dict(Counter(keyword.kind for keyword in fused.core.keywords)),
             "named": fused.named,
             **_measured(market, quantizer, coded, fused),
@@ -136,13 +145,15 @@ def build_sids(
 class _Fused(NamedTuple):
     """Unit vectors with keywords fused in, (items, dimension) and (queries, dimension), and the keywords.
 
-    `named` is the share of the ``items`` and of the ``queries`` that name a keyword.
+    `named` is the share of the ``items`` and of the ``queries`` that name a keyword, `check` what fusion does to the codes; None if there
+    was no choice.
     """
 
     items: np.ndarray
     queries: np.ndarray
     core: CoreKeywords
     named: dict[str, float]
+    check: FusionCheck | None
 
 
 class _Coded(NamedTuple):
@@ -157,13 +168,24 @@ def _distinct(vectors: np.ndarray) -> int:
     return len({hash(row.tobytes()) for row in vectors})
 
 
-def _fused_vectors(run: RunFolder, market: Market, given: Sequence[Keyword], keywords: bool) -> _Fused:
-    """Read the embeddings and fuse the mined keywords and those of a dictionary (`given`) into them."""
+def _fused_vectors(
+    run: RunFolder, market: Market, given: Sequence[Keyword], keywords: KeywordConfig | None, folder: Path
+) -> _Fused:
+    """Read the embeddings and fuse the mined keywords and those of a dictionary (`given`) into them, if that pays."""
     items, queries = load_embeddings(run, "items"), load_embeddings(run, "queries")
-    core = _core_keywords(run, market, given, items.shape[1]) if keywords else _no_keywords(items.shape[1])
-    item_matches, query_matches = core.match(item_texts(market)), core.match(distinct_queries(market))
+    core = _no_keywords(items.shape[1])
+    if keywords is not None:
+        core = _core_keywords(run, market, given, keywords, items.shape[1], folder)
+    item_matches = core.match(item_texts(market), core.further_texts(market.items.with_format("arrow")[:]))
+    query_matches = core.match(distinct_queries(market))
     named = {"items": _share_with_match(item_matches), "queries": _share_with_match(query_matches)}
-    return _Fused(fuse(items, item_matches, core.embeddings), fuse(queries, query_matches, core.embeddings), core, named)
+    fused_items, check = core.fuse_matched(items, item_matches), None
+    if keywords is not None and core.fused and core.keywords:
+        categories = category_ids(market.items.data.column("categories"))[0]
+        check = check_fusion(unit_rows(items), fused_items, categories)
+        core = replace(core, fused=decide(keywords.fusion, check))
+    fused_items, fused_queries = core.fuse_matched(items, item_matches), core.fuse_matched(queries, query_matches)
+    return _Fused(fused_items, fused_queries, core, named, check)
 
 
 def _share_with_match(matches: Sequence[Sequence[int]]) -> float:
@@ -204,13 +226,16 @@ def _warn_if_too_large(config: QuantizerConfig, items: int) -> None:
         )  # fmt: skip
 
 
-def _core_keywords(run: RunFolder, market: Market, given: Sequence[Keyword], dimension: int) -> CoreKeywords:
-    """Mined keywords and those of a dictionary, embedded by the run's encoder."""
-    found = merge_keywords(mine_keywords(market), given)
-    if not found:
-        logger.info("no item has attributes: there are no keywords to fuse")
+def _core_keywords(
+    run: RunFolder, market: Market, given: Sequence[Keyword], config: KeywordConfig, dimension: int, folder: Path
+) -> CoreKeywords:
+    """Mined and recognised keywords and those of a dictionary, embedded by the run's encoder; `folder` gets the recogniser."""
+    found = market_keywords(market, given, config, folder)
+    if not found.keywords:
+        logger.info("no item has attributes, brand, category, price or tags: there are no keywords to fuse")
         return _no_keywords(dimension)
-    return CoreKeywords(found, embed_texts(load_encoder(run), [keyword.text for keyword in found]))
+    vectors = embed_texts(load_encoder(run), [keyword.text for keyword in found.keywords])
+    return CoreKeywords(found.keywords, vectors, config.core, found.bands, fused=config.fusion != "never")
 
 
 def _no_keywords(dimension: int) -> CoreKeywords:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -58,15 +58,18 @@ def encode_share(run: RunFolder, accelerator: Accelerator) -> None:
     folder = new_folder(run)
     quantizer = load_quantizer(folder)
     core = load_keywords(folder / KEYWORDS_NAME, quantizer.fingerprint)
-    for kind, texts in (("items", item_texts(market)), ("queries", distinct_queries(market))):
-        rows = embedding_rows(run, kind)
-        encoding = quantizer.for_queries if kind == "queries" else quantizer
-        encode_rows(encoding, len(rows), partial(_fused, core, texts, rows), accelerator)
+    texts, further = item_texts(market), core.further_texts(market.items.with_format("arrow")[:])
+    rows = embedding_rows(run, "items")
+    encode_rows(quantizer, len(rows), partial(_fused, core, texts, further, rows), accelerator)
+    queries, rows = distinct_queries(market), embedding_rows(run, "queries")
+    encode_rows(quantizer.for_queries, len(rows), partial(_fused, core, queries, [()] * len(queries), rows), accelerator)
 
 
-def _fused(core: CoreKeywords, texts: list[str], rows: ShardedRows, block: slice) -> np.ndarray:
+def _fused(
+    core: CoreKeywords, texts: Sequence[str], further: Sequence[Sequence[str]], rows: ShardedRows, block: slice
+) -> np.ndarray:
     """Vectors (rows, dimension) of a block with keywords fused in."""
-    return core.fuse(texts[block], rows[block])
+    return core.fuse(texts[block], rows[block], further[block])
 
 
 __all__ = ["encode_rows", "encode_share"]

@@ -60,6 +60,17 @@ def test_a_query_that_names_the_value_of_the_clicked_item_is_a_view():
     assert lists(market) == [("brand", "dyson", 1 + 2 + 1), ("brand", "bosch", 1)]
 
 
+def test_the_ask_rate_is_the_share_of_clicks_whose_query_names_the_keyword():
+    items = {"a": {"color": ["red"]}, "b": {"color": ["blue"]}}
+    market = shop(
+        items, [("red", ["a"], [], {})] * 3 + [("x", ["a"], [], {})] + [("blue", ["b"], [], {})] + [("x", ["b"], [], {})] * 3
+    )
+    rates = {keyword.text: keyword.asked for keyword in mine_keywords(market)}
+    assert rates == {"red": (3 + 10 * 0.5) / 14, "blue": (1 + 10 * 0.5) / 14}  # 4 of 8 clicks are asked for by colour
+    merged = merge_keywords(mine_keywords(market), [Keyword("teal", "color", 1), Keyword("oak", "material", 1)])
+    assert {keyword.text: keyword.asked for keyword in merged} == {**rates, "teal": sum(rates.values()) / 2, "oak": 0}
+
+
 def test_phrases_of_queries_become_keywords_of_the_type_they_lead_to():
     items = {"a": {"brand": ["Dyson Ltd"]}, "b": {"brand": ["hp"]}, "c": {"brand": ["Vacuum Masters"]}}
     asked = [("dyson vacuum", ["a"], [], {})] * 3 + [("vacuum", ["b"], [], {})] * 3 + [("masters", ["c"], [], {})] * 2

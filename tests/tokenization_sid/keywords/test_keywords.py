@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -103,6 +105,26 @@ def test_scripts_without_spaces():
 def test_the_same_text_under_two_types_is_one_keyword():
     keywords = [Keyword("rose", "color", 5), Keyword("rose", "pattern", 9)]
     assert CoreKeywords(keywords, np.zeros((2, 1))).match(["rose dress"]) == [[0]]
+
+
+def test_the_core_of_a_text_is_what_queries_ask_for():
+    keywords = [Keyword("soft", "modifier", 9, 0.1), Keyword("kettle", "entity", 5, 0.8), Keyword("red", "color", 7, 0.3)]
+    text = "Soft red kettle"
+    assert CoreKeywords(keywords, np.eye(3)).match([text]) == [[0, 2, 1]]
+    assert CoreKeywords(keywords, np.eye(3), core=2).match([text, "soft"]) == [[2, 1], [0]]
+    assert CoreKeywords(keywords, np.eye(3), core=1).match([text]) == [[1]]
+
+
+def test_values_of_columns_are_keywords_unless_the_text_holds_them():
+    keywords = [Keyword("red dress", "entity", 1), Keyword("dress", "entity", 1), Keyword("premium", "price", 1)]
+    core = CoreKeywords(keywords, np.eye(3, dtype=np.float32))
+    assert core.match(["Red dress", "coat"], [["dress", "premium", "unknown"], ["dress"]]) == [[0, 2], [1]]
+    plain = np.array([[1, 0, 0]], dtype=np.float32)
+    fused = core.fuse(["coat"], plain, [["dress"]])
+    np.testing.assert_allclose(fused, [[np.sqrt(0.5), np.sqrt(0.5), 0]], atol=1e-6)
+    unfused = replace(core, fused=False)
+    np.testing.assert_array_equal(unfused.fuse(["red dress"], 2 * plain), plain)  # unit length, and nothing else
+    assert unfused.match(["red dress"]) == [[0]]
 
 
 def test_fusion_is_half_the_text_and_half_the_mean_of_its_keywords():

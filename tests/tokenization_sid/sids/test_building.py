@@ -18,11 +18,14 @@ from onesearch.files import RunFolder, read_json
 from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME
 from onesearch.pipeline.stages import make_sids
 from onesearch.tokenization_sid.embedding.embeddings import distinct_queries, load_embeddings
+from onesearch.tokenization_sid.keywords.configs import KeywordConfig
 from onesearch.tokenization_sid.keywords.keyword_files import KEYWORDS_NAME, load_keywords
 from onesearch.tokenization_sid.quantizers.configs import PRQConfig, RQKMeansConfig, RQVAEConfig, SimVQConfig
+from onesearch.tokenization_sid.sids import building
 from onesearch.tokenization_sid.sids.appending import append_items
 from onesearch.tokenization_sid.sids.building import build_sids, held_out_agreement
 from onesearch.tokenization_sid.sids.code_files import load_codes
+from onesearch.tokenization_sid.sids.fusion import FusionCheck
 from onesearch.tokenization_sid.sids.inspection import Catalogue, inspect
 from onesearch.tokenization_sid.sids.item_codes import item_popularity
 from onesearch.tokenization_sid.sids.sid_encoder import SidEncoder
@@ -42,7 +45,7 @@ def test_the_stage_left_codebooks_index_and_diagnostics_that_agree(shared_run, m
 
 def test_the_diagnostics_have_the_parts_of_their_schema(shared_run):
     report = read_json(shared_run.sids / "diagnostics.json")
-    parts = "schema fingerprint codebook_sizes fit_on keywords keyword_lists named items queries both purity agreement page"
+    parts = "schema fingerprint codebook_sizes fit_on keywords fusion keyword_lists named items queries both purity told agreement page"
     assert list(report) == parts.split() and report["schema"] == 2
     assert report["both"]["count"] == report["items"]["count"] + report["queries"]["count"]
     assert set(report["items"]) == set(report["queries"]) == set(report["both"])
@@ -93,12 +96,30 @@ def test_the_same_run_gives_the_same_sids(run, recipe):
 
 def test_keywords_change_the_codes(run, recipe):
     before = SidIndex.load(run.sids / SID_INDEX_NAME).fingerprint
-    built = build_sids(run, recipe.codes, keywords=False, page=False)
+    built = build_sids(run, recipe.codes, keywords=None, page=False)
     assert built.fingerprint != before
     report = read_json(run.sids / "diagnostics.json")
     assert report["keywords"] is False and report["named"] == {"items": 0, "queries": 0} and report["page"] == []
     assert load_keywords(run.sids / KEYWORDS_NAME, built.fingerprint).keywords == []
     assert not (run.sids / "diagnostics.png").exists()  # it showed other codes
+
+
+def test_keywords_that_do_not_pay_are_kept_and_not_fused(run, recipe, monkeypatch, caplog):
+    worse = FusionCheck(10, 0.9, 0.5, None, None, pays=False)
+    monkeypatch.setattr(building, "check_fusion", lambda *arrays: worse)
+    plain = build_sids(run, recipe.codes, keywords=None, page=False)
+    off = build_sids(run, recipe.codes, keywords=KeywordConfig(fusion="auto"), page=False)
+    assert "not fused" in caplog.text and "ICR 0.900 without and 0.500 with fusion" in caplog.text
+    np.testing.assert_array_equal(off.codes, plain.codes)
+    report = read_json(run.sids / "diagnostics.json")
+    assert report["keywords"] is False and report["fusion"] == worse.to_dict() and report["keyword_lists"]["brand"] > 5
+    core = load_keywords(run.sids / KEYWORDS_NAME, off.fingerprint)
+    assert core.keywords and not core.fused
+    forced = build_sids(run, recipe.codes, keywords=KeywordConfig(fusion="always"), page=False)
+    assert (forced.codes != plain.codes).any() and read_json(run.sids / "diagnostics.json")["keywords"] is True
+    never = build_sids(run, recipe.codes, keywords=KeywordConfig(fusion="never"), page=False)
+    np.testing.assert_array_equal(never.codes, plain.codes)
+    assert read_json(run.sids / "diagnostics.json")["fusion"] is None
 
 
 def test_a_dictionary_adds_keywords(run, recipe, tmp_path):
@@ -110,8 +131,8 @@ def test_a_dictionary_adds_keywords(run, recipe, tmp_path):
     built = build_sids(run, recipe.codes, dictionary=tmp_path / "words.json", page=False)
     after = {keyword.text for keyword in load_keywords(run.sids / KEYWORDS_NAME, built.fingerprint).keywords}
     assert after == before | {"wok", "never named"}
-    with pytest.raises(ValueError, match="needs keywords=True"):
-        build_sids(run, recipe.codes, keywords=False, dictionary=tmp_path / "words.json")
+    with pytest.raises(ValueError, match="needs keywords: without"):
+        build_sids(run, recipe.codes, keywords=None, dictionary=tmp_path / "words.json")
 
 
 def test_without_matplotlib_the_stage_goes_on_and_says_so(run, recipe, monkeypatch, caplog):

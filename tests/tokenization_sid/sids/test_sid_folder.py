@@ -38,7 +38,7 @@ def built(shared_run, tmp_path) -> RunFolder:
 @pytest.fixture(scope="module")
 def other_recipe(recipe):
     """Other codebooks."""
-    return replace(recipe, codes=replace(recipe.codes, seed=1), keywords=False)
+    return replace(recipe, codes=replace(recipe.codes, seed=1), keywords=None)
 
 
 @pytest.fixture(scope="module")
