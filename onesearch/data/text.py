@@ -12,9 +12,11 @@ from .schema import ATTRIBUTE_TYPES
 DEFAULT_TEXT_FIELDS = ("title", "brand", "categories", "attributes")
 """Fields that make up the text of an item if ``market.info["text_fields"]`` names no others."""
 
-_PLAIN = ("title", "brand", "seller")
+_PLAIN = ("title", "brand", "seller", "description", "ocr_text")
 
-ALL_TEXT_FIELDS = (*_PLAIN, "categories", "attributes", *ATTRIBUTE_TYPES)
+_LISTS = ("categories", "tags")
+
+ALL_TEXT_FIELDS = (*_PLAIN, *_LISTS, "attributes", *ATTRIBUTE_TYPES)
 """Every name that a text field may have."""
 
 
@@ -23,8 +25,8 @@ def item_texts(market: Market, fields: Sequence[str] | None = None) -> list[str]
 
     Args:
         market: catalogue.
-        fields: any of ``title``, ``brand``, ``seller``, ``categories``, ``attributes`` (all 18 types) and single attribute
-            types. Default: ``market.info["text_fields"]``, else `DEFAULT_TEXT_FIELDS`.
+        fields: any of ``title``, ``brand``, ``seller``, ``description``, ``ocr_text``, ``categories``, ``tags``, ``attributes`` (all 18
+            types) and single attribute types. Default: ``market.info["text_fields"]``, else `DEFAULT_TEXT_FIELDS`.
 
     Returns:
         One text per item, values joined by a space.
@@ -43,8 +45,8 @@ def _field_values(market: Market, field: str) -> list[list[str]]:
     column = market.items.data.column
     if field in _PLAIN:
         return [[value] if value else [] for value in column(field).to_pylist()]
-    if field == "categories":
-        return [list(values or ()) for values in column("categories").to_pylist()]
+    if field in _LISTS:
+        return [list(values or ()) for values in column(field).to_pylist()]
     if field == "attributes":
         return [[value for values in row.values() for value in values] for row in column("attributes").to_pylist()]
     if field in ATTRIBUTE_TYPES:

@@ -64,15 +64,22 @@ def run_recipe(
     run.root.mkdir(parents=True, exist_ok=True)
     with writing(run, "onesearch run"):
         claim(recipe, run, resume)
-        for stage in _stages(recipe, run, resume, progress):
-            if stage.product.exists():
-                logger.info("%s: done before", stage.name)
-            else:
-                logger.info("%s: started", stage.name)
-                stage.make()
+        make_parts(recipe, run, resume, progress)
         report = evaluate_run(run, recipe.evaluation, progress=progress, baselines=baselines, show=show)
         make_card(recipe, run)
     return report
+
+
+def make_parts(recipe: Recipe, run: RunFolder, resume: bool, progress: bool, last: str = "checkpoint") -> None:
+    """Make the parts of a run that do not exist yet, up to the stage `last`: alignment, embeddings, SIDs or checkpoint."""
+    for stage in _stages(recipe, run, resume, progress):
+        if stage.product.exists():
+            logger.info("%s: done before", stage.name)
+        else:
+            logger.info("%s: started", stage.name)
+            stage.make()
+        if stage.name == last:
+            return
 
 
 def check_recipe(recipe: Recipe, run: RunFolder) -> None:

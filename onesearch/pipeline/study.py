@@ -31,6 +31,9 @@ from .recipe import Recipe, check_folder_name, load_recipe, recipe_values
 SEEDED = ("encoder.seed", "alignment.seed", "codes.seed", "training.arguments.seed")
 """Fields that a seed of the study sets. The market keeps its own seed, so all cells are measured on the same requests."""
 
+MEASURED = ("search", "encoder")
+"""What a study can measure of each cell."""
+
 
 @dataclass(frozen=True)
 class Study:
@@ -45,11 +48,13 @@ class Study:
         seeds: seeds of encoder, codes and training, one cell per variant and seed. More seeds take more time and narrow the intervals.
         reference: variant that the others are compared with, request by request; default: the first.
         metrics: metrics of purchases at item level.
+        measured: ``search`` trains the model of every cell and measures its search; ``encoder`` stops at the SIDs and measures the
+            encoder alone by ``recall@K`` of purchases in the whole catalogue, in minutes instead of hours.
         diagnostics: dotted keys of ``sids/diagnostics.json`` that the table shows beside the metrics.
 
     Raises:
-        ValueError: the name is no name of a folder, there is no variant or no seed, a seed is negative, the reference is unknown, or two
-            variants have the same folder.
+        ValueError: the name is no name of a folder, there is no variant or no seed, a seed is negative, the reference is unknown, two
+            variants have the same folder, or the metrics are none of what is measured.
     """
 
     name: str
@@ -60,6 +65,7 @@ class Study:
     seeds: tuple[int, ...] = (0, 1, 2)
     reference: str | None = None
     metrics: tuple[str, ...] = ("HR@10", "MRR@10")
+    measured: str = "search"
     diagnostics: tuple[str, ...] = ("items.icr_items", "items.largest_bucket")
 
     def __post_init__(self) -> None:
@@ -67,6 +73,11 @@ class Study:
         object.__setattr__(self, "seeds", tuple(self.seeds))
         if min(self.seeds, default=0) < 0:
             raise ValueError(f"study {self.name!r}: seeds {list(self.seeds)} must be at least 0")
+        if self.measured not in MEASURED:
+            raise ValueError(f"study {self.name!r}: measured={self.measured!r} is unknown; allowed are {', '.join(MEASURED)}")
+        wrong = [name for name in self.metrics if self.measured == "encoder" and not re.fullmatch(r"recall@[1-9]\d*", name)]
+        if wrong:
+            raise ValueError(f"study {self.name!r}: {wrong} are no metrics of an encoder; give recall@10 or another cut-off")
         if not self.variants or not self.seeds:
             raise ValueError(f"study {self.name!r} needs at least one variant and one seed")
         if self.reference is not None and self.reference not in self.variants:

@@ -20,6 +20,7 @@ from onesearch.files import RunFolder, locked, write_json
 from .recipe import Recipe
 from .run import check_recipe, claim, run_recipe
 from .study import Study, folder_name, recipe_of
+from .study_encoder import measure_encoder
 from .study_summary import VALUES_NAME, summarise
 
 logger = logging.getLogger(__name__)
@@ -127,8 +128,11 @@ class _Worker:
             if not (run.evaluation / VALUES_NAME).exists():
                 logger.info("study %s: %s, seed %d", self.study.name, variant, seed)
                 _share(recipe, run, self.made)
-                report = run_recipe(recipe, run, resume=True, progress=self.progress, baselines=False)
-                _save_values(report, self.study, run)
+                if self.study.measured == "encoder":
+                    measure_encoder(recipe, run, self.study.metrics, self.progress)
+                else:
+                    report = run_recipe(recipe, run, resume=True, progress=self.progress, baselines=False)
+                    _save_values(report, self.study, run)
         for key in _keys(recipe).values():
             self.made.setdefault(key, run)
         return True

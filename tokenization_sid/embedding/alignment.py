@@ -9,25 +9,29 @@ validation split is measured before and after (`alignment_measures.py`).
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from onesearch.data.market import Market
 from onesearch.data.session_pairs import query_rows, session_items
-from onesearch.data.text import item_texts
 from onesearch.files import RunFolder, atomic_folder, write_json
 
+from ..item_facts import ItemFacts
 from .alignment_examples import collect_examples
+from .alignment_gaps import WEIGHT_0, left_out_sentence, losses_left_out
 from .alignment_measures import measure
 from .alignment_training import add_projection, train
 from .configs import AlignmentConfig, TextEncoderConfig
 from .embeddings import ALIGNMENT_NAME, EMBEDDINGS_NAME, distinct_queries
 from .static_encoder import static_module
-from .text_encoder import base_encoder, embed_texts
+from .text_encoder import base_encoder, embed_texts, texts_of
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+
+logger = logging.getLogger(__name__)
 
 
 class Aligned(NamedTuple):
@@ -35,7 +39,8 @@ class Aligned(NamedTuple):
 
     Attributes:
         encoder: the trained encoder.
-        report: ``config``, ``examples`` (numbers of mined and kept examples per kind), ``split`` that was measured, and the results of
+        report: ``config``, ``examples`` (numbers of mined and kept examples per kind), ``left_out`` (losses without examples and the
+            reason of each, see `losses_left_out`), ``split`` that was measured, and the results of
             `measure` as ``before`` and ``after``.
     """
 
@@ -66,15 +71,23 @@ def align_run(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("alignment trains in one process; run `onesearch sids align` without torchrun, then embed with it")
     market = Market.load(run.require("market", "onesearch data"))
-    aligned = align(market, base_encoder(market, encoder), config, progress)
+    facts = ItemFacts.fit(market, encoder)
+    aligned = align(market, base_encoder(market, encoder, facts), config, progress, facts)
     report = {"schema": 1, "base": asdict(encoder), **aligned.report}
     with atomic_folder(run.embeddings, replaces=[EMBEDDINGS_NAME, ALIGNMENT_NAME]) as folder:
         aligned.encoder.save(str(folder / run.encoder.name), create_model_card=False)
+        facts.save(folder)
         write_json(folder / ALIGNMENT_NAME, report)
     return report
 
 
-def align(market: Market, encoder: SentenceTransformer, config: AlignmentConfig, progress: bool = False) -> Aligned:
+def align(
+    market: Market,
+    encoder: SentenceTransformer,
+    config: AlignmentConfig,
+    progress: bool = False,
+    facts: ItemFacts | None = None,
+) -> Aligned:
     """Train an encoder on the training sessions of a market, and measure it on the validation sessions before and after.
 
     Args:
@@ -82,11 +95,19 @@ def align(market: Market, encoder: SentenceTransformer, config: AlignmentConfig,
         encoder: base encoder, trained in place.
         config: losses, mining and training.
         progress: show progress bars.
+        facts: facts of the items that the encoder reads; `encoder` knows their reserved tokens (`base_encoder`). None reads the text fields
+            alone.
 
     Raises:
-        ValueError: no training session has a query and a click or purchase, no example is left, or the dimension exceeds the encoder's.
+        ValueError: no training session has a query and a click or purchase, no example is left, the dimension exceeds the encoder's, or a
+            frozen transformer would have to learn the tokens of facts.
     """
-    queries, texts = distinct_queries(market), item_texts(market)
+    if config.frozen and static_module(encoder) is None and facts is not None and facts.markers:
+        raise ValueError(
+            f"alignment.frozen=True leaves the tokens of the facts {', '.join(facts.facts)} of a transformer untrained; set it to False, "
+            "or leave the banded facts out of encoder.facts"
+        )
+    queries, texts = distinct_queries(market), texts_of(market, facts)
     _refuse_silent_sessions(market)
     config = with_defaults(config, encoder)
     query_vectors = embed_texts(encoder, queries, progress=progress)
@@ -96,13 +117,18 @@ def align(market: Market, encoder: SentenceTransformer, config: AlignmentConfig,
     add_projection(encoder, config, item_vectors)
     train(encoder, queries, texts, examples, config, progress)
     after = measure(market, queries, embed_texts(encoder, queries), embed_texts(encoder, texts))
-    report = {
+    report: dict[str, Any] = {
         "config": asdict(config),
         "examples": examples.counts,
         "split": "validation",
         "before": before,
         "after": after,
     }
+    report["left_out"] = losses_left_out(report)
+    sentence = left_out_sentence(report)
+    if sentence is not None:
+        level = logging.INFO if set(report["left_out"].values()) == {WEIGHT_0} else logging.WARNING
+        logger.log(level, "%s", sentence)
     return Aligned(encoder, report)
 
 

@@ -10,6 +10,12 @@ PAIR_KINDS = ("q2q", "i2i", "q2i")
 EXAMPLE_KINDS = (*PAIR_KINDS, "rank", "relevance")
 """Kinds of training examples of the alignment: positive pairs, ranked triples and judged pairs."""
 
+BANDED_FACTS = ("price", "clicks", "carts", "purchases", "features")
+"""Facts of an item that enter its text as reserved tokens, whose vectors have to be trained."""
+
+ITEM_FACTS = (*BANDED_FACTS, "keywords", "ocr", "description")
+"""Facts of an item that its text for the encoder may hold beside the text fields; see `onesearch.tokenization_sid.item_facts`."""
+
 
 @dataclass(frozen=True)
 class TextEncoderConfig:
@@ -17,7 +23,7 @@ class TextEncoderConfig:
 
     Args:
         model: name or folder of a sentence-transformers model, which is used unchanged. None trains the static encoder on the market's
-            texts; the other fields apply to it alone.
+            texts; the other fields but `facts` and `bands` apply to it alone.
         dimension: size of the vectors. Raising it keeps more of the texts' differences and costs memory in proportion. PRQ-KMeans
             reports 128 for the OneSearch line.
         vocab_size: number of tokens. Raising it keeps rare words whole.
@@ -26,9 +32,13 @@ class TextEncoderConfig:
         learning_rate: learning rate of the token vectors.
         max_pairs: upper bound of the training pairs, sampled if there are more.
         seed: seeds initialisation, sampling and shuffling.
+        facts: any of `ITEM_FACTS`, which the encoder reads of an item beside its text; queries have none. OneSearch's items have title,
+            price, keywords, OCR text and business statistics. Those of `BANDED_FACTS` need a static encoder or an alignment that
+            trains the whole encoder.
+        bands: number of bands of prices, statistics and features. Raising it tells finer differences, each from fewer items. Our choice.
 
     Raises:
-        ValueError: a number is out of range.
+        ValueError: a number is out of range, or a fact is unknown or named twice.
     """
 
     model: str | None = None
@@ -39,8 +49,18 @@ class TextEncoderConfig:
     learning_rate: float = 0.01
     max_pairs: int = 200_000
     seed: int = 0
+    facts: tuple[str, ...] = ()
+    bands: int = 5
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "facts", tuple(self.facts))
+        unknown = [name for name in self.facts if name not in ITEM_FACTS]
+        if unknown:
+            raise ValueError(f"encoder.facts names {unknown}; allowed are {', '.join(ITEM_FACTS)}")
+        if len(set(self.facts)) < len(self.facts):
+            raise ValueError(f"encoder.facts={list(self.facts)} names a fact twice; name each once")
+        if self.bands < 2:
+            raise ValueError(f"encoder.bands={self.bands} is invalid; give at least 2")
         for name in ("dimension", "vocab_size", "batch_size", "max_pairs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"encoder.{name}={getattr(self, name)} is invalid; give at least 1")
@@ -153,4 +173,4 @@ class AlignmentConfig:
             )
 
 
-__all__ = ["EXAMPLE_KINDS", "PAIR_KINDS", "AlignmentConfig", "MiningConfig", "TextEncoderConfig"]
+__all__ = ["BANDED_FACTS", "EXAMPLE_KINDS", "ITEM_FACTS", "PAIR_KINDS", "AlignmentConfig", "MiningConfig", "TextEncoderConfig"]

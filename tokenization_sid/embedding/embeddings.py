@@ -2,7 +2,7 @@
 
 ``embeddings/`` holds ``items-00000.safetensors``, … and ``queries-00000.safetensors``, …, each with the tensor ``embeddings``
 (rows, dimension) float32; ``embeddings.json`` with the config of the encoder and the numbers of rows; ``encoder/`` unless the encoder is
-a published one; and ``alignment.json`` if it is an aligned one.
+a published one; ``alignment.json`` if it is an aligned one; and ``item_facts.json`` if the encoder reads facts of the items.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onesearch.data.market import Market
-from onesearch.data.text import item_texts
 from onesearch.files import RunFolder, atomic_folder, read_json, write_json
 
+from ..item_facts import ItemFacts
 from ..parallel.rows import ShardedRows
 from ..parallel.shared_rows import make_rows
 from ..tensor_files import read_tensors, write_tensors
 from .configs import TextEncoderConfig
-from .text_encoder import build_text_encoder, embed_texts
+from .text_encoder import build_text_encoder, embed_texts, refuse_untrained
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -58,7 +58,8 @@ def embed_market(
 ) -> None:
     """Embed a run's items and distinct queries, and write them to ``embeddings/``, which appears whole or not at all.
 
-    If the run has an aligned encoder (see `alignment.py`), it is used; otherwise the encoder is made as `config` says. The rows of items
+    If the run has an aligned encoder (see `alignment.py`), it is used with its frozen facts of the items; otherwise both are made as
+    `config` says. The rows of items
     follow the items table, those of queries `distinct_queries`.
 
     Args:
@@ -69,11 +70,13 @@ def embed_market(
             everything in this process.
 
     Raises:
-        ValueError: the run's encoder was aligned from another one, or the static encoder would be trained in several processes.
+        ValueError: the run's encoder was aligned from another one or with other facts, the static encoder would be trained in several
+            processes, or a named encoder has not learned the tokens of a fact.
     """
     market = Market.load(run.require("market", "onesearch data"))
-    encoder = _encoder_of(run, market, config, accelerator)
-    texts = {"items": item_texts(market), "queries": distinct_queries(market)}
+    facts = _facts_of(run, market, config)
+    encoder = _encoder_of(run, market, config, facts, accelerator)
+    texts = {"items": facts.texts(market), "queries": distinct_queries(market)}
     main = accelerator is None or accelerator.is_main_process
     with atomic_folder(run.embeddings, replaces=[EMBEDDINGS_NAME, ALIGNMENT_NAME]) if main else nullcontext() as folder:
         for kind, part in texts.items():
@@ -84,6 +87,7 @@ def embed_market(
                     write_tensors(folder / f"{kind}-{shard:05d}.safetensors", {"embeddings": vectors}, {"format": FORMAT})
         if folder is not None:
             _keep_encoder(run, encoder, config, folder)
+            facts.save(folder)
             counts = {kind: len(part) for kind, part in texts.items()}
             write_json(folder / EMBEDDINGS_NAME, {"encoder": asdict(config), "rows": counts})
     if accelerator is not None:
@@ -130,8 +134,26 @@ def load_encoder(run: RunFolder) -> SentenceTransformer:
     return SentenceTransformer(encoder_name(run), device="cpu")
 
 
+def load_facts(run: RunFolder) -> ItemFacts:
+    """Frozen facts of items that the run's encoder reads; empty if it reads the text fields alone."""
+    return ItemFacts.load(run.embeddings)
+
+
+def _facts_of(run: RunFolder, market: Market, config: TextEncoderConfig) -> ItemFacts:
+    """Facts for `embed_market`: those of the run's aligned encoder, or new ones of the market."""
+    base = aligned_from(run)
+    if base is None:
+        return ItemFacts.fit(market, config)
+    if (set(base.facts), base.bands) != (set(config.facts), config.bands):
+        raise ValueError(
+            f"{run.encoder} was aligned with facts {list(base.facts)} in {base.bands} bands, not with {list(config.facts)} in "
+            f"{config.bands}; align again with `onesearch sids align`, or remove {run.embeddings} to go without alignment"
+        )
+    return load_facts(run)
+
+
 def _encoder_of(
-    run: RunFolder, market: Market, config: TextEncoderConfig, accelerator: Accelerator | None
+    run: RunFolder, market: Market, config: TextEncoderConfig, facts: ItemFacts, accelerator: Accelerator | None
 ) -> SentenceTransformer:
     """Encoder for `embed_market`: the aligned one of the run, the named one, or the static one, which is trained."""
     from sentence_transformers import SentenceTransformer
@@ -146,13 +168,14 @@ def _encoder_of(
     if base is not None:
         return SentenceTransformer(str(run.encoder), device=device if device or base.model else "cpu")
     if config.model is not None:
+        refuse_untrained(config, facts)
         return SentenceTransformer(config.model, device=device)
     if accelerator is not None and accelerator.num_processes > 1:
         raise ValueError(
             f"the static encoder is trained in one process, not in {accelerator.num_processes}; run `onesearch sids align` first, "
             "name an encoder with --encoder, or start without torchrun"
         )
-    return build_text_encoder(market, config)
+    return build_text_encoder(market, config, facts)
 
 
 def _keep_encoder(run: RunFolder, encoder: SentenceTransformer, config: TextEncoderConfig, folder: Path) -> None:
@@ -192,4 +215,5 @@ __all__ = [
     "encoder_name",
     "load_embeddings",
     "load_encoder",
+    "load_facts",
 ]

@@ -13,30 +13,87 @@ from onesearch.data.market import Market
 from onesearch.data.requests import Request, build_requests
 from onesearch.data.text import item_texts
 
-from .configs import TextEncoderConfig
+from .configs import BANDED_FACTS, TextEncoderConfig
 from .static_encoder import blank_rows, static_encoder
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+    from ..item_facts import ItemFacts
 
-def build_text_encoder(market: Market, config: TextEncoderConfig) -> SentenceTransformer:
-    """Load the named encoder, or train the static one on the market's texts and training sessions."""
-    encoder = base_encoder(market, config)
+
+def build_text_encoder(market: Market, config: TextEncoderConfig, facts: ItemFacts | None = None) -> SentenceTransformer:
+    """Load the named encoder, or train the static one on the market's texts and training sessions.
+
+    Args:
+        market: items and sessions.
+        config: config of the encoder.
+        facts: facts of the items that the encoder reads; None reads the text fields alone.
+
+    Raises:
+        ValueError: the encoder is a named one, and a fact enters as tokens that it has not learned.
+    """
+    refuse_untrained(config, facts)
+    encoder = base_encoder(market, config, facts)
     requests = build_requests(market, "train") if config.model is None and config.epochs else []
     if requests:
         with blank_rows(encoder):
-            _train(encoder, market, requests, config)
+            _train(encoder, positive_pairs(market, requests, config.max_pairs, config.seed, facts), config)
     return encoder
 
 
-def base_encoder(market: Market, config: TextEncoderConfig) -> SentenceTransformer:
-    """Load the named encoder, or make the static one by latent semantic analysis of the item texts, without behaviour."""
+def base_encoder(market: Market, config: TextEncoderConfig, facts: ItemFacts | None = None) -> SentenceTransformer:
+    """Load the named encoder, or make the static one by latent semantic analysis of the item texts, without behaviour.
+
+    Args:
+        market: items, and training sessions if `facts` counts in them.
+        config: config of the encoder.
+        facts: facts of the items that the encoder reads. Their reserved tokens join the vocabulary of a named encoder with the mean of its
+            token vectors, so that they say nothing before they are trained.
+    """
     from sentence_transformers import SentenceTransformer
 
+    markers = [] if facts is None else facts.markers
     if config.model is None:
-        return static_encoder(item_texts(market), config)
-    return SentenceTransformer(config.model)
+        return static_encoder(texts_of(market, facts), config, markers)
+    encoder = SentenceTransformer(config.model)
+    if markers:
+        _add_tokens(encoder, markers)
+    return encoder
+
+
+def refuse_untrained(config: TextEncoderConfig, facts: ItemFacts | None) -> None:
+    """Raise if a named encoder would read tokens that it has not learned."""
+    if config.model is not None and facts is not None and facts.markers:
+        banded = [name for name in config.facts if name in BANDED_FACTS]
+        raise ValueError(
+            f"encoder.facts={list(config.facts)}: {', '.join(banded)} enter as tokens that {config.model} has to learn; add `alignment` to "
+            "the recipe (`onesearch sids align`), or leave them out"
+        )
+
+
+def texts_of(market: Market, facts: ItemFacts | None) -> list[str]:
+    """What the encoder reads of each item: its text fields, and its facts unless they are None."""
+    return item_texts(market) if facts is None else facts.texts(market)
+
+
+def _add_tokens(encoder: SentenceTransformer, tokens: Sequence[str]) -> None:
+    """Add reserved tokens to a transformer, each with the mean of the other token vectors."""
+    import torch
+    from sentence_transformers.sentence_transformer.modules import Transformer
+
+    first = encoder[0]
+    if not isinstance(first, Transformer):
+        raise ValueError(
+            f"a {type(first).__name__} takes no new tokens; name a transformer, or leave {', '.join(BANDED_FACTS)} out of encoder.facts"
+        )
+    body = first.auto_model
+    before = len(encoder.tokenizer)
+    encoder.tokenizer.add_tokens(list(tokens), special_tokens=True)
+    body.resize_token_embeddings(len(encoder.tokenizer), mean_resizing=False)
+    weight = body.get_input_embeddings().weight
+    with torch.no_grad():
+        weight[before:] = weight[:before].mean(dim=0)
 
 
 def embed_texts(
@@ -66,7 +123,9 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.where(lengths > 0, lengths, 1)
 
 
-def positive_pairs(market: Market, requests: Sequence[Request], limit: int, seed: int) -> tuple[list[str], list[str]]:
+def positive_pairs(
+    market: Market, requests: Sequence[Request], limit: int, seed: int, facts: ItemFacts | None = None
+) -> tuple[list[str], list[str]]:
     """Texts that belong together in the requests.
 
     A query belongs to the items that were bought after it, or clicked if none was bought. The last item of the user's history belongs to
@@ -77,11 +136,12 @@ def positive_pairs(market: Market, requests: Sequence[Request], limit: int, seed
         requests: requests of the training split.
         limit: upper bound of the pairs, sampled if there are more.
         seed: seeds the sampling.
+        facts: facts that the texts of items hold; None for the text fields alone.
 
     Returns:
         Anchors and positives, aligned.
     """
-    text_of = dict(zip(market.items["item_id"], item_texts(market)))
+    text_of = dict(zip(market.items["item_id"], texts_of(market, facts)))
     pairs: list[tuple[str, str]] = []
     for request in requests:
         targets = request.purchased or request.clicked
@@ -95,14 +155,14 @@ def positive_pairs(market: Market, requests: Sequence[Request], limit: int, seed
     return [anchor for anchor, _ in pairs], [positive for _, positive in pairs]
 
 
-def _train(encoder: SentenceTransformer, market: Market, requests: Sequence[Request], config: TextEncoderConfig) -> None:
+def _train(encoder: SentenceTransformer, pairs: tuple[list[str], list[str]], config: TextEncoderConfig) -> None:
     """Train the token vectors contrastively on `positive_pairs`; equal texts in a batch are no negatives of each other."""
     from datasets import Dataset
     from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
     from sentence_transformers.base.sampler import BatchSamplers
     from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
-    anchors, positives = positive_pairs(market, requests, config.max_pairs, config.seed)
+    anchors, positives = pairs
     batch_size = min(config.batch_size, max(2, len(anchors) // 4))
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(Path(".")),
@@ -128,4 +188,4 @@ def _train(encoder: SentenceTransformer, market: Market, requests: Sequence[Requ
     trainer.train()
 
 
-__all__ = ["base_encoder", "build_text_encoder", "embed_texts", "positive_pairs", "unit_rows"]
+__all__ = ["base_encoder", "build_text_encoder", "embed_texts", "positive_pairs", "refuse_untrained", "texts_of", "unit_rows"]

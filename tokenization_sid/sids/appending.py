@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,9 +15,10 @@ from onesearch.data.arrow_tables import as_dataset, conform
 from onesearch.data.checking import check_items
 from onesearch.data.market import Market
 from onesearch.data.text import item_texts
-from onesearch.files import RunFolder, locked, read_json
+from onesearch.files import RunFolder, locked
 from onesearch.parquet_files import declared_size, read_given_table
 
+from ..embedding.embeddings import load_facts
 from .appended_files import load_appended, save_appended
 from .code_files import load_codes
 from .drift import Collisions, Drift, DriftConfig, count_collisions, measure_drift
@@ -220,14 +221,13 @@ def _encode(run: RunFolder, encoder: SidEncoder, items: pa.Table, published: np.
         items: items table.
         published: (published items, levels) codes that the items are new beside; None encodes items that are published themselves.
     """
-    info = read_json(run.market / "market.json")
-    empty = {name: as_dataset(pa.table({})) for name in ("users", "sessions", "relevance")}
-    texts = item_texts(Market(as_dataset(items), **empty, info=info))
+    market = _market_of(run, items)
+    texts = item_texts(market)
     codebook_sizes = encoder.quantizer.config.codebook_sizes
     vectors, known = np.zeros((0, encoder.quantizer.dimension)), np.zeros(0, dtype=bool)
     codes = np.zeros((0, len(codebook_sizes)), dtype=np.int32)
     if texts:
-        vectors, known = encoder.embed(texts)
+        vectors, known = encoder.embed(texts, load_facts(run).texts(market))
         quantizer = encoder.quantizer
         codes = quantizer.encode(vectors) if published is None else quantizer.encode_new(vectors, published)
     item_ids, categories = items.column("item_id").to_pylist(), items.column("categories").to_pylist()
@@ -235,6 +235,11 @@ def _encode(run: RunFolder, encoder: SidEncoder, items: pa.Table, published: np.
     paths = [list(path or ()) for path in categories]
     coded = ItemCodes(item_ids, codes, popularity, codebook_sizes, encoder.quantizer.fingerprint, paths)
     return _EncodedItems(coded, vectors, known)
+
+
+def _market_of(run: RunFolder, items: pa.Table) -> Market:
+    """The run's market with other items. Statistics that are counted in sessions are those of published items; new ones have none."""
+    return replace(Market.load(run.require("market", "onesearch data")), items=as_dataset(items))
 
 
 __all__ = ["AppendReport", "append_items", "appended_codes", "encode_items", "read_items"]

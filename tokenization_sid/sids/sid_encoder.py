@@ -153,9 +153,14 @@ class SidEncoder:
 
         return SentenceTransformer(self.name, device="cpu")
 
-    def embed(self, texts: Sequence[str]) -> Embedded:
-        """Embed texts and fuse their keywords in."""
-        fused = self.core.fuse(texts, embed_texts(self.encoder, texts))
+    def embed(self, texts: Sequence[str], inputs: Sequence[str] | None = None) -> Embedded:
+        """Embed texts and fuse their keywords in.
+
+        Args:
+            texts: texts in which keywords are found.
+            inputs: what the encoder reads of each, if that is more: texts of items with their facts.
+        """
+        fused = self.core.fuse(texts, embed_texts(self.encoder, texts if inputs is None else inputs))
         return Embedded(fused, known_rows(fused))
 
     def encode(self, texts: Sequence[str]) -> Encoded:

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 
 from onesearch.files import RunFolder, exchange, flush_folder, locked, read_json, write_json
 
+from ..item_facts import ITEM_FACTS_NAME
 from ..keywords.keyword_files import KEYWORDS_NAME
 from ..quantizers.base import CODEBOOKS_NAME
 
@@ -138,10 +139,11 @@ def check_source(run: RunFolder) -> None:
 
 
 def _embeddings_fingerprint(run: RunFolder) -> str:
-    """SHA-256 of the settings and numbers of rows in ``embeddings.json``, and of all files of the encoder."""
+    """SHA-256 of the settings and numbers of rows in ``embeddings.json``, of the facts of items, and of all files of the encoder."""
     state = hashlib.sha256()
     files = [path for path in run.encoder.rglob("*") if path.is_file()] if run.encoder.is_dir() else []
-    for path in [run.embeddings / "embeddings.json", *sorted(files)]:
+    facts = [path for path in [run.embeddings / ITEM_FACTS_NAME] if path.is_file()]
+    for path in [run.embeddings / "embeddings.json", *facts, *sorted(files)]:
         with path.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()
         state.update(f"{path.relative_to(run.embeddings).as_posix()} {content}\n".encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -26,6 +27,7 @@ from onesearch.tokenization_sid.embedding.alignment_measures import held_out_que
 from onesearch.tokenization_sid.embedding.configs import EXAMPLE_KINDS, AlignmentConfig, MiningConfig, TextEncoderConfig
 from onesearch.tokenization_sid.embedding.embeddings import distinct_queries, embed_market, load_embeddings, load_encoder
 from onesearch.tokenization_sid.embedding.text_encoder import base_encoder, embed_texts
+from onesearch.tokenization_sid.item_facts import ItemFacts
 
 ENCODER = TextEncoderConfig(dimension=16, vocab_size=500)
 CONFIG = AlignmentConfig(mining=MiningConfig(min_cosine=0.2), epochs=1, batch_size=64)
@@ -125,8 +127,8 @@ def test_what_has_no_example_is_left_out_with_a_note(market, caplog):
     caplog.set_level(logging.INFO, logger="onesearch")
     encoder, report = align(other, base_encoder(other, ENCODER), replace(CONFIG, q2q=0.0))
     notes = " ".join(record.getMessage() for record in caplog.records)
-    assert "leaves rank out: there is no example" in notes and "leaves relevance out: there is no example" in notes
-    assert "leaves q2q out: its weight is 0" in notes
+    assert "trained 2 of 5 losses (i2i, q2i); no examples for rank: " in notes and "no examples for relevance: " in notes
+    assert "weight 0: q2q" in notes and list(report["left_out"]) == ["q2q", "rank", "relevance"]
     assert report["examples"]["relevance"] == {"mined": 0, "kept": 0}
 
 
@@ -328,3 +330,25 @@ def test_what_cannot_be_aligned_is_refused(market, run, monkeypatch):
     with pytest.raises(ValueError, match="alignment trains in one process"):
         align_run(run, ENCODER, CONFIG)
     assert json.dumps(read_json(run.embeddings / "embeddings.json")) == kept
+
+
+def test_a_transformer_learns_the_tokens_of_facts(transformer, market, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    market.save(run.market, overwrite=True)
+    named = TextEncoderConfig(model=transformer, facts=("price", "keywords"))
+    with pytest.raises(ValueError, match=r"price enter as tokens that .* has to learn; add `alignment`"):
+        embed_market(run, named)
+    with pytest.raises(ValueError, match="frozen=True leaves the tokens of the facts price, keywords"):
+        align_run(run, named, replace(CONFIG, frozen=True))
+    embed_market(run, replace(named, facts=("keywords",)))
+    facts = ItemFacts.fit(market, named)
+    vectors = base_encoder(market, named, facts)[0].auto_model.get_input_embeddings().weight
+    assert (vectors[-5:] == vectors[:-5].mean(dim=0)).all()
+    shutil.rmtree(run.embeddings)
+    align_run(run, named, replace(CONFIG, batch_size=256, learning_rate=1e-2, q2q=0, i2i=0, rank=0, relevance=0))
+    embed_market(run, named)
+    encoder = load_encoder(run)
+    assert encoder.tokenizer.tokenize("coat <|price_4|>")[-1] == "<|price_4|>"
+    learned = encoder[0].auto_model.get_input_embeddings().weight[-5:]
+    assert len(torch.unique(learned, dim=0)) == 5
+    np.testing.assert_allclose(load_embeddings(run, "items")[:9], embed_texts(encoder, facts.texts(market)[:9]), atol=1e-5)
