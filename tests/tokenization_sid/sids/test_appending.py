@@ -128,7 +128,7 @@ def test_another_encoder_is_refused(run, market):
 
 def test_additions_to_other_codebooks_are_refused(run, recipe, market):
     append_items(run, copies(market, [3]))
-    build_sids(run, recipe.codes, keywords=False, page=False)
+    build_sids(run, recipe.codes, keywords=None, page=False)
     with pytest.raises(ValueError, match="00000.parquet belongs to codebooks .* remove it and append its items again"):
         append_items(run, copies(market, [4]))
 
