@@ -227,7 +227,7 @@ def _encode(run: RunFolder, encoder: SidEncoder, items: pa.Table, published: np.
     vectors, known = np.zeros((0, encoder.quantizer.dimension)), np.zeros(0, dtype=bool)
     codes = np.zeros((0, len(codebook_sizes)), dtype=np.int32)
     if texts:
-        vectors, known = encoder.embed(texts, load_facts(run).texts(market))
+        vectors, known = encoder.embed(texts, load_facts(run).texts(market), encoder.core.further_texts(items))
         quantizer = encoder.quantizer
         codes = quantizer.encode(vectors) if published is None else quantizer.encode_new(vectors, published)
     item_ids, categories = items.column("item_id").to_pylist(), items.column("categories").to_pylist()

@@ -153,14 +153,17 @@ class SidEncoder:
 
         return SentenceTransformer(self.name, device="cpu")
 
-    def embed(self, texts: Sequence[str], inputs: Sequence[str] | None = None) -> Embedded:
+    def embed(
+        self, texts: Sequence[str], inputs: Sequence[str] | None = None, further: Sequence[Sequence[str]] | None = None
+    ) -> Embedded:
         """Embed texts and fuse their keywords in.
 
         Args:
             texts: texts in which keywords are found.
             inputs: what the encoder reads of each, if that is more: texts of items with their facts.
+            further: values of each text's item that are keywords as well, as `CoreKeywords.further_texts` gives them.
         """
-        fused = self.core.fuse(texts, embed_texts(self.encoder, texts if inputs is None else inputs))
+        fused = self.core.fuse(texts, embed_texts(self.encoder, texts if inputs is None else inputs), further)
         return Embedded(fused, known_rows(fused))
 
     def encode(self, texts: Sequence[str]) -> Encoded:
