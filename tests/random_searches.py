@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from copy import deepcopy
+from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -157,10 +157,13 @@ def random_tables(random, sizes, queries, is_whole):
     return [np.rint(table / 2) for table in tables] if is_whole else tables
 
 
-def random_catalogue(random):
-    """A catalogue of 1 … 60, sometimes of 200 … 400 items in small codebooks: shared SIDs, prefixes with one SID, equal popularity."""
+def random_catalogue(random, large=0.15):
+    """A catalogue of 1 … 60 items, in a share `large` of cases of 200 … 400, in small codebooks.
+
+    It has SIDs with several items, prefixes with one SID, and items of equal popularity.
+    """
     sizes = tuple(random.integers(1, 7, random.integers(1, 5)).tolist())
-    items = int(random.integers(200, 401) if random.random() < 0.15 else random.integers(1, 61))
+    items = int(random.integers(200, 401) if random.random() < large else random.integers(1, 61))
     codes = np.stack([random.integers(0, size, items) for size in sizes], axis=1)
     paths = [PATHS[place] for place in random.integers(0, len(PATHS), items)]
     return CatalogueOracle(sizes, codes, random.integers(-1, 4, items).astype(np.float32).tolist(), paths)
@@ -193,7 +196,9 @@ class Changes:
 
     def draw(self, random, catalogue):
         """Draw an update: the oracle of the catalogue after it, and a function that updates an index."""
-        after = deepcopy(catalogue)
+        after = copy(catalogue)
+        for name in ("ids", "codes", "popularity", "paths"):
+            setattr(after, name, list(getattr(catalogue, name)))
         if random.random() < 0.5 and len(catalogue.ids) > 1:
             gone = random.choice(catalogue.ids, random.integers(1, min(8, len(catalogue.ids))), replace=False).tolist()
             after.remove(gone)
@@ -388,11 +393,11 @@ def forced_tables(model, catalogue, input_ids, attention_mask):
     return tables
 
 
-def search_with(searches, make_model, seed, count, queries):
+def search_with(searches, make_model, seed, count, queries, large):
     """Run at least `count` searches of `model.search`, with a filter of their own for half of the queries of each batch."""
     random, stop = np.random.default_rng(seed), searches.counts["searches"] + count
     while searches.counts["searches"] < stop:
-        catalogue, changes = random_catalogue(random), Changes()
+        catalogue, changes = random_catalogue(random, large), Changes()
         model = make_model(catalogue.codebook_sizes, seed=int(random.integers(1000)))
         model.set_sid_index(catalogue.index())
         for _ in range(8):
