@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from onesearch.data.market import Market
 from onesearch.data.session_pairs import query_rows, session_items
-from onesearch.files import RunFolder, atomic_folder, write_json
+from onesearch.files import RunFolder, write_json
 
 from ..item_facts import ItemFacts
 from .alignment_examples import collect_examples
@@ -24,7 +24,7 @@ from .alignment_gaps import WEIGHT_0, left_out_sentence, losses_left_out
 from .alignment_measures import measure
 from .alignment_training import add_projection, train
 from .configs import AlignmentConfig, TextEncoderConfig
-from .embeddings import ALIGNMENT_NAME, EMBEDDINGS_NAME, distinct_queries
+from .embeddings import ALIGNMENT_NAME, distinct_queries, written_embeddings
 from .static_encoder import static_module
 from .text_encoder import base_encoder, embed_texts, texts_of
 
@@ -74,7 +74,7 @@ def align_run(
     facts = ItemFacts.fit(market, encoder)
     aligned = align(market, base_encoder(market, encoder, facts), config, progress, facts)
     report = {"schema": 1, "base": asdict(encoder), **aligned.report}
-    with atomic_folder(run.embeddings, replaces=[EMBEDDINGS_NAME, ALIGNMENT_NAME]) as folder:
+    with written_embeddings(run) as folder:
         aligned.encoder.save(str(folder / run.encoder.name), create_model_card=False)
         facts.save(folder)
         write_json(folder / ALIGNMENT_NAME, report)

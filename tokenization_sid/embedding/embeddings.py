@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,6 +52,9 @@ ALIGNMENT_NAME = "alignment.json"
 EMBEDDINGS_NAME = "embeddings.json"
 """File with the encoder and the numbers of rows, in the folder of the embeddings."""
 
+PARTS = ("*.safetensors", "*.json", "encoder")
+"""Patterns of what the folder of the embeddings holds. Whatever else lies in it stays when it is written anew."""
+
 
 def embed_market(
     run: RunFolder, config: TextEncoderConfig, progress: bool = False, accelerator: Accelerator | None = None
@@ -78,7 +81,7 @@ def embed_market(
     encoder = _encoder_of(run, market, config, facts, accelerator)
     texts = {"items": facts.texts(market), "queries": distinct_queries(market)}
     main = accelerator is None or accelerator.is_main_process
-    with atomic_folder(run.embeddings, replaces=[EMBEDDINGS_NAME, ALIGNMENT_NAME]) if main else nullcontext() as folder:
+    with written_embeddings(run) if main else nullcontext() as folder:
         for kind, part in texts.items():
             logger.info("embedding %s %s", f"{len(part):,}", kind)
             for shard, start in enumerate(range(0, max(len(part), 1), ROWS_PER_SHARD)):
@@ -92,6 +95,11 @@ def embed_market(
             write_json(folder / EMBEDDINGS_NAME, {"encoder": asdict(config), "rows": counts})
     if accelerator is not None:
         accelerator.wait_for_everyone()
+
+
+def written_embeddings(run: RunFolder) -> AbstractContextManager[Path]:
+    """A block with a temporary folder that takes the place of ``embeddings/``; see `onesearch.files.atomic_folder`."""
+    return atomic_folder(run.embeddings, replaces=[EMBEDDINGS_NAME, ALIGNMENT_NAME], parts=PARTS)
 
 
 def aligned_from(run: RunFolder) -> TextEncoderConfig | None:
@@ -144,10 +152,13 @@ def _facts_of(run: RunFolder, market: Market, config: TextEncoderConfig) -> Item
     base = aligned_from(run)
     if base is None:
         return ItemFacts.fit(market, config)
-    if (set(base.facts), base.bands) != (set(config.facts), config.bands):
+    here, there = (
+        {"facts": sorted(part.facts), "bands": part.bands, "core_keywords": part.core_keywords} for part in (config, base)
+    )
+    if here != there:
         raise ValueError(
-            f"{run.encoder} was aligned with facts {list(base.facts)} in {base.bands} bands, not with {list(config.facts)} in "
-            f"{config.bands}; align again with `onesearch sids align`, or remove {run.embeddings} to go without alignment"
+            f"{run.encoder} was aligned with {there}, not with {here}; align again with `onesearch sids align`, or remove "
+            f"{run.embeddings} to go without alignment"
         )
     return load_facts(run)
 

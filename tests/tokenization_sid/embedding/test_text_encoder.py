@@ -99,6 +99,14 @@ def test_embeddings_follow_the_items_and_the_distinct_queries(shared_run, market
     assert len(set(distinct_queries(market))) == len(queries) and all(query.strip() for query in distinct_queries(market))
 
 
+def test_what_others_put_beside_the_embeddings_stays(run):
+    (run.embeddings / "notes.md").write_text("mine")
+    (run.embeddings / "items-00009.safetensors").write_text("of an older catalogue")
+    embed_market(run, CONFIG)
+    names = {path.name for path in run.embeddings.iterdir()}
+    assert "notes.md" in names and "items-00009.safetensors" not in names
+
+
 def test_shards_join_to_the_same_rows(run, monkeypatch):
     expected = load_embeddings(run, "items")
     monkeypatch.setattr("onesearch.tokenization_sid.embedding.embeddings.ROWS_PER_SHARD", 150)
