@@ -124,10 +124,11 @@ def assert_same_weights(one, two, atol=1e-6):
 
 
 def script_of(folder, call, *more):
-    """A script that runs `call` with the shared test modules at hand, and with those of the folders `more`."""
+    """A script that runs `call` with the shared test modules at hand, and with those of the folders `more`; processes end together."""
     folders = [str(path) for path in (Path(__file__).parent, *more)]
     script = folder / "script.py"
-    script.write_text(f"import sys; sys.path[:0] = {folders!r}\nimport conftest, pathlib\n{call}\n", encoding="utf-8")
+    end = "from onesearch.pipeline.processes import leave_group\nleave_group()"
+    script.write_text(f"import sys; sys.path[:0] = {folders!r}\nimport conftest, pathlib\n{call}\n{end}\n", encoding="utf-8")
     return [str(script)]
 
 

@@ -39,6 +39,7 @@ def _train(options: argparse.Namespace) -> None:
     require("train", needed_by="training")
     from dataclasses import replace
 
+    from onesearch.pipeline.processes import leave_group
     from onesearch.pipeline.recipe import load_recipe, run_recipe_of
     from onesearch.pipeline.run_lock import writing
     from onesearch.trainers.training import train_run
@@ -56,3 +57,4 @@ def _train(options: argparse.Namespace) -> None:
     run.require("market", "onesearch data")
     with writing(run, "onesearch train"):
         train_run(run, config, recipe.search, resume=options.resume)
+    leave_group()

@@ -265,7 +265,12 @@ def assert_same_runs(one: Path, two: Path, steps: int) -> None:
     for key, places in (("loss", steps), ("grad_norm", steps), ("eval_loss", 1)):
         values = [[entry[key] for entry in log if key in entry] for log in logs]
         assert len(values[0]) == places and values[0] == pytest.approx(values[1], abs=2e-4), key
-    assert_same_weights(load_file(one / "model.safetensors"), load_file(two / "model.safetensors"), atol=5e-5)
+    # Attention does not depend on the bias of its keys: the gradient there is rounding, which Adam scales up to steps of any direction.
+    first, second = (
+        {name: tensor for name, tensor in load_file(folder / "model.safetensors").items() if not name.endswith("k_proj.bias")}
+        for folder in (one, two)
+    )
+    assert_same_weights(first, second, atol=5e-5)
 
 
 def test_two_processes_train_like_one(tmp_path):
