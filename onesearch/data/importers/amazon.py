@@ -46,7 +46,8 @@ def import_amazon(
     * The brands "Unknown" and "" become null.
     * A blank title is replaced by brand, leaf category and ASIN; ``info["titles_filled"]`` counts these titles.
     * Of the attribute types only ``brand`` is filled. A leaf category may name a product ("Nail Polish"), an ingredient
-      ("Retinol") or a part of the body ("Eyes"), so it is not imported as an attribute.
+      ("Retinol") or a part of the body ("Eyes"), so it is not imported as an attribute; as the leaf of ``categories`` it is a
+      keyword of the type entity nevertheless. The source has no prices and no tags.
     * The machine-made ``textual_id`` is not imported.
 
     Args:

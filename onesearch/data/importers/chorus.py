@@ -27,10 +27,13 @@ ATTRIBUTE_FIELDS: dict[str, tuple[str, ...]] = {
     "location": ("attr_t_country_of_origin",),
     "audience": ("attr_t_recommended_gender", "attr_t_market_positioning"),
     "scene": ("attr_t_recommended_usage", "attr_t_purpose"),
-    "model": ("attr_t_oem_code",),
-    "series": ("attr_t_product_family",),
+    "model": ("attr_t_oem_code", "attr_t_processor_model"),
+    "series": ("attr_t_product_family", "attr_t_processor_family"),
 }
 """Icecat fields that fill each attribute type. The mapping is our choice; supplier and short description are imported besides."""
+
+TAG_FIELDS = ("attr_t_cable_standard", "attr_t_internal_memory_type", "attr_t_battery_technology", "attr_t_connector_1")
+"""Icecat fields with short technical names, such as "Cat6" and "DDR4", which fill ``tags``; our choice."""
 
 NO_VALUE = frozenset({"", "y", "n", "n/a", "not available", "not supported", "unspecified", "other"})
 """Texts that are no attribute value."""
@@ -43,8 +46,8 @@ def import_chorus(folder: str | Path, *, bad_rows: str = "raise", name: str = "c
     """Read ``products.jsonl.gz`` and ``Broad_Query_Set_rated.csv``.
 
     * ``supplier`` is the brand. The product type is the only category; an item without one has no category.
-    * `ATTRIBUTE_FIELDS` lists the fields that fill ``attributes``. ``short_description`` is the only value of
-      ``specifications``.
+    * `ATTRIBUTE_FIELDS` lists the fields that fill ``attributes``, and `TAG_FIELDS` those that fill ``tags``. ``short_description`` is
+      the description, and the only value of ``specifications``.
     * ``info["text_fields"]`` names title, brand and specifications: the published BM25 baseline reads these.
     * ``price`` is divided by 100. The source documents no unit; nearly all prices end in 94, 95, 44 or 45, which suggests cents.
     * The other ``attr_*`` fields are not imported; ``info["attribute_fields"]`` counts them.
@@ -66,7 +69,7 @@ def import_chorus(folder: str | Path, *, bad_rows: str = "raise", name: str = "c
     attribute_fields: Counter[str] = Counter()
     items = _read_products(products_path, bad, item_ids, attribute_fields)
     relevance = _read_ratings(ratings_path, bad, item_ids)
-    imported = {field for names in ATTRIBUTE_FIELDS.values() for field in names}
+    imported = {*TAG_FIELDS, *(field for names in ATTRIBUTE_FIELDS.values() for field in names)}
     info = {
         "name": name,
         "source": "Chorus electronics: Open Icecat catalogue with the Chorus project's broad query set",
@@ -107,8 +110,10 @@ def _item(item_id: str, row: Row, note: Note) -> dict[str, Any]:
     return {
         "item_id": item_id,
         "title": fields.filled_text(row, "title"),
+        "description": description,
         "brand": brand,
         "categories": attributes["entity"][:1],
+        "tags": _values(row, TAG_FIELDS, note),
         "price": None if price is None else price / CENTS,
         "attributes": attributes,
     }

@@ -26,6 +26,7 @@ def chorus(tmp_path) -> Path:
     }
     attributes = {"attr_t_product_type": "Notebook", "attr_t_product_colour": "Black, Silver", "attr_t_material": "N"}
     other = {"id": "11", "title": "Cable", "supplier": "C2G", "price": None, "attr_t_product_type": "1", "attr_n_width": 3.0}
+    other |= {"attr_t_cable_standard": "Cat6", "attr_t_connector_1": "RJ-45", "attr_t_processor_model": "Unspecified"}
     write_jsonl(folder / "products.jsonl.gz", [{**first, **attributes, "attr_t_cable_colour": "Black"}, other])
     (folder / "Broad_Query_Set_rated.csv").write_text('query,docid,rating\nlaptop,10,3\n"cable, long",11,0\n', encoding="utf-8")
     return folder
@@ -38,9 +39,11 @@ def test_chorus_maps_products_and_ratings(chorus, tmp_path):
     attributes = {kind: values for kind, values in notebook["attributes"].items() if values}
     assert attributes == {"entity": ["Notebook"], "brand": ["HP"], "color": ["Black", "Silver"], "specifications": ["8 GB"]}
     assert cable["price"] is None and cable["categories"] == [] and cable["attributes"]["specifications"] == []
+    assert notebook["description"] == "8 GB" and notebook["tags"] == [] and cable["tags"] == ["Cat6", "RJ-45"]
+    assert cable["attributes"]["model"] == []
     assert market.relevance[:] == {"query": ["laptop", "cable, long"], "item_id": ["10", "11"], "grade": [3, 0]}
     assert item_texts(market) == ["HP Notebook HP 8 GB", "Cable C2G"]
-    assert market.info["attribute_fields"] == {"imported": 4, "not_imported": 1} and market.info["split"] == {"method": "none"}
+    assert market.info["attribute_fields"] == {"imported": 7, "not_imported": 1} and market.info["split"] == {"method": "none"}
 
 
 @pytest.mark.parametrize(
@@ -72,4 +75,4 @@ def test_chorus_electronics(tmp_path):
     assert (len(market.items), len(market.sessions), len(market.relevance)) == (19406, 0, 3668)
     assert len(set(market.relevance[:]["query"])) == 135
     assert len(pc.list_flatten(pc.struct_field(market.items.data["attributes"], "specifications"))) == 18685
-    assert market.info["attribute_fields"] == {"imported": 19, "not_imported": 5335}
+    assert market.info["attribute_fields"] == {"imported": 25, "not_imported": 5329}
