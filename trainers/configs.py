@@ -215,7 +215,8 @@ class TrainingConfig:
         arguments: fields of `SidSFTConfig` for all stages; a stage's own arguments override them.
         lora: trains an adapter instead of all weights; it is merged into them at the end of each stage. None trains all weights.
         distillation: fields of `SidDistillationConfig`. The personalised stages then learn from a teacher whose prompts hold keywords
-            (OneSearch-V2). None trains without a teacher.
+            (OneSearch-V2). ``{}`` takes all of its defaults, whose R-Drop needs a `dropout` of the model above 0. None trains without a
+            teacher.
         keywords: parquet file with the teacher's keywords of each query, columns ``query`` and ``keywords``. None derives them from the
             market; see `onesearch.trainers.distillation.data`.
         streaming: makes the examples while they are read instead of storing them; each stage then needs `max_steps`.
