@@ -33,6 +33,9 @@ SID_ENCODER_NAME = "sid_encoder.json"
 FORMAT = "onesearch-sid-encoder/1"
 ENCODER_FOLDER = "encoder"
 
+PARTS = ("*.json", "*.safetensors", "*.parquet", ENCODER_FOLDER)
+"""Patterns of what the folder of a SID encoder holds. Whatever else lies in it stays when it is written anew."""
+
 HARMLESS = (".safetensors", ".parquet", ".json", ".txt", ".model", ".md")
 """Endings of files that run no code when they are read; others are not saved."""
 
@@ -120,7 +123,7 @@ class SidEncoder:
         A published text encoder is copied too, so that later changes of it do not reach the folder.
 
         Args:
-            folder: new folder, or one with an older SID encoder, which is replaced.
+            folder: new folder, or one with an older SID encoder, which is replaced; files of others in it stay.
 
         Returns:
             `folder`.
@@ -133,7 +136,7 @@ class SidEncoder:
         if folder.exists() and not (folder / SID_ENCODER_NAME).is_file() and any(folder.iterdir()):
             raise FileExistsError(f"{folder} holds something else than a SID encoder; choose a folder of its own")
         encoder = self.encoder  # read before anything is written: it may lie in the folder that is replaced
-        with atomic_folder(folder, replaces=[SID_ENCODER_NAME]) as temporary:
+        with atomic_folder(folder, replaces=[SID_ENCODER_NAME], parts=PARTS) as temporary:
             self.quantizer.save_pretrained(temporary)
             save_keywords(temporary / KEYWORDS_NAME, self.core, self.quantizer.fingerprint)
             encoder.save(str(temporary / ENCODER_FOLDER), create_model_card=False)

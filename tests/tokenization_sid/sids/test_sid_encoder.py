@@ -76,7 +76,10 @@ def test_a_folder_of_its_own_gives_the_same_codes_without_the_run(run, market, t
         for found, wanted in zip(loaded.encode(texts), expected):
             np.testing.assert_array_equal(found, wanted)
         assert loaded.core.keywords == before.core.keywords and loaded.quantizer.fingerprint == before.quantizer.fingerprint
+    (folder / "notes.md").write_text("mine")
+    (folder / "old.json").write_text("{}")
     again = SidEncoder.from_pretrained(folder).save_pretrained(folder)  # in place of itself
+    assert (folder / "notes.md").is_file() and not (folder / "old.json").exists()
     np.testing.assert_array_equal(SidEncoder.from_pretrained(again).encode(texts)[0], expected[0])
 
 
