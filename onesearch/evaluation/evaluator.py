@@ -53,8 +53,8 @@ def evaluate(
     Args:
         retrievers: retrievers with distinct names.
         requests: requests of one split with distinct session ids; `sample_requests` draws fewer.
-        cutoffs: cut-offs of the metrics, whole numbers from 1 to `MAX_CUTOFF`. Retrievers are asked for as many items as the largest of
-            their cut-offs, so a larger one takes more memory. None takes `CUTOFFS`, and leaves those above the beams of a retriever out.
+        cutoffs: cut-offs of the metrics, whole numbers from 1 to `MAX_CUTOFF`. The largest is the number of items that retrievers are
+            asked for, so a larger one takes more memory. None takes `CUTOFFS`, and leaves those above the beams of a retriever out.
         sid_of: SID of every item of the catalogue; without it the SID level is left out.
         targets: kinds of targets, of ``purchase`` and ``click``.
         batch_size: number of requests per call of `retrieve`.
@@ -94,10 +94,10 @@ def evaluate(
     shortened: dict[str, tuple[int, ...]] = {}  # cut-offs without metrics of SIDs
     for retriever in retrievers:
         own = up_to(cutoffs, beams[retriever.name])
-        rankings, timing = run_retriever(retriever, requests, max(own), batch_size, progress)
+        rankings, timing = run_retriever(retriever, requests, max(cutoffs), batch_size, progress)
         report.rankings[retriever.name] = {request.session_id: ranking for request, ranking in zip(requests, rankings)}
         report.retrievers[retriever.name] = {**timing, "invalid_sid_rate": _invalid_rate(rankings), "targets": {}}
-        of_sids = () if sid_of is None else up_to(own, _fewest_sids(rankings, sid_of, max(own)))
+        of_sids = () if sid_of is None else up_to(own, _fewest_sids(rankings, sid_of, max(cutoffs)))
         shortened[retriever.name] = own[len(of_sids) :] if sid_of is not None else ()
         report.values[retriever.name] = {
             kind: _measure(requests, rankings, kind, {"item": own, "sid": of_sids}, sid_of) for kind in targets

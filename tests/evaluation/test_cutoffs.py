@@ -68,7 +68,7 @@ def test_metrics_above_the_beams_are_left_out_and_the_report_says_why(tmp_path):
         assert cutoffs_in(found["searched"][level]) == {5, 10}
         assert cutoffs_in(found["listed"]["reference_lead"][level]) == {5, 10}
     assert cutoffs_in(found["listed"]["item"]) == {5, 10, 50} and cutoffs_in(found["searched"]["users"]["cold"]) == {5, 10}
-    assert (searched.asked, listed.asked) == (10, 50)  # so that the run file ends where the measured list ends
+    assert searched.asked == listed.asked == 50  # run files hold the lists as they are served
     note, _ = report.notes
     assert "searched has no HR@50, Recall@50, MRR@50, NDCG@50" in note and "30 beams" in note and "--beams 50" in note
     table = report.to_table()

@@ -86,13 +86,13 @@ def test_parts_that_do_not_depend_on_the_variant_are_made_once(finished):
 def test_cells_that_differ_in_the_search_alone_share_one_training(finished, tmp_path):
     study, runs, _ = finished
     copy = shutil.copytree(runs, tmp_path / "study")
-    variants = {"no history": {SHORT: 0}, "few beams": {SHORT: 0, "search.num_beams": 3}}
+    variants = {"no history": {SHORT: 0}, "more beams": {SHORT: 0, "search.num_beams": 20}}
     run_study(replace(study, variants=variants, seeds=[1], reference="no history"), copy, progress=False)
     trained, found = (cell(copy, variant, 1) for variant in variants)
     weights = "training/1-personalised/model/model.safetensors"
     assert (trained.root / weights).stat().st_ino == (found.root / weights).stat().st_ino
     beams = [SearchConfig.from_pretrained(run.checkpoint).num_beams for run in (trained, found)]
-    assert beams == [10, 3] and read_json(found.training / "log.json") == read_json(trained.training / "log.json")
+    assert beams == [10, 20] and read_json(found.training / "log.json") == read_json(trained.training / "log.json")
 
 
 def test_the_table_holds_the_means_of_the_runs(finished):
