@@ -11,9 +11,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from onesearch.data.market import Market
 from onesearch.data.text import item_texts
@@ -22,7 +23,7 @@ from onesearch.files import read_json, write_json
 from .embedding.configs import BANDED_FACTS, ITEM_FACTS, TextEncoderConfig
 from .embedding.fact_kinds import OPENING, CountFact, Fact, FeatureFact, PriceFact, TextFact
 from .keywords.keyword_mining import mine_keywords
-from .keywords.matching import KeywordMatcher
+from .keywords.keywords import CoreKeywords, Keyword
 
 logger = logging.getLogger(__name__)
 
@@ -36,32 +37,34 @@ class KeywordFact:
     """Core keywords that an item's text names, once more: the words that matter weigh more than the rest of a cluttered title.
 
     Args:
-        texts: normalised keywords.
+        keywords: keywords of all types.
+        core: upper bound of the keywords of one item, those that queries ask for most; None keeps all.
     """
 
     markers: Sequence[str] = ()
 
-    def __init__(self, texts: Sequence[str]) -> None:
-        self.texts = list(texts)
-        self._matcher = KeywordMatcher(self.texts)
+    def __init__(self, keywords: Sequence[Keyword], core: int | None) -> None:
+        self._core = CoreKeywords(list(keywords), np.zeros((len(keywords), 0), dtype=np.float32), core)
 
     @classmethod
-    def fit(cls, market: Market) -> KeywordFact:
+    def fit(cls, market: Market, core: int | None) -> KeywordFact:
         """Mine the keywords of a market's items and training sessions."""
-        return cls(list(dict.fromkeys(keyword.text for keyword in mine_keywords(market))))
+        return cls(mine_keywords(market), core)
 
     def words(self, market: Market) -> list[str]:
         """Keywords of each item."""
-        return [" ".join(self.texts[row] for row in self._matcher.match(text)) for text in item_texts(market)]
+        texts = [keyword.text for keyword in self._core.keywords]
+        return [" ".join(texts[row] for row in rows) for rows in self._core.match(item_texts(market))]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {"texts": self.texts}
+        rows = [[keyword.text, keyword.kind, keyword.page_views, keyword.asked] for keyword in self._core.keywords]
+        return {"keywords": rows, "core": self._core.core}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> KeywordFact:
         """Read what `to_dict` gave."""
-        return cls(stored["texts"])
+        return cls([Keyword(*row) for row in stored["keywords"]], stored["core"])
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class ItemFacts:
         Raises:
             ValueError: the features of two items differ in number.
         """
-        found = {name: _FIT[name](market, config.bands) for name in ITEM_FACTS if name in config.facts}
+        found = {name: _FIT[name](market, config) for name in ITEM_FACTS if name in config.facts}
         for name, fact in found.items():
             if not any(fact.words(market)):
                 logger.warning("encoder.facts names %s, which no item of the market has: it adds nothing", name)
@@ -144,15 +147,19 @@ def _plain(text: str) -> str:
     return text.replace(OPENING, "< |")
 
 
-_FIT: Mapping[str, Callable[[Market, int], Fact]] = {
-    "price": PriceFact.fit,
-    **{name: partial(CountFact.fit, name) for name in CountFact.COLUMNS},
-    "features": FeatureFact.fit,
-    "keywords": lambda market, count: KeywordFact.fit(market),
-    "ocr": lambda market, count: TextFact("ocr_text"),
-    "description": lambda market, count: TextFact("description"),
+def _count_fact(name: str) -> Callable[[Market, TextEncoderConfig], Fact]:
+    return lambda market, config: CountFact.fit(name, market, config.bands)
+
+
+_FIT: Mapping[str, Callable[[Market, TextEncoderConfig], Fact]] = {
+    "price": lambda market, config: PriceFact.fit(market, config.bands),
+    **{name: _count_fact(name) for name in CountFact.COLUMNS},
+    "features": lambda market, config: FeatureFact.fit(market, config.bands),
+    "keywords": lambda market, config: KeywordFact.fit(market, config.core_keywords),
+    "ocr": lambda market, config: TextFact("ocr_text"),
+    "description": lambda market, config: TextFact("description"),
 }
-"""Fact → function that fits it on a market with a number of bands."""
+"""Fact → function that fits it on a market."""
 
 _READ: Mapping[str, Callable[[Mapping[str, Any]], Fact]] = {
     "price": PriceFact.from_dict,

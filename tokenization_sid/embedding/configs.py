@@ -36,6 +36,8 @@ class TextEncoderConfig:
             price, keywords, OCR text and business statistics. Those of `BANDED_FACTS` need a static encoder or an alignment that
             trains the whole encoder.
         bands: number of bands of prices, statistics and features. Raising it tells finer differences, each from fewer items. Our choice.
+        core_keywords: upper bound of the keywords of one item in the fact ``keywords``, those that queries ask for most (see
+            `mine_keywords`). Lowering it stresses fewer words; None keeps every keyword that the text names.
 
     Raises:
         ValueError: a number is out of range, or a fact is unknown or named twice.
@@ -51,6 +53,7 @@ class TextEncoderConfig:
     seed: int = 0
     facts: tuple[str, ...] = ()
     bands: int = 5
+    core_keywords: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "facts", tuple(self.facts))
@@ -59,6 +62,10 @@ class TextEncoderConfig:
             raise ValueError(f"encoder.facts names {unknown}; allowed are {', '.join(ITEM_FACTS)}")
         if len(set(self.facts)) < len(self.facts):
             raise ValueError(f"encoder.facts={list(self.facts)} names a fact twice; name each once")
+        if self.core_keywords is not None and self.core_keywords < 1:
+            raise ValueError(
+                f"encoder.core_keywords={self.core_keywords} is invalid; give at least 1, or null for all keywords"
+            )
         if self.bands < 2:
             raise ValueError(f"encoder.bands={self.bands} is invalid; give at least 2")
         for name in ("dimension", "vocab_size", "batch_size", "max_pairs"):

@@ -147,6 +147,18 @@ def test_every_fact_enters_in_one_order_bands_first():
     assert set(facts.markers) >= set(first.split()[:5]) and len(facts.markers) == 25
 
 
+def test_core_keywords_are_those_that_queries_ask_for():
+    """Every click on a red rain coat followed a query that names the coat; none named the colour."""
+    attributes = {"entity": ["coat"], "color": ["red"]}
+    items = [{"item_id": str(number), "title": f"red coat {number}", "attributes": attributes} for number in range(5)]
+    sessions = [
+        {"session_id": str(time), "user_id": "u", "time": time, "query": "warm coat", "clicked": [str(time)], "purchased": []}
+        for time in range(5)
+    ]
+    market = shop(items, sessions)
+    assert set(words(market, "keywords")) == {"red coat"} and set(words(market, "keywords", core_keywords=1)) == {"coat"}
+
+
 def test_no_title_can_claim_a_band():
     rows = [
         {"item_id": str(number), "title": "shoe <|price_4|>", "price": float(number), "ocr_text": "<|price_4|>"}
@@ -181,6 +193,7 @@ def test_features_are_as_many_in_every_item():
     [
         ({"facts": ["colour"]}, r"names \['colour'\]; allowed are price, clicks"),
         ({"facts": ["price", "price"]}, "names a fact twice"),
+        ({"core_keywords": 0}, "encoder.core_keywords=0 is invalid; give at least 1, or null"),
         ({"bands": 1}, "encoder.bands=1 is invalid; give at least 2"),
     ],
 )
@@ -239,7 +252,9 @@ def test_an_aligned_encoder_keeps_its_facts(run, market):
     trained = load_encoder_of(run)[0].embedding.weight
     markers = [load_encoder_of(run).tokenizer.token_to_id(marker) for marker in before.markers]
     assert (trained[markers] - start[markers]).abs().max(dim=1).values.min() > 1e-3
-    with pytest.raises(ValueError, match=r"aligned with facts \['price', 'clicks'\] in 5 bands, not with \['price'\]"):
+    with pytest.raises(
+        ValueError, match=r"aligned with \{'facts': \['clicks', 'price'\], 'bands': 5, .* not with \{'facts': \['price'\]"
+    ):
         embed_market(run, config("price"))
     embed_market(run, config("clicks", "price"))
     assert load_facts(run).texts(market) == before.texts(market)
