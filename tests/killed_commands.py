@@ -1,7 +1,7 @@
 """Run by test_killed_commands in a process of its own: commands that write a run are killed at every step and at random times.
 
-One process imports everything and makes a copy of a finished run for each attempt. A child is forked that runs the command and is killed by
-SIGKILL:
+One process imports everything and makes a copy of a finished run for each attempt, of links to its files. A child is forked that runs the
+command and is killed by SIGKILL:
 
 * before its n-th change of the file system, for every n up to the last (``steps``): before a file is opened for writing, renamed, deleted
   or flushed, and before a folder is made or deleted;
@@ -80,8 +80,8 @@ def contents(run: RunFolder, source: RunFolder) -> dict[str, object]:
     return found
 
 
-def die_before(step: int) -> Callable[[], int]:
-    """Kill this process before its change of the file system number `step`; returns a function that gives the number of changes so far."""
+def die_before(step: int) -> None:
+    """Kill this process before its change of the file system number `step`, counted from 1."""
     count = 0
 
     def change() -> None:
@@ -103,7 +103,6 @@ def die_before(step: int) -> Callable[[], int]:
 
     os.fsync = counted
     sys.addaudithook(hook)
-    return lambda: count
 
 
 def run_command(words: list[str]) -> None:
@@ -147,7 +146,7 @@ class Attempts:
         self.words = commands(self.run, folder)[name]
         self.kills = 0
         self.copy()
-        run_command(self.words)  # in this process, which then has imported all that the children need
+        run_command(self.words)  # in this process, which afterwards has imported everything that the children need
         self.copy()
         self.before = state(self.run)
         start = time.monotonic()
