@@ -80,7 +80,7 @@ def evaluate_run(
     check_checkpoint(run)
     search_config = replace(SearchConfig.from_pretrained(checkpoint), **(search or {}))
     check_beams(config.cutoffs or (), search_config.num_beams)
-    settings = {**plain(asdict(config)), "baselines": baselines, "search": asdict(search_config)}
+    settings = plain({**asdict(config), "baselines": baselines, "search": asdict(search_config)})
     folder = run.evaluation if name is None else run.evaluation / check_name(name)
     if not overwrite:
         check_settings(folder, settings)

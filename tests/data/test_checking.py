@@ -176,7 +176,8 @@ def test_castable_columns_are_sound(folder):
 @pytest.mark.parametrize(
     ("info", "kind"),
     [
-        ({"split": {"method": "random"}}, "split"),
+        ({"split": {"method": "chance"}}, "split"),
+        ({"split": {"method": "random", "seed": -1}}, "split"),
         ({"split": "time"}, "split"),
         ({"split": {"method": ["time"]}}, "split"),
         ({"split": {"method": "time", "test": 0}}, "split"),
