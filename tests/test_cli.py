@@ -51,6 +51,8 @@ def refused(capsys, *arguments) -> str:
         ["sids", "build", "x", "--residual-sizes", "8,0"],
         ["sids", "build", "x", "--opq", "2y4"],
         ["sids", "build", "x", "--opq", "a"],
+        ["sids", "build", "x", "--core", "0"],
+        ["sids", "build", "x", "--fusion", "maybe"],
         ["sids", "inspect", "shoe"],
         ["sids", "inspect", "--run", "x"],
         ["sids", "inspect", "shoe", "--run", "x", "--checkpoint", "y"],
@@ -161,6 +163,7 @@ def test_sids_are_built_with_own_widths(run, capsys):
     assert cli.main(["sids", "build", str(run.root), "--residual-sizes", "8,4", "--opq", "0x0", "--no-keywords"]) == 0
     assert "codebook_sizes: [8, 4]" in capsys.readouterr().out
     assert "distinct vectors" in refused(capsys, "sids", "build", run.root, "--residual-sizes", "5000")
+    assert "leave --no-keywords out" in refused(capsys, "sids", "build", run.root, "--no-keywords", "--core", "3")
 
 
 def test_sids_of_a_query_and_of_an_item_are_inspected(shared_run, market, capsys):

@@ -12,7 +12,7 @@ from onesearch.files import RunFolder, read_json
 from onesearch.tokenization_sid.keywords.configs import FUSION, KeywordConfig
 
 from . import align, inspection, levels
-from .arguments import Commands, add_command, add_group, add_run_folder, codebook_sizes, given, opq
+from .arguments import Commands, add_command, add_group, add_run_folder, codebook_sizes, given, opq, positive
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -69,6 +69,12 @@ def _add_build(actions: Commands) -> None:
         help="fuse core keywords into the embeddings; auto: unless that lowers ICR or purity (default: %(default)s)",
     )
     build.add_argument(
+        "--core",
+        type=positive,
+        metavar="N",
+        help="fuse at most N keywords into a text, those that queries ask for (default: all)",
+    )
+    build.add_argument(
         "--recogniser", action="store_true", help="train a recogniser of keywords on the market's titles and queries (minutes)"
     )
     build.add_argument("--dictionary", help="file of additional keywords (json or parquet: type, text, page_views)")
@@ -82,6 +88,7 @@ def _add_build(actions: Commands) -> None:
 
 def _build_sids(options: argparse.Namespace) -> None:
     from onesearch.data.market import Market
+    from onesearch.pipeline.processes import leave_group
     from onesearch.pipeline.recipe import Recipe
     from onesearch.pipeline.run_lock import writing
     from onesearch.pipeline.stages import make_sids
@@ -93,7 +100,7 @@ def _build_sids(options: argparse.Namespace) -> None:
     codes = partial(_codes, options)
     codes(len(market.items))  # refuses wrong flags before anything is embedded
     encoder = TextEncoderConfig(model=options.encoder, seed=options.seed)
-    keywords = None if options.no_keywords else KeywordConfig(fusion=options.fusion, recogniser=options.recogniser)
+    keywords = _keywords(options)
     recipe = Recipe("sids", encoder=encoder, keywords=keywords, dictionary=options.dictionary)
     accelerator = _accelerator()
     with writing(run, "onesearch sids build"):
@@ -105,6 +112,17 @@ def _build_sids(options: argparse.Namespace) -> None:
         make_sids(recipe, run, accelerator, codes)
     if accelerator is None or accelerator.is_main_process:
         _print_values(read_json(run.sids / "diagnostics.json"))
+    if accelerator is not None:
+        leave_group()
+
+
+def _keywords(options: argparse.Namespace) -> KeywordConfig | None:
+    """Config of the keywords that the flags name; None without keywords."""
+    if not options.no_keywords:
+        return KeywordConfig(options.fusion, options.core, options.recogniser)
+    if options.recogniser or options.core:
+        raise ValueError("--recogniser and --core need keywords; leave --no-keywords out")
+    return None
 
 
 def _codes(options: argparse.Namespace, vectors: int) -> QuantizerConfig:
