@@ -59,14 +59,23 @@ class CategoryBands:
         Returns:
             One band per item; None where the number is unknown or no number was known when the bands were fitted.
         """
-        return [self._band(value, path) for value, path in zip(values.tolist(), paths)]
+        rows_of: dict[tuple[str, ...], list[int]] = {}
+        for row, path in enumerate(paths):
+            rows_of.setdefault(tuple(path), []).append(row)
+        found: list[int | None] = [None] * len(values)
+        for path, rows in rows_of.items():
+            edges = self._nearest(path)
+            known = [row for row in rows if not np.isnan(values[row])]
+            if edges is not None:
+                left, right = (np.searchsorted(edges, values[known], side=side) for side in ("left", "right"))
+                for row, band in zip(known, ((left + right) // 2).tolist()):
+                    found[row] = band
+        return found
 
-    def _band(self, value: float, path: Sequence[str]) -> int | None:
-        known = (tuple(path[:depth]) for depth in range(len(path), -1, -1))
-        edges = next((self.edges[above] for above in known if above in self.edges), None)
-        if edges is None or np.isnan(value):
-            return None
-        return int(np.searchsorted(edges, value, side="left") + np.searchsorted(edges, value, side="right")) // 2
+    def _nearest(self, path: tuple[str, ...]) -> np.ndarray | None:
+        """Edges of a category, or of the nearest one above it that has some."""
+        above = (path[:depth] for depth in range(len(path), -1, -1))
+        return next((self.edges[part] for part in above if part in self.edges), None)
 
     def to_list(self) -> list[Any]:
         """Plain values for JSON: pairs of a path and its edges."""
@@ -116,9 +125,10 @@ class FeatureBands:
         columns = [CategoryBands.fit(column, [()] * len(vectors), bands) for column in found._coordinates(vectors).T]
         return cls(mean, scale, directions, tuple(columns))
 
-    def of(self, vector: np.ndarray) -> list[int | None]:
-        """Band along each direction of one feature vector (features,)."""
-        return [part.of(value[None], [()])[0] for part, value in zip(self.bands, self._coordinates(vector[None])[0])]
+    def of(self, vectors: np.ndarray) -> list[list[int | None]]:
+        """Bands along each direction of feature vectors (items, features), one list per direction."""
+        columns = self._coordinates(vectors).T
+        return [part.of(column, [()] * len(vectors)) for part, column in zip(self.bands, columns)]
 
     def _coordinates(self, vectors: np.ndarray) -> np.ndarray:
         """Coordinates (items, directions) of `vectors` (items, features)."""

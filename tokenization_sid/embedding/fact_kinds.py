@@ -168,15 +168,19 @@ class FeatureFact:
         Raises:
             ValueError: an item has another number of features than the catalogue had.
         """
-        return [self._of(features) if features else "" for features in _features(market)]
-
-    def _of(self, features: list[float]) -> str:
-        if self.bands is None:
-            return ""
-        if len(features) != len(self.bands.mean):
-            raise ValueError(f"an item has {len(features)} features, the catalogue {len(self.bands.mean)}; give as many, or []")
-        found = self.bands.of(np.array(features, dtype=np.float64))
-        return " ".join(_marker(f"features{direction}", band) for direction, band in enumerate(found) if band is not None)
+        rows = _features(market)
+        found = [""] * len(rows)
+        given = [row for row, features in enumerate(rows) if features]
+        if self.bands is None or not given:
+            return found
+        wrong = next((len(rows[row]) for row in given if len(rows[row]) != len(self.bands.mean)), None)
+        if wrong is not None:
+            raise ValueError(f"an item has {wrong} features, the catalogue {len(self.bands.mean)}; give as many, or []")
+        columns = self.bands.of(np.array([rows[row] for row in given], dtype=np.float64))
+        marked = [_marked(f"features{direction}", column) for direction, column in enumerate(columns)]
+        for row, words in zip(given, zip(*marked)):
+            found[row] = " ".join(words)
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
