@@ -13,7 +13,7 @@ import pytest
 from onesearch import Request, Searcher
 from onesearch.data.requests import build_requests
 from onesearch.files import read_json
-from onesearch.model_cards.card import write_card
+from onesearch.model_cards.card import refresh_card, write_card
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.pipeline.evaluation import evaluate_run
 from onesearch.pipeline.recipe import EvaluationConfig
@@ -95,5 +95,5 @@ def test_an_evaluation_writes_the_card_anew_unless_it_was_edited(run, caplog):
     evaluate_run(run, EvaluationConfig(sample=6), **measure)
     assert path.read_bytes() == edited and "README.md was edited, so that it is left as it is" in caplog.text
     path.unlink()
-    evaluate_run(run, EvaluationConfig(sample=5), **measure)
+    refresh_card(run)
     assert not path.exists()
