@@ -3,6 +3,7 @@
 ``sids/diagnostics.json`` (schema 2)::
 
     {"schema": 2, "fingerprint": str, "codebook_sizes": [int], "fit_on": "items" | "both", "keywords": bool,
+     "fusion": FUSION | null,   # codes without and with fused keywords; null if no keyword could be fused
      "keyword_lists": {type: int}, "named": {"items": float, "queries": float},   # share of texts that name a keyword
      "items": MEASURES, "queries": MEASURES | null, "both": MEASURES | null,
      "purity": {"coarse": PURITY | null, "fine": PURITY | null},
@@ -11,9 +12,9 @@
      "page": ["diagnostics.png", "diagnostics.svg"] | []}
 
 MEASURES are those of `measures` and `Reconstruction.measures`, PURITY that of `purity`, TOLD that of `level_meaning` in
-``level_meaning.py``, AGREEMENT that of `agreement`. ``queries`` are the distinct queries with a known word, each counted once; ``queries``
-and ``both`` are null if there are none. The agreement is measured on the validation split, so that the test split stays unseen while a
-quantizer is chosen.
+``level_meaning.py``, AGREEMENT that of `agreement`, and FUSION the fields of `FusionCheck` in ``fusion.py``. ``keywords`` says whether
+keywords are fused. ``queries`` are the distinct queries with a known word, each counted once; ``queries`` and ``both`` are null if there are
+none. The agreement is measured on the validation split, so that the test split stays unseen while a quantizer is chosen.
 """
 
 from __future__ import annotations
