@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, replace
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from onesearch import Hit, Request, Searcher, SidIndex, UserContext
 from onesearch.data.requests import build_requests
-from onesearch.evaluation.retrievers import Ranking, Retriever
+from onesearch.evaluation.retrievers import BeamRetriever, Ranking, Retriever
 from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME
 from onesearch.modeling_onesearch.search_config_onesearch import VIEWS, SearchConfig
 
@@ -237,6 +238,19 @@ def test_what_is_measured_is_what_is_served(shared_searcher, market, rank_by, ex
         assert ranking.item_ids == tuple(hit.item_id for hit in hits)
         assert ranking.sids == tuple(hit.sid for hit in hits)
         assert ranking.scores == pytest.approx([hit.score for hit in hits], abs=1e-4)
+
+
+def test_a_ranking_has_the_sids_of_its_beams_in_their_order(shared_searcher, market):
+    """However the items are ranked, cut and filtered: the SID level of a report is measured on the beams."""
+    requests = build_requests(market, "test")[:6]
+    parts = parts_of(shared_searcher)
+    config = SearchConfig(num_beams=12, rank_by="item", items_per_sid=1, exclude_history=True)
+    searcher = Searcher(shared_searcher.model, shared_searcher.tokenizer, config, batch_size=4, **parts)
+    assert searcher.num_beams == 12 and isinstance(searcher, BeamRetriever)
+    for request, ranking in zip(requests, searcher.retrieve(requests, 3)):
+        codes, scores = searcher.model.search_sids(**searcher._inputs([request]), num_beams=12)
+        expected = [tuple(sid) for sid, score in zip(codes[0].tolist(), scores[0].tolist()) if score > -math.inf]
+        assert list(ranking.beam_sids) == expected and len(expected) == ranking.beams == 12 > len(ranking.item_ids)
 
 
 def test_retrieval_does_not_depend_on_the_batch_size(shared_searcher, market):
