@@ -17,10 +17,6 @@ from .world import Block, World, blocks_of
 _CART_SHARE = np.float32(0.5)
 """Weights of the cart logit relative to those of the purchase logit: the cart is chosen less strictly than the purchase."""
 
-_BROWSING = np.float32(1.2)
-"""How much lower the logits of a click and of a purchase are in recommendations and in searches that do not end their mission: a user who
-searches again has found little."""
-
 
 @dataclass(frozen=True)
 class Shown:
@@ -146,12 +142,12 @@ def logits(world: World, block: Block, columns: np.ndarray) -> Logits:
     popularity = world.catalogue.log_popularity[block.items][columns]
     click = config.click_match * match + config.click_taste * taste + config.click_popularity * popularity
     buy = config.buy_match * match + config.buy_taste * taste
-    looking = -_BROWSING * block.browsing[:, None]
-    if block.fit is None:
-        return Logits(click + looking, _CART_SHARE * (buy + looking), buy + looking)
-    fit = np.take_along_axis(block.fit, columns, axis=1)
-    click += np.float32(config.mission_click) * fit + looking
-    buy += np.float32(config.mission_buy) * fit + looking
+    if block.fit is not None:
+        fit = np.take_along_axis(block.fit, columns, axis=1)
+        click += np.float32(config.mission_click) * fit
+        buy += np.float32(config.mission_buy) * fit
+    click -= block.less_clicked[:, None]
+    buy -= block.less_bought[:, None]
     return Logits(click, _CART_SHARE * buy, buy)
 
 

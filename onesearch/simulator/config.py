@@ -41,6 +41,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "mission_searches": (2, 10),
     "mission_hours": (0.1, 240),
     "mission_wishes": (1, 5),
+    "mission_explore": (0, 1),
     "broad_queries": (0, 1),
     "broad_again": (0, 1),
     "recommendations": (0, 0.8),
@@ -135,6 +136,7 @@ class SimulatorConfig:
         mission_searches: largest number of searches of a mission, 2 to 10; the number is uniform from 2.
         mission_hours: mean time between two searches of a mission in hours, 0.1 to 240.
         mission_wishes: number of attribute words that a mission wishes for, 1 to 5; each of its queries names at most one of its wishes.
+        mission_explore: probability that a mission draws its category from all categories, as a gift for somebody else, 0 to 1.
         broad_queries: probability that the first query of a mission names the product group instead of the leaf category, 0 to 1.
         broad_again: probability that a later query of a mission names only the product group, 0 to 1; raising it leaves more to the earlier
             queries.
@@ -198,8 +200,9 @@ class SimulatorConfig:
     mission_searches: int = 5
     mission_hours: float = 8.0
     mission_wishes: int = 3
+    mission_explore: float = 0.5
     broad_queries: float = 0.6
-    broad_again: float = 0.3
+    broad_again: float = 0.5
     policy_recent: float = 2.0
     mission_click: float = 1.5
     mission_buy: float = 2.0

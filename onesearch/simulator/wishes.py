@@ -18,7 +18,7 @@ OTHER_LEAF = np.float32(-3.0)
 """Fit of an item of another leaf category than the wished one."""
 
 
-WITHOUT_WISH = np.float32(0.8)
+WITHOUT_WISH = np.float32(0.4)
 """Fit of every item in a session without a mission: about that of the items shown in missions, so that both sell about equally well."""
 
 
@@ -85,7 +85,8 @@ def draw_wishes(config: ResolvedConfig, catalogue: Catalogue, visits: Visits, le
         config: settings.
         catalogue: all items.
         visits: missions of the sessions.
-        leaves: leaf category that each session would look for on its own, ``(sessions,)``; a mission takes that of its first search.
+        leaves: category that each session would look for on its own, ``(sessions,)``; a mission takes that of its first search, or with
+            the probability `mission_explore` any category.
         shares: how often a query asks for each of the types of words, ``(types,)``.
     """
     rng = config.stream("wishes")
@@ -94,7 +95,8 @@ def draw_wishes(config: ResolvedConfig, catalogue: Catalogue, visits: Visits, le
     first = np.zeros(count, dtype=np.int64)
     begins = np.flatnonzero((agendas.missions >= 0) & (agendas.steps == 0))
     first[agendas.missions[begins]] = begins
-    wanted = leaves[first]
+    anywhere = rng.integers(0, config.leaves, count)
+    wanted = np.where(rng.random(count) < config.mission_explore, anywhere, leaves[first]).astype(np.int32)
     sizes = np.diff(catalogue.offsets)[wanted]
     examples = catalogue.order[catalogue.offsets[wanted] + (rng.random(count) * sizes).astype(np.int64)]
     facets = catalogue.facets[:, examples].T

@@ -25,6 +25,13 @@ _AUDIENCE_PENALTY = np.array([[0, -1, 0, 0, 0, 0, 0], [-1, 0, 0, 0, 0, 0, 0], [0
 """Taste for an audience by gender, in the order of `GENDERS` and `AUDIENCES`. The last column is for items without an audience."""
 
 
+SEARCHES_ON = np.float32(2.5)
+"""How much lower the logit of a click is in a search that does not end its mission: a user who searches again has found little."""
+
+RECOMMENDED = np.float32(1.2)
+"""How much lower the logit of a click is in a recommendation, and that of a purchase there and in a search that does not end a mission."""
+
+
 @dataclass(frozen=True)
 class World:
     """All latent state of one simulated market.
@@ -68,7 +75,8 @@ class Block:
             ``(rows, columns)``.
         taste: how much the user likes the item, in logits, ``(rows, columns)``.
         fit: how well the item fits the wish of the session's mission, ``(rows, columns)``; None in a market without missions.
-        browsing: 1 in recommendations and in searches that do not end their mission, else 0, ``(rows,)``.
+        less_clicked: how much lower the logit of a click is than in other sessions, ``(rows,)``.
+        less_bought: how much lower the logit of a purchase is than in other sessions, ``(rows,)``.
         shown_score: score of the logging policy before its noise, ``(rows, columns)``; ``-inf`` where the item launches later.
     """
 
@@ -77,7 +85,8 @@ class Block:
     match: np.ndarray
     taste: np.ndarray
     fit: np.ndarray | None
-    browsing: np.ndarray
+    less_clicked: np.ndarray
+    less_bought: np.ndarray
     shown_score: np.ndarray
 
 
@@ -122,9 +131,10 @@ def _score_block(world: World, sessions: np.ndarray, items: np.ndarray) -> Block
         score += np.float32(config.policy_recent) * _told(world, sessions, items)
     score[world.visits.times[sessions, None] < catalogue.launches[items]] = -np.inf
     fit = world.wishes.fit(catalogue, intents.missions[sessions], items) if config.missions else None
-    browsing = (intents.missions[sessions] >= 0) & ~agendas.ends[sessions]
-    browsing[recommended] = True
-    return Block(sessions, items, match, taste, fit, browsing.astype(np.float32), score)
+    searches_on = (agendas.missions[sessions] >= 0) & ~agendas.ends[sessions]
+    less_clicked = np.where(searches_on, SEARCHES_ON, np.where(agendas.searched[sessions], np.float32(0.0), RECOMMENDED))
+    less_bought = np.where(searches_on | ~agendas.searched[sessions], RECOMMENDED, np.float32(0.0))
+    return Block(sessions, items, match, taste, fit, less_clicked, less_bought, score)
 
 
 def _told(world: World, sessions: np.ndarray, items: np.ndarray) -> np.ndarray:
