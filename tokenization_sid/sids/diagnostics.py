@@ -13,8 +13,8 @@
 
 MEASURES are those of `measures` and `Reconstruction.measures`, PURITY that of `purity`, TOLD that of `level_meaning` in
 ``level_meaning.py``, AGREEMENT that of `agreement`, and FUSION the fields of `FusionCheck` in ``fusion.py``. ``keywords`` says whether
-keywords are fused. ``queries`` are the distinct queries with a known word, each counted once; ``queries`` and ``both`` are null if there are
-none. The agreement is measured on the validation split, so that the test split stays unseen while a quantizer is chosen.
+keywords are fused. ``queries`` are the distinct queries with a known word, each counted once; ``queries`` and ``both`` are null if there
+are none. The agreement is measured on the validation split, so that the test split stays unseen while a quantizer is chosen.
 """
 
 from __future__ import annotations
