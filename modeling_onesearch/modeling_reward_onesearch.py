@@ -1,0 +1,192 @@
+"""OneSearch's reward model: three towers (click, purchase after a click, both) over a candidate, the query and the user's whole history.
+
+The history is read as in SIM (arXiv 2006.05639): a general search keeps the events that share the candidate's category or the first code
+of its Semantic ID, and an exact search attends from the candidate to them. A second attention reads the latest events.
+Travels to the Hub with the weights: imports nothing of this package.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
+
+from .configuration_reward_onesearch import EVENT_KINDS, GAP_BUCKETS, TOWERS, OneSearchRewardConfig
+
+IGNORED = -100.0
+"""Label of a candidate that a tower does not learn from."""
+
+
+@dataclass
+class RewardOutput(ModelOutput):
+    """Output of `OneSearchRewardModel`.
+
+    Args:
+        loss: mean binary cross-entropy over the labels that are not ignored; None without labels.
+        logits: log-odds of each tower, float ``(requests, candidates, 3)``, in the order of `TOWERS`.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+
+
+class OneSearchRewardModel(PreTrainedModel):
+    """Click, purchase and click-and-purchase probabilities of candidates (OneSearch, arXiv 2509.03236, PARS, reward model)."""
+
+    config_class = OneSearchRewardConfig
+    base_model_prefix = "reward"
+    main_input_name = "candidates"
+    feature_mean: Tensor
+    feature_scale: Tensor
+
+    def __init__(self, config: OneSearchRewardConfig) -> None:
+        super().__init__(config)
+        size = config.hidden_size
+        self.items = ItemEncoder(config)
+        self.query = nn.Sequential(nn.Linear(config.vector_size, size), nn.LayerNorm(size))
+        self.kinds = nn.Embedding(len(EVENT_KINDS), size)
+        self.gaps = nn.Embedding(GAP_BUCKETS, size)
+        self.similar = TargetAttention(config)
+        self.latest = TargetAttention(config)
+        self.register_buffer("feature_mean", torch.zeros(len(config.features)))
+        self.register_buffer("feature_scale", torch.ones(len(config.features)))
+        width = 7 * size + len(config.features)
+        self.towers = nn.ModuleList(Tower(width, len(config.features), config) for _ in TOWERS)
+        self.dropout = nn.Dropout(config.dropout)
+        self.post_init()
+
+    def forward(
+        self,
+        candidates: Tensor,
+        features: Tensor,
+        query_vectors: Tensor,
+        history: Tensor,
+        kinds: Tensor,
+        gaps: Tensor,
+        item_leaf: Tensor,
+        item_codes: Tensor,
+        item_vectors: Tensor | None = None,
+        item_facets: Tensor | None = None,
+        item_facet_offsets: Tensor | None = None,
+        item_ids: Tensor | None = None,
+        item_states: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> RewardOutput:
+        """Score candidates. The items that the requests name are given once each; `candidates` and `history` hold their rows.
+
+        Args:
+            candidates: rows of items, -1 for padding, long ``(requests, candidates)``.
+            features: cross features of the request and the candidate, float ``(requests, candidates, features)``.
+            query_vectors: text vectors of the queries, float ``(requests, vector_size)``.
+            history: rows of items, oldest first, -1 for padding, long ``(requests, events)``.
+            kinds: number of each event's kind in `EVENT_KINDS`, long ``(requests, events)``.
+            gaps: bucket of the time between each event and the request, 0 if unknown, long ``(requests, events)``.
+            item_leaf: number of each item's leaf category, -1 without one, long ``(items,)``.
+            item_codes: codes of the Semantic IDs, -1 where an item has none, long ``(items, levels)``.
+            item_vectors: text vectors, float ``(items, vector_size)``.
+            item_facets: facet numbers of all items one after the other, long ``(entries,)``.
+            item_facet_offsets: where each item's facets begin, long ``(items,)``.
+            item_ids: number of each item's own embedding, 0 for items without one, long ``(items,)``.
+            item_states: states of the items, float ``(items, hidden_size)``, where `items` has computed them before; the four arguments
+                above are not read then.
+            labels: 0, 1 or `IGNORED` for each tower, float ``(requests, candidates, 3)``.
+        """
+        if item_states is None:
+            item_states = self.items(item_vectors, item_codes, item_facets, item_facet_offsets, item_ids)
+        leaf, first_codes = item_leaf, item_codes[:, 0]
+        rows, events = candidates.clamp(min=0), history.clamp(min=0)
+        candidate = item_states[rows]  # (requests, candidates, hidden)
+        past = item_states[events] + self.kinds(kinds) + self.gaps(gaps)  # (requests, events, hidden)
+        query = self.query(query_vectors)[:, None].expand_as(candidate)
+        there = (history >= 0)[:, None]  # (requests, 1, events)
+        same_leaf = (leaf[rows][:, :, None] == leaf[events][:, None]) & (leaf[rows] >= 0)[:, :, None]
+        same_code = (first_codes[rows][:, :, None] == first_codes[events][:, None]) & (first_codes[rows] >= 0)[:, :, None]
+        similar = self.similar(candidate + query, past, there & (same_leaf | same_code))
+        remaining = there.flip(-1).cumsum(-1).flip(-1)  # events from this one on, counted from the latest
+        latest = self.latest(candidate + query, past, there & (remaining <= self.config.recent))
+        cross = (features - self.feature_mean) / self.feature_scale
+        cross = cross.clamp(-8, 8)
+        parts = [candidate, query, candidate * query, similar, latest, candidate * similar, candidate * latest, cross]
+        state = self.dropout(torch.cat(parts, dim=-1))
+        logits = torch.stack([tower(state, cross) for tower in self.towers], dim=-1)
+        loss = None
+        if labels is not None:
+            known = labels != IGNORED
+            loss = nn.functional.binary_cross_entropy_with_logits(logits[known], labels[known])
+        return RewardOutput(loss=loss, logits=logits)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding | nn.EmbeddingBag):
+            nn.init.normal_(module.weight, std=0.05)
+
+
+class ItemEncoder(nn.Module):
+    """State of an item from its text vector, its codes, its facets and, if it was seen often enough, its own embedding."""
+
+    def __init__(self, config: OneSearchRewardConfig) -> None:
+        super().__init__()
+        size = config.hidden_size
+        self.vector = nn.Linear(config.vector_size, size)
+        self.codes = nn.ModuleList(nn.Embedding(count + 1, size, padding_idx=0) for count in config.codebook_sizes)
+        self.facets = nn.EmbeddingBag(max(config.num_facets, 1), size, mode="sum")
+        self.ids = nn.Embedding(config.num_ids + 1, size, padding_idx=0)
+        self.norm = nn.LayerNorm(size)
+
+    def forward(self, vectors: Tensor, codes: Tensor, facets: Tensor, facet_offsets: Tensor, ids: Tensor) -> Tensor:
+        """States, float ``(items, hidden_size)``; the arguments are those of `OneSearchRewardModel.forward`."""
+        state = self.vector(vectors) + self.facets(facets, facet_offsets) + self.ids(ids)
+        for level, table in enumerate(self.codes):
+            state = state + table(codes[:, level] + 1)
+        return self.norm(state)
+
+
+class TargetAttention(nn.Module):
+    """Multi-head attention from candidates to events; candidates without any event get zeros."""
+
+    def __init__(self, config: OneSearchRewardConfig) -> None:
+        super().__init__()
+        size = config.hidden_size
+        self.heads = config.attention_heads
+        self.query, self.key, self.value, self.out = (nn.Linear(size, size) for _ in range(4))
+
+    def forward(self, candidates: Tensor, events: Tensor, allowed: Tensor) -> Tensor:
+        """Attend.
+
+        Args:
+            candidates: ``(requests, candidates, hidden)``.
+            events: ``(requests, events, hidden)``.
+            allowed: whether a candidate may attend to an event, ``(requests, candidates, events)``.
+
+        Returns:
+            ``(requests, candidates, hidden)``.
+        """
+        query, key, value = self.query(candidates), self.key(events), self.value(events)
+        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value))
+        found = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=allowed[:, None])
+        found = torch.where(allowed.any(-1)[:, :, None], found.transpose(1, 2).flatten(-2), 0.0)
+        return self.out(found)
+
+
+class Tower(nn.Module):
+    """One output: a hidden layer over everything, and a linear layer over the cross features alone."""
+
+    def __init__(self, width: int, features: int, config: OneSearchRewardConfig) -> None:
+        super().__init__()
+        self.deep = nn.Sequential(
+            nn.Linear(width, config.tower_size), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(config.tower_size, 1)
+        )
+        self.wide = nn.Linear(features, 1)
+
+    def forward(self, state: Tensor, cross: Tensor) -> Tensor:
+        """Log-odds, ``(requests, candidates)``."""
+        return (self.deep(state) + self.wide(cross)).squeeze(-1)
+
+
+__all__ = ["IGNORED", "OneSearchRewardModel", "RewardOutput"]

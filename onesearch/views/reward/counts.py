@@ -1,0 +1,69 @@
+"""Counts that can be read as they stood before any time, so that no session is judged by its own events or by later ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+NO_LIMIT = np.iinfo(np.int64).max
+"""A time after every event."""
+
+
+@dataclass(frozen=True, eq=False)
+class TimedCounts:
+    """Weighted events by key and time.
+
+    Args:
+        keys: distinct keys in ascending order, int64 ``(keys,)``.
+        times: distinct times in ascending order, int64 ``(times,)``.
+        places: ``row of the key × (number of times + 1) + row of the time`` of each event, ascending, int64 ``(events,)``.
+        totals: sum of the weights of all events before each place, float64 ``(events + 1,)``.
+    """
+
+    keys: np.ndarray
+    times: np.ndarray
+    places: np.ndarray
+    totals: np.ndarray
+
+    @classmethod
+    def of(cls, keys: np.ndarray, times: np.ndarray, weights: np.ndarray | None = None) -> TimedCounts:
+        """Count events.
+
+        Args:
+            keys: key of each event, int64 ``(events,)``.
+            times: time of each event, int64 ``(events,)``.
+            weights: weight of each event, ``(events,)``; None counts each as 1.
+        """
+        distinct, rows = np.unique(keys, return_inverse=True)
+        moments, ranks = np.unique(times, return_inverse=True)
+        places = rows.astype(np.int64) * (len(moments) + 1) + ranks
+        order = np.argsort(places, kind="stable")
+        worth = np.ones(len(keys)) if weights is None else np.asarray(weights, dtype=np.float64)[order]
+        return cls(
+            distinct.astype(np.int64), moments.astype(np.int64), places[order], np.concatenate([[0.0], np.cumsum(worth)])
+        )
+
+    def before(self, keys: np.ndarray, times: np.ndarray | int = NO_LIMIT) -> np.ndarray:
+        """Sum of the weights of each key's events strictly before a time.
+
+        Args:
+            keys: keys, int64 of any shape; an unknown key has the sum 0.
+            times: time of each key, or one for all; broadcast to the shape of `keys`.
+
+        Returns:
+            Sums, float32 of the shape of `keys`.
+        """
+        keys = np.asarray(keys, dtype=np.int64)
+        if not len(self.keys):
+            return np.zeros(keys.shape, dtype=np.float32)
+        rows = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        ranks = np.broadcast_to(np.searchsorted(self.times, times), keys.shape)
+        width = len(self.times) + 1
+        begin = np.searchsorted(self.places, rows * width)
+        end = np.searchsorted(self.places, rows * width + ranks)
+        sums = self.totals[end] - self.totals[begin]
+        return np.where(self.keys[rows] == keys, sums, 0.0).astype(np.float32)
+
+
+__all__ = ["NO_LIMIT", "TimedCounts"]

@@ -1,0 +1,209 @@
+"""Facets of items: every known value of an item's brand, category, price band, tags and 18 attribute types, numbered.
+
+A user's taste is read from facets: how many items of the history share the candidate's brand, colour, style and so on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from onesearch.data.columns import flat_lists
+from onesearch.data.schema import ATTRIBUTE_TYPES
+from onesearch.data.session_pairs import category_ids
+from onesearch.tokenization_sid.ragged import Ragged, offsets_of
+
+PRICE_BANDS = 8
+"""Bands of the price within a leaf category, by quantile; our choice."""
+
+MOST_VALUES = 8
+"""Largest number of values that an item has of one kind; the rest is left out (our choice)."""
+
+
+@dataclass(frozen=True, eq=False)
+class ItemFacets:
+    """Facets of all items of a catalogue.
+
+    Args:
+        kinds: name of each kind, for instance ``brand`` or ``color``.
+        kind_of: number of each facet's kind, ``(facets,)``.
+        of_items: facet numbers of each item, ascending, ``items`` rows.
+        leaf: number of each item's leaf category, -1 without one, ``(items,)``.
+    """
+
+    kinds: tuple[str, ...]
+    kind_of: np.ndarray
+    of_items: Ragged
+    leaf: np.ndarray
+
+
+def item_facets(items: pa.Table) -> ItemFacets:
+    """Number the facets of an items table.
+
+    Args:
+        items: columns as in `onesearch.data.schema.TABLES`.
+    """
+    leaf, _ = category_ids(items.column("categories"))
+    parts = {
+        "category": _alone(leaf),
+        "brand": _texts(items.column("brand")),
+        "price": _alone(price_bands(items.column("price").to_numpy(zero_copy_only=False), leaf)),
+        "tag": _lists(items.column("tags")),
+    }
+    attributes = items.column("attributes").combine_chunks()
+    for kind in ATTRIBUTE_TYPES:
+        values = _lists(pc.struct_field(attributes, kind))
+        if kind in ("brand", "price") and len(parts[kind][0]):
+            continue  # the columns of the table say the same, for more items
+        parts[kind] = values
+    parts = {kind: pair for kind, pair in parts.items() if len(pair[0])}
+    kind_of, rows, facets = [], [], []
+    first = 0
+    for number, (row, value) in enumerate(parts.values()):
+        distinct, codes = np.unique(value, return_inverse=True)
+        kept = _within(row) < MOST_VALUES
+        rows.append(row[kept])
+        facets.append(codes[kept] + first)
+        kind_of.append(np.full(len(distinct), number))
+        first += len(distinct)
+    count = len(items)
+    pairs = np.unique(np.concatenate(rows).astype(np.int64) * max(first, 1) + np.concatenate(facets))
+    owner, facet = np.divmod(pairs, max(first, 1))
+    offsets = offsets_of(np.bincount(owner, minlength=count))
+    return ItemFacets(tuple(parts), np.concatenate(kind_of).astype(np.int64), Ragged(facet, offsets), leaf)
+
+
+def price_bands(prices: np.ndarray, leaf: np.ndarray, bands: int = PRICE_BANDS) -> np.ndarray:
+    """Band of each item's price within its leaf category, by quantile; -1 without a price, ``(items,)``.
+
+    Args:
+        prices: prices, NaN where unknown, ``(items,)``.
+        leaf: leaf category of each item, ``(items,)``.
+        bands: number of bands.
+    """
+    found = np.full(len(prices), -1, dtype=np.int64)
+    known = np.flatnonzero(np.isfinite(prices))
+    order = known[np.lexsort((prices[known], leaf[known]))]
+    sizes = np.unique(leaf[order], return_counts=True)[1]
+    place = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    found[order] = place * bands // np.repeat(sizes, sizes)
+    return found
+
+
+class FacetHistories(NamedTuple):
+    """Events of n users as item rows, oldest first, n rows each.
+
+    Attributes:
+        touched: items clicked or bought.
+        recent: the latest of them.
+        purchased: items bought.
+        shown: items listed, whether or not they were clicked.
+    """
+
+    touched: Ragged
+    recent: Ragged
+    purchased: Ragged
+    shown: Ragged
+
+
+FACET_FEATURES = ("touched", "touched_share", "recent_share", "purchased", "shown", "rate")
+"""Features of each kind, see `facet_features`."""
+
+PRIOR = 4.0
+"""Impressions that the mean rate of a user weighs as much as, in the rate of a facet; our choice."""
+
+
+def facet_features(facets: ItemFacets, histories: FacetHistories, candidates: np.ndarray) -> np.ndarray:
+    """How often each user met the facets of each candidate.
+
+    Args:
+        facets: facets of the catalogue.
+        histories: events of the users.
+        candidates: item rows, -1 for padding, ``(users, candidates)``.
+
+    Returns:
+        float32 ``(users, candidates, len(FACET_FEATURES) × kinds)``, the kinds of the first feature first. With n(events) the number of
+        events whose item shares a facet of the kind with the candidate (of several facets the most frequent one counts): log(1 + n) of
+        the touched, purchased and shown items, n over the number of events of the touched and recent items, and the share of the shown
+        ones that were touched, smoothed towards that of the user.
+    """
+    wanted = _Wanted.of(facets, candidates)
+    touched, recent, purchased, shown = (_matches(facets, part, wanted) for part in histories)
+    lengths = [np.maximum(part.lengths, 1).astype(np.float32)[:, None, None] for part in histories]
+    rate = np.minimum(lengths[0] / lengths[3], 1.0)
+    columns = [
+        np.log1p(touched),
+        touched / lengths[0],
+        recent / lengths[1],
+        np.log1p(purchased),
+        np.log1p(shown),
+        np.log((touched + PRIOR * rate) / (shown + PRIOR) + 1e-3),
+    ]
+    return np.concatenate(columns, axis=2)
+
+
+class _Wanted(NamedTuple):
+    """The facets of all candidates: owner, facet and cell (candidate × kind) of each entry, and the shape of the cells."""
+
+    users: np.ndarray
+    facets: np.ndarray
+    cells: np.ndarray
+    shape: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, facets: ItemFacets, candidates: np.ndarray) -> _Wanted:
+        users, width = candidates.shape
+        kinds = len(facets.kinds)
+        own = facets.of_items.take(np.maximum(candidates, 0).reshape(-1))
+        place = np.repeat(np.arange(users * width), own.lengths)
+        return cls(place // max(width, 1), own.values, place * kinds + facets.kind_of[own.values], (users, width, kinds))
+
+
+def _matches(facets: ItemFacets, events: Ragged, wanted: _Wanted) -> np.ndarray:
+    """Number of events that share a facet of each kind with each candidate, float32 ``(users, candidates, kinds)``."""
+    best = np.zeros(wanted.shape, dtype=np.float32)
+    if not len(events.values):
+        return best
+    items = facets.of_items.take(events.values)
+    owner = np.repeat(np.repeat(np.arange(len(events)), events.lengths), items.lengths)
+    count = len(facets.kind_of)
+    keys, counts = np.unique(owner * count + items.values, return_counts=True)
+    searched = wanted.users * count + wanted.facets
+    at = np.minimum(np.searchsorted(keys, searched), len(keys) - 1)
+    np.maximum.at(best.reshape(-1), wanted.cells, np.where(keys[at] == searched, counts[at], 0).astype(np.float32))
+    return best
+
+
+Pairs = tuple[np.ndarray, np.ndarray]
+"""Row of the item and value of each entry, both ``(entries,)``."""
+
+
+def _alone(numbers: np.ndarray) -> Pairs:
+    rows = np.flatnonzero(numbers >= 0)
+    return rows, numbers[rows]
+
+
+def _texts(column: pa.ChunkedArray) -> Pairs:
+    cleaned = pc.utf8_lower(pc.utf8_trim_whitespace(column.combine_chunks()))
+    encoded = pc.if_else(pc.equal(pc.fill_null(cleaned, ""), ""), None, cleaned).dictionary_encode()
+    return _alone(np.asarray(pc.fill_null(encoded.indices, -1), dtype=np.int64))
+
+
+def _lists(column: pa.ChunkedArray | pa.Array) -> Pairs:
+    rows, values = flat_lists(column)
+    encoded = pc.utf8_lower(pc.utf8_trim_whitespace(values)).dictionary_encode()
+    return rows, np.asarray(encoded.indices, dtype=np.int64)
+
+
+def _within(rows: np.ndarray) -> np.ndarray:
+    """Place of each entry within its run of equal rows; `rows` is ascending."""
+    starts = np.flatnonzero(np.concatenate([[True], rows[1:] != rows[:-1]])) if len(rows) else np.zeros(0, dtype=np.int64)
+    sizes = np.diff(np.append(starts, len(rows)))
+    return np.arange(len(rows)) - np.repeat(starts, sizes)
+
+
+__all__ = ["FACET_FEATURES", "FacetHistories", "ItemFacets", "facet_features", "item_facets", "price_bands"]

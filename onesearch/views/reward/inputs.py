@@ -1,0 +1,163 @@
+"""Inputs of the reward model, made of columns: one implementation for training (sessions of a market) and for serving (requests)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from onesearch.tokenization_sid.ragged import Ragged
+
+from .facets import FACET_FEATURES, FacetHistories, ItemFacets, facet_features
+from .memory import MEMORY_FEATURES, BehaviourMemory
+
+if TYPE_CHECKING:
+    import torch
+
+RECENT = 10
+"""Number of latest items whose facets are also counted alone; our choice."""
+
+UNKNOWN_GAP = 0
+"""Bucket of an event whose time is not known."""
+
+
+@dataclass(frozen=True, eq=False)
+class ItemTable:
+    """What is known of every item of a catalogue, by row.
+
+    Args:
+        vectors: unit text vectors, float32 ``(items, size)``.
+        codes: codes of the Semantic IDs, int64 ``(items, levels)``.
+        facets: facets of the items.
+        ids: number of each item's own embedding, 0 for an item that was seen too seldom, int64 ``(items,)``.
+    """
+
+    vectors: np.ndarray
+    codes: np.ndarray
+    facets: ItemFacets
+    ids: np.ndarray
+
+    def take(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Arguments of the model's `forward` that describe some items; `rows` is ``(wanted,)``."""
+        facets = self.facets.of_items.take(rows)
+        return {
+            "item_vectors": self.vectors[rows],
+            "item_codes": self.codes[rows],
+            "item_facets": facets.values,
+            "item_facet_offsets": facets.offsets[:-1],
+            "item_ids": self.ids[rows],
+            "item_leaf": self.facets.leaf[rows],
+        }
+
+
+class RewardColumns(NamedTuple):
+    """What is known of n requests and their candidates.
+
+    Attributes:
+        candidates: item rows, -1 for padding, int64 ``(n, candidates)``.
+        queries: number of each query in the memory, -1 for an unknown one, int64 ``(n,)``.
+        query_vectors: unit text vectors, float32 ``(n, size)``.
+        history: item rows of each history, oldest first, n rows.
+        kinds: number of each event's kind, aligned with ``history.values``.
+        gaps: bucket of each event's distance in time, aligned with ``history.values``.
+        purchased: item rows of what was bought before, n rows.
+        shown: item rows of what was listed before, n rows.
+        times: only behaviour strictly before these is counted, int64 ``(n,)``.
+    """
+
+    candidates: np.ndarray
+    queries: np.ndarray
+    query_vectors: np.ndarray
+    history: Ragged
+    kinds: np.ndarray
+    gaps: np.ndarray
+    purchased: Ragged
+    shown: Ragged
+    times: np.ndarray
+
+
+class RewardInputs:
+    """Makes the tensors of `OneSearchRewardModel.forward`.
+
+    Args:
+        table: what is known of the items.
+        memory: what was counted of them.
+        max_history: number of latest events that are read.
+    """
+
+    def __init__(self, table: ItemTable, memory: BehaviourMemory, max_history: int = 1000) -> None:
+        self.table, self.memory, self.max_history = table, memory, max_history
+        kinds = table.facets.kinds
+        self.names = (
+            *MEMORY_FEATURES,
+            *(f"{name}_{kind}" for name in FACET_FEATURES for kind in kinds),
+            "text_match",
+            "history_length",
+            "times_in_history",
+        )
+
+    def features(self, columns: RewardColumns) -> np.ndarray:
+        """Cross features, float32 ``(n, candidates, len(names))``."""
+        rows = np.maximum(columns.candidates, 0)
+        match = np.einsum("ncd,nd->nc", self.table.vectors[rows], columns.query_vectors)
+        length = np.broadcast_to(np.log1p(columns.history.lengths)[:, None], rows.shape)
+        own = np.stack([match, length, np.log1p(_times_in(columns.history, rows))], axis=2)
+        counted = self.memory.features(columns.queries, columns.history, columns.candidates, columns.times)
+        events = FacetHistories(columns.history, columns.history.tail(RECENT), columns.purchased, columns.shown)
+        met = facet_features(self.table.facets, events, columns.candidates)
+        return np.concatenate([counted, met, own], axis=2).astype(np.float32)
+
+    def tensors(self, columns: RewardColumns) -> dict[str, torch.Tensor]:
+        """All arguments of the model's `forward` but the labels. Items are gathered once each, however often they occur."""
+        import torch
+
+        features = self.features(columns)
+        history = columns.history.tail(self.max_history)
+        kept = _tail_places(columns.history, self.max_history)
+        kinds, gaps = (Ragged(values[kept], history.offsets).padded(0) for values in (columns.kinds, columns.gaps))
+        events, candidates = history.padded(-1), columns.candidates
+        rows, places = np.unique(np.concatenate([candidates.ravel(), events.ravel()]), return_inverse=True)
+        if rows[0] < 0:
+            rows, places = rows[1:], places - 1  # -1 stays -1
+        arrays = {
+            "candidates": places[: candidates.size].reshape(candidates.shape),
+            "history": places[candidates.size :].reshape(events.shape),
+            "kinds": kinds,
+            "gaps": gaps,
+            "features": features,
+            "query_vectors": columns.query_vectors,
+        }
+        arrays |= self.table.take(rows)
+        return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+
+
+def gap_buckets(gaps: np.ndarray, buckets: int) -> np.ndarray:
+    """Bucket of each time between an event and a request: 1 + ⌊log₂(gap)⌋, at most ``buckets - 1``; `UNKNOWN_GAP` for negative gaps.
+
+    Args:
+        gaps: times, int64 of any shape.
+        buckets: number of buckets.
+    """
+    logs = np.log2(np.maximum(gaps, 1)).astype(np.int64)
+    return np.where(gaps < 0, UNKNOWN_GAP, np.minimum(1 + logs, buckets - 1))
+
+
+def _tail_places(rows: Ragged, most: int) -> np.ndarray:
+    """Places in ``rows.values`` of the last `most` entries of each row."""
+    return Ragged(np.arange(len(rows.values)), rows.offsets).tail(most).values
+
+
+def _times_in(history: Ragged, rows: np.ndarray) -> np.ndarray:
+    """How often each candidate occurs in its request's history, ``(n, candidates)``."""
+    width = int(max(history.values.max(initial=0), rows.max(initial=0))) + 1
+    owner = np.repeat(np.arange(len(history)), history.lengths)
+    keys, counts = np.unique(owner * width + history.values, return_counts=True)
+    wanted = np.arange(len(rows))[:, None] * width + rows
+    if not len(keys):
+        return np.zeros(rows.shape)
+    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return np.where(keys[at] == wanted, counts[at], 0)
+
+
+__all__ = ["ItemTable", "RewardColumns", "RewardInputs", "gap_buckets"]

@@ -1,0 +1,73 @@
+"""Facets: what items have, and how often a user met the facets of a candidate, compared with a loop over the history."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from onesearch.data.market import Market
+from onesearch.tokenization_sid.ragged import Ragged
+from onesearch.views.reward.facets import (
+    FACET_FEATURES,
+    PRIOR,
+    FacetHistories,
+    facet_features,
+    item_facets,
+    price_bands,
+)
+
+ITEMS = [
+    {"item_id": "a", "title": "a", "brand": "Kavo", "categories": ["Home", "Mug"], "attributes": {"color": ["red", "blue"]}},
+    {"item_id": "b", "title": "b", "brand": "kavo ", "categories": ["Home", "Mug"], "attributes": {"color": ["Blue"]}},
+    {"item_id": "c", "title": "c", "brand": "Lumo", "categories": ["Home", "Pan"], "attributes": {}},
+    {"item_id": "d", "title": "d", "categories": [], "attributes": {"color": ["red"]}},
+]
+
+
+@pytest.fixture(scope="module")
+def facets():
+    return item_facets(Market.from_rows(items=ITEMS).items.data.table)
+
+
+def test_equal_values_are_one_facet_whatever_their_case(facets):
+    assert facets.kinds == ("category", "brand", "color")
+    values = [set(facets.of_items[row].tolist()) for row in range(4)]
+    kind = [{facets.kinds[facets.kind_of[facet]] for facet in row} for row in values]
+    assert kind == [{"category", "brand", "color"}, {"category", "brand", "color"}, {"category", "brand"}, {"color"}]
+    assert len(values[0] & values[1]) == 3 and len(values[0] & values[3]) == 1 and not values[1] & values[3]
+    assert facets.leaf[0] == facets.leaf[1] != facets.leaf[2] and facets.leaf[3] == -1
+
+
+def test_features_equal_a_loop_over_the_history(facets):
+    rows = {"touched": [[0, 0, 2], []], "recent": [[2], []], "purchased": [[0], []], "shown": [[0, 0, 1, 2, 3], [1]]}
+    histories = FacetHistories(*(Ragged.of(rows[name]) for name in FacetHistories._fields))
+    candidates = np.array([[1, 3, -1], [2, 0, 1]])
+    found = facet_features(facets, histories, candidates).reshape(2, 3, len(FACET_FEATURES), len(facets.kinds))
+
+    def shared(events, item, kind):
+        own = [facet for facet in facets.of_items[item].tolist() if facet in np.flatnonzero(facets.kind_of == kind)]
+        return max((sum(facet in facets.of_items[event] for event in events) for facet in own), default=0)
+
+    for user in range(2):
+        part = {name: events[user] for name, events in rows.items()}
+        for place, item in enumerate(candidates[user]):
+            if item < 0:
+                continue
+            for kind in range(3):
+                count = {name: shared(events, item, kind) for name, events in part.items()}
+                rate = min(max(len(part["touched"]), 1) / max(len(part["shown"]), 1), 1)
+                expected = [
+                    np.log1p(count["touched"]),
+                    count["touched"] / max(len(part["touched"]), 1),
+                    count["recent"] / max(len(part["recent"]), 1),
+                    np.log1p(count["purchased"]),
+                    np.log1p(count["shown"]),
+                    np.log((count["touched"] + PRIOR * rate) / (count["shown"] + PRIOR) + 1e-3),
+                ]
+                np.testing.assert_allclose(found[user, place, :, kind], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_price_bands_divide_every_category_evenly():
+    prices = np.array([5.0, 1, 3, np.nan, 20, 10, 30, 40])
+    leaf = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    assert price_bands(prices, leaf, bands=3).tolist() == [2, 0, 1, -1, 0, 0, 1, 2]

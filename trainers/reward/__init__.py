@@ -1,0 +1,1 @@
+"""The reward model: interaction levels, adaptive rewards, and the training of the three towers."""
