@@ -58,8 +58,9 @@ class SearchConfig:
     hidden_views: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.hidden_views, str):
-            raise TypeError(f"hidden_views={self.hidden_views!r} must be a list of names")
+        hidden: object = self.hidden_views
+        if isinstance(hidden, str):
+            raise TypeError(f"hidden_views={hidden!r} must be a list of names")
         object.__setattr__(self, "hidden_views", tuple(self.hidden_views))  # JSON and YAML know lists only
         unknown = [view for view in self.hidden_views if view not in VIEWS]
         if unknown:
