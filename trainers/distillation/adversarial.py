@@ -17,7 +17,7 @@ LARGE_RATIO = 0.5
 """Ratio of a perturbation's norm to that of a token's embedding from which a warning is logged; our choice. At a ratio of 1 (d_model 128)
 training learned no more than the popularity of items (docs/results.md, "Every option once")."""
 
-SOUND_RATIO = 0.1
+SOUND_RATIO = 0.03
 """Ratio that the warning advises; the default of `adversarial_epsilon`."""
 
 
