@@ -334,7 +334,9 @@ def test_the_default_perturbation_is_a_share_of_the_embeddings_at_any_size(tmp_p
         norms = (moved.embeddings - embeddings).flatten(1).norm(dim=1)
         assert not (moved.embeddings - embeddings)[~is_prompt].any()
         for row in range(4):
-            assert norms[row].item() == pytest.approx(0.03 * embeddings[row][is_prompt[row]].norm(dim=1).mean().item(), rel=1e-4)
+            assert norms[row].item() == pytest.approx(
+                0.03 * embeddings[row][is_prompt[row]].norm(dim=1).mean().item(), rel=1e-4
+            )
         moves.append(norms.mean().item())
         model.train()
         trainer.compute_loss(model, dict(batch), num_items_in_batch=torch.tensor(20))
@@ -354,7 +356,7 @@ def test_a_perturbation_of_the_embeddings_size_is_warned_of_once(tmp_path, caplo
     first, second = trainer._metrics["train"]["adversarial_ratio"]
     assert first == second == pytest.approx(3.75, rel=0.1)
     (record,) = caplog.records
-    assert "times as large as a token's embedding" in record.message and "adversarial_epsilon to 0.0048" in record.message
+    assert "times as large as a token's embedding" in record.message and "adversarial_epsilon to 0.005" in record.message
 
 
 def test_r_drop_without_dropout_is_refused(tmp_path):
