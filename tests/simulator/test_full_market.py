@@ -264,7 +264,7 @@ def test_recent_queries_and_older_items_tell_more_than_recent_items(tmp_path):
     basis = ["query", "popularity"]
     items = [*basis, "words of recent items", "category of recent items"]
     queries = ["words of recent queries", "category of recent queries"]
-    assert gain(items, basis)[0] > 0.1  # measured: 0.140, interval 0.117 to 0.164
-    assert gain([*basis, *queries], basis)[0] > 0.05
-    assert gain([*items, *queries], items)[0] > 0.01  # 0.031, 0.014 to 0.046
-    assert gain([*items, *queries, "words of older items"], [*items, *queries])[0] > 0  # 0.016, 0.002 to 0.031
+    assert gain(items, basis)[0] > 0.05  # measured: 0.112, interval 0.090 to 0.137
+    assert gain([*basis, *queries], basis)[0] > 0.05  # 0.116, 0.094 to 0.139
+    assert gain([*items, *queries], items)[0] > 0.02  # 0.052, 0.033 to 0.072
+    assert gain([*items, *queries, "words of older items"], [*items, *queries])[0] > 0  # 0.029, 0.015 to 0.045
