@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from onesearch.data.importers.tables import import_tables
 from onesearch.data.market import Market
-from onesearch.tokenization_sid.keywords import price_bands
+from onesearch.tokenization_sid.embedding import bands as bands_module
+from onesearch.tokenization_sid.embedding.bands import CategoryBands
 from onesearch.tokenization_sid.keywords.catalogue_values import CatalogueValues, column_texts
 from onesearch.tokenization_sid.keywords.keyword_mining import mine_keywords, read_values
 from onesearch.tokenization_sid.keywords.price_bands import PriceBands
@@ -53,13 +55,13 @@ def test_a_tag_has_the_type_that_its_text_has_elsewhere():
 
 
 def test_prices_are_low_or_high_within_their_category(monkeypatch):
-    monkeypatch.setattr(price_bands, "MIN_PRICES", 3)
+    monkeypatch.setattr(bands_module, "MIN_ITEMS", 3)
     priced = [*((["Pens"], price) for price in (1, 2, 3)), *((["Pianos"], price) for price in (900, 1000, 1100)), (["Rare"], 2)]
     items = table(*({"categories": path, "price": price} for path, price in priced), {"categories": ["Pens"]}, {"price": 1100})
     bands = PriceBands.fit(items)
     names = bands.of_items(items)
     assert names == [*["budget", "mid-range", "premium"] * 2, "budget", None, "premium"]
-    assert PriceBands.from_dict(bands.to_dict()) == bands
+    assert PriceBands.from_dict(bands.to_dict()).of_items(items) == names
     assert PriceBands.fit(items, "zh").of_items(items)[:3] == ["平价", "中端", "高端"]
 
 
@@ -70,7 +72,7 @@ def test_prices_that_say_nothing_have_no_bands(prices):
 
 
 def test_a_new_item_has_the_frozen_band_unless_it_names_its_price():
-    bands = PriceBands(catalogue=(10.0, 20.0))
+    bands = PriceBands(bands=CategoryBands({(): np.array([10.0, 20.0])}))
     items = table({"price": 15, "brand": "Acme", "tags": ["New"]}, {"price": 25, "attributes": {"price": ["cheap"]}})
     assert column_texts(items, bands) == [["acme", "mid-range", "new"], []]
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from onesearch.tokenization_sid.embedding.bands import CategoryBands
 from onesearch.tokenization_sid.keywords.keyword_files import KEYWORDS_NAME, load_keywords, read_dictionary, save_keywords
 from onesearch.tokenization_sid.keywords.keywords import CoreKeywords, Keyword
 from onesearch.tokenization_sid.keywords.price_bands import PriceBands
@@ -16,12 +17,12 @@ from onesearch.tokenization_sid.keywords.price_bands import PriceBands
 
 def test_what_is_saved_is_loaded(tmp_path):
     keywords = [Keyword("连衣裙", "entity", 7, 0.25), Keyword("red", "color", 0)]
-    bands = PriceBands(("平价", "中端", "高端"), (1.5, 2.5), {"a > b": (3.0, 4.0)})
+    bands = PriceBands(("平价", "中端", "高端"), CategoryBands({("a", "b"): np.array([3.0, 4.0])}))
     core = CoreKeywords(keywords, np.eye(3, dtype=np.float32)[:2], 5, bands, fused=False)
     save_keywords(tmp_path / KEYWORDS_NAME, core, "fingerprint")
     loaded = load_keywords(tmp_path / KEYWORDS_NAME, "fingerprint")
     assert loaded.keywords == core.keywords and [keyword.asked for keyword in loaded.keywords] == [0.25, 0.0]
-    assert (loaded.core, loaded.bands, loaded.fused) == (5, bands, False)
+    assert (loaded.core, loaded.bands.to_dict(), loaded.fused) == (5, bands.to_dict(), False)
     np.testing.assert_array_equal(loaded.embeddings, core.embeddings)
     assert loaded.embeddings.dtype == np.float32
     table = pq.read_table(tmp_path / KEYWORDS_NAME)
