@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from onesearch.evaluation.cutoffs import check_measured
 from onesearch.evaluation.reports import Report
 from onesearch.files import RunFolder, locked, write_json
 
@@ -60,7 +61,10 @@ def run_study(study: Study, runs: Path, source: str | None = None, progress: boo
     """
     check_runs(runs)
     for variant in study.variants:
-        check_recipe(recipe_of(study, variant, study.seeds[0], source), _run_of(runs, variant, study.seeds[0]))
+        recipe = recipe_of(study, variant, study.seeds[0], source)
+        if study.measured == "search":
+            check_measured(study.metrics, recipe.evaluation.cutoffs, recipe.search.num_beams)
+        check_recipe(recipe, _run_of(runs, variant, study.seeds[0]))
     cells = [(variant, seed) for variant in study.variants for seed in study.seeds]
     worker = _Worker(study, runs, source, progress)
     for patience in (0.0, LONGEST_CELL):  # first the cells that no other process runs, then the rest
