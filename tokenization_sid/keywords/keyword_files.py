@@ -95,7 +95,7 @@ def read_dictionary(path: str | Path) -> list[Keyword]:
     >>> path = pathlib.Path("colours.json")
     >>> _ = path.write_text(json.dumps([{"type": "color", "text": "Off White"}]))
     >>> read_dictionary(path)
-    [Keyword(text='off white', kind='color', page_views=0)]
+    [Keyword(text='off white', kind='color', page_views=0, asked=0.0)]
 
     ```"""
     path = Path(path)

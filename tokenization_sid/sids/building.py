@@ -2,8 +2,8 @@
 
 `build_sids` writes to ``sids/``: ``codebooks.safetensors`` (`quantizers/`), ``keywords.parquet`` (`keyword_files.py`),
 ``item_codes.safetensors`` and ``query_codes.safetensors`` (`code_files.py`), ``diagnostics.json`` (`diagnostics.py`) and its page as
-``diagnostics.png`` and ``diagnostics.svg`` (`plots.py`), all of which but the page name the fingerprint of the codebooks; and
-``built_from.json`` (`sid_folder.py`), which names the embeddings.
+``diagnostics.png`` and ``diagnostics.svg`` (`plots.py`), all of which but the page name the fingerprint of the codebooks;
+``built_from.json`` (`sid_folder.py`), which names the embeddings; and ``recogniser/`` if one was trained (`recogniser.py`).
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from onesearch.files import RunFolder, exchange, flush_folder, locked, read_json
 
 from ..item_facts import ITEM_FACTS_NAME
 from ..keywords.keyword_files import KEYWORDS_NAME
+from ..keywords.recogniser import FOLDER as RECOGNISER_FOLDER
 from ..quantizers.base import CODEBOOKS_NAME
 
 ITEM_INDEX_NAME = "sid_index.safetensors"
@@ -33,9 +34,17 @@ BUILT_FROM_NAME = "built_from.json"
 """File that says which embeddings the SIDs were built from."""
 
 PARTS = frozenset(
-    (*COMPARED, BUILT_FROM_NAME, "sid_index_updates.safetensors", "diagnostics.json", "diagnostics.png", "diagnostics.svg"),
+    (
+        *COMPARED,
+        BUILT_FROM_NAME,
+        RECOGNISER_FOLDER,
+        "sid_index_updates.safetensors",
+        "diagnostics.json",
+        "diagnostics.png",
+        "diagnostics.svg",
+    ),
 )
-"""Files that a build makes or voids. It keeps everything else in the folder, for instance ``appended/``."""
+"""Files and folders that a build makes or voids. It keeps everything else in the folder, for instance ``appended/``."""
 
 
 def new_folder(run: RunFolder) -> Path:

@@ -14,12 +14,14 @@ from onesearch import RQOPQ, SidIndex
 from onesearch.data.arrow_tables import table_from_rows
 from onesearch.data.market import Market
 from onesearch.data.requests import build_requests
+from onesearch.data.text import item_texts
 from onesearch.files import RunFolder, read_json
 from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME
 from onesearch.pipeline.stages import make_sids
 from onesearch.tokenization_sid.embedding.embeddings import distinct_queries, load_embeddings
-from onesearch.tokenization_sid.keywords.configs import KeywordConfig
+from onesearch.tokenization_sid.keywords.configs import KeywordConfig, RecogniserConfig
 from onesearch.tokenization_sid.keywords.keyword_files import KEYWORDS_NAME, load_keywords
+from onesearch.tokenization_sid.keywords.recogniser import FOLDER, TokenRecogniser
 from onesearch.tokenization_sid.quantizers.configs import PRQConfig, RQKMeansConfig, RQVAEConfig, SimVQConfig
 from onesearch.tokenization_sid.sids import building
 from onesearch.tokenization_sid.sids.appending import append_items
@@ -120,6 +122,19 @@ def test_keywords_that_do_not_pay_are_kept_and_not_fused(run, recipe, monkeypatc
     never = build_sids(run, recipe.codes, keywords=KeywordConfig(fusion="never"), page=False)
     np.testing.assert_array_equal(never.codes, plain.codes)
     assert read_json(run.sids / "diagnostics.json")["fusion"] is None
+
+
+def test_the_recogniser_lies_beside_the_codes(run, recipe):
+    training = RecogniserConfig(hidden_size=8, layers=1, vocab_size=300, steps=3, batch_size=4)
+    build_sids(run, recipe.codes, keywords=KeywordConfig("always", core=2, recogniser=True, training=training), page=False)
+    assert {path.suffix for path in (run.sids / FOLDER).iterdir()} == {".json", ".safetensors"}
+    assert TokenRecogniser.from_pretrained(run.sids / FOLDER).model.config.hidden_size == 8
+    encoder = SidEncoder.load(run)
+    texts = item_texts(Market.load(run.market))[:20]
+    assert encoder.core.core == 2 and max(map(len, encoder.core.match(texts))) == 2
+    np.testing.assert_array_equal(encoder.encode(texts).codes[:, :2], load_codes(run, "items").codes[:20, :2])  # not balanced
+    build_sids(run, recipe.codes, page=False)
+    assert not (run.sids / FOLDER).exists()
 
 
 def test_a_dictionary_adds_keywords(run, recipe, tmp_path):
