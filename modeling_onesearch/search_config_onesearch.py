@@ -19,8 +19,8 @@ SEARCH_CONFIG_NAME = "search_config.json"
 
 
 VIEWS = ("sid", "user", "long_view", "items", "queries", "profile", "default_history")
-"""Views of a request that prompts can hide at search: the query's SID, the user's signatures, the pooled long sequences, the recent items, the
-earlier queries, the profile, and the items that stand in for an empty history."""
+"""Views of a request that prompts can hide at search: the query's SID, the user's signatures, the pooled long sequences, the recent items,
+the earlier queries, the profile, and the items that stand in for an empty history."""
 
 
 def check_count(name: str, value: object) -> None:
