@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from onesearch import Searcher, SidIndex
 from onesearch.cli import main
+from onesearch.data.market import Market
+from onesearch.data.text import item_texts
 from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME, SID_UPDATES_NAME
 from onesearch.pipeline.appending import append_to_run
+from onesearch.pipeline.stages import make_sids
+from onesearch.tokenization_sid.embedding.embeddings import load_facts
 from onesearch.tokenization_sid.sids.appending import appended_codes
+from onesearch.tokenization_sid.sids.code_files import load_codes
+from onesearch.tokenization_sid.sids.sid_encoder import SidEncoder
 
 
 @pytest.fixture
 def table(market, tmp_path):
-    """Copies of two items under new ids, with the titles of old ones: they get the old ones' SIDs."""
+    """Copies of two items under new ids: they get the old ones' codes up to the last residual level, which may be balanced."""
     rows = market.items.with_format("arrow")[[3, 7]]
     rows = rows.set_column(0, "item_id", [["new-3", "new-7"]])
     path = tmp_path / "new.parquet"
@@ -26,7 +36,35 @@ def table(market, tmp_path):
     return path
 
 
-def test_appended_items_are_found_by_the_next_search(run, market, table, capsys):
+def balance_the_level(run, recipe):
+    """Give a run, its checkpoint included, SIDs whose last residual level is balanced as a whole: equal items share a SID."""
+    make_sids(replace(recipe, codes=replace(recipe.codes, balanced="level")), run)
+    shutil.copy(run.sids / SID_INDEX_NAME, run.checkpoint / SID_INDEX_NAME)
+    fingerprint = {"sid_fingerprint": SidIndex.load(run.sids / SID_INDEX_NAME).fingerprint}
+    for path in (run.checkpoint / "config.json", run.checkpoint / "tokenizer_config.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | fingerprint))
+
+
+def nearest_free_code(run, items, row):
+    """Third code of a copy of an item: the nearest one of those with room in the parent, which the copy makes grow to n items."""
+    encoder, published = SidEncoder.load(run), load_codes(run, "items").codes
+    market = replace(Market.load(run.market), items=items.select([row]))
+    rows = market.items.with_format("arrow")[:]
+    vectors = encoder.embed(item_texts(market), load_facts(run).texts(market), encoder.core.further_texts(rows)).vectors
+    residual = vectors[0].astype(np.float64)
+    *before, last = encoder.quantizer.level_centroids[:3]
+    for centroids, code in zip(before, published[row]):
+        residual = residual / np.linalg.norm(residual) - centroids[code]
+    distances = np.linalg.norm(residual / np.linalg.norm(residual) - last, axis=1)
+    siblings = published[(published[:, :2] == published[row, :2]).all(axis=1), 2]
+    room = np.bincount(siblings, minlength=len(last)) < np.ceil((len(siblings) + 1) / len(last))
+    return int(np.where(room, distances, np.inf).argmin())
+
+
+@pytest.mark.parametrize("balanced", ["parent", "level"])
+def test_appended_items_are_found_by_the_next_search(run, recipe, market, table, capsys, balanced):
+    if balanced == "level":
+        balance_the_level(run, recipe)
     before = SidIndex.load(run.checkpoint / SID_INDEX_NAME)
     old = [market.items["item_id"][row] for row in (3, 7)]
     assert main(["sids", "append", "--run", str(run.root), str(table)]) == 0
@@ -34,11 +72,16 @@ def test_appended_items_are_found_by_the_next_search(run, market, table, capsys)
     for folder in (run.sids, run.checkpoint):
         index = SidIndex.load(folder / SID_INDEX_NAME)
         assert len(index) == len(before) + 2 and index.codes[: len(before)].tolist() == before.codes.tolist()
-        assert index.codes_of(["new-3", "new-7"]).tolist() == index.codes_of(old).tolist()
+        copies, originals = index.codes_of(["new-3", "new-7"]), index.codes_of(old)
+        assert copies[:, :2].tolist() == originals[:, :2].tolist()
+        if balanced == "level":
+            assert copies.tolist() == originals.tolist()
+        else:
+            assert copies[:, 2].tolist() == [nearest_free_code(run, market.items, row) for row in (3, 7)]
     searcher = Searcher.from_pretrained(run.checkpoint)
-    sid = searcher.model.sid_index.sid_of("new-3")
+    sids = {item: searcher.model.sid_index.sid_of(item) for item in ("new-3", old[0])}
     hits = searcher.search(market.items["title"][3], top_k=1000, num_beams=1000, items_per_sid=100)
-    assert {"new-3", old[0]} <= {hit.item_id for hit in hits if hit.sid == sid}
+    assert {hit.item_id: hit.sid for hit in hits if hit.item_id in sids} == sids
     leaf = market.items["categories"][3][-1]
     assert "new-3" in {
         hit.item_id for hit in searcher.search("x", top_k=1000, num_beams=1000, categories=[leaf], items_per_sid=100)
