@@ -29,15 +29,18 @@ class Hit:
         item_id: the item.
         sid: the codes of the item's SID, one per level.
         score: log-probability, at most 0. Ranked by `sid`, it is that of the SID. Ranked by `item`, the log of the item's share in the
-            SID is added.
+            SID is added. Ranked by a reward model, it is the model's score.
         level_scores: log-probability of each code given the codes before it; None unless the search was asked for it. Their sum is the
             log-probability of the SID.
+        towers: the reward model's probabilities of a click, of a purchase after a click, and of both; None unless it ranked the hits and
+            the search was asked for it.
     """
 
     item_id: str
     sid: tuple[int, ...]
     score: float
     level_scores: tuple[float, ...] | None = None
+    towers: tuple[float, ...] | None = None
 
 
 def log_shares(popularity: Sequence[float] | np.ndarray) -> np.ndarray:

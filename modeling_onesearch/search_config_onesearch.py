@@ -45,6 +45,7 @@ class SearchConfig:
         exclude_history: leave the items of the user's own history out of the hits. Useful in markets where users rarely repurchase.
         hidden_views: names in `VIEWS` that prompts leave out although the model was trained with them. The loss of quality tells what a
             model makes of a view; hiding those of the user turns personalisation off.
+        rerank: rank the hits of all beams by the checkpoint's reward model, if it has one.
 
     Raises:
         ValueError: a count is below 1, or `rank_by` or a view is unknown.
@@ -56,6 +57,7 @@ class SearchConfig:
     items_per_sid: int = MAX_ITEMS_PER_SID
     exclude_history: bool = False
     hidden_views: tuple[str, ...] = ()
+    rerank: bool = False
 
     def __post_init__(self) -> None:
         hidden: object = self.hidden_views
@@ -69,8 +71,9 @@ class SearchConfig:
             check_count(name, getattr(self, name))
         if self.rank_by not in RANKINGS:
             raise ValueError(f"rank_by={self.rank_by!r} is unknown; allowed are {', '.join(map(repr, RANKINGS))}")
-        if not isinstance(self.exclude_history, bool):
-            raise TypeError(f"exclude_history={self.exclude_history!r} must be true or false")
+        for name in ("exclude_history", "rerank"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name}={getattr(self, name)!r} must be true or false")
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
         """Write `search_config.json` into the folder of a checkpoint; it appears whole or not at all, also after a power cut."""

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from onesearch.commands import data, evaluate, info, items, run, search, sids, study, train
+from onesearch.commands import data, evaluate, info, items, reward, run, search, sids, study, train
 from onesearch.commands.arguments import StrictParser
 from onesearch.extras import MissingExtraError
 
@@ -92,6 +92,7 @@ def build_parser() -> StrictParser:
     data.add(commands)
     sids.add(commands)
     train.add(commands)
+    reward.add(commands)
     evaluate.add(commands)
     search.add(commands)
     items.add(commands)

@@ -14,6 +14,7 @@ from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.serving.loading import QUERY_ENCODER_NAME
 from onesearch.signed_text import is_unedited
 from onesearch.views.default_histories import FILE_NAME as DEFAULTS_NAME
+from onesearch.views.reward.reward_folder import FOLDER_NAME as REWARD_NAME
 
 from .configs import TrainingConfig
 from .distillation.distillation_config import SidDistillationConfig
@@ -30,7 +31,7 @@ CHECKPOINT_PARTS = (
     *("*.safetensors", "*.safetensors.index.json"),
     *("config.json", "generation_config.json", "search_config.json", "adapter_config.json"),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt"),
-    *(QUERY_ENCODER_NAME, DEFAULTS_NAME),
+    *(QUERY_ENCODER_NAME, DEFAULTS_NAME, REWARD_NAME),
 )
 """Patterns of what a checkpoint holds, which a new training replaces. Other files in its folder stay, an edited card among them."""
 

@@ -77,6 +77,11 @@ def add_search_settings(parser: argparse.ArgumentParser) -> None:
         help="leave the items of the user's history out of the hits",
     )
     group.add_argument(
+        "--rerank",
+        action=argparse.BooleanOptionalAction,
+        help="rank the hits of all beams by the checkpoint's reward model",
+    )
+    group.add_argument(
         "--hide",
         nargs="+",
         choices=VIEWS,
@@ -93,6 +98,7 @@ def search_settings(options: argparse.Namespace) -> dict[str, Any]:
         items_per_sid=options.items_per_sid,
         exclude_history=options.exclude_history,
         hidden_views=options.hide,
+        rerank=options.rerank,
     )
 
 

@@ -115,7 +115,10 @@ def _measure(
             f"nothing to measure: the {config.split} split has no request, and {left_out}; `onesearch data check` names the cause"
         )
     searcher = Searcher.from_pretrained(checkpoint, **asdict(search_config))
-    retrievers: list[Retriever] = [searcher, *(_baselines(run, market, config.tune_cascade) if baselines else ())]
+    arms = [searcher]
+    if search_config.rerank:
+        arms = [searcher.arm("onesearch", rerank=False), searcher.arm("onesearch_reward", rerank=True)]
+    retrievers: list[Retriever] = [*arms, *(_baselines(run, market, config.tune_cascade) if baselines else ())]
     report = Report(market=str(market.info.get("name", "")), split=config.split)
     if requests:
         requests, sample = sample_requests(requests, config.sample or len(requests))
@@ -124,7 +127,7 @@ def _measure(
             requests,
             cutoffs=config.cutoffs,
             sid_of=_sids(searcher),
-            reference=searcher.name,
+            reference=arms[-1].name,
             market=report.market,
             split=config.split,
             split_rule=market.info.get("split"),

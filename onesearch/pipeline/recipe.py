@@ -18,6 +18,7 @@ from onesearch.tokenization_sid.embedding.configs import AlignmentConfig, TextEn
 from onesearch.tokenization_sid.keywords.configs import KeywordConfig
 from onesearch.tokenization_sid.quantizers.configs import QuantizerConfig
 from onesearch.trainers.configs import FOLDER_NAME, TrainingConfig
+from onesearch.trainers.reward.reward_config import RewardConfig
 
 from .mappings import build, plain
 from .market_options import IMPORTERS, SIMULATION
@@ -108,6 +109,7 @@ class Recipe:
         processes: number of processes that train together, started by torchrun. On a processor, one process per core is faster than one
             process with a thread per core: the matrices are small.
         training: prompts, stages and model.
+        reward: reward model that ranks the hits of the finished checkpoint (see `onesearch.trainers.reward`); None trains none.
         search: search settings, which the checkpoint is saved with and measured with.
         evaluation: requests that are measured.
 
@@ -126,6 +128,7 @@ class Recipe:
     fit_on: str = "items"
     processes: int = 1
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    reward: RewardConfig | None = None
     search: SearchConfig = field(default_factory=SearchConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 

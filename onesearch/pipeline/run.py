@@ -15,12 +15,13 @@ from onesearch.evaluation.reports import Report
 from onesearch.extras import require
 from onesearch.files import RunFolder
 from onesearch.tokenization_sid.embedding.embeddings import ALIGNMENT_NAME, EMBEDDINGS_NAME
+from onesearch.views.reward.reward_folder import FOLDER_NAME as REWARD_NAME
 
 from .evaluation import evaluate_run
 from .market_options import SIMULATION, check_options
 from .recipe import RECIPE_NAME, Recipe, load_recipe, save_recipe
 from .run_lock import LOCK_NAME, NOTE_NAME, writing
-from .stages import align_encoder, make_card, make_checkpoint, make_embeddings, make_market, make_sids
+from .stages import align_encoder, make_card, make_checkpoint, make_embeddings, make_market, make_reward, make_sids
 
 logger = logging.getLogger(__name__)
 
@@ -117,6 +118,8 @@ def _stages(recipe: Recipe, run: RunFolder, resume: bool, progress: bool) -> lis
         _Stage("SIDs", run.sids / "sid_index.safetensors", lambda: make_sids(recipe, run)),
         _Stage("checkpoint", run.checkpoint, lambda: make_checkpoint(recipe, run, resume, progress)),
     ]
+    if recipe.reward is not None:
+        stages.append(_Stage("reward", run.checkpoint / REWARD_NAME / "reward.json", lambda: make_reward(recipe, run)))
     return stages
 
 

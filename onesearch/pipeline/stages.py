@@ -116,6 +116,14 @@ def make_checkpoint(recipe: Recipe, run: RunFolder, resume: bool, progress: bool
         )
 
 
+def make_reward(recipe: Recipe, run: RunFolder) -> None:
+    """Train the reward model of the checkpoint with the settings in `recipe.reward`."""
+    from onesearch.trainers.reward.training import train_reward_run
+
+    if recipe.reward is not None:
+        train_reward_run(run, recipe.reward)
+
+
 def make_card(recipe: Recipe, run: RunFolder) -> None:
     """Write the card of the checkpoint."""
     from onesearch.model_cards.card import write_card
@@ -123,4 +131,4 @@ def make_card(recipe: Recipe, run: RunFolder) -> None:
     write_card(run, name=recipe.name)
 
 
-__all__ = ["align_encoder", "make_card", "make_checkpoint", "make_embeddings", "make_market", "make_sids"]
+__all__ = ["align_encoder", "make_card", "make_checkpoint", "make_embeddings", "make_market", "make_reward", "make_sids"]

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from onesearch.tokenization_sid.sids.sid_encoder import SidEncoder
     from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 
+    from .reranker import Reranker
+
     OneSearchModel: TypeAlias = OneSearchForConditionalGeneration | OneSearchForCausalLM
     """Models that a searcher can search with."""
 
@@ -23,12 +25,14 @@ QUERY_ENCODER_NAME = "query_encoder"
 
 
 class CheckpointParts(NamedTuple):
-    """The loaded parts of a checkpoint; the last two are None where its prompts do not need them."""
+    """The loaded parts of a checkpoint. Query encoder and default histories are None where its prompts do not need them, the reranker where
+    it has no reward model."""
 
     model: OneSearchModel
     tokenizer: SidTokenizer
     query_encoder: SidEncoder | None
     defaults: DefaultHistories | None
+    reranker: Reranker | None
 
 
 def load_parts(checkpoint: str | Path, hub: Mapping[str, Any]) -> CheckpointParts:
@@ -62,9 +66,8 @@ def load_parts(checkpoint: str | Path, hub: Mapping[str, Any]) -> CheckpointPart
         raise ValueError(
             f"a JSON file in {checkpoint} (tokenizer.json or tokenizer_config.json) is damaged ({error}); copy the checkpoint again"
         ) from error
-    return CheckpointParts(
-        model.eval(), tokenizer, _query_encoder(checkpoint, tokenizer, files), _defaults(checkpoint, tokenizer, files)
-    )
+    encoder, defaults = _query_encoder(checkpoint, tokenizer, files), _defaults(checkpoint, tokenizer, files)
+    return CheckpointParts(model.eval(), tokenizer, encoder, defaults, _reranker(folder))
 
 
 def _query_encoder(checkpoint: str | Path, tokenizer: SidTokenizer, files: Mapping[str, Any]) -> SidEncoder | None:
@@ -75,6 +78,17 @@ def _query_encoder(checkpoint: str | Path, tokenizer: SidTokenizer, files: Mappi
 
     subfolder = "/".join(part for part in (files.get("subfolder"), QUERY_ENCODER_NAME) if part)
     return SidEncoder.from_pretrained(checkpoint, subfolder, files.get("revision"))
+
+
+def _reranker(folder: Path) -> Reranker | None:
+    """The reranker of a checkpoint folder, if it has a reward model."""
+    from onesearch.views.reward.reward_folder import FOLDER_NAME
+
+    if not (folder / FOLDER_NAME / "reward.json").is_file():
+        return None
+    from .reranker import Reranker
+
+    return Reranker.from_pretrained(folder / FOLDER_NAME)
 
 
 def _defaults(checkpoint: str | Path, tokenizer: SidTokenizer, files: Mapping[str, Any]) -> DefaultHistories | None:

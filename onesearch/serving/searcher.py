@@ -7,6 +7,7 @@ hits.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from onesearch.views.default_histories import DefaultHistories
 
     from .loading import OneSearchModel
+    from .reranker import Reranker
 
 
 class Searcher:
@@ -42,6 +44,7 @@ class Searcher:
         name: name in reports.
         query_encoder: makes the SIDs of queries. Needed if the tokenizer's prompts hold them.
         defaults: histories of users without one. Needed if the tokenizer's prompts use them.
+        reranker: ranks hits by a reward model. Needed if the settings, or a call, ask for `rerank`.
 
     Raises:
         ValueError: model, tokenizer and item index do not belong together, a part that the prompts need is missing, or `batch_size` is
@@ -57,6 +60,7 @@ class Searcher:
         name: str = "onesearch",
         query_encoder: SidEncoder | None = None,
         defaults: DefaultHistories | None = None,
+        reranker: Reranker | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
@@ -66,6 +70,9 @@ class Searcher:
         self.config = model.search_config if config is None else config
         self.batch_size = batch_size
         self.name = name
+        self.reranker = reranker
+        if self.config.rerank:
+            _checked_reranker(reranker)
 
     @classmethod
     def from_pretrained(
@@ -77,6 +84,7 @@ class Searcher:
         items_per_sid: int | None = None,
         exclude_history: bool | None = None,
         hidden_views: Sequence[str] | None = None,
+        rerank: bool | None = None,
         batch_size: int = 32,
         **kwargs: Any,
     ) -> Searcher:
@@ -89,6 +97,7 @@ class Searcher:
             items_per_sid: replaces the saved setting; see `SearchConfig`.
             exclude_history: replaces the saved setting; see `SearchConfig`.
             hidden_views: replaces the saved setting; see `SearchConfig`.
+            rerank: replaces the saved setting; see `SearchConfig`.
             batch_size: number of requests that `retrieve` searches at once.
             kwargs: passed to the Auto classes (``revision``, ``token``, ``dtype``, ...).
 
@@ -104,11 +113,31 @@ class Searcher:
             "items_per_sid": items_per_sid,
             "exclude_history": exclude_history,
             "hidden_views": hidden_views,
+            "rerank": rerank,
         }
         _changed(SearchConfig(), **given)  # refuses wrong values before anything is loaded
         parts = load_parts(checkpoint, kwargs)
         config = _changed(parts.model.search_config, **given)
-        return cls(parts.model, parts.tokenizer, config, batch_size, query_encoder=parts.query_encoder, defaults=parts.defaults)
+        return cls(
+            parts.model,
+            parts.tokenizer,
+            config,
+            batch_size,
+            query_encoder=parts.query_encoder,
+            defaults=parts.defaults,
+            reranker=parts.reranker,
+        )
+
+    def arm(self, name: str, **settings: Any) -> Searcher:
+        """The same searcher under another name and with other settings, for a comparison; nothing is loaded twice.
+
+        Args:
+            name: name in reports.
+            settings: fields of `SearchConfig`.
+        """
+        other = copy(self)
+        other.name, other.config = name, _changed(self.config, **settings)
+        return other
 
     @property
     def index(self) -> SidIndex:
@@ -135,6 +164,7 @@ class Searcher:
         items_per_sid: int | None = None,
         exclude_history: bool | None = None,
         hidden_views: Sequence[str] | None = None,
+        rerank: bool | None = None,
         explain: bool = False,
     ) -> list[Hit]:
         """Find items for one query.
@@ -153,7 +183,8 @@ class Searcher:
             items_per_sid: replaces the searcher's setting for this call: number of items of one SID that may be among the hits.
             exclude_history: replaces the searcher's setting for this call: leave the items of `history` out of the hits.
             hidden_views: replaces the searcher's setting for this call: views of the user that the prompt leaves out.
-            explain: put the log-probability of each code into the hits.
+            rerank: replaces the searcher's setting for this call: rank the hits of all beams by the reward model.
+            explain: put the log-probability of each code, and the probabilities of the reward model, into the hits.
 
         Returns:
             Hits with `item_id`, `sid` and `score`, best first.
@@ -169,6 +200,7 @@ class Searcher:
             "items_per_sid": items_per_sid,
             "exclude_history": exclude_history,
             "hidden_views": hidden_views,
+            "rerank": rerank,
         }
         config = _changed(self.config, **given)
         request = _request(query, history, context)
@@ -209,6 +241,17 @@ class Searcher:
                 rankings.append(ranking)
         return rankings
 
+    def hits(self, requests: Sequence[Request], top_k: int) -> list[list[Hit]]:
+        """The hits of requests as `retrieve` finds them.
+
+        Args:
+            requests: any number of requests; they are searched in batches of `batch_size`.
+            top_k: largest number of hits per request.
+        """
+        starts = range(0, len(requests), self.batch_size)
+        batches = (requests[start : start + self.batch_size] for start in starts)
+        return [hits for batch in batches for hits in self._find(batch, top_k, self.config).hits]
+
     def _find(
         self,
         requests: Sequence[Request],
@@ -227,12 +270,14 @@ class Searcher:
             num_beams=config.num_beams,
             rank_by=config.rank_by,
             items_per_sid=config.items_per_sid,
-            top_k=top_k + max(map(len, excluded)),
+            top_k=(config.num_beams * config.items_per_sid if config.rerank else top_k) + max(map(len, excluded)),
             item_filter=item_filter,
             explain=explain,
             with_sids=with_sids,
         )
-        kept = ([hit for hit in hits if hit.item_id not in own] for hits, own in zip(result.hits, excluded))
+        kept = [[hit for hit in hits if hit.item_id not in own] for hits, own in zip(result.hits, excluded)]
+        if config.rerank:
+            kept = _checked_reranker(self.reranker).rerank(requests, kept, explain)
         return replace(result, hits=[hits[:top_k] for hits in kept])
 
     def _inputs(self, requests: Sequence[Request], hidden: Sequence[str] = ()) -> dict[str, Any]:
@@ -250,6 +295,15 @@ class Searcher:
         if codes is not None:
             inputs["long_view_codes"] = torch.from_numpy(codes).to(self.model.device)
         return inputs
+
+
+def _checked_reranker(reranker: Reranker | None) -> Reranker:
+    """The reranker; ValueError where there is none."""
+    if reranker is None:
+        raise ValueError(
+            "rerank=True needs a reward model, and this checkpoint has none; train one with `onesearch reward`, or set rerank=False"
+        )
+    return reranker
 
 
 def _changed(config: SearchConfig, **settings: Any) -> SearchConfig:

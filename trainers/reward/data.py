@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from onesearch.modeling_onesearch.modeling_reward_onesearch import IGNORED
 from onesearch.tokenization_sid.ragged import Ragged, offsets_of
-from onesearch.views.reward.inputs import RewardInputs
+from onesearch.views.reward.inputs import UNKNOWN_GAP, RewardInputs
 from onesearch.views.reward.session_columns import SessionColumns
 
 from .levels import Interactions, tower_labels
@@ -55,16 +55,23 @@ class RewardCollator:
         searches: labelled searches.
         columns: what was known before each.
         inputs: makes tensors of columns.
+        hidden_gaps: share of the searches whose events have unknown times, so that the model learns to do without them.
+        seed: seeds which searches these are.
     """
 
-    def __init__(self, searches: LabelledSearches, columns: SessionColumns, inputs: RewardInputs) -> None:
+    def __init__(
+        self, searches: LabelledSearches, columns: SessionColumns, inputs: RewardInputs, hidden_gaps: float = 0.0, seed: int = 0
+    ) -> None:
         self.searches, self.columns, self.inputs = searches, columns, inputs
+        self.hides = np.random.default_rng([seed, 17]).random(len(searches)) < hidden_gaps
 
     def __call__(self, places: Sequence[int]) -> dict[str, Any]:
         """The arguments of `OneSearchRewardModel.forward` with labels; `places` are numbers of searches."""
         rows = np.sort(np.asarray(places, dtype=np.int64))
         candidates, labels = self.searches.padded(rows)
-        tensors = self.inputs.tensors(self.columns.of(self.searches.sessions[rows], candidates))
+        columns = self.columns.of(self.searches.sessions[rows], candidates)
+        hidden = np.repeat(self.hides[rows], columns.history.lengths)
+        tensors = self.inputs.tensors(columns._replace(gaps=np.where(hidden, UNKNOWN_GAP, columns.gaps)))
         return {**tensors, "labels": torch.from_numpy(labels)}
 
 

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from onesearch.data.columns import session_entries
 from onesearch.data.market import Market
+from onesearch.data.requests import has_query
 
 from .negatives import NegativeSampling
 
@@ -80,12 +81,12 @@ def label_sessions(
     items, sessions = len(leaf), len(market.sessions)
     wanted = np.zeros(sessions, dtype=bool)
     wanted[chosen] = True
-    wanted &= _searches(market)
+    wanted &= has_query(market)
     events = {name: _of(session_entries(market, name), wanted) for name in ("purchased", "clicked", "impressed")}
     touched = _unique(np.concatenate([events["purchased"], events["clicked"]], axis=1), items)
     answered = np.unique(touched[0])
     rng = np.random.default_rng([seed, 15])
-    categories = _unique(np.stack([touched[0], leaf[touched[1]]])[:, leaf[touched[1]] >= 0], int(leaf.max(initial=0)) + 1)
+    categories = _categories(touched, leaf)
     parts = [
         (1, events["purchased"]),
         (2, _elsewhere(market, wanted, leaf, categories)),
@@ -95,12 +96,8 @@ def label_sessions(
         (6, np.stack([np.repeat(answered, sampling.random), rng.integers(0, items, len(answered) * sampling.random)])),
     ]
     if beams is not None and sampling.beam:
-        hits = _of(beams, wanted)
-        hits = hits[:, np.isin(hits[0], answered)]
-        hits = _first(hits[:, rng.permutation(hits.shape[1])], sampling.beam)
-        inside = np.isin(
-            hits[0] * (leaf.max(initial=0) + 2) + leaf[hits[1]], categories[0] * (leaf.max(initial=0) + 2) + categories[1]
-        )
+        hits = _some_hits(beams, answered, sampling.beam, rng)
+        inside = _in_category(hits, categories, leaf)
         parts += [(5, hits[:, inside]), (6, hits[:, ~inside])]
     shown = events["impressed"][0] * items + events["impressed"][1]
     return _highest(parts, shown, items)
@@ -119,10 +116,22 @@ def tower_labels(levels: np.ndarray) -> np.ndarray:
     return np.stack([clicked, bought, bought], axis=-1).astype(np.float32)
 
 
-def _searches(market: Market) -> np.ndarray:
-    """Whether each session has a query, ``(sessions,)``."""
-    queries = market.sessions.data.column("query")
-    return np.asarray(pc.not_equal(pc.utf8_trim_whitespace(queries), ""), dtype=bool)
+def _categories(touched: np.ndarray, leaf: np.ndarray) -> np.ndarray:
+    """Distinct pairs of a session and a leaf category of its clicked or bought items, sorted, ``(2, pairs)``."""
+    own = leaf[touched[1]]
+    return _unique(np.stack([touched[0], own])[:, own >= 0], int(leaf.max(initial=0)) + 1)
+
+
+def _in_category(pairs: np.ndarray, categories: np.ndarray, leaf: np.ndarray) -> np.ndarray:
+    """Whether the item of each pair of a session and an item is of one of the session's `categories`, ``(pairs,)``."""
+    width = int(leaf.max(initial=0)) + 2  # leaf categories are numbered from -1
+    return np.isin(pairs[0] * width + leaf[pairs[1]] + 1, categories[0] * width + categories[1] + 1)
+
+
+def _some_hits(beams: tuple[np.ndarray, np.ndarray], answered: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """At most `count` random hits of each answered session, ``(2, pairs)``."""
+    hits = np.stack(beams).astype(np.int64)[:, np.isin(beams[0], answered)]
+    return _first(hits[:, rng.permutation(hits.shape[1])], count)
 
 
 def _elsewhere(market: Market, wanted: np.ndarray, leaf: np.ndarray, categories: np.ndarray) -> np.ndarray:
@@ -140,18 +149,16 @@ def _elsewhere(market: Market, wanted: np.ndarray, leaf: np.ndarray, categories:
         return empty
     users = np.asarray(column("user_id").combine_chunks().dictionary_encode().indices, dtype=np.int64)
     order = np.lexsort((np.arange(len(users)), np.asarray(column("time")), users))
-    searches = _searches(market)[order]
+    searches = has_query(market)[order]
     place = np.maximum.accumulate(np.where(searches, np.arange(len(order)), -1))
     search_of = np.full(len(order), -1, dtype=np.int64)
     found = place >= 0
     found[found] = users[order[place[found]]] == users[order[found]]
     search_of[order[found]] = order[place[found]]
     sessions, items = session_entries(market, "purchased")
-    kept = recommended[sessions] & (search_of[sessions] >= 0) & (leaf[items] >= 0)
-    searched, items = search_of[sessions[kept]], items[kept]
-    width = int(leaf.max(initial=0)) + 1
-    same = wanted[searched] & np.isin(searched * width + leaf[items], categories[0] * width + categories[1])
-    return np.stack([searched[same], items[same]])
+    kept = recommended[sessions] & (search_of[sessions] >= 0)
+    pairs = np.stack([search_of[sessions[kept]], items[kept]])
+    return pairs[:, wanted[pairs[0]] & _in_category(pairs, categories, leaf)]
 
 
 def _same_category(categories: np.ndarray, leaf: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -19,6 +19,8 @@ class RewardConfig:
         recent: number of latest events that are always attended to.
         max_history: number of latest events that a history may have (OneSearch: about 10³).
         min_events: number of clicks and purchases in the training split from which an item has an embedding of its own.
+        hidden_gaps: share of the training searches whose events have unknown times. Requests at serving give no times, so the model must
+            do without them; a smaller share lets it rely on them.
         warm_up: share of the earliest training searches that only fill the memory: their counts are too small to learn from.
         epochs: passes over the training searches.
         batch_size: searches per step.
@@ -27,6 +29,8 @@ class RewardConfig:
         list_weight: weight of a list-wise loss beside the paper's binary cross-entropy: the softmax over the candidates of a search of its
             most wanted ones (bought ones, or clicked ones where nothing was bought). 0 is the paper's loss alone.
         negatives: items that the clicked and bought ones are compared with.
+        searches: number of training requests whose beams give hard negatives, and of validation requests that choose the weights of the
+            ranking. Raising it costs the time of these searches.
         seed: seeds the initial weights, the negatives and the order of the searches.
 
     Raises:
@@ -40,6 +44,7 @@ class RewardConfig:
     recent: int = 20
     max_history: int = 1000
     min_events: int = 3
+    hidden_gaps: float = 0.5
     warm_up: float = 0.1
     epochs: int = 2
     batch_size: int = 64
@@ -47,6 +52,7 @@ class RewardConfig:
     weight_decay: float = 0.01
     list_weight: float = 1.0
     negatives: NegativeSampling = field(default_factory=NegativeSampling)
+    searches: int = 2000
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -59,6 +65,7 @@ class RewardConfig:
             "min_events",
             "epochs",
             "batch_size",
+            "searches",
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"reward.{name}={getattr(self, name)} is invalid; give at least 1")
@@ -68,6 +75,8 @@ class RewardConfig:
         for name in ("dropout", "warm_up"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"reward.{name}={getattr(self, name)} is invalid; give a share from 0 to below 1")
+        if not 0 <= self.hidden_gaps <= 1:
+            raise ValueError(f"reward.hidden_gaps={self.hidden_gaps} is invalid; give a share from 0 to 1")
         if not self.learning_rate > 0:
             raise ValueError(f"reward.learning_rate={self.learning_rate} is invalid; give a number above 0, for instance 0.002")
         if self.hidden_size % self.attention_heads:

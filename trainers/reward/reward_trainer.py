@@ -134,7 +134,7 @@ def train_reward(
     searches = LabelledSearches(interactions, known_towers(interactions))
     torch.manual_seed(config.seed)
     model = OneSearchRewardModel(_model_config(config, inputs, codebook_sizes))
-    collator = RewardCollator(searches, columns, inputs)
+    collator = RewardCollator(searches, columns, inputs, config.hidden_gaps, config.seed)
     _normalise(model, collator, config)
     trainer = RewardTrainer(
         model, _arguments(config, output), data_collator=collator, train_dataset=searches, list_weight=config.list_weight
@@ -188,7 +188,7 @@ def _arguments(config: RewardConfig, output: str | Path) -> TrainingArguments:
         save_strategy="no",
         report_to="none",
         remove_unused_columns=False,
-        dataloader_num_workers=0,
+        dataloader_pin_memory=False,
         logging_steps=100,
         disable_tqdm=True,
         seed=config.seed,

@@ -15,18 +15,23 @@ import pyarrow.compute as pc
 from onesearch.data.columns import flat_lists
 from onesearch.data.schema import ATTRIBUTE_TYPES
 from onesearch.data.session_pairs import category_ids
+from onesearch.tokenization_sid.embedding.bands import CategoryBands, item_numbers, item_paths
 from onesearch.tokenization_sid.ragged import Ragged, offsets_of
 
 PRICE_BANDS = 8
-"""Bands of the price within a leaf category, by quantile; our choice."""
+"""Number of bands of the price within a category (`CategoryBands`); our choice."""
 
 MOST_VALUES = 8
 """Largest number of values that an item has of one kind; the rest is left out (our choice)."""
 
 
+Pairs = tuple[np.ndarray, np.ndarray]
+"""Row of the item and value of each entry, both ``(entries,)``."""
+
+
 @dataclass(frozen=True, eq=False)
 class ItemFacets:
-    """Facets of all items of a catalogue.
+    """Facets of the items of a catalogue.
 
     Args:
         kinds: name of each kind, for instance ``brand`` or ``color``.
@@ -48,50 +53,54 @@ def item_facets(items: pa.Table) -> ItemFacets:
         items: columns as in `onesearch.data.schema.TABLES`.
     """
     leaf, _ = category_ids(items.column("categories"))
-    parts = {
-        "category": _alone(leaf),
-        "brand": _texts(items.column("brand")),
-        "price": _alone(price_bands(items.column("price").to_numpy(zero_copy_only=False), leaf)),
-        "tag": _lists(items.column("tags")),
-    }
-    attributes = items.column("attributes").combine_chunks()
-    for kind in ATTRIBUTE_TYPES:
-        values = _lists(pc.struct_field(attributes, kind))
-        if kind in ("brand", "price") and len(parts[kind][0]):
-            continue  # the columns of the table say the same, for more items
-        parts[kind] = values
-    parts = {kind: pair for kind, pair in parts.items() if len(pair[0])}
-    kind_of, rows, facets = [], [], []
+    values = {kind: pairs for kind, pairs in _values(items, leaf).items() if len(pairs[0])}
+    none = np.zeros(0, dtype=np.int64)
+    rows, facets, kind_of = [none], [none], [none]
     first = 0
-    for number, (row, value) in enumerate(parts.values()):
+    for number, (row, value) in enumerate(values.values()):
         distinct, codes = np.unique(value, return_inverse=True)
         kept = _within(row) < MOST_VALUES
         rows.append(row[kept])
         facets.append(codes[kept] + first)
-        kind_of.append(np.full(len(distinct), number))
+        kind_of.append(np.full(len(distinct), number, dtype=np.int64))
         first += len(distinct)
-    count = len(items)
-    pairs = np.unique(np.concatenate(rows).astype(np.int64) * max(first, 1) + np.concatenate(facets))
-    owner, facet = np.divmod(pairs, max(first, 1))
-    offsets = offsets_of(np.bincount(owner, minlength=count))
-    return ItemFacets(tuple(parts), np.concatenate(kind_of).astype(np.int64), Ragged(facet, offsets), leaf)
+    of_items = _by_item(np.concatenate(rows), np.concatenate(facets), len(items), first)
+    return ItemFacets(tuple(values), np.concatenate(kind_of), of_items, leaf)
 
 
-def price_bands(prices: np.ndarray, leaf: np.ndarray, bands: int = PRICE_BANDS) -> np.ndarray:
-    """Band of each item's price within its leaf category, by quantile; -1 without a price, ``(items,)``.
+def _values(items: pa.Table, leaf: np.ndarray) -> dict[str, Pairs]:
+    """Values of each kind of facet; the columns for brand and price come before the attributes of the same name."""
+    found = {
+        "category": _alone(leaf),
+        "brand": _texts(items.column("brand")),
+        "price": _alone(_price_bands(items)),
+        "tag": _lists(items.column("tags")),
+    }
+    attributes = items.column("attributes").combine_chunks()
+    for kind in ATTRIBUTE_TYPES:
+        if kind not in found or not len(found[kind][0]):
+            found[kind] = _lists(pc.struct_field(attributes, kind))
+    return found
+
+
+def _price_bands(items: pa.Table) -> np.ndarray:
+    """Band of each item's price within its category, -1 without a price, ``(items,)``."""
+    prices, paths = item_numbers(items, "price"), item_paths(items)
+    bands = CategoryBands.fit(prices, paths, PRICE_BANDS).of(prices, paths)
+    return np.array([-1 if band is None else band for band in bands], dtype=np.int64)
+
+
+def _by_item(rows: np.ndarray, facets: np.ndarray, items: int, count: int) -> Ragged:
+    """Distinct facets of each item, ascending.
 
     Args:
-        prices: prices, NaN where unknown, ``(items,)``.
-        leaf: leaf category of each item, ``(items,)``.
-        bands: number of bands.
+        rows: row of the item of each entry, ``(entries,)``.
+        facets: facet of each entry, below `count`, ``(entries,)``.
+        items: number of items.
+        count: number of facets.
     """
-    found = np.full(len(prices), -1, dtype=np.int64)
-    known = np.flatnonzero(np.isfinite(prices))
-    order = known[np.lexsort((prices[known], leaf[known]))]
-    sizes = np.unique(leaf[order], return_counts=True)[1]
-    place = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    found[order] = place * bands // np.repeat(sizes, sizes)
-    return found
+    owner, facet = np.divmod(np.unique(rows * max(count, 1) + facets), max(count, 1))
+    return Ragged(facet, offsets_of(np.bincount(owner, minlength=items)))
 
 
 class FacetHistories(NamedTuple):
@@ -178,10 +187,6 @@ def _matches(facets: ItemFacets, events: Ragged, wanted: _Wanted) -> np.ndarray:
     return best
 
 
-Pairs = tuple[np.ndarray, np.ndarray]
-"""Row of the item and value of each entry, both ``(entries,)``."""
-
-
 def _alone(numbers: np.ndarray) -> Pairs:
     rows = np.flatnonzero(numbers >= 0)
     return rows, numbers[rows]
@@ -206,4 +211,4 @@ def _within(rows: np.ndarray) -> np.ndarray:
     return np.arange(len(rows)) - np.repeat(starts, sizes)
 
 
-__all__ = ["FACET_FEATURES", "FacetHistories", "ItemFacets", "facet_features", "item_facets", "price_bands"]
+__all__ = ["FACET_FEATURES", "FacetHistories", "ItemFacets", "facet_features", "item_facets"]

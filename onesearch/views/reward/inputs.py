@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from onesearch.modeling_onesearch.configuration_reward_onesearch import EVENT_KINDS
 from onesearch.tokenization_sid.ragged import Ragged
 
 from .facets import FACET_FEATURES, FacetHistories, ItemFacets, facet_features
@@ -132,6 +133,23 @@ class RewardInputs:
         return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
 
 
+def event_kinds(history: Ragged, purchased: Ragged, items: int) -> np.ndarray:
+    """Number of each event's kind in `EVENT_KINDS`: purchased for an item that the user has bought before, else clicked.
+
+    Args:
+        history: item rows of each history, n rows.
+        purchased: item rows of what was bought before, n rows.
+        items: number of items.
+
+    Returns:
+        int64, aligned with ``history.values``.
+    """
+    owner = np.repeat(np.arange(len(history)), history.lengths)
+    buyer = np.repeat(np.arange(len(purchased)), purchased.lengths)
+    was_bought = np.isin(owner * items + history.values, buyer * items + purchased.values)
+    return np.where(was_bought, EVENT_KINDS.index("purchased"), EVENT_KINDS.index("clicked"))
+
+
 def gap_buckets(gaps: np.ndarray, buckets: int) -> np.ndarray:
     """Bucket of each time between an event and a request: 1 + ⌊log₂(gap)⌋, at most ``buckets - 1``; `UNKNOWN_GAP` for negative gaps.
 
@@ -160,4 +178,4 @@ def _times_in(history: Ragged, rows: np.ndarray) -> np.ndarray:
     return np.where(keys[at] == wanted, counts[at], 0)
 
 
-__all__ = ["ItemTable", "RewardColumns", "RewardInputs", "gap_buckets"]
+__all__ = ["UNKNOWN_GAP", "ItemTable", "RewardColumns", "RewardInputs", "event_kinds", "gap_buckets"]

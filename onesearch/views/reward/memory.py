@@ -1,35 +1,35 @@
-"""Memory of behaviour: statistics of items, counts of items under a query, and transitions between items, each readable as of any time.
+"""Memory of behaviour: statistics of items, counts of items under a query, and transitions between items, each as of any time.
 
-New sessions join it without any training.
+New sessions are counted without any training.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from onesearch.data.columns import session_entries
 from onesearch.data.market import Market
+from onesearch.data.text import query_key
 from onesearch.data.user_logs import UserLogs
 from onesearch.tokenization_sid.ragged import Ragged
 
 from .counts import TimedCounts
 
-WINDOW, DECAY = 5, 0.8
-"""Latest items from which transitions are counted, and how much less each earlier one counts (our choice, that of the cascade)."""
+WINDOW = 5
+"""Number of latest items from which transitions are counted; our choice."""
+
+DECAY = 0.8
+"""Weight of each earlier item relative to the one after it; our choice."""
 
 CLICK_SHARE = 0.3
 """A click counts as this share of a purchase in a query's categories; our choice."""
 
 STATISTICS = ("impressed", "clicked", "purchased")
 """Session columns that are counted per item."""
-
-
-def query_key(query: str) -> str:
-    """Normalise a query for counting: lower case, single spaces."""
-    return " ".join(query.lower().split())
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,41 +73,25 @@ class BehaviourMemory:
             until: sessions at this time or later are left out; None counts all.
         """
         times = np.asarray(market.sessions.data.column("time"), dtype=np.int64)
-        seen = np.ones(len(times), dtype=bool) if until is None else times < until
-        count, leaves = len(market.items), int(leaf.max(initial=-1)) + 1
-        names = {key: number for number, key in enumerate(dict.fromkeys(query_key(text) for text in logs.queries))}
-        number_of = np.array([names[query_key(text)] for text in logs.queries], dtype=np.int64)
-        query = np.where(logs.blank[logs.query_rows], -1, number_of[logs.query_rows])
-        entries = {}
-        for column in STATISTICS:
-            sessions, rows = session_entries(market, column)
-            kept = seen[sessions]
-            entries[column] = sessions[kept], rows[kept]
-        statistics = tuple(TimedCounts.of(rows, times[sessions]) for sessions, rows in entries.values())
-
-        def under_query(column: str) -> TimedCounts:
-            sessions, rows = entries[column]
-            searched = query[sessions] >= 0
-            return TimedCounts.of((query[sessions] * count + rows)[searched], times[sessions][searched])
-
-        sessions = np.concatenate([entries["clicked"][0], entries["purchased"][0]])
-        rows = np.concatenate([entries["clicked"][1], entries["purchased"][1]])
-        worth = np.repeat([CLICK_SHARE, 1.0], [len(entries["clicked"][0]), len(entries["purchased"][0])])
-        known = (query[sessions] >= 0) & (leaf[rows] >= 0)
-        sessions, rows, worth = sessions[known], rows[known], worth[known]
-        pairs, moments, weights = _transitions(logs, times, seen, count)
+        counted = np.ones(len(times), dtype=bool) if until is None else times < until
+        items, leaves = len(market.items), int(leaf.max(initial=-1)) + 1
+        queries = {key: number for number, key in enumerate(dict.fromkeys(map(query_key, logs.queries)))}
+        query = _query_of_sessions(logs, queries)
+        events = {column: _Events.of(market, column, counted) for column in STATISTICS}
+        answers = _answers(events, query, times, leaf)
+        transitions = _transitions(logs, times, counted, items)
         return cls(
-            items=count,
+            items=items,
             leaves=leaves,
             leaf=leaf,
-            queries=names,
-            statistics=statistics,
-            query_clicked=under_query("clicked"),
-            query_purchased=under_query("purchased"),
-            query_leaves=TimedCounts.of(query[sessions] * leaves + leaf[rows], times[sessions], worth),
-            query_events=TimedCounts.of(query[sessions], times[sessions], worth),
-            transitions=TimedCounts.of(pairs, moments, weights),
-            departures=TimedCounts.of(pairs // count, moments, weights),
+            queries=queries,
+            statistics=tuple(TimedCounts.of(part.rows, times[part.sessions]) for part in events.values()),
+            query_clicked=_under_query(events["clicked"], query, times, items),
+            query_purchased=_under_query(events["purchased"], query, times, items),
+            query_leaves=TimedCounts.of(*answers),
+            query_events=TimedCounts.of(answers.keys // max(leaves, 1), answers.times, answers.weights),
+            transitions=TimedCounts.of(*transitions),
+            departures=TimedCounts.of(transitions.keys // max(items, 1), transitions.times, transitions.weights),
         )
 
     def query_numbers(self, queries: Sequence[str]) -> np.ndarray:
@@ -115,7 +99,7 @@ class BehaviourMemory:
         return np.array([self.queries.get(query_key(query), -1) for query in queries], dtype=np.int64)
 
     def features(self, queries: np.ndarray, history: Ragged, candidates: np.ndarray, times: np.ndarray) -> np.ndarray:
-        """What was counted about each candidate before a time.
+        """Counts of each candidate before a time.
 
         Args:
             queries: number of each request's query, -1 if unknown, ``(requests,)``.
@@ -171,10 +155,55 @@ MEMORY_FEATURES = (
 """Names of the columns of `BehaviourMemory.features`."""
 
 
-def _transitions(logs: UserLogs, times: np.ndarray, seen: np.ndarray, items: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs of items close to each other in a history, the time of the later one, and the weight, each ``(pairs,)``."""
+class _Events(NamedTuple):
+    """Row of the session and row of the item of each event of one kind, both ``(events,)``."""
+
+    sessions: np.ndarray
+    rows: np.ndarray
+
+    @classmethod
+    def of(cls, market: Market, column: str, counted: np.ndarray) -> _Events:
+        """The events in one column of the sessions; `counted` says for each session whether it counts."""
+        sessions, rows = session_entries(market, column)
+        return cls(sessions[counted[sessions]], rows[counted[sessions]])
+
+
+class _Weighted(NamedTuple):
+    """Arguments of `TimedCounts.of`, each ``(events,)``."""
+
+    keys: np.ndarray
+    times: np.ndarray
+    weights: np.ndarray
+
+
+def _query_of_sessions(logs: UserLogs, queries: Mapping[str, int]) -> np.ndarray:
+    """Number of each session's query, -1 for a blank one, ``(sessions,)``."""
+    number_of = np.array([queries[query_key(text)] for text in logs.queries], dtype=np.int64)
+    return np.where(logs.blank[logs.query_rows], -1, number_of[logs.query_rows])
+
+
+def _under_query(events: _Events, query: np.ndarray, times: np.ndarray, items: int) -> TimedCounts:
+    """Count the events of sessions with a query by query and item; `query` and `times` are ``(sessions,)``."""
+    sessions, rows = events
+    searched = query[sessions] >= 0
+    return TimedCounts.of((query[sessions] * items + rows)[searched], times[sessions][searched])
+
+
+def _answers(events: Mapping[str, _Events], query: np.ndarray, times: np.ndarray, leaf: np.ndarray) -> _Weighted:
+    """Purchases, and clicks at `CLICK_SHARE`, under a query by leaf category; key: query × leaves + leaf."""
+    clicked, purchased = events["clicked"], events["purchased"]
+    sessions, rows = (np.concatenate(pair) for pair in zip(clicked, purchased))
+    weights = np.repeat([CLICK_SHARE, 1.0], [len(clicked.rows), len(purchased.rows)])
+    known = (query[sessions] >= 0) & (leaf[rows] >= 0)
+    sessions, rows = sessions[known], rows[known]
+    leaves = int(leaf.max(initial=-1)) + 1
+    return _Weighted(query[sessions] * leaves + leaf[rows], times[sessions], weights[known])
+
+
+def _transitions(logs: UserLogs, times: np.ndarray, counted: np.ndarray, items: int) -> _Weighted:
+    """Pairs of items close to each other in a history, at the time of the later one; key: from × items + to."""
     sessions, rows = logs.own("clicked", "purchased")
-    kept = seen[sessions]
+    kept = counted[sessions]
     sessions, rows = sessions[kept], rows[kept]
     log = logs.touched
     keys, moments, weights = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
@@ -187,7 +216,7 @@ def _transitions(logs: UserLogs, times: np.ndarray, seen: np.ndarray, items: int
         keys += [before * items + after, after * items + before]
         moments += [moment, moment]
         weights += [np.full(2 * len(before), DECAY ** (gap - 1))]
-    return np.concatenate(keys), np.concatenate(moments), np.concatenate(weights)
+    return _Weighted(np.concatenate(keys), np.concatenate(moments), np.concatenate(weights))
 
 
-__all__ = ["MEMORY_FEATURES", "BehaviourMemory", "query_key"]
+__all__ = ["MEMORY_FEATURES", "BehaviourMemory"]

@@ -8,10 +8,10 @@ import numpy as np
 
 from onesearch.data.market import Market
 from onesearch.data.user_logs import EventLog, UserLogs
-from onesearch.modeling_onesearch.configuration_reward_onesearch import EVENT_KINDS, GAP_BUCKETS
+from onesearch.modeling_onesearch.configuration_reward_onesearch import GAP_BUCKETS
 from onesearch.tokenization_sid.ragged import Ragged
 
-from .inputs import RewardColumns, gap_buckets
+from .inputs import RewardColumns, event_kinds, gap_buckets
 from .memory import BehaviourMemory
 
 
@@ -45,7 +45,7 @@ class SessionColumns:
         vectors = np.concatenate([query_vectors, np.zeros((1, query_vectors.shape[1]), query_vectors.dtype)])
         self.vectors, self.place = vectors.astype(np.float32), places[logs.query_rows]
         self.number = memory.query_numbers(logs.queries.tolist())[logs.query_rows]
-        self._kinds, self._moments = _events(market, logs)
+        self._items, self._moments = len(market.items), _moments(market, logs)
 
     def of(self, sessions: np.ndarray, candidates: np.ndarray) -> RewardColumns:
         """The columns of some sessions.
@@ -59,14 +59,16 @@ class SessionColumns:
         places = Ragged.of_spans(np.arange(len(touched.values)), begin, end)
         owner = np.repeat(np.arange(len(sessions)), places.lengths)
         gaps = self.times[sessions][owner] - self._moments[places.values]
+        history = Ragged(touched.values[places.values].astype(np.int64), places.offsets)
+        purchased = self._past(self.logs.purchased, sessions)
         return RewardColumns(
             candidates=candidates,
             queries=self.number[sessions],
             query_vectors=self.vectors[self.place[sessions]],
-            history=Ragged(touched.values[places.values].astype(np.int64), places.offsets),
-            kinds=self._kinds[places.values],
+            history=history,
+            kinds=event_kinds(history, purchased, self._items),
             gaps=gap_buckets(gaps, GAP_BUCKETS),
-            purchased=self._past(self.logs.purchased, sessions),
+            purchased=purchased,
             shown=self._past(self.logs.shown, sessions),
             times=np.minimum(self.times[sessions], self.frozen),
         )
@@ -75,24 +77,12 @@ class SessionColumns:
         return Ragged.of_spans(log.values.astype(np.int64), *log.last(sessions, self.max_history))
 
 
-def _events(market: Market, logs: UserLogs) -> tuple[np.ndarray, np.ndarray]:
-    """Kind and time of every event of ``logs.touched``, both ``(events,)``.
-
-    Steps:
-        1. List the pairs of session and item that the log was built from, with the number of their kind.
-        2. Bring them into the order of the log: by user, then by session.
-    """
-    count = len(logs.item_ids)
-    sessions, items = logs.own("clicked", "purchased")
-    keys = sessions * count + items
-    kinds = np.zeros(len(keys), dtype=np.int64)
-    for column in ("carted", "purchased"):
-        own = logs.own(column)
-        kinds[np.isin(keys, own[0] * count + own[1])] = EVENT_KINDS.index(column)
+def _moments(market: Market, logs: UserLogs) -> np.ndarray:
+    """Time of every event of ``logs.touched``, ``(events,)``: the log runs by user, then by session."""
+    sessions, _ = logs.own("clicked", "purchased")
     users = np.asarray(market.sessions.data.column("user_id").combine_chunks().dictionary_encode().indices, dtype=np.int64)
     times = np.asarray(market.sessions.data.column("time"), dtype=np.int64)
-    order = np.lexsort((np.arange(len(keys)), sessions, users[sessions]))
-    return kinds[order], times[sessions[order]]
+    return times[sessions[np.lexsort((sessions, users[sessions]))]]
 
 
 __all__ = ["SessionColumns"]

@@ -1,0 +1,115 @@
+"""Re-ranking of a beam by the reward model of a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from onesearch.data.requests import Request
+from onesearch.modeling_onesearch.configuration_reward_onesearch import TOWERS
+from onesearch.views.reward.inputs import RewardInputs
+from onesearch.views.reward.ranking import rewards, stable_order, terms
+from onesearch.views.reward.reward_folder import RewardParts, load_reward
+from onesearch.views.reward.reward_requests import RewardRequests
+
+if TYPE_CHECKING:
+    from onesearch.modeling_onesearch.hits_onesearch import Hit
+
+MIN_LOG_P = -50.0
+"""Log-probability of padding, and the least that counts."""
+
+
+class Scored(NamedTuple):
+    """Candidates of requests and what the reward model makes of them.
+
+    Attributes:
+        rows: item rows, -1 for padding and for items that the model does not know, ``(requests, candidates)``.
+        logits: log-odds of the towers, ``(requests, candidates, 3)``.
+        relevance: cosine of the text vectors, ``(requests, candidates)``.
+        log_p: log-probability of the generator, ``(requests, candidates)``.
+    """
+
+    rows: np.ndarray
+    logits: np.ndarray
+    relevance: np.ndarray
+    log_p: np.ndarray
+
+    @property
+    def terms(self) -> np.ndarray:
+        """The terms of the ranking score, ``(requests, candidates, 5)``."""
+        return terms(self.logits, self.relevance, self.log_p)
+
+
+class Reranker:
+    """Ranks the hits of a search by the reward model.
+
+    Args:
+        parts: the reward model and what it reads.
+    """
+
+    def __init__(self, parts: RewardParts) -> None:
+        self.parts = parts
+        self.inputs = RewardInputs(parts.table, parts.memory, parts.model.config.max_history)
+        self.requests = RewardRequests(parts.item_ids, parts.memory, self._embed)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Reranker:
+        """Load the folder ``reward/`` of a checkpoint.
+
+        Raises:
+            FileNotFoundError: there is no reward model.
+            ValueError: a file is damaged.
+        """
+        return cls(load_reward(Path(folder)))
+
+    def rerank(self, requests: Sequence[Request], hits: Sequence[Sequence[Hit]], explain: bool = False) -> list[list[Hit]]:
+        """The hits of each request in the order of the reward model, with its scores. Equal scores keep the generator's order.
+
+        An item that the reward model does not know, such as one that was added later, keeps its place behind all known ones.
+
+        Args:
+            requests: n requests.
+            hits: hits of each, best first.
+            explain: put the towers' probabilities into the hits.
+        """
+        scored = self.score(requests, hits)
+        values = rewards(self.parts.weights, scored.logits, scored.relevance, scored.log_p)
+        towers = scored.terms[..., : len(TOWERS)]
+        ranked = []
+        for found, own, rows, chances in zip(hits, values, scored.rows, towers):
+            known = rows[: len(found)] >= 0
+            least = own[: len(found)][known].min(initial=0.0)
+            behind = least - 1.0 - np.arange(len(found)) / max(len(found), 1)
+            scores = np.where(known, own[: len(found)], behind)
+            order = stable_order(scores).tolist()
+            shown = [tuple(chances[place].tolist()) if explain and known[place] else None for place in order]
+            ranked.append([replace(found[place], score=float(scores[place]), towers=part) for place, part in zip(order, shown)])
+        return ranked
+
+    def score(self, requests: Sequence[Request], hits: Sequence[Sequence[Hit]]) -> Scored:
+        """What the reward model makes of the hits of n requests."""
+        import torch
+
+        width = max((len(found) for found in hits), default=0) or 1
+        rows = np.full((len(requests), width), -1, dtype=np.int64)
+        log_p = np.full(rows.shape, MIN_LOG_P)
+        for place, found in enumerate(hits):
+            rows[place, : len(found)] = [self.requests.row_of.get(hit.item_id, -1) for hit in found]
+            log_p[place, : len(found)] = [max(hit.score, MIN_LOG_P) for hit in found]
+        columns = self.requests.columns(requests, rows)
+        with torch.inference_mode():
+            logits = self.parts.model(**self.inputs.tensors(columns)).logits.numpy()
+        relevance = np.einsum("ncd,nd->nc", self.parts.table.vectors[np.maximum(rows, 0)], columns.query_vectors)
+        return Scored(rows, logits, relevance, log_p)
+
+    def _embed(self, queries: Sequence[str]) -> np.ndarray:
+        from onesearch.tokenization_sid.embedding.text_encoder import embed_texts
+
+        return embed_texts(self.parts.encoder, list(queries))
+
+
+__all__ = ["Reranker", "Scored"]

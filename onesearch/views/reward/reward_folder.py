@@ -1,0 +1,140 @@
+"""The folder ``reward/`` of a checkpoint: the reward model, the items as it knows them, the memory, and the encoder of queries.
+
+* ``config.json``, ``model.safetensors``: the model.
+* ``reward_items.safetensors``: vectors, codes, facets and numbers of own embeddings of the items; ``reward_items.parquet``: their ids.
+* ``memory.safetensors``: what was counted; ``memory_queries.parquet``: the queries that it was counted under.
+* ``reward.json``: kinds of the facets, sizes, and weights of the ranking.
+* ``encoder/``: the text encoder, in the format of sentence-transformers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from onesearch.files import read_json, write_json
+from onesearch.parquet_files import read_table, write_table
+from onesearch.tokenization_sid.ragged import Ragged
+from onesearch.tokenization_sid.tensor_files import read_tensors, write_tensors
+
+from .counts import TimedCounts
+from .facets import ItemFacets
+from .inputs import ItemTable
+from .memory import STATISTICS, BehaviourMemory
+from .ranking import RankingWeights
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+    from onesearch.modeling_onesearch.modeling_reward_onesearch import OneSearchRewardModel
+
+FOLDER_NAME = "reward"
+"""Folder of the reward model in a checkpoint."""
+
+ITEMS_FORMAT, MEMORY_FORMAT = "onesearch-reward-items/1", "onesearch-memory/1"
+
+REMEDY = "copy the checkpoint again, or train the reward model with `onesearch reward`"
+
+COUNTS = ("query_clicked", "query_purchased", "query_leaves", "query_events", "transitions", "departures")
+"""Counts of `BehaviourMemory` beside the statistics."""
+
+
+class RewardParts(NamedTuple):
+    """Everything that ranks the candidates of a checkpoint.
+
+    Attributes:
+        model: the model.
+        table: what is known of the items.
+        item_ids: their ids, by row.
+        memory: what was counted of them.
+        weights: weights of the ranking.
+        encoder: makes the text vectors of queries.
+    """
+
+    model: OneSearchRewardModel
+    table: ItemTable
+    item_ids: list[str]
+    memory: BehaviourMemory
+    weights: RankingWeights
+    encoder: SentenceTransformer
+
+
+def save_reward(parts: RewardParts, folder: Path) -> None:
+    """Write all parts into a folder. Times of counted events are not kept: a checkpoint counts what happened before it was made."""
+    parts.model.save_pretrained(folder)
+    facets = parts.table.facets
+    arrays = {
+        "vectors": parts.table.vectors,
+        "codes": parts.table.codes,
+        "ids": parts.table.ids,
+        "leaf": facets.leaf,
+        "facets": facets.of_items.values,
+        "facet_offsets": facets.of_items.offsets,
+        "kind_of": facets.kind_of,
+    }
+    write_tensors(folder / "reward_items.safetensors", arrays, {"format": ITEMS_FORMAT})
+    write_table(pa.table({"item_id": pa.array(parts.item_ids, pa.string())}), folder / "reward_items.parquet")
+    memory = parts.memory
+    counts = {f"statistics_{name}": part for name, part in zip(STATISTICS, memory.statistics)}
+    counts |= {name: getattr(memory, name) for name in COUNTS}
+    sums = {name: (part.keys, part.before(part.keys)) for name, part in counts.items()}
+    tensors = {f"{name}.{what}": array for name, pair in sums.items() for what, array in zip(("keys", "sums"), pair)}
+    write_tensors(folder / "memory.safetensors", tensors, {"format": MEMORY_FORMAT})
+    write_table(pa.table({"query": pa.array(list(memory.queries), pa.string())}), folder / "memory_queries.parquet")
+    parts.encoder.save(str(folder / "encoder"), create_model_card=False)
+    write_json(folder / "reward.json", {"kinds": list(facets.kinds), "leaves": memory.leaves, "weights": asdict(parts.weights)})
+
+
+def load_reward(folder: Path) -> RewardParts:
+    """Read the folder that `save_reward` wrote.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file is damaged.
+    """
+    from sentence_transformers import SentenceTransformer
+
+    from onesearch.modeling_onesearch.modeling_reward_onesearch import OneSearchRewardModel
+
+    if not (folder / "reward.json").is_file():
+        raise FileNotFoundError(f"{folder} holds no reward model (no reward.json); train one with `onesearch reward`")
+    settings: dict[str, Any] = read_json(folder / "reward.json")
+    items = read_tensors(folder / "reward_items.safetensors", ITEMS_FORMAT, REMEDY).tensors
+    facets = ItemFacets(
+        tuple(settings["kinds"]), items["kind_of"], Ragged(items["facets"], items["facet_offsets"]), items["leaf"]
+    )
+    table = ItemTable(items["vectors"], items["codes"], facets, items["ids"])
+    item_ids = read_table(folder / "reward_items.parquet", REMEDY).column("item_id").to_pylist()
+    return RewardParts(
+        model=OneSearchRewardModel.from_pretrained(folder).eval(),
+        table=table,
+        item_ids=item_ids,
+        memory=_memory(folder, table, settings["leaves"]),
+        weights=RankingWeights(**settings["weights"]),
+        encoder=SentenceTransformer(str(folder / "encoder"), device="cpu"),
+    )
+
+
+def _memory(folder: Path, table: ItemTable, leaves: int) -> BehaviourMemory:
+    tensors = read_tensors(folder / "memory.safetensors", MEMORY_FORMAT, REMEDY).tensors
+    queries = read_table(folder / "memory_queries.parquet", REMEDY).column("query").to_pylist()
+
+    def counts(name: str) -> TimedCounts:
+        keys = tensors[f"{name}.keys"]
+        return TimedCounts.of(keys, np.zeros(len(keys), dtype=np.int64), tensors[f"{name}.sums"])
+
+    return BehaviourMemory(
+        items=len(table.vectors),
+        leaves=leaves,
+        leaf=table.facets.leaf,
+        queries={query: number for number, query in enumerate(queries)},
+        statistics=tuple(counts(f"statistics_{name}") for name in STATISTICS),
+        **{name: counts(name) for name in COUNTS},
+    )
+
+
+__all__ = ["FOLDER_NAME", "RewardParts", "load_reward", "save_reward"]

@@ -1,0 +1,108 @@
+"""The reward model of a run: trained on its market and its generator's beams, and saved in the checkpoint."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from onesearch.data.market import Market
+from onesearch.data.requests import Request, build_requests
+from onesearch.data.user_logs import UserLogs
+from onesearch.evaluation.evaluator import sample_requests
+from onesearch.files import RunFolder, atomic_folder
+from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
+from onesearch.serving.reranker import Reranker
+from onesearch.serving.searcher import Searcher
+from onesearch.tokenization_sid.embedding.embeddings import distinct_queries, load_embeddings, load_encoder
+from onesearch.views.reward.memory import BehaviourMemory
+from onesearch.views.reward.ranking import RankingWeights, fit_weights
+from onesearch.views.reward.reward_folder import FOLDER_NAME, RewardParts, save_reward
+
+from .reward_config import RewardConfig
+from .reward_trainer import TrainedReward, Vectors, train_reward
+
+logger = logging.getLogger(__name__)
+
+
+class Beams(NamedTuple):
+    """Hits of the generator: row of the session and row of the item of each, both ``(hits,)``."""
+
+    sessions: np.ndarray
+    items: np.ndarray
+
+
+def train_reward_run(run: RunFolder, config: RewardConfig) -> None:
+    """Train the reward model of a run's checkpoint and save it in ``checkpoint/reward/``, whole or not at all.
+
+    Steps:
+        1. Search some training requests, whose hits are hard negatives.
+        2. Train on the training split; see `train_reward`.
+        3. Choose the weights of the ranking on hits of validation requests; without any they are those of `RankingWeights`.
+        4. Save the model with a memory of the training split, and set ``rerank`` in the checkpoint's search settings.
+
+    Args:
+        run: folder with a market, embeddings and a checkpoint.
+        config: sizes and training.
+
+    Raises:
+        FileNotFoundError: an earlier stage of the run is missing.
+        ValueError: no training search was answered with a click or a purchase.
+    """
+    market = Market.load(run.require("market", "onesearch data"))
+    searcher = Searcher.from_pretrained(run.require("checkpoint", "onesearch train"), rerank=False)
+    vectors = Vectors(load_embeddings(run, "items"), load_embeddings(run, "queries"), distinct_queries(market))
+    item_ids = market.items.data.column("item_id").to_pylist()
+    codes = searcher.index.codes_of(item_ids).astype(np.int64)
+    beams = _beams(searcher, market, item_ids, config) if config.negatives.beam else None
+    with tempfile.TemporaryDirectory() as scratch:
+        trained = train_reward(market, codes, tuple(searcher.index.codebook_sizes), vectors, config, scratch, beams)
+    parts = RewardParts(
+        trained.model, trained.inputs.table, item_ids, _memory(market, trained), RankingWeights(), load_encoder(run)
+    )
+    parts = parts._replace(weights=_weights(parts, searcher, market, config))
+    logger.info("reward model: %s", parts.weights)
+    with atomic_folder(run.checkpoint / FOLDER_NAME, replaces=["reward.json"]) as folder:
+        save_reward(parts, folder)
+    replace(SearchConfig.from_pretrained(run.checkpoint), rerank=True).save_pretrained(run.checkpoint)
+
+
+def _beams(searcher: Searcher, market: Market, item_ids: list[str], config: RewardConfig) -> Beams:
+    """Hits of at most `config.searches` training requests."""
+    requests = _some(build_requests(market, "train"), config.searches)
+    row_of = {item_id: row for row, item_id in enumerate(item_ids)}
+    session_of = {session: row for row, session in enumerate(market.sessions.data.column("session_id").to_pylist())}
+    found = searcher.hits(requests, searcher.config.num_beams)
+    sessions = np.repeat([session_of[request.session_id] for request in requests], [len(hits) for hits in found])
+    items = [row_of[hit.item_id] for hits in found for hit in hits]
+    return Beams(sessions.astype(np.int64), np.array(items, dtype=np.int64))
+
+
+def _memory(market: Market, trained: TrainedReward) -> BehaviourMemory:
+    """What was counted until the end of the training split."""
+    leaf = trained.inputs.table.facets.leaf
+    return BehaviourMemory.of(market, UserLogs(market), leaf, until=trained.columns.frozen)
+
+
+def _weights(parts: RewardParts, searcher: Searcher, market: Market, config: RewardConfig) -> RankingWeights:
+    """The weights that rank hits of validation requests best."""
+    requests = _some(build_requests(market, "validation"), config.searches)
+    if not requests:
+        return parts.weights
+    hits = searcher.hits(requests, searcher.config.num_beams * searcher.config.items_per_sid)
+    scored = Reranker(parts).score(requests, hits)
+    wanted = np.zeros(scored.rows.shape, dtype=bool)
+    for place, (request, found) in enumerate(zip(requests, hits)):
+        targets = set(request.purchased or request.clicked)
+        wanted[place, : len(found)] = [hit.item_id in targets for hit in found]
+    return fit_weights(scored.terms, wanted, scored.rows >= 0)
+
+
+def _some(requests: list[Request], most: int) -> list[Request]:
+    return sample_requests(requests, most)[0] if requests else []
+
+
+__all__ = ["train_reward_run"]
