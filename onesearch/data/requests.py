@@ -100,10 +100,15 @@ def split_sessions(market: Market) -> np.ndarray:
     raise ValueError(f"market.json: split method {method!r} is unknown; allowed are {', '.join(SPLIT_METHODS)}")
 
 
+def has_query(market: Market) -> np.ndarray:
+    """Whether each session has a query, ``(sessions,)``."""
+    return np.array([bool(query.strip()) for query in market.sessions.data.column("query").to_pylist()], dtype=bool)
+
+
 def _split_by_time(market: Market, split: Mapping[str, Any]) -> np.ndarray:
     """Split number of each session, ``(sessions,)``. The shares count searches: a session without a query is no request."""
     test, validation = _shares(split)
-    searched = np.cumsum(_has_query(market))
+    searched = np.cumsum(has_query(market))
     assigned = np.zeros(len(searched), dtype=np.int8)
     assigned[searched > int(searched[-1] * (1 - test - validation))] = 1
     assigned[searched > int(searched[-1] * (1 - test))] = 2
@@ -113,7 +118,7 @@ def _split_by_time(market: Market, split: Mapping[str, Any]) -> np.ndarray:
 def _split_at_random(market: Market, split: Mapping[str, Any]) -> np.ndarray:
     """Split number of each session, ``(sessions,)``. Searches alone are drawn; a session without a query stays in training."""
     test, validation = _shares(split)
-    searches = np.flatnonzero(_has_query(market))
+    searches = np.flatnonzero(has_query(market))
     drawn = np.random.default_rng(split.get("seed", 0)).permutation(searches)
     tested, held_out = round(len(searches) * test), round(len(searches) * (test + validation))
     assigned = np.zeros(len(market.sessions), dtype=np.int8)
@@ -128,11 +133,6 @@ def _shares(split: Mapping[str, Any]) -> tuple[float, float]:
     if problem:
         raise ValueError(f"market.json: {problem}")
     return float(split.get("test", SHARES["test"])), float(split.get("validation", SHARES["validation"]))
-
-
-def _has_query(market: Market) -> np.ndarray:
-    """Whether each session has a query, ``(sessions,)``."""
-    return np.array([bool(query.strip()) for query in market.sessions.data.column("query").to_pylist()], dtype=bool)
 
 
 def _leave_last_out(market: Market) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The text of an item. Encoders, BM25 and prompts all read this text."""
+"""The text of an item, which encoders, BM25 and prompts all read, and the form in which queries are counted."""
 
 from __future__ import annotations
 
@@ -38,6 +38,11 @@ def item_texts(market: Market, fields: Sequence[str] | None = None) -> list[str]
     fields = as_texts(fields or market.info.get("text_fields") or DEFAULT_TEXT_FIELDS, "text fields")
     parts = [_field_values(market, field) for field in fields]
     return [_join(values) for values in zip(*parts)] if len(market.items) else []
+
+
+def query_key(query: str) -> str:
+    """Normalise a query for counting: lower case, single spaces."""
+    return " ".join(query.lower().split())
 
 
 def _field_values(market: Market, field: str) -> list[list[str]]:

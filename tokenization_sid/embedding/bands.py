@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 MIN_ITEMS = 20
 """Smallest number of items with a known number for which a category has quantiles of its own. Our choice: four to each of five bands."""
@@ -147,4 +148,14 @@ class FeatureBands:
         return cls(**arrays, directions=directions, bands=tuple(CategoryBands.from_list(part) for part in stored["bands"]))
 
 
-__all__ = ["MIN_ITEMS", "CategoryBands", "FeatureBands"]
+def item_numbers(items: pa.Table, column: str) -> np.ndarray:
+    """A column of numbers of an items table, float64 ``(items,)``, NaN for null."""
+    return np.array(items.column(column).to_pylist(), dtype=np.float64)
+
+
+def item_paths(items: pa.Table) -> list[list[str]]:
+    """Category path of each item of an items table, from coarse to fine; empty without one."""
+    return [path or [] for path in items.column("categories").to_pylist()]
+
+
+__all__ = ["MIN_ITEMS", "CategoryBands", "FeatureBands", "item_numbers", "item_paths"]

@@ -16,11 +16,12 @@ import numpy as np
 
 from onesearch.data.market import Market
 from onesearch.data.requests import Request
+from onesearch.data.text import query_key
 
 from ..retrievers import Ranking
 from .popularity import PopularityInCategoryRetriever
 from .text import BM25Retriever
-from .training import QueryRows, TrainingLog, best_rows, make_ranking, query_key, read_training_log
+from .training import QueryRows, TrainingLog, best_rows, make_ranking, read_training_log
 from .transitions import Transitions
 
 _CLICK_SHARE = 0.3

@@ -11,10 +11,11 @@ import numpy as np
 
 from onesearch.data.market import Market
 from onesearch.data.requests import Request
+from onesearch.data.text import query_key
 
 from ..retrievers import Ranking
 from .text import BM25Retriever
-from .training import QueryRows, TrainingLog, make_ranking, query_key, read_training_log
+from .training import QueryRows, TrainingLog, make_ranking, read_training_log
 
 Category = tuple[str, ...]
 """A category path from coarse to fine."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from onesearch.data.market import Market
 from onesearch.data.requests import SPLITS, split_sessions
+from onesearch.data.text import query_key
 
 from ..retrievers import Ranking
 
@@ -53,11 +54,6 @@ class TrainingLog:
         if not len(self.rows):
             return 0.0
         return 1 - len(np.unique(self.users * len(self.item_ids) + self.rows)) / len(self.rows)
-
-
-def query_key(query: str) -> str:
-    """Normalise a query for counting: lower case, single spaces."""
-    return " ".join(query.lower().split())
 
 
 def read_training_log(market: Market) -> TrainingLog:

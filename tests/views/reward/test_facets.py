@@ -9,11 +9,11 @@ from onesearch.data.market import Market
 from onesearch.tokenization_sid.ragged import Ragged
 from onesearch.views.reward.facets import (
     FACET_FEATURES,
+    PRICE_BANDS,
     PRIOR,
     FacetHistories,
     facet_features,
     item_facets,
-    price_bands,
 )
 
 ITEMS = [
@@ -67,7 +67,27 @@ def test_features_equal_a_loop_over_the_history(facets):
                 np.testing.assert_allclose(found[user, place, :, kind], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_price_bands_divide_every_category_evenly():
-    prices = np.array([5.0, 1, 3, np.nan, 20, 10, 30, 40])
-    leaf = np.array([0, 0, 0, 0, 1, 1, 1, 1])
-    assert price_bands(prices, leaf, bands=3).tolist() == [2, 0, 1, -1, 0, 0, 1, 2]
+def test_a_price_is_a_band_within_its_category():
+    prices = {"Mug": [float(price) for price in range(1, 41)], "Pan": [100.0] * 20 + [200.0] * 20}
+    items = [
+        {"item_id": f"{leaf}{row}", "title": "x", "categories": ["Home", leaf], "price": price}
+        for leaf, values in prices.items()
+        for row, price in enumerate(values)
+    ]
+    found = item_facets(Market.from_rows(items=[*items, {"item_id": "free", "title": "x"}]).items.data.table)
+    kind = found.kinds.index("price")
+    bands = [[facet for facet in found.of_items[row].tolist() if found.kind_of[facet] == kind] for row in range(81)]
+    assert sum(found.kind_of == kind) == PRICE_BANDS and bands[80] == []
+    mugs, pans = bands[:40], bands[40:80]
+    assert mugs == sorted(mugs) and np.unique(mugs, return_counts=True)[1].tolist() == [5] * PRICE_BANDS
+    assert len({tuple(band) for band in pans[:20]}) == 1  # equal prices have one band
+    assert pans[0] < pans[20]
+
+
+def test_items_without_any_value_have_no_facets():
+    found = item_facets(
+        Market.from_rows(items=[{"item_id": "a", "title": "a"}, {"item_id": "b", "title": "b"}]).items.data.table
+    )
+    assert found.kinds == () and found.of_items.lengths.tolist() == [0, 0] and found.leaf.tolist() == [-1, -1]
+    none = Ragged.of([[0]])
+    assert facet_features(found, FacetHistories(none, none, none, none), np.array([[0, 1, -1]])).shape == (1, 3, 0)
