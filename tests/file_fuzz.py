@@ -21,9 +21,11 @@ from index_fuzz import changed, replace
 from onesearch.data.market import Market
 from onesearch.data.schema import TABLES
 from onesearch.files import RunFolder
+from onesearch.tokenization_sid.embedding.bands import CategoryBands
 from onesearch.tokenization_sid.embedding.embeddings import FORMAT, embedding_rows, load_embeddings
 from onesearch.tokenization_sid.keywords.keyword_files import KEYWORDS_NAME, load_keywords, save_keywords
 from onesearch.tokenization_sid.keywords.keywords import CoreKeywords, Keyword
+from onesearch.tokenization_sid.keywords.price_bands import PriceBands
 from onesearch.tokenization_sid.quantizers.configs import PRQConfig, RQOPQConfig
 from onesearch.tokenization_sid.quantizers.loading import fit_quantizer, load_quantizer
 from onesearch.tokenization_sid.sids.appended_files import load_appended, save_appended
@@ -95,11 +97,13 @@ def views(folder):
     """Keywords and default histories."""
     path = folder / KEYWORDS_NAME
     words = [Keyword(f"word {row}", "color", row) for row in range(30)]
-    save_keywords(path, CoreKeywords(words, np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)), "f" * 64)
+    vectors = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
+    edges = {(): np.array([10.0, 20.0]), ("shoes",): np.array([30.5, 99.9])}
+    save_keywords(path, CoreKeywords(words, vectors, core=3, bands=PriceBands(bands=CategoryBands(edges))), "f" * 64)
 
     def read():
         found = load_keywords(path, "f" * 64)
-        return {**vars(found), "embeddings": found.embeddings.tobytes()}
+        return {**vars(found), "embeddings": found.embeddings.tobytes(), "bands": found.bands.to_dict()}
 
     yield "keywords", Kind(path, read)
     items = [f"item-{row}" for row in range(40)]
