@@ -189,4 +189,7 @@ class Tower(nn.Module):
         return (self.deep(state) + self.wide(cross)).squeeze(-1)
 
 
+OneSearchRewardConfig.register_for_auto_class()
+OneSearchRewardModel.register_for_auto_class("AutoModel")
+
 __all__ = ["IGNORED", "OneSearchRewardModel", "RewardOutput"]

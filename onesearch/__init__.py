@@ -26,6 +26,8 @@ _MODULE_OF = {
     "OneSearchModel": "onesearch.modeling_onesearch.modeling_onesearch",
     "OneSearchQwen3Config": "onesearch.modeling_onesearch.configuration_onesearch",
     "OneSearchQwen3Model": "onesearch.modeling_onesearch.modeling_onesearch",
+    "OneSearchRewardConfig": "onesearch.modeling_onesearch.configuration_reward_onesearch",
+    "OneSearchRewardModel": "onesearch.modeling_onesearch.modeling_reward_onesearch",
     "PromptLayout": "onesearch.tokenization_sid.templates",
     "RQOPQ": "onesearch.tokenization_sid.quantizers.rq_opq",
     "RQOPQConfig": "onesearch.tokenization_sid.quantizers.configs",
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from .files import RunFolder
     from .modeling_onesearch.catalogue_onesearch import SidIndex
     from .modeling_onesearch.configuration_onesearch import OneSearchConfig, OneSearchQwen3Config
+    from .modeling_onesearch.configuration_reward_onesearch import OneSearchRewardConfig
     from .modeling_onesearch.filters_onesearch import ItemFilter
     from .modeling_onesearch.hits_onesearch import Hit
     from .modeling_onesearch.logits_processor_onesearch import TrieLogitsProcessor
@@ -60,6 +63,7 @@ if TYPE_CHECKING:
         OneSearchModel,
         OneSearchQwen3Model,
     )
+    from .modeling_onesearch.modeling_reward_onesearch import OneSearchRewardModel
     from .modeling_onesearch.search_config_onesearch import SearchConfig
     from .modeling_onesearch.trie_onesearch import SidTrie
     from .serving.searcher import Searcher

@@ -27,19 +27,23 @@ def register_auto_classes() -> None:
 
 def _register_config(auto: ModuleType) -> None:
     from onesearch.modeling_onesearch.configuration_onesearch import OneSearchConfig, OneSearchQwen3Config
+    from onesearch.modeling_onesearch.configuration_reward_onesearch import OneSearchRewardConfig
 
-    for config in (OneSearchConfig, OneSearchQwen3Config):
+    for config in (OneSearchConfig, OneSearchQwen3Config, OneSearchRewardConfig):
         auto.AutoConfig.register(config.model_type, config, exist_ok=True)
 
 
 def _register_models(auto: ModuleType) -> None:
     from onesearch.modeling_onesearch import modeling_onesearch as models
     from onesearch.modeling_onesearch.configuration_onesearch import OneSearchConfig, OneSearchQwen3Config
+    from onesearch.modeling_onesearch.configuration_reward_onesearch import OneSearchRewardConfig
+    from onesearch.modeling_onesearch.modeling_reward_onesearch import OneSearchRewardModel
 
     auto.AutoModel.register(OneSearchConfig, models.OneSearchModel, exist_ok=True)
     auto.AutoModelForSeq2SeqLM.register(OneSearchConfig, models.OneSearchForConditionalGeneration, exist_ok=True)
     auto.AutoModel.register(OneSearchQwen3Config, models.OneSearchQwen3Model, exist_ok=True)
     auto.AutoModelForCausalLM.register(OneSearchQwen3Config, models.OneSearchForCausalLM, exist_ok=True)
+    auto.AutoModel.register(OneSearchRewardConfig, OneSearchRewardModel, exist_ok=True)
 
 
 def _register_tokenizer(auto: ModuleType) -> None:

@@ -224,7 +224,8 @@ def test_a_machine_without_the_package_and_numba_gives_the_same(checkpoint, tmp_
 def test_the_checkpoint_holds_what_it_needs(checkpoint):
     names = {path.name for path in checkpoint.iterdir()}
     room = os.path.dirname(sys.modules[OneSearchForCausalLM.__module__].__file__)
-    assert {name for name in os.listdir(room) if name.endswith("_onesearch.py")} <= names
+    code = {name for name in os.listdir(room) if name.endswith("_onesearch.py") and "reward" not in name}
+    assert code <= names
     assert {"config.json", "model.safetensors", SID_INDEX_NAME, "tokenizer.json", "tokenization_sid.py"} <= names
     config = json.loads((checkpoint / "config.json").read_text())
     assert config["auto_map"] == {

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import sys
+
 import pytest
 import torch
+from transformers import AutoConfig, AutoModel, dynamic_module_utils
+from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
+import onesearch
 from onesearch.modeling_onesearch.configuration_reward_onesearch import OneSearchRewardConfig
 from onesearch.modeling_onesearch.modeling_reward_onesearch import IGNORED, OneSearchRewardModel
 
@@ -136,8 +142,32 @@ def test_ignored_labels_have_no_gradient(model, inputs):
 def test_what_is_saved_is_loaded(model, inputs, tmp_path):
     model.save_pretrained(tmp_path)
     loaded = OneSearchRewardModel.from_pretrained(tmp_path).eval()
-    assert loaded.config.features == FEATURES or list(loaded.config.features) == list(FEATURES)
+    assert tuple(loaded.config.features) == FEATURES
     torch.testing.assert_close(logits(loaded, inputs), logits(model, inputs))
+
+
+def test_the_auto_classes_give_the_reward_model(model, inputs, tmp_path):
+    model.save_pretrained(tmp_path)
+    assert type(AutoConfig.from_pretrained(tmp_path)) is onesearch.OneSearchRewardConfig
+    loaded = AutoModel.from_pretrained(tmp_path).eval()
+    assert type(loaded) is onesearch.OneSearchRewardModel
+    torch.testing.assert_close(logits(loaded, inputs), logits(model, inputs))
+
+
+def test_the_saved_code_is_all_that_remote_code_needs(model, inputs, tmp_path, monkeypatch):
+    """The class is made from the files in the folder alone, as `trust_remote_code` does on a machine without the package."""
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    folder = tmp_path / "reward"
+    model.save_pretrained(folder)
+    names = json.loads((folder / "config.json").read_text())["auto_map"]
+    assert names == {
+        "AutoConfig": "configuration_reward_onesearch.OneSearchRewardConfig",
+        "AutoModel": "modeling_reward_onesearch.OneSearchRewardModel",
+    }
+    saved = get_class_from_dynamic_module(names["AutoModel"], folder)
+    assert saved.__module__.startswith("transformers_modules.") and saved.config_class is not OneSearchRewardConfig
+    torch.testing.assert_close(logits(saved.from_pretrained(folder).eval(), inputs), logits(model, inputs))
 
 
 @pytest.mark.parametrize("changes", [{"hidden_size": 9}, {"vector_size": 0}, {"tower_size": 2**21}])
