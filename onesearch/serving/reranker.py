@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,7 +18,12 @@ from onesearch.views.reward.reward_folder import RewardParts, load_reward
 from onesearch.views.reward.reward_requests import RewardRequests
 
 if TYPE_CHECKING:
+    import torch
+
     from onesearch.modeling_onesearch.hits_onesearch import Hit
+
+STATES_AT_ONCE = 8192
+"""Items whose states are computed at a time."""
 
 MIN_LOG_P = -50.0
 """Log-probability of padding, and the least that counts."""
@@ -102,9 +108,23 @@ class Reranker:
             log_p[place, : len(found)] = [max(hit.score, MIN_LOG_P) for hit in found]
         columns = self.requests.columns(requests, rows)
         with torch.inference_mode():
-            logits = self.parts.model(**self.inputs.tensors(columns)).logits.numpy()
+            logits = self.parts.model(**self.inputs.tensors_with_states(columns, self._states)).logits.numpy()
         relevance = np.einsum("ncd,nd->nc", self.parts.table.vectors[np.maximum(rows, 0)], columns.query_vectors)
         return Scored(rows, logits, relevance, log_p)
+
+    @cached_property
+    def _states(self) -> torch.Tensor:
+        """States of all items, computed once, ``(items, hidden_size)``."""
+        import torch
+
+        table, model = self.parts.table, self.parts.model
+        names = ("item_vectors", "item_codes", "item_facets", "item_facet_offsets", "item_ids")
+        states = []
+        with torch.inference_mode():
+            for start in range(0, len(table.vectors), STATES_AT_ONCE):
+                arrays = table.take(np.arange(start, min(start + STATES_AT_ONCE, len(table.vectors))))
+                states.append(model.items(*(torch.from_numpy(np.ascontiguousarray(arrays[name])) for name in names)))
+        return torch.cat(states)
 
     def _embed(self, queries: Sequence[str]) -> np.ndarray:
         from onesearch.tokenization_sid.embedding.text_encoder import embed_texts

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-
-NO_LIMIT = np.iinfo(np.int64).max
-"""A time after every event."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +23,12 @@ class TimedCounts:
     times: np.ndarray
     places: np.ndarray
     totals: np.ndarray
+
+    @cached_property
+    def sums(self) -> np.ndarray:
+        """Sum of the weights of all events of each key, float32 ``(keys,)``."""
+        edges = np.searchsorted(self.places, np.arange(len(self.keys) + 1) * (len(self.times) + 1))
+        return np.diff(self.totals[edges]).astype(np.float32)
 
     @classmethod
     def of(cls, keys: np.ndarray, times: np.ndarray, weights: np.ndarray | None = None) -> TimedCounts:
@@ -44,12 +48,12 @@ class TimedCounts:
             distinct.astype(np.int64), moments.astype(np.int64), places[order], np.concatenate([[0.0], np.cumsum(worth)])
         )
 
-    def before(self, keys: np.ndarray, times: np.ndarray | int = NO_LIMIT) -> np.ndarray:
+    def before(self, keys: np.ndarray, times: np.ndarray | None = None) -> np.ndarray:
         """Sum of the weights of each key's events strictly before a time.
 
         Args:
             keys: keys, int64 of any shape; an unknown key has the sum 0.
-            times: time of each key, or one for all; broadcast to the shape of `keys`.
+            times: time of each key, broadcast to the shape of `keys`; None counts all events, which is faster.
 
         Returns:
             Sums, float32 of the shape of `keys`.
@@ -58,6 +62,8 @@ class TimedCounts:
         if not len(self.keys):
             return np.zeros(keys.shape, dtype=np.float32)
         rows = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        if times is None:
+            return np.where(self.keys[rows] == keys, self.sums[rows], np.float32(0))
         ranks = np.broadcast_to(np.searchsorted(self.times, times), keys.shape)
         width = len(self.times) + 1
         begin = np.searchsorted(self.places, rows * width)
@@ -66,4 +72,4 @@ class TimedCounts:
         return np.where(self.keys[rows] == keys, sums, 0.0).astype(np.float32)
 
 
-__all__ = ["NO_LIMIT", "TimedCounts"]
+__all__ = ["TimedCounts"]

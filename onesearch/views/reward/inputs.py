@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -64,7 +65,7 @@ class RewardColumns(NamedTuple):
         gaps: bucket of each event's distance in time, aligned with ``history.values``.
         purchased: item rows of what was bought before, n rows.
         shown: item rows of what was listed before, n rows.
-        times: only behaviour strictly before these is counted, int64 ``(n,)``.
+        times: only behaviour strictly before these is counted, int64 ``(n,)``; None counts all.
     """
 
     candidates: np.ndarray
@@ -75,7 +76,7 @@ class RewardColumns(NamedTuple):
     gaps: np.ndarray
     purchased: Ragged
     shown: Ragged
-    times: np.ndarray
+    times: np.ndarray | None
 
 
 class RewardInputs:
@@ -111,26 +112,42 @@ class RewardInputs:
 
     def tensors(self, columns: RewardColumns) -> dict[str, torch.Tensor]:
         """All arguments of the model's `forward` but the labels. Items are gathered once each, however often they occur."""
-        import torch
-
-        features = self.features(columns)
-        history = columns.history.tail(self.max_history)
-        kept = _tail_places(columns.history, self.max_history)
-        kinds, gaps = (Ragged(values[kept], history.offsets).padded(0) for values in (columns.kinds, columns.gaps))
-        events, candidates = history.padded(-1), columns.candidates
+        arrays = self._requests(columns)
+        events, candidates = arrays["history"], arrays["candidates"]
         rows, places = np.unique(np.concatenate([candidates.ravel(), events.ravel()]), return_inverse=True)
         if rows[0] < 0:
             rows, places = rows[1:], places - 1  # -1 stays -1
-        arrays = {
-            "candidates": places[: candidates.size].reshape(candidates.shape),
-            "history": places[candidates.size :].reshape(events.shape),
+        arrays["candidates"] = places[: candidates.size].reshape(candidates.shape)
+        arrays["history"] = places[candidates.size :].reshape(events.shape)
+        return _as_tensors({**arrays, **self.table.take(rows)})
+
+    def tensors_with_states(self, columns: RewardColumns, states: torch.Tensor) -> dict[str, torch.Tensor]:
+        """As `tensors`, with states of all items of the catalogue that were computed before, ``(items, hidden_size)``."""
+        return {**_as_tensors(self._requests(columns)), **self._whole, "item_states": states}
+
+    @cached_property
+    def _whole(self) -> dict[str, torch.Tensor]:
+        return _as_tensors({"item_leaf": self.table.facets.leaf, "item_codes": self.table.codes})
+
+    def _requests(self, columns: RewardColumns) -> dict[str, np.ndarray]:
+        """What describes the requests; items are rows of the catalogue."""
+        history = columns.history.tail(self.max_history)
+        kept = _tail_places(columns.history, self.max_history)
+        kinds, gaps = (Ragged(values[kept], history.offsets).padded(0) for values in (columns.kinds, columns.gaps))
+        return {
+            "candidates": columns.candidates,
+            "history": history.padded(-1),
             "kinds": kinds,
             "gaps": gaps,
-            "features": features,
+            "features": self.features(columns),
             "query_vectors": columns.query_vectors,
         }
-        arrays |= self.table.take(rows)
-        return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+
+
+def _as_tensors(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    import torch
+
+    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
 
 
 def event_kinds(history: Ragged, purchased: Ragged, items: int) -> np.ndarray:

@@ -98,19 +98,19 @@ class BehaviourMemory:
         """Number of each query, -1 for one that was never asked, ``(queries,)``."""
         return np.array([self.queries.get(query_key(query), -1) for query in queries], dtype=np.int64)
 
-    def features(self, queries: np.ndarray, history: Ragged, candidates: np.ndarray, times: np.ndarray) -> np.ndarray:
+    def features(self, queries: np.ndarray, history: Ragged, candidates: np.ndarray, times: np.ndarray | None) -> np.ndarray:
         """Counts of each candidate before a time.
 
         Args:
             queries: number of each request's query, -1 if unknown, ``(requests,)``.
             history: item rows of each history, oldest first, ``requests`` rows.
             candidates: item rows, -1 for padding, ``(requests, candidates)``.
-            times: only events strictly before these are counted, ``(requests,)``.
+            times: only events strictly before these are counted, ``(requests,)``; None counts all.
 
         Returns:
             float32 ``(requests, candidates, len(MEMORY_FEATURES))``.
         """
-        rows, moment = np.maximum(candidates, 0), times[:, None]
+        rows, moment = np.maximum(candidates, 0), None if times is None else times[:, None]
         shown, clicked, purchased = (counts.before(rows, moment) for counts in self.statistics)
         pair = np.where(queries[:, None] < 0, -1, queries[:, None] * self.items + rows)
         under_clicked, under_purchased = self.query_clicked.before(pair, moment), self.query_purchased.before(pair, moment)
@@ -131,21 +131,16 @@ class BehaviourMemory:
         ]
         return np.stack(columns, axis=2).astype(np.float32)
 
-    def _votes(self, history: Ragged, rows: np.ndarray, times: np.ndarray) -> list[np.ndarray]:
+    def _votes(self, history: Ragged, rows: np.ndarray, times: np.ndarray | None) -> list[np.ndarray]:
         """Transitions from the latest items to each candidate: their decayed sum, and those from the very last item."""
         latest = history.tail(WINDOW).padded(-1)  # (requests, latest), aligned to the left
-        lengths = np.minimum(history.lengths, WINDOW)
-        age = lengths[:, None] - 1 - np.arange(latest.shape[1])
-        weights = np.where(age >= 0, DECAY ** np.maximum(age, 0), 0.0)
-        start = np.maximum(latest, 0)
-        norm = np.sqrt(self.departures.before(start, times[:, None])) + 1e-9
-        total, last = np.zeros(rows.shape), np.zeros(rows.shape)
-        for place in range(latest.shape[1]):
-            found = self.transitions.before(start[:, place, None] * self.items + rows, times[:, None])
-            found = found / norm[:, place, None] * weights[:, place, None]
-            total += found
-            last = np.where(age[:, place, None] == 0, found, last)
-        return [np.log1p(total), np.log1p(last)]
+        age = np.minimum(history.lengths, WINDOW)[:, None] - 1 - np.arange(latest.shape[1])
+        start, moment = np.maximum(latest, 0), None if times is None else times[:, None]
+        norm = np.sqrt(self.departures.before(start, moment)) + 1e-9
+        weights = np.where(age >= 0, DECAY ** np.maximum(age, 0), 0.0) / norm  # (requests, latest)
+        pairs = start[:, :, None] * self.items + rows[:, None]  # (requests, latest, candidates)
+        found = self.transitions.before(pairs, None if moment is None else moment[:, :, None]) * weights[:, :, None]
+        return [np.log1p(found.sum(1)), np.log1p((found * (age == 0)[:, :, None]).sum(1))]
 
 
 MEMORY_FEATURES = (

@@ -9,7 +9,6 @@ import numpy as np
 from onesearch.data.requests import Request
 from onesearch.tokenization_sid.ragged import Ragged
 
-from .counts import NO_LIMIT
 from .inputs import UNKNOWN_GAP, RewardColumns, event_kinds
 from .memory import BehaviourMemory
 
@@ -53,7 +52,7 @@ class RewardRequests:
             gaps=np.full(len(history.values), UNKNOWN_GAP),
             purchased=purchased,
             shown=Ragged.of([self.rows(request.context.shown) for request in requests]),
-            times=np.full(len(requests), NO_LIMIT),
+            times=None,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from onesearch.views.reward.counts import NO_LIMIT, TimedCounts
+from onesearch.views.reward.counts import TimedCounts
 
 
 def test_counts_before_a_time_equal_a_loop_over_the_events():
@@ -24,4 +24,4 @@ def test_an_event_does_not_count_at_its_own_time():
 
 def test_without_events_every_count_is_zero():
     counts = TimedCounts.of(np.zeros(0, np.int64), np.zeros(0, np.int64))
-    assert counts.before(np.array([[1, 2]]), NO_LIMIT).tolist() == [[0, 0]]
+    assert counts.before(np.array([[1, 2]])).tolist() == [[0, 0]]

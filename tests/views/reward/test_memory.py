@@ -9,7 +9,6 @@ from markets import market_of
 from onesearch.data.session_pairs import category_ids
 from onesearch.data.user_logs import UserLogs
 from onesearch.tokenization_sid.ragged import Ragged
-from onesearch.views.reward.counts import NO_LIMIT
 from onesearch.views.reward.memory import DECAY, MEMORY_FEATURES, BehaviourMemory
 
 SESSIONS = [
@@ -28,14 +27,17 @@ def memory_of(**more):
 
 def features(memory, query, history, candidates, time):
     found = memory.features(
-        memory.query_numbers([query]), Ragged.of([history]), np.array([candidates]), np.array([time], dtype=np.int64)
+        memory.query_numbers([query]),
+        Ragged.of([history]),
+        np.array([candidates]),
+        None if time is None else np.array([time], dtype=np.int64),
     )
     return {name: found[0, :, place] for place, name in enumerate(MEMORY_FEATURES)}
 
 
 def test_statistics_count_what_happened_before():
     memory = memory_of()
-    now = features(memory, "dress", [], [0, 1, 2], NO_LIMIT)
+    now = features(memory, "dress", [], [0, 1, 2], None)
     np.testing.assert_allclose(np.expm1(now["shown"]), [2, 3, 1], rtol=1e-5)
     np.testing.assert_allclose(np.expm1(now["clicked"]), [1, 2, 1], rtol=1e-5)
     np.testing.assert_allclose(np.expm1(now["purchased"]), [1, 1, 0], rtol=1e-5)
@@ -45,18 +47,18 @@ def test_statistics_count_what_happened_before():
 
 def test_queries_are_counted_whatever_their_case_and_spaces():
     memory = memory_of()
-    found = features(memory, " DRESS", [], [0, 1, 2], NO_LIMIT)
+    found = features(memory, " DRESS", [], [0, 1, 2], None)
     np.testing.assert_allclose(np.expm1(found["query_clicked"]), [1, 1, 0], rtol=1e-5)
     np.testing.assert_allclose(np.expm1(found["query_purchased"]), [1, 0, 0], rtol=1e-5)
     np.testing.assert_allclose(found["query_leaf"], [1, 1, 0], rtol=1e-5)
-    unknown = features(memory, "hat", [], [0, 1], NO_LIMIT)
+    unknown = features(memory, "hat", [], [0, 1], None)
     assert not any(unknown[name].any() for name in MEMORY_FEATURES if name.startswith("query_"))
 
 
 def test_transitions_are_votes_of_the_latest_items():
     memory = memory_of()
     # Histories: u touched a, b, d; v touched c and b in one session, which is no transition.
-    found = features(memory, "", [0, 1], [3], NO_LIMIT)
+    found = features(memory, "", [0, 1], [3], None)
     from_b, from_a = 1.0 / np.sqrt(1.0 + 1.0), DECAY / np.sqrt(1.0 + DECAY)
     assert np.expm1(found["last_transition"])[0] == pytest.approx(from_b, rel=1e-5)
     assert np.expm1(found["transitions"])[0] == pytest.approx(from_b + DECAY * from_a, rel=1e-5)
@@ -65,6 +67,6 @@ def test_transitions_are_votes_of_the_latest_items():
 
 def test_sessions_from_a_time_on_are_left_out():
     until = memory_of(until=3)
-    assert np.expm1(features(until, "shoe", [], [1], NO_LIMIT)["clicked"])[0] == pytest.approx(1)
+    assert np.expm1(features(until, "shoe", [], [1], None)["clicked"])[0] == pytest.approx(1)
     for name, values in features(memory_of(), "dress", [0], [0, 1, 2, 3], 3).items():
-        np.testing.assert_allclose(values, features(until, "dress", [0], [0, 1, 2, 3], NO_LIMIT)[name], rtol=1e-5, err_msg=name)
+        np.testing.assert_allclose(values, features(until, "dress", [0], [0, 1, 2, 3], None)[name], rtol=1e-5, err_msg=name)
