@@ -91,7 +91,7 @@ def _build_sids(options: argparse.Namespace) -> None:
     from onesearch.pipeline.processes import leave_group
     from onesearch.pipeline.recipe import Recipe
     from onesearch.pipeline.run_lock import writing
-    from onesearch.pipeline.stages import make_sids
+    from onesearch.pipeline.steps import make_sids
     from onesearch.tokenization_sid.embedding.configs import TextEncoderConfig
     from onesearch.tokenization_sid.embedding.embeddings import EMBEDDINGS_NAME, aligned_from, embed_market
 

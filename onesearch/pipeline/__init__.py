@@ -1,1 +1,1 @@
-"""Recipes, runs (every stage of a recipe in one folder) and studies (several runs, compared)."""
+"""Recipes, runs (every step of a recipe in one folder) and studies (several runs, compared)."""

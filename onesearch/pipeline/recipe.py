@@ -185,7 +185,7 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
 
 
 def run_recipe_of(run: RunFolder) -> Recipe | None:
-    """The recipe that a run was made from; None for a run without one, whose stages were called one by one."""
+    """The recipe that a run was made from; None for a run without one, whose steps were called one by one."""
     path = run.root / RECIPE_NAME
     return load_recipe(path) if path.is_file() else None
 

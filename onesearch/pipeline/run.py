@@ -1,6 +1,6 @@
-"""Every stage of a recipe in one folder: market → embeddings → SIDs → checkpoint → evaluation → card.
+"""Every step of a recipe in one folder: market → embeddings → SIDs → checkpoint → evaluation → card.
 
-Each stage reads the run folder and adds its part to it. A stage whose part exists is done, so a stopped run continues where it was.
+Each step reads the run folder and adds its part to it. A step whose part exists is done, so a stopped run continues where it was.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .evaluation import evaluate_run
 from .market_options import SIMULATION, check_options
 from .recipe import RECIPE_NAME, Recipe, load_recipe, save_recipe
 from .run_lock import LOCK_NAME, NOTE_NAME, writing
-from .stages import align_encoder, make_card, make_checkpoint, make_embeddings, make_market, make_reward, make_sids
+from .steps import align_encoder, make_card, make_checkpoint, make_embeddings, make_market, make_reward, make_sids
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def run_recipe(
     baselines: bool = True,
     show: Callable[[Report], object] | None = None,
 ) -> Report:
-    """Run every stage of a recipe in one folder: market, embeddings, SIDs, checkpoint, evaluation and card.
+    """Run every step of a recipe in one folder: market, embeddings, SIDs, checkpoint, evaluation and card.
 
     All settings are checked before anything is written.
 
@@ -71,15 +71,16 @@ def run_recipe(
     return report
 
 
-def make_parts(recipe: Recipe, run: RunFolder, resume: bool, progress: bool, last: str = "checkpoint") -> None:
-    """Make the parts of a run that do not exist yet, up to the stage `last`: alignment, embeddings, SIDs or checkpoint."""
-    for stage in _stages(recipe, run, resume, progress):
-        if stage.product.exists():
-            logger.info("%s: done before", stage.name)
+def make_parts(recipe: Recipe, run: RunFolder, resume: bool, progress: bool, last: str | None = None) -> None:
+    """Make the parts of a run that do not exist yet, up to the step `last`: alignment, embeddings, SIDs, checkpoint or reward; None
+    makes all."""
+    for step in _steps(recipe, run, resume, progress):
+        if step.product.exists():
+            logger.info("%s: done before", step.name)
         else:
-            logger.info("%s: started", stage.name)
-            stage.make()
-        if stage.name == last:
+            logger.info("%s: started", step.name)
+            step.make()
+        if step.name == last:
             return
 
 
@@ -100,27 +101,27 @@ def check_recipe(recipe: Recipe, run: RunFolder) -> None:
         stage_arguments(run, recipe.training, number, progress=False)
 
 
-class _Stage(NamedTuple):
-    """One stage of a run: `make` writes `product`, and a stage whose product exists is done."""
+class _Step(NamedTuple):
+    """One step of a run: `make` writes `product`, and a step whose product exists is done."""
 
     name: str
     product: Path
     make: Callable[[], object]
 
 
-def _stages(recipe: Recipe, run: RunFolder, resume: bool, progress: bool) -> list[_Stage]:
-    """The stages before the evaluation, in order."""
-    stages = [_Stage("market", run.market, lambda: make_market(recipe.market, run.market))]
+def _steps(recipe: Recipe, run: RunFolder, resume: bool, progress: bool) -> list[_Step]:
+    """The steps before the evaluation, in order."""
+    steps = [_Step("market", run.market, lambda: make_market(recipe.market, run.market))]
     if recipe.alignment is not None:
-        stages.append(_Stage("alignment", run.embeddings / ALIGNMENT_NAME, lambda: align_encoder(recipe, run)))
-    stages += [
-        _Stage("embeddings", run.embeddings / EMBEDDINGS_NAME, lambda: make_embeddings(recipe, run)),
-        _Stage("SIDs", run.sids / "sid_index.safetensors", lambda: make_sids(recipe, run)),
-        _Stage("checkpoint", run.checkpoint, lambda: make_checkpoint(recipe, run, resume, progress)),
+        steps.append(_Step("alignment", run.embeddings / ALIGNMENT_NAME, lambda: align_encoder(recipe, run)))
+    steps += [
+        _Step("embeddings", run.embeddings / EMBEDDINGS_NAME, lambda: make_embeddings(recipe, run)),
+        _Step("SIDs", run.sids / "sid_index.safetensors", lambda: make_sids(recipe, run)),
+        _Step("checkpoint", run.checkpoint, lambda: make_checkpoint(recipe, run, resume, progress)),
     ]
     if recipe.reward is not None:
-        stages.append(_Stage("reward", run.checkpoint / REWARD_NAME / "reward.json", lambda: make_reward(recipe, run)))
-    return stages
+        steps.append(_Step("reward", run.checkpoint / REWARD_NAME / "reward.json", lambda: make_reward(recipe, run)))
+    return steps
 
 
 def claim(recipe: Recipe, run: RunFolder, resume: bool) -> None:
@@ -142,7 +143,7 @@ def check_claim(recipe: Recipe, run: RunFolder, resume: bool) -> None:
         raise FileExistsError(f"{run.root} is a file; choose another folder")
     if not path.exists() and _made(run):
         raise FileExistsError(f"{run.root} is not empty and holds no run; choose another folder")
-    if not _made(run):  # empty, or the first stage of the recipe in it was stopped before it made anything
+    if not _made(run):  # empty, or the first step of the recipe in it was stopped before it made anything
         return
     if not resume:
         raise FileExistsError(f"{run.root} already holds a run; pass --resume to continue it, or choose another folder")
@@ -153,7 +154,7 @@ def check_claim(recipe: Recipe, run: RunFolder, resume: bool) -> None:
 
 
 def _made(run: RunFolder) -> list[str]:
-    """Names in the folder that were there before the run, or that a stage has made."""
+    """Names in the folder that were there before the run, or that a step has made."""
     names = [path.name for path in run.root.iterdir()] if run.root.is_dir() else []
     return [name for name in names if name not in (RECIPE_NAME, LOCK_NAME, NOTE_NAME)]
 

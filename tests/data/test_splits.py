@@ -15,7 +15,7 @@ from onesearch.data.requests import SPLITS, build_requests, split_sessions
 from onesearch.data.splits import SplitConfig, describe, with_split
 from onesearch.pipeline.mappings import build
 from onesearch.pipeline.recipe import MarketConfig, Recipe, recipe_values
-from onesearch.pipeline.stages import make_market
+from onesearch.pipeline.steps import make_market
 
 ITEMS = [{"item_id": item, "title": item} for item in "abcde"]
 RANDOM = SplitConfig("random", validation=0.05, test=0.1, seed=3)

@@ -19,7 +19,7 @@ from onesearch.data.market import Market
 from onesearch.data.text import item_texts
 from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME, SID_UPDATES_NAME
 from onesearch.pipeline.appending import append_to_run
-from onesearch.pipeline.stages import make_sids
+from onesearch.pipeline.steps import make_sids
 from onesearch.tokenization_sid.embedding.embeddings import load_facts
 from onesearch.tokenization_sid.sids.appending import appended_codes
 from onesearch.tokenization_sid.sids.code_files import load_codes

@@ -17,7 +17,7 @@ from onesearch.data.requests import build_requests
 from onesearch.data.text import item_texts
 from onesearch.files import RunFolder, read_json
 from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME
-from onesearch.pipeline.stages import make_sids
+from onesearch.pipeline.steps import make_sids
 from onesearch.tokenization_sid.embedding.embeddings import distinct_queries, load_embeddings
 from onesearch.tokenization_sid.keywords.configs import KeywordConfig, RecogniserConfig
 from onesearch.tokenization_sid.keywords.keyword_files import KEYWORDS_NAME, load_keywords
@@ -202,7 +202,7 @@ def test_popularity_counts_the_training_split_alone(market):
 
 def test_a_catalogue_of_three_items_without_sessions_gets_sids(tmp_path):
     from onesearch.pipeline.recipe import Recipe
-    from onesearch.pipeline.stages import make_sids
+    from onesearch.pipeline.steps import make_sids
     from onesearch.tokenization_sid.embedding.configs import TextEncoderConfig
     from onesearch.tokenization_sid.embedding.embeddings import embed_market
 

@@ -14,7 +14,7 @@ from onesearch import SidIndex, cli
 from onesearch.files import RunFolder, read_json
 from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME
 from onesearch.pipeline.evaluation import evaluate_run
-from onesearch.pipeline.stages import make_sids
+from onesearch.pipeline.steps import make_sids
 from onesearch.tokenization_sid.embedding.embeddings import embed_market
 from onesearch.tokenization_sid.sids import building, sid_folder
 from onesearch.tokenization_sid.sids.appending import append_items, appended_codes
@@ -97,7 +97,7 @@ import os, sys
 from dataclasses import replace
 from onesearch.files import RunFolder
 from onesearch.pipeline.recipe import load_recipe
-from onesearch.pipeline.stages import make_sids
+from onesearch.pipeline.steps import make_sids
 from onesearch.tokenization_sid.sids import building, sid_folder
 from onesearch.modeling_onesearch.catalogue_onesearch import SidIndex
 

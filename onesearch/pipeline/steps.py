@@ -1,4 +1,4 @@
-"""The stages of a run. Each reads the parts that earlier stages wrote to the run folder, and adds its own."""
+"""The steps of a run. Each reads the parts that earlier steps wrote to the run folder, and adds its own."""
 
 from __future__ import annotations
 
