@@ -50,7 +50,11 @@ def test_an_unknown_choice_is_refused(config, field):
         config(**{field: "some"})
 
 
-@pytest.mark.parametrize("module", ["training", "sft.sft_trainer", "distillation.distillation_trainer"])
+@pytest.mark.parametrize(
+    "module",
+    # The first imports all else before: test_install runs `onesearch train` without the extra in the ordinary suite.
+    [pytest.param("training", marks=pytest.mark.slow), "sft.sft_trainer", "distillation.distillation_trainer"],
+)
 def test_training_without_trl_ends_in_one_line(module):
     program = f"import sys; sys.modules['trl'] = None; import onesearch.trainers.{module}"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
