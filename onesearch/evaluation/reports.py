@@ -5,7 +5,7 @@
     {"schema": 3, "market": str, "split": str, "split_rule": {"method": str, ...}, "requests": int, "notes": [str],
      "settings": {"split": str, "sample": int | null, "tune_cascade": bool, "relevant_grade": int, "cutoffs": [int] | null,
                   "baselines": bool,
-                  "search": {"num_beams": int, "rank_by": str, "items_per_sid": int, "exclude_history": bool}},
+                  "search": {field of `SearchConfig`: value}},
      "sample": {"count": int, "of": int, "seed": int} | null,
      "cutoffs": [int], "bootstrap": {"samples": int, "seed": int, "level": float}, "reference": str | null,
      "targets": {"purchase": {"requests": int, "left_out": int}, "click": ...},
