@@ -69,39 +69,34 @@ def run_in_base(commands: list[list[object]], folder: Path) -> list[dict]:
     return found["answers"]
 
 
-def test_the_base_installation_prepares_searches_and_evaluates(run, tmp_path):
+def test_the_base_installation_runs_its_commands_or_names_a_missing_extra_in_one_line(run, tmp_path):
     (tmp_path / "files").mkdir()
     items = [{"item_id": str(number), "title": f"red shoe {number}"} for number in range(3)]
     (tmp_path / "files" / "items.jsonl").write_text("\n".join(map(json.dumps, items)), encoding="utf-8")
-    found = run_in_base(
-        [
-            ["info"],
-            ["data", "tables", tmp_path / "files", tmp_path / "tables"],
-            ["data", "check", tmp_path / "tables"],
-            ["data", "simulate", tmp_path / "simulated", "--items", 60, "--sessions", 100],
-            ["search", run.root, "red shoe", "--beams", 5, "--top-k", 3],
-            ["evaluate", run.root, "--no-baselines", "--sample", 5, "--name", "few"],
-            ["info", run.root],
-            ["sids", "build", run.root, "--rebuild", "--residual-sizes", "8,4", "--opq", "2x4"],
-            ["sids", "inspect", "red shoe", "--run", run.root],
-        ],
-        tmp_path,
-    )
-    assert [answer["err"] for answer in found if answer["code"]] == []
-    assert "trl is not installed" in found[0]["out"] and "faiss-cpu is not installed" in found[0]["out"]
-    assert not any(answer["torch"] for answer in found[:4]), "market tables need no torch"
-    assert len(found[4]["out"].splitlines()) == 3
-
-
-def test_a_missing_extra_is_named_in_one_line(run, tmp_path):
     needs = {
         ("train", run.root): "train",
         ("evaluate", run.root, "--sample", 5): "evaluation",
         ("sids", "build", run.root, "--quantizer", "rq-vae", "--residual-sizes", "8,4"): "variants",
         ("run", "--recipe", "demo", "--run", tmp_path / "new"): "train",
     }
-    found = run_in_base([list(command) for command in needs], tmp_path)
-    for command, extra, answer in zip(needs, needs.values(), found):
+    works = [
+        ["info"],
+        ["data", "tables", tmp_path / "files", tmp_path / "tables"],
+        ["data", "check", tmp_path / "tables"],
+        ["data", "simulate", tmp_path / "simulated", "--items", 60, "--sessions", 100],
+        ["search", run.root, "red shoe", "--beams", 5, "--top-k", 3],
+        ["evaluate", run.root, "--no-baselines", "--sample", 5, "--name", "few"],
+        ["info", run.root],
+        ["sids", "build", run.root, "--rebuild", "--residual-sizes", "8,4", "--opq", "2x4"],
+        ["sids", "inspect", "red shoe", "--run", run.root],
+    ]
+    answers = run_in_base([*works[:4], *map(list, needs), *works[4:]], tmp_path)
+    refused, found = answers[4 : 4 + len(needs)], answers[:4] + answers[4 + len(needs) :]
+    assert [answer["err"] for answer in found if answer["code"]] == []
+    assert "trl is not installed" in found[0]["out"] and "faiss-cpu is not installed" in found[0]["out"]
+    assert not any(answer["torch"] for answer in found[:4]), "market tables need no torch"
+    assert len(found[4]["out"].splitlines()) == 3
+    for command, extra, answer in zip(needs, needs.values(), refused):
         assert answer["code"] == 2, command
         (line,) = [line for line in answer["err"].splitlines() if line.startswith("onesearch: ")]
         assert line.endswith(f"pip install onesearch[{extra}]"), line
