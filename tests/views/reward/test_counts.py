@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from onesearch.views.reward.counts import TimedCounts
+from onesearch.views.reward.counts import TimedCounts, occurrences
 
 
 def test_counts_before_a_time_equal_a_loop_over_the_events():
@@ -25,3 +25,9 @@ def test_an_event_does_not_count_at_its_own_time():
 def test_without_events_every_count_is_zero():
     counts = TimedCounts.of(np.zeros(0, np.int64), np.zeros(0, np.int64))
     assert counts.before(np.array([[1, 2]])).tolist() == [[0, 0]]
+
+
+def test_occurrences_of_any_shape():
+    keys = np.array([3, 5, 3, 3, 9])
+    assert occurrences(keys, np.array([[3, 4], [9, 5], [0, 10]])).tolist() == [[3, 0], [1, 1], [0, 0]]
+    assert occurrences(keys[:0], np.array([3])).tolist() == [0]
