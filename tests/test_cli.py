@@ -165,7 +165,8 @@ def test_sids_are_built_with_own_widths(run, capsys):
     assert cli.main(["sids", "build", str(run.root), "--residual-sizes", "8,4", "--opq", "0x0", "--no-keywords"]) == 0
     assert "codebook_sizes: [8, 4]" in capsys.readouterr().out
     assert "distinct vectors" in refused(capsys, "sids", "build", run.root, "--residual-sizes", "5000")
-    assert "leave --no-keywords out" in refused(capsys, "sids", "build", run.root, "--no-keywords", "--core", "3")
+    for flags in (["--core", "3"], ["--fusion", "always"]):
+        assert f"{flags[0]}: without keywords" in refused(capsys, "sids", "build", run.root, "--no-keywords", *flags)
 
 
 def test_sids_of_a_query_and_of_an_item_are_inspected(shared_run, market, capsys):

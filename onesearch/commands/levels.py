@@ -18,7 +18,7 @@ def add(actions: Commands) -> None:
 def _levels(options: argparse.Namespace) -> None:
     from onesearch.data.market import Market
     from onesearch.tokenization_sid.sids.code_files import load_codes
-    from onesearch.tokenization_sid.sids.level_meaning import item_facets, level_meaning, table
+    from onesearch.tokenization_sid.sids.level_meaning import item_values, level_meaning, table
 
     run = RunFolder(options.run)
     market = Market.load(run.require("market", "onesearch data"))
@@ -29,4 +29,4 @@ def _levels(options: argparse.Namespace) -> None:
             f"{run.sids} holds codes of {len(stored.codes):,} items, the market {len(market.items):,}: the market has changed; build the "
             "SIDs again"
         )
-    print(table(level_meaning(stored.codes, stored.codebook_sizes, item_facets(market))))
+    print(table(level_meaning(stored.codes, stored.codebook_sizes, item_values(market))))

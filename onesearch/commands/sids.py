@@ -65,8 +65,7 @@ def _add_build(actions: Commands) -> None:
     build.add_argument(
         "--fusion",
         choices=FUSION,
-        default="auto",
-        help="fuse core keywords into the embeddings; auto: unless that lowers ICR or purity (default: %(default)s)",
+        help="whether core keywords are fused into the embeddings; auto: unless that lowers ICR or purity (default: auto)",
     )
     build.add_argument(
         "--core",
@@ -119,9 +118,10 @@ def _build_sids(options: argparse.Namespace) -> None:
 def _keywords(options: argparse.Namespace) -> KeywordConfig | None:
     """Config of the keywords that the flags name; None without keywords."""
     if not options.no_keywords:
-        return KeywordConfig(options.fusion, options.core, options.recogniser)
-    if options.recogniser or options.core:
-        raise ValueError("--recogniser and --core need keywords; leave --no-keywords out")
+        return KeywordConfig(**given(fusion=options.fusion, core=options.core, recogniser=options.recogniser))
+    useless = [f"--{name}" for name in ("fusion", "core", "recogniser", "dictionary") if getattr(options, name)]
+    if useless:
+        raise ValueError(f"{' and '.join(useless)}: without keywords this has no effect; leave --no-keywords out")
     return None
 
 

@@ -1,4 +1,5 @@
-"""Values that ``market.json`` may hold. The command line offers them, so that this module imports nothing."""
+"""Values that ``market.json`` and recipes may hold, and the attribute types. The command line and configs read them, so that this module
+imports nothing."""
 
 from __future__ import annotations
 
@@ -9,4 +10,10 @@ LANGUAGES = ("en", "zh")
 """Values of ``language`` in ``market.json``. BM25 splits ``zh`` into bigrams, and ``en`` at everything that is no letter or digit, which
 fits other languages with spaces as well, except for its English stemming."""
 
-__all__ = ["LANGUAGES", "SPLIT_METHODS"]
+ATTRIBUTE_TYPES = (
+    "entity", "modifier", "brand", "material", "style", "function", "location", "audience", "color",
+    "scene", "specifications", "price", "model", "anchor", "series", "marketing", "season", "pattern",
+)  # fmt: skip
+"""The 18 attribute types of OneSearch's named-entity recognition (arXiv 2509.03236, KHQE, core keywords)."""
+
+__all__ = ["ATTRIBUTE_TYPES", "LANGUAGES", "SPLIT_METHODS"]

@@ -5,11 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 from datasets import Features, List, Value
 
-ATTRIBUTE_TYPES = (
-    "entity", "modifier", "brand", "material", "style", "function", "location", "audience", "color",
-    "scene", "specifications", "price", "model", "anchor", "series", "marketing", "season", "pattern",
-)  # fmt: skip
-"""The 18 attribute types of OneSearch's named-entity recognition (arXiv 2509.03236, KHQE, core keywords)."""
+from .choices import ATTRIBUTE_TYPES
 
 SCENES = ("search", "recommendation", "unknown")
 """Where a session took place: after a query, in a list that the shop recommended, or not recorded (null means the same)."""

@@ -49,7 +49,8 @@ class SplitConfig:
             unused["seed"] = self.seed
         if unused:
             name, value = next(iter(unused.items()))
-            raise ValueError(f"split {name}={value}: the method {self.method} does not use it; leave it out or choose random")
+            users = "random" if name == "seed" else " or ".join(WITH_SHARES)
+            raise ValueError(f"split {name}={value}: the method {self.method} does not use it; leave it out or choose {users}")
         problem = split_values_problem(self.info())
         if problem:
             raise ValueError(problem)

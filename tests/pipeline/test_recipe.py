@@ -80,6 +80,7 @@ WRONG = {
     "keywords: maybe": "recipe.keywords must be true, false or a mapping, got 'maybe'",
     "keywords: {cores: 6}": "recipe.keywords: unknown key 'cores'; allowed are fusion, core, recogniser, training",
     "keywords: {core: 0}": "recipe.keywords: core=0 is invalid; give at least 1",
+    "keywords: {training: {open_types: [brnd]}}": "recipe.keywords.training: open_types holds 'brnd'; allowed are entity, modifier",
     "keywords: {recogniser: own}": "recipe.keywords.recogniser must be true or false, got 'own'",
     "keywords: {training: {steps: few}}": "recipe.keywords.training.steps must be a whole number, got 'few'",
     "dictionary: [x]": "recipe.dictionary must be text, got ['x']",

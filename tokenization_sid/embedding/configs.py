@@ -23,7 +23,7 @@ class TextEncoderConfig:
 
     Args:
         model: name or folder of a sentence-transformers model, which is used unchanged. None trains the static encoder on the market's
-            texts; the other fields but `facts` and `bands` apply to it alone.
+            texts. The other fields, except `facts`, `bands` and `core_keywords`, apply to the static encoder alone.
         dimension: size of the vectors. Raising it keeps more of the texts' differences and costs memory in proportion. PRQ-KMeans
             reports 128 for the OneSearch line.
         vocab_size: number of tokens. Raising it keeps rare words whole.
@@ -32,9 +32,9 @@ class TextEncoderConfig:
         learning_rate: learning rate of the token vectors.
         max_pairs: upper bound of the training pairs, sampled if there are more.
         seed: seeds initialisation, sampling and shuffling.
-        facts: any of `ITEM_FACTS`, which the encoder reads of an item beside its text; queries have none. OneSearch's items have title,
-            price, keywords, OCR text and business statistics. Those of `BANDED_FACTS` need a static encoder or an alignment that
-            trains the whole encoder.
+        facts: any of `ITEM_FACTS`, which the encoder reads of an item beside its text. Each adds words or reserved tokens to the text;
+            queries have none. OneSearch's items have title, price, keywords, OCR text and business statistics. Those of `BANDED_FACTS`
+            need a static encoder or an alignment that trains the whole encoder.
         bands: number of bands of prices, statistics and features. Raising it tells finer differences, each from fewer items. Our choice.
         core_keywords: upper bound of the keywords of one item in the fact ``keywords``, those that queries ask for most (see
             `mine_keywords`). Lowering it stresses fewer words; None keeps every keyword that the text names.

@@ -12,7 +12,7 @@ from onesearch.data.market import Market
 from onesearch.data.session_pairs import session_items
 from onesearch.data.text import item_texts
 
-from .bands import CategoryBands, FeatureBands
+from .bands import CategoryBands, FeatureBands, item_numbers, item_paths
 
 FEATURE_DIRECTIONS = 8
 """Upper bound of the directions of features that enter the text, one token each. Our choice."""
@@ -54,7 +54,9 @@ class PriceFact:
     @classmethod
     def fit(cls, market: Market, count: int) -> PriceFact:
         """Take the quantiles of the catalogue."""
-        return cls(CategoryBands.fit(_numbers(market, "price"), _paths(market), count), count)
+        return cls(
+            CategoryBands.fit(item_numbers(market.items.data.table, "price"), item_paths(market.items.data.table), count), count
+        )
 
     @property
     def markers(self) -> list[str]:
@@ -63,7 +65,9 @@ class PriceFact:
 
     def words(self, market: Market) -> list[str]:
         """Marker of each item's price."""
-        return _marked("price", self.bands.of(_numbers(market, "price"), _paths(market)))
+        return _marked(
+            "price", self.bands.of(item_numbers(market.items.data.table, "price"), item_paths(market.items.data.table))
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -103,7 +107,7 @@ class CountFact:
     def fit(cls, name: str, market: Market, count: int) -> CountFact:
         """Take the quantiles of the catalogue."""
         column, _ = cls.COLUMNS[name]
-        counted = "sessions" if np.isnan(_numbers(market, column)).all() else "column"
+        counted = "sessions" if np.isnan(item_numbers(market.items.data.table, column)).all() else "column"
         values = _counts(market, name, counted)
         return cls(name, counted, CategoryBands.fit(values, [()] * len(values), count), count)
 
@@ -231,15 +235,6 @@ def _marked(name: str, bands: Sequence[int | None]) -> list[str]:
     return ["" if band is None else _marker(name, band) for band in bands]
 
 
-def _numbers(market: Market, column: str) -> np.ndarray:
-    """A column of numbers of the items table, (items,) float64, NaN for null."""
-    return np.array(market.items.data.column(column).to_pylist(), dtype=np.float64)
-
-
-def _paths(market: Market) -> list[list[str]]:
-    return [path or [] for path in market.items.data.column("categories").to_pylist()]
-
-
 def _features(market: Market) -> list[list[float]]:
     return [features or [] for features in market.items.data.column("features").to_pylist()]
 
@@ -248,7 +243,7 @@ def _counts(market: Market, name: str, counted: str) -> np.ndarray:
     """Counts of a statistic, (items,) float64, NaN where unknown."""
     column, of_sessions = CountFact.COLUMNS[name]
     if counted == "column":
-        return _numbers(market, column)
+        return item_numbers(market.items.data.table, column)
     _, items = session_items(market, "train", (of_sessions,))
     counts = np.bincount(items, minlength=len(market.items)).astype(np.float64)
     return np.where(counts > 0, counts, np.nan)

@@ -17,15 +17,21 @@ MIN_PAIRS = 10
 """Number of clicked pairs that a word needs; nothing is known of rarer ones. Our choice."""
 
 TYPED_SHARE, TYPED_LIFT = 0.25, 3.0
-"""A word has the type of a value if at least this share of its clicked items have the value, and so many times as many as of all clicked
-items. Our choice."""
+"""A word has the type of a value if at least this share of its clicked items have the value, and if this share is at least `TYPED_LIFT`
+times the share among all clicked items. Our choice."""
 
 PLAIN_SHARE, PLAIN_LIFT = 0.1, 2.0
-"""A word is plain, such as "buy", if no value with at least this share reaches this lift. Between both nothing is known. Our choice."""
+"""A word is plain, such as "buy", if no value with at least this share reaches this lift. Nothing is known of a word that is neither typed
+nor plain. Our choice."""
 
 
 def associated_types(log: ClickLog, values: CatalogueValues) -> dict[str, str | None]:
     """Type of each word of the clicked queries, None for a plain word. Words of which nothing is known are left out.
+
+    Steps:
+        1. Count the clicked pairs of each word, and those whose item has a value, for each value.
+        2. Divide by the pairs of the word (share), and by the share of the value among all clicked pairs (lift).
+        3. Of the values that are typed by share and lift, the one with the largest share · log(lift) gives its type.
 
     Args:
         log: clicked pairs.

@@ -1,8 +1,10 @@
-"""Configs of the keywords and of their recogniser. Imports the standard library alone, so that a recipe is read without torch."""
+"""Configs of the keywords and of their recogniser. Imports neither numpy nor torch, so that a recipe is read at once."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+
+from onesearch.data.choices import ATTRIBUTE_TYPES
 
 FUSION = ("auto", "always", "never")
 """When keywords are fused into the embeddings."""
@@ -19,7 +21,7 @@ class RecogniserConfig:
         steps: number of training steps. 800 take half a minute of one core on titles of 20 words.
         batch_size: texts per step, half of them titles and half of them queries where both exist.
         learning_rate: largest learning rate of AdamW; it rises over the first tenth of the steps and then falls to 0.
-        open_types: types of which new values appear all the time.
+        open_types: attribute types of which new values appear all the time.
         replace_open: share of the values of open types that a training text has replaced by random strings, so that they are recognised
             by their context. Raising it helps unseen values and hurts known ones.
         replace_other: the same share for the other types.
@@ -28,7 +30,7 @@ class RecogniserConfig:
         seed: seeds the initial weights, the sampling of texts and the replacements.
 
     Raises:
-        ValueError: a number is out of range.
+        ValueError: a number is out of range, or a type is unknown.
     """
 
     hidden_size: int = 128
@@ -46,19 +48,18 @@ class RecogniserConfig:
 
     def __post_init__(self) -> None:
         if self.hidden_size < 4 or self.hidden_size % 4:
-            raise ValueError(
-                f"recogniser hidden_size={self.hidden_size} is invalid; give a multiple of 4: there are 4 attention heads"
-            )
+            raise ValueError(f"hidden_size={self.hidden_size} is invalid; give a multiple of 4: there are 4 attention heads")
         for name in ("layers", "vocab_size", "steps", "batch_size", "min_texts"):
             if getattr(self, name) < 1:
-                raise ValueError(f"recogniser {name}={getattr(self, name)} is invalid; give at least 1")
+                raise ValueError(f"{name}={getattr(self, name)} is invalid; give at least 1")
         for name in ("replace_open", "replace_other", "min_score"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"recogniser {name}={getattr(self, name)} is invalid; give a share from 0 to 1")
+                raise ValueError(f"{name}={getattr(self, name)} is invalid; give a share from 0 to 1")
         if not self.learning_rate > 0:
-            raise ValueError(
-                f"recogniser learning_rate={self.learning_rate} is invalid; give a number above 0, for instance 0.001"
-            )
+            raise ValueError(f"learning_rate={self.learning_rate} is invalid; give a number above 0, for instance 0.001")
+        unknown = [kind for kind in self.open_types if kind not in ATTRIBUTE_TYPES]
+        if unknown:
+            raise ValueError(f"open_types holds {unknown[0]!r}; allowed are {', '.join(ATTRIBUTE_TYPES)}")
 
 
 @dataclass(frozen=True)

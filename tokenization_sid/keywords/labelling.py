@@ -69,15 +69,13 @@ class Labeller:
         kinds = {kind for kind, _ in own}
         candidates = []
         for span in self.matcher.all_spans(plain):
-            types = self.types[self.matcher.texts[span.row]]
-            mine = {
-                kind: own[kind, self.matcher.texts[span.row]] for kind in types if (kind, self.matcher.texts[span.row]) in own
-            }
+            name = self.matcher.texts[span.row]
+            types = self.types[name]
+            mine = {kind: own[kind, name] for kind in types if (kind, name) in own}
             others = {kind: views for kind, views in types.items() if kind not in kinds}
             if mine or others:
                 ranked = mine or others
-                kind = max(ranked, key=lambda name: ranked[name])
-                candidates.append((not mine, span, kind))
+                candidates.append((not mine, span, max(ranked, key=lambda kind: ranked[kind])))
         words = words_of(plain)
         return LabelledText([plain[word.start : word.end] for word in words], labels_of(words, _apart(candidates)))
 

@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from ..embedding.bands import CategoryBands
+from ..embedding.bands import CategoryBands, item_numbers, item_paths
 
 BAND_NAMES = {"en": ("budget", "mid-range", "premium"), "zh": ("平价", "中端", "高端")}
 """Words for a low, a middle and a high price, by the language of the market; our choice."""
@@ -42,13 +41,14 @@ class PriceBands:
             language: language of the market; other languages than those of `BAND_NAMES` get the English words.
         """
         names = BAND_NAMES.get(language or "en", BAND_NAMES["en"])
-        bands = CategoryBands.fit(_prices(items), _paths(items), len(names))
+        bands = CategoryBands.fit(item_numbers(items, "price"), item_paths(items), len(names))
         limits = bands.edges.get(())
         return cls(names) if limits is None or limits[0] == limits[-1] else cls(names, bands)
 
     def of_items(self, items: pa.Table) -> list[str | None]:
         """Word for the price of each item; None without a price."""
-        return [None if band is None else self.names[band] for band in self.bands.of(_prices(items), _paths(items))]
+        bands = self.bands.of(item_numbers(items, "price"), item_paths(items))
+        return [None if band is None else self.names[band] for band in bands]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -58,15 +58,6 @@ class PriceBands:
     def from_dict(cls, values: Mapping[str, Any]) -> PriceBands:
         """Bands from the values of `to_dict`."""
         return cls(tuple(values["names"]), CategoryBands.from_list(values["bands"]))
-
-
-def _prices(items: pa.Table) -> np.ndarray:
-    """(items,) float64, NaN without a price."""
-    return np.array(items.column("price").to_pylist(), dtype=np.float64)
-
-
-def _paths(items: pa.Table) -> list[list[str]]:
-    return [path or [] for path in items.column("categories").to_pylist()]
 
 
 __all__ = ["BAND_NAMES", "PriceBands"]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 IGNORED = -100
-"""Label of tokens that are not the first of a word, and of words that are not known to be nothing; the loss leaves them out."""
+"""Label of tokens that are not the first of a word, and of words of which nothing is known; the loss leaves them out."""
 
 ATTENTION_HEADS = 4
 
@@ -165,10 +165,15 @@ class _Replacer:
         """A random string for a word: digits for digits, letters for letters, and other characters as they are."""
         if word.isalpha():
             return self._random_word(len(word))
-        return "".join(
-            str(self.rng.integers(10)) if letter.isdigit() else self._random_word(1) if letter.isalpha() else letter
-            for letter in word
-        )
+        letters = []
+        for letter in word:
+            if letter.isdigit():
+                letters.append(str(self.rng.integers(10)))
+            elif letter.isalpha():
+                letters.append(self._random_word(1))
+            else:
+                letters.append(letter)
+        return "".join(letters)
 
     def _random_word(self, length: int) -> str:
         """Letters drawn one after the other, each by the letter before it; of about the length of a word that it replaces."""

@@ -38,7 +38,7 @@ from .diagnostics import DIAGNOSTICS_NAME, SCHEMA, agreement, diagnose, purity
 from .encoding import encode_rows, encode_share
 from .fusion import FusionCheck, check_fusion, decide
 from .item_codes import ItemCodes, item_popularity
-from .level_meaning import item_facets, level_meaning
+from .level_meaning import item_values, level_meaning
 from .plots import PAGE_NAMES, draw_page, plots_available
 from .sid_encoder import centroid_distances, code_centroids, known_rows
 from .sid_folder import replaced_sids, write_source
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DEFAULT_KEYWORDS = KeywordConfig()
-"""Keywords of a build that is given none of its own: mined lists, fused unless that lowers the codes."""
+"""Keywords of a build that is given none of its own: mined lists, fused unless that lowers ICR or purity."""
 
 MAX_PREFIXES_PER_ITEM = 5000
 """Number of possible prefixes per item above which a warning says that the residual levels are too large. `suggest_codebook_sizes` stays
@@ -272,7 +272,7 @@ def _measured(market: Market, quantizer: Quantizer[Any], coded: _Coded, fused: _
     column = market.items.data.column("categories")
     depths = {"coarse": category_ids(column, 1)[0], "fine": category_ids(column)[0]}
     found["purity"] = {depth: purity(coded.items.codes, sizes, ids) for depth, ids in depths.items()}
-    found["told"] = level_meaning(coded.items.codes, sizes, item_facets(market))
+    found["told"] = level_meaning(coded.items.codes, sizes, item_values(market))
     found["agreement"] = held_out_agreement(market, coded.items, coded.queries)
     return found
 

@@ -7,7 +7,7 @@
      "keyword_lists": {type: int}, "named": {"items": float, "queries": float},   # share of texts that name a keyword
      "items": MEASURES, "queries": MEASURES | null, "both": MEASURES | null,
      "purity": {"coarse": PURITY | null, "fine": PURITY | null},
-     "told": {facet: TOLD},
+     "told": {kind of value: TOLD},
      "agreement": {"split": "validation", "click": AGREEMENT | null, "purchase": AGREEMENT | null},
      "page": ["diagnostics.png", "diagnostics.svg"] | []}
 

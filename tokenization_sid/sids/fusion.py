@@ -1,7 +1,7 @@
 """Whether fusing the keywords pays: ICR and purity of plain residual k-means codes, with and without fusion, on a sample of the items.
 
 Fusion pulls items with equal keywords together. Where keywords tell what an item is, this makes the codes purer. Where they tell little
-else than the brand, it puts the items of a brand onto one SID: on Amazon Beauty the ICR fell from 0.83 to 0.68 and HR@10 from 0.289 to
+but the brand, it puts the items of a brand onto one SID: on Amazon Beauty the ICR fell from 0.83 to 0.68 and HR@10 from 0.289 to
 0.255 (docs/results.md).
 """
 
@@ -83,7 +83,9 @@ def decide(mode: str, check: FusionCheck) -> bool:
         check: the comparison.
     """
     if mode == "auto" and not check.pays:
-        logger.warning("keywords are not fused, as that lowers the codes: %s; keywords.fusion: always fuses them anyway", check)
+        logger.warning(
+            "keywords are not fused, as that lowers ICR or purity: %s; keywords.fusion: always fuses them anyway", check
+        )
         return False
     hint = "" if check.pays else "; keywords.fusion: auto would leave them out"
     logger.info("keywords are fused: %s%s", check, hint)

@@ -20,12 +20,12 @@ from onesearch.data.session_pairs import category_ids
 from .prefixes import prefix_ids
 
 
-def item_facets(market: Market) -> dict[str, np.ndarray]:
-    """Values of the items that codes may tell.
+def item_values(market: Market) -> dict[str, np.ndarray]:
+    """Values of the items that codes may tell, of each kind.
 
     Returns:
-        Name of the facet → number of each item's value, int64 ``(items,)``, -1 without one: ``coarse category`` (the first of the path),
-        ``category`` (the whole path), ``brand``, and each of `ATTRIBUTE_TYPES` with the first of an item's values. Facets of which the
+        Kind → number of each item's value, int64 ``(items,)``, -1 without one: ``coarse category`` (the first of the path),
+        ``category`` (the whole path), ``brand``, and each of `ATTRIBUTE_TYPES` with the first of an item's values. Kinds of which the
         items have fewer than two values are left out.
     """
     column = market.items.data.column
@@ -41,9 +41,9 @@ def item_facets(market: Market) -> dict[str, np.ndarray]:
 
 
 def level_meaning(
-    codes: np.ndarray, codebook_sizes: Sequence[int], facets: Mapping[str, np.ndarray]
+    codes: np.ndarray, codebook_sizes: Sequence[int], values: Mapping[str, np.ndarray]
 ) -> dict[str, dict[str, Any]]:
-    """Measure what the prefixes of SIDs tell of some facets of the items.
+    """Measure how well the prefixes of SIDs tell the values of the items.
 
     The value of an item is guessed as the most frequent value of the other items under its prefix; of equally frequent values, the one
     that is more frequent in the catalogue. An item that is alone under its prefix keeps the guess of the next shorter prefix; the empty
@@ -52,10 +52,10 @@ def level_meaning(
     Args:
         codes: ``(items, levels)``.
         codebook_sizes: codebook size of each level.
-        facets: name → number of each item's value, ``(items,)``, -1 without one; see `item_facets`.
+        values: kind → number of each item's value, ``(items,)``, -1 without one; see `item_values`.
 
     Returns:
-        For each facet, over the items with a value:
+        For each kind, over the items with a value:
 
         * ``items``, ``values``: numbers of items and of distinct values.
         * ``without_codes``: share of right guesses without codes.
@@ -65,9 +65,9 @@ def level_meaning(
     """
     prefixes = prefix_ids(codes, codebook_sizes)
     found = {}
-    for name, values in facets.items():
-        known = np.flatnonzero(values >= 0)
-        numbers = np.unique(values[known], return_inverse=True)[1]
+    for name, own in values.items():
+        known = np.flatnonzero(own >= 0)
+        numbers = np.unique(own[known], return_inverse=True)[1]
         counts = np.bincount(numbers)
         rank = np.argsort(np.argsort(counts, kind="stable"))
         right = _guess(np.zeros(len(numbers), dtype=np.int64), numbers, rank).right
@@ -87,7 +87,7 @@ def level_meaning(
 
 
 def table(meaning: Mapping[str, Mapping[str, Any]]) -> str:
-    """Markdown table of `level_meaning`: a row per facet, the share that each prefix tells."""
+    """Markdown table of `level_meaning`: a row per kind of value, the share that each prefix tells."""
     if not meaning:
         return "the items have no category, brand or attribute with more than one value"
     levels = len(next(iter(meaning.values()))["told"])
@@ -147,4 +147,4 @@ def _numbers(column: pa.Array) -> np.ndarray:
     return np.asarray(pc.fill_null(texts.dictionary_encode().indices, -1), dtype=np.int64)
 
 
-__all__ = ["item_facets", "level_meaning", "table"]
+__all__ = ["item_values", "level_meaning", "table"]

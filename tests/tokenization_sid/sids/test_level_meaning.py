@@ -14,7 +14,7 @@ import onesearch.cli as cli
 from onesearch.data.market import Market
 from onesearch.files import read_json
 from onesearch.tokenization_sid.sids.code_files import load_codes
-from onesearch.tokenization_sid.sids.level_meaning import item_facets, level_meaning, table
+from onesearch.tokenization_sid.sids.level_meaning import item_values, level_meaning, table
 
 SIZES = (3, 3, 3)
 
@@ -86,19 +86,19 @@ def test_facets_are_category_brand_and_the_attributes_with_values():
         {"item_id": "b", "title": "b", "categories": ["home", "rug"], "attributes": {"color": ["red"], "style": ["plain"]}},
         {"item_id": "c", "title": "c", "brand": "y", "attributes": {"color": ["blue"]}},
     ]
-    found = item_facets(Market.from_rows(items=items))
+    found = item_values(Market.from_rows(items=items))
     assert {name: values.tolist() for name, values in found.items()} == {
         "category": [0, 1, -1],  # the coarse category and the style have one value only
         "brand": [0, -1, 1],
         "color": [0, 0, 1],
     }
     tagged = [{"item_id": brand, "title": brand, "attributes": {"brand": [brand]}} for brand in "xyx"[:2]]
-    assert item_facets(Market.from_rows(items=tagged))["brand"].tolist() == [0, 1]
+    assert item_values(Market.from_rows(items=tagged))["brand"].tolist() == [0, 1]
 
 
 def test_the_diagnostics_and_the_command_hold_the_table(shared_run, market, capsys):
     codes = load_codes(shared_run, "items")
-    expected = level_meaning(codes.codes, codes.codebook_sizes, item_facets(market))
+    expected = level_meaning(codes.codes, codes.codebook_sizes, item_values(market))
     assert read_json(shared_run.sids / "diagnostics.json")["told"] == expected
     assert {"coarse category", "category", "brand", "color", "style"} <= set(expected)
     assert expected["coarse category"]["told"][0] > 0.5
