@@ -72,4 +72,21 @@ class TimedCounts:
         return np.where(self.keys[rows] == keys, sums, 0.0).astype(np.float32)
 
 
-__all__ = ["TimedCounts"]
+def occurrences(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """How often each wanted key is among some keys.
+
+    Args:
+        keys: keys, int64 ``(events,)``.
+        wanted: keys to count, int64 of any shape.
+
+    Returns:
+        Counts, int64 of the shape of `wanted`.
+    """
+    distinct, counts = np.unique(keys, return_counts=True)
+    if not len(distinct):
+        return np.zeros(wanted.shape, dtype=np.int64)
+    at = np.minimum(np.searchsorted(distinct, wanted), len(distinct) - 1)
+    return np.where(distinct[at] == wanted, counts[at], 0)
+
+
+__all__ = ["TimedCounts", "occurrences"]

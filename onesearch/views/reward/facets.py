@@ -18,6 +18,8 @@ from onesearch.data.session_pairs import category_ids
 from onesearch.tokenization_sid.embedding.bands import CategoryBands, item_numbers, item_paths
 from onesearch.tokenization_sid.ragged import Ragged, offsets_of
 
+from .counts import occurrences
+
 PRICE_BANDS = 8
 """Number of bands of the price within a category (`CategoryBands`); our choice."""
 
@@ -180,10 +182,8 @@ def _matches(facets: ItemFacets, events: Ragged, wanted: _Wanted) -> np.ndarray:
     items = facets.of_items.take(events.values)
     owner = np.repeat(np.repeat(np.arange(len(events)), events.lengths), items.lengths)
     count = len(facets.kind_of)
-    keys, counts = np.unique(owner * count + items.values, return_counts=True)
-    searched = wanted.users * count + wanted.facets
-    at = np.minimum(np.searchsorted(keys, searched), len(keys) - 1)
-    np.maximum.at(best.reshape(-1), wanted.cells, np.where(keys[at] == searched, counts[at], 0).astype(np.float32))
+    found = occurrences(owner * count + items.values, wanted.users * count + wanted.facets)
+    np.maximum.at(best.reshape(-1), wanted.cells, found.astype(np.float32))
     return best
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from onesearch.modeling_onesearch.configuration_reward_onesearch import EVENT_KINDS
 from onesearch.tokenization_sid.ragged import Ragged
 
+from .counts import occurrences
 from .facets import FACET_FEATURES, FacetHistories, ItemFacets, facet_features
 from .memory import MEMORY_FEATURES, BehaviourMemory
 
@@ -187,12 +188,7 @@ def _times_in(history: Ragged, rows: np.ndarray) -> np.ndarray:
     """How often each candidate occurs in its request's history, ``(n, candidates)``."""
     width = int(max(history.values.max(initial=0), rows.max(initial=0))) + 1
     owner = np.repeat(np.arange(len(history)), history.lengths)
-    keys, counts = np.unique(owner * width + history.values, return_counts=True)
-    wanted = np.arange(len(rows))[:, None] * width + rows
-    if not len(keys):
-        return np.zeros(rows.shape)
-    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return np.where(keys[at] == wanted, counts[at], 0)
+    return occurrences(owner * width + history.values, np.arange(len(rows))[:, None] * width + rows)
 
 
 __all__ = ["UNKNOWN_GAP", "ItemTable", "RewardColumns", "RewardInputs", "event_kinds", "gap_buckets"]
