@@ -171,5 +171,5 @@ def test_the_checkpoint_holds_what_it_needs_and_no_pickle(shared_run):
 
 def test_hits_are_plain_values(shared_searcher):
     (hit,) = shared_searcher.search(QUERY, top_k=1)
-    plain = {"item_id": hit.item_id, "sid": list(hit.sid), "score": hit.score, "level_scores": None}
+    plain = {"item_id": hit.item_id, "sid": list(hit.sid), "score": hit.score, "level_scores": None, "towers": None}
     assert json.loads(json.dumps(asdict(hit))) == plain
