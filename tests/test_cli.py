@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from safetensors.numpy import load_file
@@ -251,8 +251,8 @@ def test_evaluate_writes_and_prints(run, capsys):
     assert metrics["split"] == "validation" and list(metrics["retrievers"]) == ["onesearch"]
     assert metrics["sample"]["count"] == 5 and metrics["retrievers"]["onesearch"]["invalid_sid_rate"] == 0
     settings = metrics["settings"]
-    search_settings = {"num_beams": 5, "rank_by": "item", "items_per_sid": 2, "exclude_history": True, "hidden_views": []}
-    assert settings["search"] == search_settings
+    search_settings = SearchConfig(num_beams=5, rank_by="item", items_per_sid=2, exclude_history=True)
+    assert settings["search"] == json.loads(json.dumps(asdict(search_settings)))
     assert (settings["split"], settings["sample"], settings["baselines"]) == ("validation", 5, False)
     assert settings["cutoffs"] is None and metrics["split_rule"]["method"] == "time"
     cutoffs = [*flags, "--beams", "30", "--name", "deep", "--cutoffs", "10", "30"]
