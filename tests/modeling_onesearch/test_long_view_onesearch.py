@@ -401,37 +401,43 @@ sys.meta_path.insert(0, Blocker())
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-folder, kind, inputs = sys.argv[1:]
-auto = AutoModelForSeq2SeqLM if kind == "encoder-decoder" else AutoModelForCausalLM
-inputs = {name: torch.tensor(rows) for name, rows in json.loads(inputs).items()}
-model = auto.from_pretrained(folder, trust_remote_code=True).eval()
-found = lambda model: [[[hit.item_id, hit.score] for hit in row] for row in model.search(**inputs, num_beams=6)]
-hits = found(model)
-length = 1 if model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
-model.generate(**inputs, num_beams=6, logits_processor=[model.logits_processor(length)])
-model.save_pretrained(folder + "-again")
-again = auto.from_pretrained(folder + "-again", trust_remote_code=True).eval()
-assert found(again) == hits
+answers = {}
+for kind, (folder, inputs) in json.loads(sys.argv[1]).items():
+    auto = AutoModelForSeq2SeqLM if kind == "encoder-decoder" else AutoModelForCausalLM
+    inputs = {name: torch.tensor(rows) for name, rows in inputs.items()}
+    model = auto.from_pretrained(folder, trust_remote_code=True).eval()
+    found = lambda model: [[[hit.item_id, hit.score] for hit in row] for row in model.search(**inputs, num_beams=6)]
+    answers[kind] = found(model)
+    length = 1 if model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
+    model.generate(**inputs, num_beams=6, logits_processor=[model.logits_processor(length)])
+    model.save_pretrained(folder + "-again")
+    again = auto.from_pretrained(folder + "-again", trust_remote_code=True).eval()
+    assert found(again) == answers[kind]
 assert not [name for name in sys.modules if name.split(".")[0] == "onesearch"]
-print(json.dumps(hits))
+print(json.dumps(answers))
 """
 
 
-def test_a_machine_without_the_package_gives_the_same(kind, model, tmp_path):
-    folder = tmp_path / "checkpoint"
-    model.save_pretrained(folder)
-    prompts, codes = prompts_of(model, 3), random_long_view(3, CODEBOOK_SIZES)
-    inputs = {"input_ids": prompts[0], "attention_mask": prompts[1], "long_view_codes": codes}
-    expected = model.search(**inputs, num_beams=6)
-    plain = json.dumps({name: tensor.tolist() for name, tensor in inputs.items()})
-    command = [sys.executable, "-I", "-c", BARE_MACHINE, str(folder), kind, plain]
+def test_a_machine_without_the_package_gives_the_same(tmp_path):
+    """Both models in one process."""
+    expected, given = {}, {}
+    for kind in SID_MODELS:
+        model, folder = make(kind), tmp_path / kind
+        model.save_pretrained(folder)
+        prompts, codes = prompts_of(model, 3), random_long_view(3, CODEBOOK_SIZES)
+        inputs = {"input_ids": prompts[0], "attention_mask": prompts[1], "long_view_codes": codes}
+        expected[kind] = model.search(**inputs, num_beams=6)
+        given[kind] = str(folder), {name: tensor.tolist() for name, tensor in inputs.items()}
+    command = [sys.executable, "-I", "-c", BARE_MACHINE, json.dumps(given)]
     environment = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules")}
     finished = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path, env=environment)
     assert finished.returncode == 0, finished.stderr[-4000:]
-    found = json.loads(finished.stdout.splitlines()[-1])
-    assert [[item for item, _ in row] for row in found] == [[hit.item_id for hit in row] for row in expected]
-    for row, hits in zip(found, expected):
-        assert [score for _, score in row] == pytest.approx([hit.score for hit in hits], abs=1e-5)
+    answers = json.loads(finished.stdout.splitlines()[-1])
+    assert set(answers) == set(expected)
+    for kind, found in answers.items():
+        assert [[item for item, _ in row] for row in found] == [[hit.item_id for hit in row] for row in expected[kind]]
+        for row, hits in zip(found, expected[kind]):
+            assert [score for _, score in row] == pytest.approx([hit.score for hit in hits], abs=1e-5)
 
 
 # Adapters
