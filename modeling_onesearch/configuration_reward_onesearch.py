@@ -19,7 +19,8 @@ EVENT_KINDS = ("clicked", "carted", "purchased")
 """Kinds of events in a history, by number."""
 
 GAP_BUCKETS = 24
-"""Buckets of the time between an event and the request; bucket b holds gaps below 2 ** (b + 1) units of time (our choice)."""
+"""Number of buckets of the time between an event and the request. Bucket b > 0 holds gaps from 2 ** (b - 1) to below 2 ** b units of time,
+the last one all longer gaps too; bucket 0 holds events of unknown time. Our choice."""
 
 REWARD_LIMITS = {
     "vector_size": 2**16,

@@ -17,7 +17,6 @@ FIT_WEIGHTS = np.array([1.0] * len(WORD_TYPES) + [0.5, 0.5], dtype=np.float32)
 OTHER_LEAF = np.float32(-3.0)
 """Fit of an item of another leaf category than the wished one."""
 
-
 WITHOUT_WISH = np.float32(0.4)
 """Fit of every item in a session without a mission: about that of the items shown in missions, so that both sell about equally well."""
 

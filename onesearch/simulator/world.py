@@ -26,10 +26,10 @@ _AUDIENCE_PENALTY = np.array([[0, -1, 0, 0, 0, 0, 0], [-1, 0, 0, 0, 0, 0, 0], [0
 
 
 SEARCHES_ON = np.float32(2.5)
-"""How much lower the logit of a click is in a search that does not end its mission: a user who searches again has found little."""
+"""Reduction of the logit of a click in a search that does not end its mission: a user who searches again has found little."""
 
 RECOMMENDED = np.float32(1.2)
-"""How much lower the logit of a click is in a recommendation, and that of a purchase there and in a search that does not end a mission."""
+"""Reduction of the logit of a click in a recommendation, and of that of a purchase there and in a search that does not end its mission."""
 
 
 @dataclass(frozen=True)
@@ -138,8 +138,13 @@ def _score_block(world: World, sessions: np.ndarray, items: np.ndarray) -> Block
 
 
 def _told(world: World, sessions: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """How many of the things that earlier queries of a session's mission named an item has: the leaf category, words, the audience and
-    the price band; 0 without a mission, ``(sessions, items)``."""
+    """Number of wishes that an item fulfils, of those that earlier queries of a session's mission named; 0 without a mission.
+
+    A wish is the leaf category, a word, the audience or the price band.
+
+    Returns:
+        float32 ``(sessions, items)``.
+    """
     agendas, intents, facets = world.visits.agendas, world.intents, world.catalogue.facets[:, items]
     told = np.zeros((len(sessions), len(items)), dtype=np.float32)
     leaf_told = np.zeros(len(sessions), dtype=bool)

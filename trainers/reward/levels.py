@@ -33,7 +33,7 @@ LEVELS = {
     5: "same category, not shown",
     6: "random",
 }
-"""Level → what it means."""
+"""Level → its meaning."""
 
 
 class Interactions(NamedTuple):

@@ -1,4 +1,4 @@
-"""How many items a search is compared with. Imports the standard library alone, so that a recipe is read without numpy."""
+"""Numbers of items that a search is compared with. Imports the standard library alone, so that a recipe is read without numpy."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class NegativeSampling:
-    """How many items of each kind are compared with the clicked and bought ones, per search. All numbers are our choice.
+    """Numbers of items that the clicked and bought ones of a search are compared with, by kind. All numbers are our choice.
 
     Args:
         shown: items that were shown and not clicked; where a search has fewer, all of them.
         beam: items of the generator's own beam, where beams are given.
-        category: items of the query's category that were not shown. They resemble what a search returns: raising it made the order better.
+        category: items of the query's category that were not shown. They resemble the hits of a search. Raising the number
+            made the ranking better.
         random: items of the whole catalogue.
 
     Raises:

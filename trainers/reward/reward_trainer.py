@@ -16,6 +16,7 @@ from onesearch.data.requests import SPLITS, split_sessions
 from onesearch.data.user_logs import UserLogs
 from onesearch.modeling_onesearch.configuration_reward_onesearch import OneSearchRewardConfig
 from onesearch.modeling_onesearch.modeling_reward_onesearch import OneSearchRewardModel
+from onesearch.tokenization_sid.embedding.text_encoder import unit_rows
 from onesearch.views.reward.facets import item_facets
 from onesearch.views.reward.inputs import ItemTable, RewardInputs
 from onesearch.views.reward.memory import BehaviourMemory
@@ -115,22 +116,14 @@ def train_reward(
         ValueError: no training search was answered with a click or a purchase.
     """
     logs = UserLogs(market)
+    training = split_sessions(market) == SPLITS.index("train")
     facets = item_facets(market.items.data.table)
     memory = BehaviourMemory.of(market, logs, facets.leaf)
-    split = split_sessions(market)
-    training = split == SPLITS.index("train")
-    times = np.asarray(market.sessions.data.column("time"), dtype=np.int64)
-    frozen = int(times[training].max(initial=0)) + 1
-    table = ItemTable(_unit(vectors.items), codes, facets, _own_embeddings(logs, training, config.min_events))
-    inputs = RewardInputs(table, memory, config.max_history)
-    columns = SessionColumns(market, logs, memory, vectors.texts, _unit(vectors.queries), frozen, config.max_history)
-    chosen = np.flatnonzero(training)
-    chosen = chosen[int(len(chosen) * config.warm_up) :]
-    interactions = label_sessions(market, facets.leaf, chosen, config.negatives, beams, config.seed)
-    if not len(interactions.sessions):
-        raise ValueError("no training search was answered with a click or a purchase; a reward model needs some")
-    if interactions.missing():
-        logger.warning("reward model: the market has no examples of %s", "; ".join(interactions.missing()))
+    ids = _own_embeddings(logs, training, config.min_events)
+    inputs = RewardInputs(ItemTable(unit_rows(vectors.items), codes, facets, ids), memory, config.max_history)
+    end = _end_of(market, training)
+    columns = SessionColumns(market, logs, memory, vectors.texts, unit_rows(vectors.queries), end, config.max_history)
+    interactions = _labelled(market, facets.leaf, training, config, beams)
     searches = LabelledSearches(interactions, known_towers(interactions))
     torch.manual_seed(config.seed)
     model = OneSearchRewardModel(_model_config(config, inputs, codebook_sizes))
@@ -141,6 +134,30 @@ def train_reward(
     )
     trainer.train()
     return TrainedReward(model.eval(), inputs, columns, interactions)
+
+
+def _end_of(market: Market, training: np.ndarray) -> int:
+    """First time after all training sessions; `training` says which sessions they are, ``(sessions,)``."""
+    times = np.asarray(market.sessions.data.column("time"), dtype=np.int64)
+    return int(times[training].max(initial=0)) + 1
+
+
+def _labelled(
+    market: Market,
+    leaf: np.ndarray,
+    training: np.ndarray,
+    config: RewardConfig,
+    beams: tuple[np.ndarray, np.ndarray] | None,
+) -> Interactions:
+    """Label the items of the training searches after the warm-up, and warn of levels that the market does not show."""
+    chosen = np.flatnonzero(training)
+    chosen = chosen[int(len(chosen) * config.warm_up) :]
+    interactions = label_sessions(market, leaf, chosen, config.negatives, beams, config.seed)
+    if not len(interactions.sessions):
+        raise ValueError("no training search was answered with a click or a purchase; a reward model needs some")
+    if interactions.missing():
+        logger.warning("reward model: the market has no examples of %s", "; ".join(interactions.missing()))
+    return interactions
 
 
 def _own_embeddings(logs: UserLogs, training: np.ndarray, least: int) -> np.ndarray:
@@ -193,12 +210,6 @@ def _arguments(config: RewardConfig, output: str | Path) -> TrainingArguments:
         disable_tqdm=True,
         seed=config.seed,
     )
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    """Vectors of length 1; zeros stay zeros."""
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.maximum(norms, 1e-9)).astype(np.float32)
 
 
 __all__ = ["RewardTrainer", "TrainedReward", "Vectors", "train_reward"]
