@@ -25,7 +25,7 @@ packages, package_dir = layout()
 
 # The extras that bring optional packages; `onesearch/extras.py` names them to a user who lacks one.
 TRAIN = ["trl>=1.16,<1.17", "peft>=0.21,<1"]
-EVALUATION = ["bm25s>=0.3,<1", "PyStemmer>=3,<4", "faiss-cpu>=1.13,<2"]
+EVALUATION = ["bm25s>=0.3,<1", "PyStemmer>=3,<4", "faiss-cpu>=1.13,<2", "lightgbm>=4.6,<5"]
 PLOTS = ["matplotlib>=3.9,<4"]
 VARIANTS = ["vector-quantize-pytorch>=1.32,<2"]
 FAST = ["numba>=0.61,<1"]

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 
 MODULES = {
     "train": ("trl", "peft"),
-    "evaluation": ("bm25s", "Stemmer", "faiss"),
+    "evaluation": ("bm25s", "Stemmer", "faiss", "lightgbm"),
     "plots": ("matplotlib",),
     "variants": ("vector_quantize_pytorch",),
     "fast": ("numba",),

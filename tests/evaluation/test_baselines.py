@@ -19,6 +19,9 @@ from onesearch.evaluation.baselines import (
     DenseRetriever,
     PopularityInCategoryRetriever,
     PopularityRetriever,
+    SASRecConfig,
+    SASRecRetriever,
+    TransitionRetriever,
 )
 from onesearch.evaluation.baselines.text import make_tokenizer
 from onesearch.evaluation.baselines.training import best_rows, read_training_log
@@ -71,8 +74,8 @@ def market() -> Market:
 def all_baselines(market: Market) -> list[Retriever]:
     vectors = np.eye(len(market.items), 4, dtype=np.float32)
     dense = DenseRetriever(market.items["item_id"][:], vectors, lambda queries: np.ones((len(queries), 4), dtype=np.float32))
-    kinds = (BM25Retriever, PopularityRetriever, PopularityInCategoryRetriever, CascadeRetriever)
-    return [dense, *(kind(market) for kind in kinds)]
+    kinds = (BM25Retriever, PopularityRetriever, PopularityInCategoryRetriever, TransitionRetriever, CascadeRetriever)
+    return [dense, SASRecRetriever(market, config=SASRecConfig(hidden_size=8, epochs=2)), *(kind(market) for kind in kinds)]
 
 
 def test_all_meet_the_protocol(market):
@@ -272,4 +275,4 @@ def test_reference_figures_of_beauty():
     report = evaluate(retrievers, build_requests(market, "test"), bootstrap_samples=10, progress=False)
     assert report.requests == 22_363
     assert report.value("popularity_in_category", "HR@10") == pytest.approx(0.281, abs=0.005)
-    assert report.value("cascade", "HR@10") > 0.38
+    assert report.value("cascade_linear", "HR@10") > 0.38

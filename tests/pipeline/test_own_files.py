@@ -57,7 +57,10 @@ def test_own_files_reach_the_evaluation(source, tmp_path, caplog, recipe):
     recipe = replace(recipe, market=MarketConfig("tables", str(source)), evaluation=replace(recipe.evaluation, sample=None))
     run = RunFolder(tmp_path / "run")
     report = run_recipe(recipe, run, progress=False)
-    assert set(report.retrievers) >= {"onesearch", "bm25", "dense", "popularity", "cascade"} and report.requests == 40
+    assert (
+        set(report.retrievers) >= {"onesearch", "bm25", "dense", "popularity", "transitions", "cascade_linear"}
+        and report.requests == 40
+    )
     assert report.value("bm25", "HR@10") > 0.3 and report.relevance is None
     assert "judged queries are left out: none of its 20 judgements has a grade of at least 2, the highest is 1" in caplog.text
     config = replace(recipe.evaluation, relevant_grade=1)

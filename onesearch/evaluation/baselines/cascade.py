@@ -1,7 +1,6 @@
 """A cascade: recall by text, category and query log, then one linear ranking of the recalled items.
 
-OneSearch replaces a system of this kind. Unlike the other baselines the cascade reads the user's history, so it is the strongest of
-them. `tune` fits its weights on validation requests.
+OneSearch replaces a system of this kind. `tune` fits the weights on validation requests. `boosted.py` ranks the same items by trees.
 """
 
 from __future__ import annotations
@@ -26,9 +25,6 @@ from .transitions import Transitions
 
 _CLICK_SHARE = 0.3
 """A click counts as this share of a purchase; our choice."""
-
-_RARE_REPEAT = 0.01
-"""Items of the history are excluded if repeated interactions are rarer than this share; our choice."""
 
 _GRID = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 """Values that `tune` tries for each weight."""
@@ -97,6 +93,7 @@ class CascadeRetriever:
       query in training. If fewer than `top_k` items remain, popular items follow.
     * Rank: each of the user's latest items votes for the items close to it in training histories. The latest item has weight 1,
       the one before it weight `decay`, and so on. Text, category, query log and popularity rank the items without votes.
+    * The history is read as far as its last 20 items; the last five of them vote.
     * Items of the history are excluded if repeated interactions are fewer than 1 % of the training interactions.
 
     Args:
@@ -113,7 +110,7 @@ class CascadeRetriever:
         cache: number of queries whose recalled items are kept.
     """
 
-    name = "cascade"
+    name = "cascade_linear"
 
     def __init__(
         self,
@@ -139,7 +136,7 @@ class CascadeRetriever:
         self._votes = decay ** np.arange(history)
         self._transitions = Transitions.count(self.log, window, window_decay)
         self._brands = _brand_numbers(market)
-        self._exclude_history = self.log.repeat_share() < _RARE_REPEAT
+        self._exclude_history = self.log.repeats_are_rare()
         seen = np.log1p(self.log.purchases + _CLICK_SHARE * self.log.clicks)
         self._popularity = seen / max(seen.max(), 1e-9)
         self._item_votes = np.zeros(len(self.item_ids))
@@ -151,10 +148,10 @@ class CascadeRetriever:
         weights = np.array(astuple(self.weights))
         rankings = []
         for request in requests:
-            rows, features = self._candidates(request)
+            rows, features = self.candidates(request)
             scores = features @ weights
             best = best_rows(scores, top_k)
-            rankings.append(self._fill(rows[best], scores[best], request, top_k))
+            rankings.append(self.fill(rows[best], scores[best], request, top_k))
         return rankings
 
     def tune(self, requests: Sequence[Request], passes: int = 2) -> CascadeWeights:
@@ -186,7 +183,7 @@ class CascadeRetriever:
         self.weights = best
         return best
 
-    def _candidates(self, request: Request) -> tuple[np.ndarray, np.ndarray]:
+    def candidates(self, request: Request) -> tuple[np.ndarray, np.ndarray]:
         """Recalled rows, ``(candidates,)``, in order of popularity, and their features, ``(candidates, 6)``."""
         rows, query_features = self._recalled(query_key(request.query))
         past = [self.log.row_of[item] for item in request.history[-MAX_HISTORY:] if item in self.log.row_of]
@@ -243,8 +240,15 @@ class CascadeRetriever:
         self._brand_votes[self._brands[latest]] = 0
         return votes
 
-    def _fill(self, rows: np.ndarray, scores: np.ndarray, request: Request, top_k: int) -> Ranking:
-        """Make the ranking, with popular items after the recalled ones until there are `top_k`."""
+    def fill(self, rows: np.ndarray, scores: np.ndarray, request: Request, top_k: int) -> Ranking:
+        """Make the ranking of a request, with popular items after the recalled ones until there are `top_k`.
+
+        Args:
+            rows: rows of the recalled items, best first, ``(hits,)``.
+            scores: their scores, ``(hits,)``.
+            request: the request; items of its history are left out where repeats are rare.
+            top_k: length of the ranking.
+        """
         if len(rows) >= top_k:
             return make_ranking(self.item_ids, rows, scores)
         recent = request.history[-MAX_HISTORY:] if self._exclude_history else ()
@@ -262,7 +266,7 @@ class CascadeRetriever:
         targets = [self.log.row_of[item] for item in request.purchased or request.clicked if item in self.log.row_of]
         if not targets:
             return None
-        rows, features = self._candidates(request)
+        rows, features = self.candidates(request)
         ideal = (1 / np.log2(np.arange(2, min(len(set(targets)), _TUNED_CUTOFF) + 2))).sum()
         return _Example(features, np.flatnonzero(np.isin(rows, targets)), float(ideal))
 

@@ -15,6 +15,9 @@ from onesearch.data.text import query_key
 
 from ..retrievers import Ranking
 
+_RARE_REPEAT = 0.01
+"""Below this share of repeated interactions, items of the history are not ranked; our choice."""
+
 
 class QueryRows(NamedTuple):
     """Rows of the items purchased and clicked under one query; an item occurs once per event."""
@@ -54,6 +57,10 @@ class TrainingLog:
         if not len(self.rows):
             return 0.0
         return 1 - len(np.unique(self.users * len(self.item_ids) + self.rows)) / len(self.rows)
+
+    def repeats_are_rare(self) -> bool:
+        """Whether repeated interactions are so few that the items of a history should not be ranked again."""
+        return self.repeat_share() < _RARE_REPEAT
 
 
 def read_training_log(market: Market) -> TrainingLog:
