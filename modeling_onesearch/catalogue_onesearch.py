@@ -32,6 +32,7 @@ from .catalogue_state_onesearch import CatalogueState
 from .catalogue_tables_onesearch import CatalogueTables, check_counts
 from .columns_onesearch import gather
 from .filters_onesearch import ItemFilter
+from .given_items_onesearch import GivenItems
 from .hits_onesearch import MAX_ITEMS_PER_SID, RANKINGS, Hit, log_shares
 from .sequences_onesearch import checked_item_ids, checked_paths, checked_popularity, checked_texts
 from .trie_building_onesearch import checked_codes
@@ -177,7 +178,7 @@ class SidIndex:
         `item_ids` is a list; TypeError if it is a text, a set or a generator.
         """
         state = self._state
-        rows = _rows_of(state, checked_texts(item_ids, "item ids"))
+        rows = state.find_rows(checked_texts(item_ids, "item ids"))
         return gather(state.tables.codes, state.updates.codes, rows).astype(np.int64)
 
     def rows_of(self, item_ids: Sequence[str]) -> np.ndarray:
@@ -185,11 +186,29 @@ class SidIndex:
 
         `item_ids` is a list; TypeError if it is a text, a set or a generator.
         """
-        return _rows_of(self._state, checked_texts(item_ids, "item ids"))
+        return self._state.find_rows(checked_texts(item_ids, "item ids"))
 
-    def contains(self, item_ids: Sequence[str]) -> np.ndarray:
-        """Return whether each item of a list is in the catalogue: (items,) bool; TypeError if it is a text, a set or a generator."""
-        return _rows_of(self._state, checked_texts(item_ids, "item ids"), missing_ok=True) >= 0
+    def contains(self, item_ids: Sequence[str], item_filter: ItemFilter | None = None) -> np.ndarray:
+        """Return whether each item of a list is in the catalogue and passes the filter: (items,) bool.
+
+        Args:
+            item_ids: a list; TypeError if it is a text, a set or a generator.
+            item_filter: the catalogue is that which the filter was made for; None for this one, as it is now, without a filter.
+        """
+        state = self._state if item_filter is None else self.checked(item_filter).state
+        rows = state.find_rows(checked_texts(item_ids, "item ids"), missing_ok=True)
+        return (rows >= 0) if item_filter is None else (rows >= 0) & item_filter.mask[rows]
+
+    def given(self, item_ids: Sequence[Sequence[str]], item_filter: ItemFilter | None = None) -> GivenItems:
+        """Look up items that a caller names for each query; those that are not in the catalogue, or do not pass, are left out.
+
+        Args:
+            item_ids: a list per query.
+            item_filter: as for `hits`.
+        """
+        state = self._state if item_filter is None else self.checked(item_filter).state
+        lists = [checked_texts(own, "the items of a query") for own in item_ids]
+        return GivenItems.of(state, None if item_filter is None else item_filter.mask, lists)
 
     def items_of(
         self, leaves: Iterable[int], limit: int = MAX_ITEMS_PER_SID, mask: np.ndarray | None = None
@@ -203,7 +222,7 @@ class SidIndex:
         """
         state = self._state
         ids, added = state.tables.ids, state.updates.ids
-        return [ids.at(_rows_in_sid(state, leaf, mask)[:limit].tolist(), added) for leaf in leaves]
+        return [ids.at(state.rows_in_sid(leaf, mask)[:limit].tolist(), added) for leaf in leaves]
 
     def hits(
         self,
@@ -257,7 +276,7 @@ class SidIndex:
                 score = score_of[query][beam]
                 if len(found) >= top_k and found[top_k - 1].score >= score:
                     break
-                rows = _rows_in_sid(state, leaf_of[query][beam], mask)
+                rows = state.rows_in_sid(leaf_of[query][beam], mask)
                 if not len(rows):
                     continue
                 sid = tuple(gather(tables.codes, updates.codes, rows[:1])[0].tolist())
@@ -298,9 +317,9 @@ class SidIndex:
         if isinstance(items, np.ndarray) and items.dtype == bool:
             allowed = items
         elif items is not None:
-            allowed = _rows_of(state, checked_texts(items, "items"))
+            allowed = state.find_rows(checked_texts(items, "items"))
         excluded = [] if exclude is None else checked_texts(exclude, "exclude")
-        return ItemFilter.of(state, allowed, _rows_of(state, excluded, missing_ok=True), categories)
+        return ItemFilter.of(state, allowed, state.find_rows(excluded, missing_ok=True), categories)
 
     def checked(self, item_filter: ItemFilter) -> ItemFilter:
         """Return `item_filter` itself; ValueError if it was made for a catalogue of other codebooks."""
@@ -414,48 +433,6 @@ def _new_locks() -> None:
 
 if sys.platform != "win32":
     os.register_at_fork(after_in_child=_new_locks)
-
-
-def _rows_of(state: CatalogueState, item_ids: Sequence[str], missing_ok: bool = False) -> np.ndarray:
-    """Return the rows of items: (items,) int64.
-
-    Args:
-        state: the catalogue.
-        item_ids: the items.
-        missing_ok: give -1 for an item that is not in the catalogue instead of raising a KeyError.
-    """
-    rows = state.tables.ids.find(item_ids)
-    removed, added = state.updates.removed, state.row_of
-    if removed is not None:
-        rows = np.where((rows >= 0) & ~removed[rows], rows, -1)
-    if added:
-        rows = np.array([added.get(item_id, row) for item_id, row in zip(item_ids, rows.tolist())], dtype=np.int64)
-    if not missing_ok and len(rows) and rows.min() < 0:
-        missing = item_ids[int(np.argmin(rows))]
-        raise KeyError(f"item {missing!r} is not in the catalogue of {len(state):,} items")
-    return rows
-
-
-def _rows_in_sid(state: CatalogueState, leaf: int, mask: np.ndarray | None) -> np.ndarray:
-    """Return the rows of the items of one SID, most popular first: (items,).
-
-    Args:
-        state: the catalogue.
-        leaf: the number of the SID.
-        mask: (rows,) bool, the items that count; None for all.
-    """
-    tables, updates = state.tables, state.updates
-    rows = np.zeros(0, dtype=np.int64)
-    if leaf < len(tables.bucket_starts) - 1:
-        rows = tables.bucket_rows[tables.bucket_starts[leaf] : tables.bucket_starts[leaf + 1]]
-    if updates.removed is not None:
-        rows = rows[~updates.removed[rows]]
-    first, stop = np.searchsorted(state.added.leaves, (leaf, leaf + 1))
-    if first < stop:
-        rows = np.concatenate([rows, state.added.rows[first:stop]])
-        popularity = gather(tables.popularity, updates.popularity, rows)
-        rows = rows[np.lexsort((rows, -popularity))]
-    return rows if mask is None else rows[mask[rows]]
 
 
 __all__ = ["SID_INDEX_NAME", "SID_UPDATES_NAME", "SidIndex"]

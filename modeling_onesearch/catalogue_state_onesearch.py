@@ -145,6 +145,44 @@ class CatalogueState:
         own = np.arange(len(self.tables)) if removed is None else np.flatnonzero(~removed)
         return np.concatenate([own, np.array(list(self.row_of.values()), dtype=np.int64)])
 
+    def find_rows(self, item_ids: Sequence[str], missing_ok: bool = False) -> np.ndarray:
+        """Return the rows of items: (items,) int64.
+
+        Args:
+            item_ids: the items.
+            missing_ok: give -1 for an item that is not in the catalogue instead of raising a KeyError.
+        """
+        rows = self.tables.ids.find(item_ids)
+        removed, added = self.updates.removed, self.row_of
+        if removed is not None:
+            rows = np.where((rows >= 0) & ~removed[rows], rows, NONE)
+        if added:
+            rows = np.array([added.get(item_id, row) for item_id, row in zip(item_ids, rows.tolist())], dtype=np.int64)
+        if not missing_ok and len(rows) and rows.min() < 0:
+            missing = item_ids[int(np.argmin(rows))]
+            raise KeyError(f"item {missing!r} is not in the catalogue of {len(self):,} items")
+        return rows
+
+    def rows_in_sid(self, leaf: int, mask: np.ndarray | None) -> np.ndarray:
+        """Return the rows of the items of one SID, most popular first: (items,).
+
+        Args:
+            leaf: the number of the SID.
+            mask: (rows,) bool, the items that count; None for all.
+        """
+        tables, updates = self.tables, self.updates
+        rows = np.zeros(0, dtype=np.int64)
+        if leaf < len(tables.bucket_starts) - 1:
+            rows = tables.bucket_rows[tables.bucket_starts[leaf] : tables.bucket_starts[leaf + 1]]
+        if updates.removed is not None:
+            rows = rows[~updates.removed[rows]]
+        first, stop = np.searchsorted(self.added.leaves, (leaf, leaf + 1))
+        if first < stop:
+            rows = np.concatenate([rows, self.added.rows[first:stop]])
+            popularity = gather(tables.popularity, updates.popularity, rows)
+            rows = rows[np.lexsort((rows, -popularity))]
+        return rows if mask is None else rows[mask[rows]]
+
     def item_ids(self) -> list[str]:
         """Return the ids of all items that are in the catalogue, in catalogue order."""
         return self.tables.ids.at(self.rows().tolist(), self.updates.ids)

@@ -23,7 +23,11 @@ class BeamDecoder(Protocol):
     """Runs a backbone for the active beams of a batch of queries, one level after the other."""
 
     def start(self) -> torch.Tensor:
-        """Hidden states that predict the codes of level 0: (queries, width of the model)."""
+        """Begin at level 0, without the codes of earlier steps; what was computed of the prompts is kept.
+
+        Returns:
+            Hidden states that predict the codes of level 0: (queries, width of the model).
+        """
 
     def step(self, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
         """Hidden states that predict the codes of the next level.
@@ -93,12 +97,12 @@ class BartBeamDecoder:
         states = backbone.encoder(**prompt, return_dict=True).last_hidden_state
         self.mask = None if bool(attention_mask.all()) else attention_mask.bool()[:, None, None, :]  # (queries, 1, 1, length)
         self.shared = [_prompt_keys_values(layer.encoder_attn, states) for layer in self.layers]
-        self.own = [_BeamCache() for _ in self.layers]
-        self.position = 0
         self.queries = len(input_ids)
 
     def start(self) -> torch.Tensor:
         """See [`BeamDecoder`]."""
+        self.own = [_BeamCache() for _ in self.layers]
+        self.position = 0
         tokens = torch.full((self.queries, 1), self.start_token, device=self.decoder.embed_tokens.weight.device)
         return self.step(tokens, torch.arange(self.queries, device=tokens.device))
 
@@ -192,11 +196,12 @@ class Qwen3BeamDecoder:
         self.mask = attention_mask.bool()[:, None, None, :]  # (queries, 1, 1, length)
         last = attention_mask.shape[1] - 1 - attention_mask.flip(1).argmax(1)  # place of each prompt's last token
         self.hidden = outputs.last_hidden_state[torch.arange(len(last), device=last.device), last]
-        self.position = attention_mask.sum(1, keepdim=True)  # (queries, 1) of the next token
-        self.own = [_BeamCache() for _ in self.shared]
+        self.lengths = attention_mask.sum(1, keepdim=True)  # (queries, 1) tokens of each prompt
 
     def start(self) -> torch.Tensor:
         """See [`BeamDecoder`]."""
+        self.own = [_BeamCache() for _ in self.shared]
+        self.position = self.lengths  # (queries, 1) of the next token
         return self.hidden
 
     def step(self, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:

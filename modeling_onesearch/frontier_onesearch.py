@@ -103,7 +103,7 @@ class TorchFrontier:
         states = self.states.gather(1, self.places).masked_fill(~is_active, NONE)
         row, code, state = self.trie.expand(level, states.view(-1))
         values = logits.view(-1).index_select(0, row * logits.shape[1] + code)
-        totals = _log_totals(values, row, len(logits)) if totals is None else totals
+        totals = log_totals(values, row, len(logits)) if totals is None else totals
         values += (self.scores.gather(1, self.places).view(-1) - totals).index_select(0, row)
         return ScoredChildren(row, code, state, values)
 
@@ -165,11 +165,11 @@ def best_of_each(finished: torch.Tensor, values: torch.Tensor, query: torch.Tens
     return BestOfEach(top, torch.where(index < beams, finished_place, queries * beams + child))
 
 
-def _log_totals(values: torch.Tensor, row: torch.Tensor, rows: int) -> torch.Tensor:
+def log_totals(values: torch.Tensor, row: torch.Tensor, rows: int) -> torch.Tensor:
     """Return the log of the summed exponentials of each row: (entries,) values, (entries,) rows → (rows,)."""
     top = values.new_full((rows,), -torch.inf).scatter_reduce(0, row, values, "amax")
     total = values.new_zeros(rows).index_add(0, row, (values - top.index_select(0, row)).exp())
     return top + total.log()
 
 
-__all__ = ["FinalBeams", "Frontier", "TorchFrontier", "best_of_each"]
+__all__ = ["FinalBeams", "Frontier", "TorchFrontier", "best_of_each", "log_totals"]

@@ -14,7 +14,9 @@ import torch
 from .catalogue_onesearch import SidIndex
 from .decoding_onesearch import BeamDecoder
 from .filters_onesearch import ItemFilter
-from .generation_onesearch import Beams, beam_search
+from .generation_onesearch import Beams, StepFunction, beam_search
+from .given_items_onesearch import merged
+from .given_scores_onesearch import score_given
 from .hits_onesearch import Hit
 from .logits_processor_onesearch import TrieLogitsProcessor
 from .scores_onesearch import ScoringMixin
@@ -102,6 +104,7 @@ class SearchMixin(ScoringMixin):
         long_view_codes: torch.Tensor | None = None,
         rank_by: str | None = None,
         with_sids: bool = False,
+        also: Sequence[Sequence[str]] | None = None,
     ) -> SearchResult:
         """Find items by beam search over the catalogue's SIDs, on one state of the catalogue.
 
@@ -122,6 +125,9 @@ class SearchMixin(ScoringMixin):
             rank_by: `sid`, or `item`, which counts an item's share of its SID's popularity; see `SidIndex.hits`. Default: the model's
                 `search_config`.
             with_sids: return the Semantic IDs of the beams as well, which the evaluation compares with those of the targets.
+            also: ids of further items for each query, such as those that a text index found. They join the hits of the beams beyond
+                `top_k`, scored by teacher forcing under the same trie, so that their scores are those that the beam search would give
+                them. Items that are not in the catalogue, or do not pass the filter, are left out. The prompt is not read again.
 
         Returns:
             Hits and numbers of beams of each query; fewer than `top_k` hits where the beams hold fewer items.
@@ -135,11 +141,13 @@ class SearchMixin(ScoringMixin):
         num_beams = config.num_beams if num_beams is None else num_beams
         items_per_sid = config.items_per_sid if items_per_sid is None else items_per_sid
         rank_by = config.rank_by if rank_by is None else rank_by
+        check_count("num_beams", num_beams)
         check_count("top_k", top_k)
         check_count("items_per_sid", items_per_sid)
         attention_mask = self._checked_mask(input_ids, attention_mask)
-        if long_view_codes is not None and len(long_view_codes) != len(input_ids):
-            raise ValueError(f"long_view_codes of {len(long_view_codes)} rows for {len(input_ids)} prompts")
+        for name, given in {"long_view_codes": long_view_codes, "also": also}.items():
+            if given is not None and len(given) != len(input_ids):
+                raise ValueError(f"{name} of {len(given)} rows for {len(input_ids)} prompts; give one per prompt")
         index, queries = self._require_index().snapshot(), len(input_ids)
         result = SearchResult([[] for _ in range(queries)], [0] * queries, [0] * queries, [[] for _ in range(queries)])
         if item_filter is None or isinstance(item_filter, ItemFilter):
@@ -148,9 +156,16 @@ class SearchMixin(ScoringMixin):
             groups = _by_filter(item_filter, queries)
         for rows, own in groups:
             codes = None if long_view_codes is None else long_view_codes[rows]
-            beams = self._beams(index, input_ids[rows], attention_mask[rows], num_beams, own, normalize, codes)
+            trie = _trie(index, own, input_ids.device)
+            step = self._step(input_ids[rows], attention_mask[rows], normalize, codes)
+            beams = beam_search(step, trie, len(rows), num_beams, finish_early=normalize == "children")
             parts = beams.level_scores if explain else None
             found = index.hits(beams.leaves, beams.scores, top_k, items_per_sid, own, parts, rank_by)
+            if also is not None:
+                items = index.given([also[row] for row in rows], own)
+                level_scores = score_given(step, trie, items.sids(input_ids.device), finish_early=normalize == "children")
+                named = items.hits(level_scores, rank_by, explain)
+                found = [merged(hits, given_hits) for hits, given_hits in zip(found, named)]
             active = beams.scores > -torch.inf  # (queries, beams)
             invalid = active & (beams.leaves < 0)
             for row, hits, count, wrong in zip(rows, found, active.sum(1).tolist(), invalid.sum(1).tolist()):
@@ -179,25 +194,55 @@ class SearchMixin(ScoringMixin):
         index = self._require_index().snapshot()
         num_beams = self.search_config.num_beams if num_beams is None else num_beams
         attention_mask = self._checked_mask(input_ids, attention_mask)
-        beams = self._beams(index, input_ids, attention_mask, num_beams, item_filter, normalize, long_view_codes)
+        check_count("num_beams", num_beams)
+        allowed = _trie(index, item_filter, input_ids.device)
+        step = self._step(input_ids, attention_mask, normalize, long_view_codes)
+        beams = beam_search(step, allowed, len(input_ids), num_beams, finish_early=normalize == "children")
         trie = index.trie if item_filter is None else item_filter.state.trie  # the filter's own numbers of SIDs
         return trie.sids_of(beams.leaves.flatten()).view(*beams.leaves.shape, -1), beams.scores
 
-    def _beams(
+    @torch.no_grad()
+    def score_sids(
         self,
-        index: SidIndex,
         input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        num_beams: int,
-        item_filter: ItemFilter | None,
-        normalize: str,
-        long_view_codes: torch.Tensor | None,
-    ) -> Beams:
-        """Beam search over the SIDs of `index` that pass the filter; see `retrieve`."""
-        check_count("num_beams", num_beams)
+        sids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        item_filter: ItemFilter | None = None,
+        normalize: str = "children",
+        long_view_codes: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Log-probabilities of given Semantic IDs by teacher forcing under the trie; their sums are the scores of `search_sids`.
+
+        Args:
+            input_ids: as for `retrieve`.
+            sids: (queries, sids, levels) codes; -1 throughout where a query has fewer.
+            attention_mask: as for `retrieve`.
+            item_filter: as for `retrieve`.
+            normalize: as for `retrieve`.
+            long_view_codes: as for `retrieve`.
+
+        Returns:
+            (queries, sids, levels), the log-probability of each code given the codes before it; -inf at the first code of a Semantic ID
+            that no item has.
+
+        Raises:
+            ValueError: the shapes do not fit, or as for `retrieve`.
+        """
+        index, levels = self._require_index().snapshot(), self.config.sid_levels
+        if sids.dim() != 3 or len(sids) != len(input_ids) or sids.shape[2] != levels:
+            raise ValueError(
+                f"sids {tuple(sids.shape)}: expected ({len(input_ids)}, any number, {levels}), (queries, sids, levels)"
+            )
+        trie = _trie(index, item_filter, input_ids.device)
+        step = self._step(input_ids, self._checked_mask(input_ids, attention_mask), normalize, long_view_codes)
+        return score_given(step, trie, sids.to(input_ids.device), finish_early=normalize == "children")
+
+    def _step(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, normalize: str, long_view_codes: torch.Tensor | None
+    ) -> StepFunction:
+        """The model on some prompts, which are read here, once. Level 0 begins anew, so several searches can use it one after the other."""
         if normalize not in NORMALISATIONS:
             raise ValueError(f"normalize={normalize!r}: allowed are {', '.join(map(repr, NORMALISATIONS))}")
-        trie = (index.trie if item_filter is None else index.checked(item_filter).trie).to(input_ids.device)
         decoder = self._beam_decoder(self.model, input_ids, attention_mask, long_view_codes)
 
         def step(
@@ -216,7 +261,7 @@ class SearchMixin(ScoringMixin):
             parts = [self.project(part, 0, self.config.vocab_size) for part in hidden.split(ROWS_AT_ONCE)]
             return logits, torch.cat([part.float().logsumexp(-1) for part in parts])
 
-        return beam_search(step, trie, len(input_ids), num_beams, finish_early=normalize == "children")
+        return step
 
     def _checked_mask(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
         """The attention mask (queries, length), 1 everywhere by default; an error if prompts or mask do not fit the model or each other."""
@@ -239,6 +284,11 @@ class SearchMixin(ScoringMixin):
                 "query at least one token"
             )
         return attention_mask
+
+
+def _trie(index: SidIndex, item_filter: ItemFilter | None, device: torch.device) -> SidTrie | TrieView:
+    """The trie of the SIDs of `index` that pass the filter; ValueError for a filter of another catalogue."""
+    return (index.trie if item_filter is None else index.checked(item_filter).trie).to(device)
 
 
 def _sids(trie: SidTrie | TrieView, beams: Beams) -> list[list[tuple[int, ...]]]:
