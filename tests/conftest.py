@@ -65,7 +65,7 @@ def tiny_recipe():
         codes=RQOPQConfig(residual_sizes=CODEBOOK_SIZES[:3], opq=(2, 4), iterations=5),
         training=TrainingConfig(model=model, arguments=arguments, validation_requests=20, validation_beams=10),
         search=SearchConfig(num_beams=10),
-        evaluation=EvaluationConfig(sample=40, tune_cascade=False),
+        evaluation=EvaluationConfig(sample=40, tune_cascade=False, sasrec=False),
     )
 
 

@@ -31,7 +31,7 @@ training:
   arguments: {num_train_epochs: 1, per_device_train_batch_size: 64, use_cpu: true}
   validation_requests: 10
 search: {num_beams: 10}
-evaluation: {sample: 20, tune_cascade: false}
+evaluation: {sample: 20, tune_cascade: false, sasrec: false}
 """
 """The recipe that the commands find beside the run: small sizes, so that every command takes seconds."""
 

@@ -3,8 +3,8 @@
 ``metrics.json`` (schema 3)::
 
     {"schema": 3, "market": str, "split": str, "split_rule": {"method": str, ...}, "requests": int, "notes": [str],
-     "settings": {"split": str, "sample": int | null, "tune_cascade": bool, "relevant_grade": int, "cutoffs": [int] | null,
-                  "baselines": bool,
+     "settings": {"split": str, "sample": int | null, "tune_cascade": bool, "sasrec": bool, "relevant_grade": int,
+                  "cutoffs": [int] | null, "baselines": bool,
                   "search": {field of `SearchConfig`: value}},
      "sample": {"count": int, "of": int, "seed": int} | null,
      "cutoffs": [int], "bootstrap": {"samples": int, "seed": int, "level": float}, "reference": str | null,

@@ -23,6 +23,7 @@ from onesearch.tokenization_sid.embedding.alignment_gaps import left_out_sentenc
 from onesearch.tokenization_sid.embedding.embeddings import ALIGNMENT_NAME
 from onesearch.tokenization_sid.sids.sid_folder import check_checkpoint
 
+from .baselines import run_baselines
 from .mappings import plain
 from .recipe import EvaluationConfig
 from .run_lock import writing
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from onesearch.serving.searcher import Searcher
 
 logger = logging.getLogger(__name__)
-
-TUNING_REQUESTS = 2000
-"""Upper bound of the validation requests that the weights of the cascade are fitted on; our choice."""
 
 
 def evaluate_run(
@@ -118,7 +116,7 @@ def _measure(
     arms = [searcher]
     if search_config.rerank:
         arms = [searcher.arm("onesearch", rerank=False), searcher.arm("onesearch_reward", rerank=True)]
-    retrievers: list[Retriever] = [*arms, *(_baselines(run, market, config.tune_cascade) if baselines else ())]
+    retrievers: list[Retriever] = [*arms, *(run_baselines(run, market, config) if baselines else ())]
     report = Report(market=str(market.info.get("name", "")), split=config.split)
     if requests:
         requests, sample = sample_requests(requests, config.sample or len(requests))
@@ -155,32 +153,6 @@ def _sids(searcher: Searcher) -> dict[str, tuple[int, ...]]:
     """SID of every item of the catalogue."""
     index = searcher.index
     return dict(zip(index.item_ids, map(tuple, index.codes.tolist())))
-
-
-def _baselines(run: RunFolder, market: Market, tune_cascade: bool) -> list[Retriever]:
-    """BM25 and dense retrieval; with training sessions also popularity, popularity in the category, and the cascade."""
-    from onesearch.evaluation.baselines.cascade import CascadeRetriever
-    from onesearch.evaluation.baselines.dense import DenseRetriever
-    from onesearch.evaluation.baselines.popularity import PopularityInCategoryRetriever, PopularityRetriever
-    from onesearch.evaluation.baselines.text import BM25Retriever
-    from onesearch.evaluation.baselines.training import read_training_log
-    from onesearch.tokenization_sid.embedding.embeddings import load_embeddings, load_encoder
-    from onesearch.tokenization_sid.embedding.text_encoder import embed_texts
-
-    encoder = load_encoder(run)
-    item_ids = market.items.data.column("item_id").to_pylist()
-    text = BM25Retriever(market)
-    log = read_training_log(market)
-    dense = DenseRetriever(item_ids, load_embeddings(run, "items"), lambda queries: embed_texts(encoder, queries))
-    if not build_requests(market, "train"):
-        return [text, dense]
-    cascade = CascadeRetriever(market, text=text, log=log)
-    held_out = build_requests(market, "validation")
-    if tune_cascade and held_out:
-        cascade.tune(sample_requests(held_out, TUNING_REQUESTS)[0])
-    popularity = PopularityRetriever(market, log=log)
-    in_category = PopularityInCategoryRetriever(market, text=text, log=log)
-    return [text, dense, popularity, in_category, cascade]
 
 
 __all__ = ["evaluate_run"]

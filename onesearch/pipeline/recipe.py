@@ -64,7 +64,10 @@ class EvaluationConfig:
     Args:
         split: split of the market's sessions, ``validation`` or ``test``.
         sample: number of requests to draw (seed 0). A larger sample takes more time and narrows the intervals; None measures all.
-        tune_cascade: fit the weights of the cascade baseline on the validation split first. No other baseline is fitted.
+        tune_cascade: fit the weights of the linear cascade on the validation split first, and train the boosted cascade there. Without it
+            the linear cascade keeps its default weights, and the boosted one is left out. No other baseline is fitted on that split.
+        sasrec: train and measure SASRec, whose score the boosted cascade then reads; it takes seconds on the demo's market and minutes of
+            one core on Amazon Beauty.
         relevant_grade: lowest grade of a judgement, 1 to 3, from which an item counts as relevant in the recall on judged queries. Use 1
             for judgements with the grades 0 and 1.
         cutoffs: cut-offs k of HR, Recall, MRR and NDCG, whole numbers from 1 to 350. None takes 5, 10 and 50, and leaves those above the
@@ -77,6 +80,7 @@ class EvaluationConfig:
     split: str = "test"
     sample: int | None = None
     tune_cascade: bool = True
+    sasrec: bool = True
     relevant_grade: int = 2
     cutoffs: tuple[int, ...] | None = None
 
