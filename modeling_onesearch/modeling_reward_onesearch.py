@@ -96,15 +96,13 @@ class OneSearchRewardModel(PreTrainedModel):
         """
         if item_states is None:
             item_states = self.items(item_vectors, item_codes, item_facets, item_facet_offsets, item_ids)
-        leaf, first_codes = item_leaf, item_codes[:, 0]
         rows, events = candidates.clamp(min=0), history.clamp(min=0)
         candidate = item_states[rows]  # (requests, candidates, hidden)
         past = item_states[events] + self.kinds(kinds) + self.gaps(gaps)  # (requests, events, hidden)
         query = self.query(query_vectors)[:, None].expand_as(candidate)
         there = (history >= 0)[:, None]  # (requests, 1, events)
-        same_leaf = (leaf[rows][:, :, None] == leaf[events][:, None]) & (leaf[rows] >= 0)[:, :, None]
-        same_code = (first_codes[rows][:, :, None] == first_codes[events][:, None]) & (first_codes[rows] >= 0)[:, :, None]
-        similar = self.similar(candidate + query, past, there & (same_leaf | same_code))
+        alike = _same(item_leaf, rows, events) | _same(item_codes[:, 0], rows, events)
+        similar = self.similar(candidate + query, past, there & alike)
         remaining = there.flip(-1).cumsum(-1).flip(-1)  # events from this one on, counted from the latest
         latest = self.latest(candidate + query, past, there & (remaining <= self.config.recent))
         cross = (features - self.feature_mean) / self.feature_scale
@@ -125,6 +123,18 @@ class OneSearchRewardModel(PreTrainedModel):
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding | nn.EmbeddingBag):
             nn.init.normal_(module.weight, std=0.05)
+
+
+def _same(numbers: Tensor, candidates: Tensor, events: Tensor) -> Tensor:
+    """Whether a candidate and an event have the same number, bool ``(requests, candidates, events)``.
+
+    Args:
+        numbers: number of each item, -1 without one, long ``(items,)``; items without a number are like no other.
+        candidates: rows of items, long ``(requests, candidates)``.
+        events: rows of items, long ``(requests, events)``.
+    """
+    own = numbers[candidates][:, :, None]
+    return (own == numbers[events][:, None]) & (own >= 0)
 
 
 class ItemEncoder(nn.Module):
