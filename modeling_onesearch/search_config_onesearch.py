@@ -22,6 +22,9 @@ VIEWS = ("sid", "user", "long_view", "items", "queries", "profile", "default_his
 """Views of a request that prompts can hide at search: the query's SID, the user's signatures, the pooled long sequences, the recent items,
 the earlier queries, the profile, and the items that stand in for an empty history."""
 
+CANDIDATES = ("beam", "beam+text")
+"""Sources of the items that a reward model ranks: the beams of the generator, or these and a text index of the catalogue."""
+
 
 def check_count(name: str, value: object) -> None:
     """Raise TypeError if a setting is no whole number, ValueError if it is below 1."""
@@ -46,9 +49,12 @@ class SearchConfig:
         hidden_views: names in `VIEWS` that prompts leave out although the model was trained with them. The loss of quality tells what a
             model makes of a view; hiding those of the user turns personalisation off.
         rerank: rank the hits of all beams by the checkpoint's reward model, if it has one.
+        candidates: `"beam+text"` lets the best items of the checkpoint's text index (BM25) join those of the beams before the reward model
+            ranks them; it needs `rerank` and a text index. It helps where the log is small or the catalogue is new to the generator.
+        text_items: number of items that the text index adds for each request; 50 is our choice. More cost time in the reward model.
 
     Raises:
-        ValueError: a count is below 1, or `rank_by` or a view is unknown.
+        ValueError: a count is below 1, or `rank_by`, `candidates` or a view is unknown.
         TypeError: a setting has the wrong type.
     """
 
@@ -58,6 +64,8 @@ class SearchConfig:
     exclude_history: bool = False
     hidden_views: tuple[str, ...] = ()
     rerank: bool = False
+    candidates: str = "beam"
+    text_items: int = 50
 
     def __post_init__(self) -> None:
         hidden: object = self.hidden_views
@@ -67,10 +75,11 @@ class SearchConfig:
         unknown = [view for view in self.hidden_views if view not in VIEWS]
         if unknown:
             raise ValueError(f"hidden_views holds {unknown[0]!r}; allowed are {', '.join(map(repr, VIEWS))}")
-        for name in ("num_beams", "items_per_sid"):
+        for name in ("num_beams", "items_per_sid", "text_items"):
             check_count(name, getattr(self, name))
-        if self.rank_by not in RANKINGS:
-            raise ValueError(f"rank_by={self.rank_by!r} is unknown; allowed are {', '.join(map(repr, RANKINGS))}")
+        for name, allowed in {"rank_by": RANKINGS, "candidates": CANDIDATES}.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}={getattr(self, name)!r} is unknown; allowed are {', '.join(map(repr, allowed))}")
         for name in ("exclude_history", "rerank"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name}={getattr(self, name)!r} must be true or false")
@@ -125,4 +134,4 @@ def _checked(cls: type[SearchConfig], values: Any, path: str) -> SearchConfig:
         raise ValueError(f"{path}: {error}") from error
 
 
-__all__ = ["SEARCH_CONFIG_NAME", "VIEWS", "SearchConfig", "check_count"]
+__all__ = ["CANDIDATES", "SEARCH_CONFIG_NAME", "VIEWS", "SearchConfig", "check_count"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from onesearch.files import RunFolder
-from onesearch.modeling_onesearch.search_config_onesearch import VIEWS
+from onesearch.modeling_onesearch.search_config_onesearch import CANDIDATES, VIEWS
 
 Commands: TypeAlias = "argparse._SubParsersAction[StrictParser]"
 """The object that `add_subparsers` returns."""
@@ -82,6 +82,17 @@ def add_search_settings(parser: argparse.ArgumentParser) -> None:
         help="rank the hits of all beams by the checkpoint's reward model",
     )
     group.add_argument(
+        "--candidates",
+        choices=CANDIDATES,
+        help="items that the reward model ranks: those of the beams, or also the best of the checkpoint's text index (BM25)",
+    )
+    group.add_argument(
+        "--text-items",
+        type=positive,
+        metavar="N",
+        help="items of the text index that join the beams with --candidates beam+text; a larger number takes more time",
+    )
+    group.add_argument(
         "--hide",
         nargs="+",
         choices=VIEWS,
@@ -99,6 +110,8 @@ def search_settings(options: argparse.Namespace) -> dict[str, Any]:
         exclude_history=options.exclude_history,
         hidden_views=options.hide,
         rerank=options.rerank,
+        candidates=options.candidates,
+        text_items=options.text_items,
     )
 
 

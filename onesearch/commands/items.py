@@ -15,7 +15,9 @@ def add(commands: Commands) -> None:
     actions = add_group(commands, "items", "add items to a checkpoint's catalogue, or remove some, without training")
     more = add_command(actions, "add", _add_items, "add encoded items; published SIDs do not change")
     add_checkpoint(more)
-    more.add_argument("table", type=Path, help="parquet file with item_id, codes and optionally popularity and categories")
+    more.add_argument(
+        "table", type=Path, help="parquet file with item_id, codes and optionally popularity, categories and text"
+    )
     more.add_argument(
         "--known",
         choices=("raise", "skip"),

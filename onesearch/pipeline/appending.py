@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 
 from onesearch.files import LOCK_TIMEOUT, RunFolder, locked
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 def append_to_run(run: RunFolder, table: Path, known: str = "raise") -> AppendReport:
     """Encode new items with the frozen parts of a run and make them searchable, in ``sids/`` and in ``checkpoint/`` if there is one.
+
+    Their texts join the text index of the checkpoint, if it has one.
 
     Several processes may call this for one run at the same time: they append one after another.
 
@@ -32,18 +36,40 @@ def append_to_run(run: RunFolder, table: Path, known: str = "raise") -> AppendRe
         ValueError: the table does not fit, or an index belongs to other codebooks than the run.
         BlockingIOError: another command is writing into the run folder, or another process has been appending for
             `onesearch.files.LOCK_TIMEOUT` seconds.
+        MissingExtraError: the checkpoint has a text index, and the extra ``evaluation`` is not installed; nothing is appended then.
     """
+    from onesearch.serving.text_index import TEXT_INDEX_NAME, require_text_search
     from onesearch.tokenization_sid.sids.appending import append_items, read_items
 
     items = read_items(table)
     run.require("sids", "onesearch sids build")
+    text_index = run.checkpoint / TEXT_INDEX_NAME
+    if text_index.is_file():
+        require_text_search(f"appending to a checkpoint with a text index ({text_index})")
     with writing(run, "onesearch sids append", LOCK_TIMEOUT), locked(run.append_lock, f"appending to {run.root}"):
         _index_appended(
             run
         )  # what an append left out that was stopped: its items are published, so that `append_items` refuses them
         report = append_items(run, items, known)
         _index_appended(run)
+        if text_index.is_file():
+            _index_texts(run, items, text_index)
     return report
+
+
+def _index_texts(run: RunFolder, items: pa.Table, path: Path) -> None:
+    """Add the texts of appended items to a text index, unless it has them."""
+    from onesearch.data.arrow_tables import as_dataset
+    from onesearch.data.market import Market
+    from onesearch.data.text import item_texts
+    from onesearch.serving.text_index import TextIndex
+
+    index = TextIndex.load(path)
+    known = set(index.item_ids)
+    new = items.filter(pa.array([item_id not in known for item_id in items.column("item_id").to_pylist()], pa.bool_()))
+    if len(new):
+        texts = item_texts(replace(Market.load(run.market), items=as_dataset(new)))
+        index.with_items(new.column("item_id").to_pylist(), texts).save(path)
 
 
 def _index_appended(run: RunFolder) -> None:

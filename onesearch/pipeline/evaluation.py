@@ -16,7 +16,7 @@ from onesearch.evaluation.evaluator import evaluate, sample_requests
 from onesearch.evaluation.relevance import evaluate_relevance, why_left_out
 from onesearch.evaluation.reports import Report, check_name, check_settings
 from onesearch.evaluation.retrievers import Retriever
-from onesearch.extras import require
+from onesearch.extras import MissingExtraError, require
 from onesearch.files import RunFolder, check_writable, read_json
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.tokenization_sid.embedding.alignment_gaps import left_out_sentence
@@ -115,7 +115,7 @@ def _measure(
     searcher = Searcher.from_pretrained(checkpoint, **asdict(search_config))
     arms = [searcher]
     if search_config.rerank:
-        arms = [searcher.arm("onesearch", rerank=False), searcher.arm("onesearch_reward", rerank=True)]
+        arms = _reward_arms(searcher)
     retrievers: list[Retriever] = [*arms, *(run_baselines(run, market, config) if baselines else ())]
     report = Report(market=str(market.info.get("name", "")), split=config.split)
     if requests:
@@ -125,7 +125,7 @@ def _measure(
             requests,
             cutoffs=config.cutoffs,
             sid_of=_sids(searcher),
-            reference=arms[-1].name,
+            reference=_reference(arms, search_config),
             market=report.market,
             split=config.split,
             split_rule=market.info.get("split"),
@@ -138,6 +138,28 @@ def _measure(
     elif len(market.relevance):
         logger.warning("judged queries are left out: %s", left_out)
     return report
+
+
+def _reward_arms(searcher: Searcher) -> list[Searcher]:
+    """The generator alone, with the reward model, and with text recall as well if the checkpoint has a text index."""
+    from onesearch.serving.text_index import require_text_search
+
+    arms = [
+        searcher.arm("onesearch", rerank=False, candidates="beam"),
+        searcher.arm("onesearch_reward", rerank=True, candidates="beam"),
+    ]
+    if searcher.text_index is not None:
+        try:
+            require_text_search("the arm onesearch_reward_text")
+            arms.append(searcher.arm("onesearch_reward_text", rerank=True, candidates="beam+text"))
+        except MissingExtraError as error:
+            logger.warning("the report leaves an arm out: %s", error)
+    return arms
+
+
+def _reference(arms: list[Searcher], search_config: SearchConfig) -> str:
+    """Name of the arm that the others are compared with: the one that searches by the settings of the checkpoint."""
+    return next(arm.name for arm in arms if arm.config == search_config)
 
 
 def _notes(run: RunFolder, market: Market) -> list[str]:

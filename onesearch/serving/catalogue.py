@@ -11,13 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from onesearch.modeling_onesearch.sequences_onesearch import checked_texts
 from onesearch.parquet_files import declared_size, read_table
 
 if TYPE_CHECKING:
     from onesearch.modeling_onesearch.catalogue_onesearch import SidIndex
 
-COLUMNS = ("item_id", "codes", "popularity", "categories")
-"""Columns of a table of encoded items; `popularity` and `categories` are optional."""
+COLUMNS = ("item_id", "codes", "popularity", "categories", "text")
+"""Columns of a table of encoded items; all but the first two are optional."""
 
 MAX_ROWS = 1_000_000
 """Largest number of items that one table may add. Every search walks the added items, and every update writes them; for more, build the
@@ -33,7 +34,8 @@ def add_from_table(checkpoint: str | Path, table: str | Path, known: str = "rais
     Args:
         checkpoint: folder of the checkpoint.
         table: parquet file with the columns ``item_id``, ``codes`` (a list of integers, from the checkpoint's codebooks), and optionally
-            ``popularity`` and ``categories`` (a list of texts, from coarse to fine).
+            ``popularity``, ``categories`` (a list of texts, from coarse to fine) and ``text``, which the checkpoint's text index takes in
+            if it has one. Items without a text are found by the beam alone, also with ``candidates: beam+text``.
         known: ``raise`` refuses a table with items that are in the catalogue already. ``skip`` leaves them out, and their SIDs as they
             are: an addition that was stopped can be repeated.
 
@@ -42,7 +44,8 @@ def add_from_table(checkpoint: str | Path, table: str | Path, known: str = "rais
 
     Raises:
         FileNotFoundError: the checkpoint has no item index.
-        TypeError: an id or a category name that is not text; nothing is added then.
+        MissingExtraError: there are texts and a text index, which needs the extra ``evaluation``; nothing is added then.
+        TypeError: an id, a text or a category name that is not text; nothing is added then.
         ValueError: the table is damaged, has more than `MAX_ROWS` rows or `MAX_BYTES` bytes, or lacks a column; a value is empty or does
             not fit; or an item is in the catalogue already and `known` is ``raise``. Nothing is added then.
         TimeoutError: another process has been changing the catalogue for ten minutes.
@@ -58,13 +61,14 @@ def add_from_table(checkpoint: str | Path, table: str | Path, known: str = "rais
             if not len(rows):
                 return len(index)
         _add(index, rows, table)
+        _add_texts(path.parent, rows)  # first: a text of an item that is not in the catalogue is never found
         index.save_updates(path)
     return len(index)
 
 
 def _add(index: SidIndex, rows: pa.Table, table: str | Path) -> None:
     """Add the items of a table that was read from the file `table`."""
-    optional = {name: rows.column(name) if name in rows.column_names else None for name in COLUMNS[2:]}
+    optional = {name: rows.column(name) if name in rows.column_names else None for name in COLUMNS[2:4]}
     popularity, categories = optional["popularity"], optional["categories"]
     index.add_items(
         rows.column("item_id").to_pylist(),
@@ -72,6 +76,18 @@ def _add(index: SidIndex, rows: pa.Table, table: str | Path) -> None:
         None if popularity is None else _numbers(popularity, table),
         None if categories is None else [names or () for names in categories.to_pylist()],
     )
+
+
+def _add_texts(checkpoint: Path, rows: pa.Table) -> None:
+    """Add the texts of new items to the text index of a checkpoint, if it has one and there are any."""
+    from .text_index import TEXT_INDEX_NAME, TextIndex
+
+    path = checkpoint / TEXT_INDEX_NAME
+    if "text" not in rows.column_names or not path.is_file():
+        return
+    known = rows.filter(pc.is_valid(rows.column("text")))
+    texts = checked_texts(known.column("text").to_pylist(), "text")
+    TextIndex.load(path).with_items(known.column("item_id").to_pylist(), texts).save(path)
 
 
 def remove(checkpoint: str | Path, item_ids: Sequence[str], unknown: str = "raise") -> int:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 
     from .reranker import Reranker
+    from .text_index import TextIndex
 
     OneSearchModel: TypeAlias = OneSearchForConditionalGeneration | OneSearchForCausalLM
     """Models that a searcher can search with."""
@@ -23,16 +24,20 @@ if TYPE_CHECKING:
 QUERY_ENCODER_NAME = "query_encoder"
 """Folder of a checkpoint that holds the encoder which makes the SIDs of queries."""
 
+FILE_ARGUMENTS = ("cache_dir", "local_files_only", "token", "revision", "subfolder")
+"""Arguments of the Auto classes that say where a single file is loaded from."""
+
 
 class CheckpointParts(NamedTuple):
     """The loaded parts of a checkpoint. Query encoder and default histories are None where its prompts do not need them, the reranker where
-    it has no reward model."""
+    it has no reward model, the text index where it has none."""
 
     model: OneSearchModel
     tokenizer: SidTokenizer
     query_encoder: SidEncoder | None
     defaults: DefaultHistories | None
     reranker: Reranker | None
+    text_index: TextIndex | None
 
 
 def load_parts(checkpoint: str | Path, hub: Mapping[str, Any]) -> CheckpointParts:
@@ -67,7 +72,7 @@ def load_parts(checkpoint: str | Path, hub: Mapping[str, Any]) -> CheckpointPart
             f"a JSON file in {checkpoint} (tokenizer.json or tokenizer_config.json) is damaged ({error}); copy the checkpoint again"
         ) from error
     encoder, defaults = _query_encoder(checkpoint, tokenizer, files), _defaults(checkpoint, tokenizer, files)
-    return CheckpointParts(model.eval(), tokenizer, encoder, defaults, _reranker(folder))
+    return CheckpointParts(model.eval(), tokenizer, encoder, defaults, _reranker(folder), _text_index(checkpoint, files))
 
 
 def _query_encoder(checkpoint: str | Path, tokenizer: SidTokenizer, files: Mapping[str, Any]) -> SidEncoder | None:
@@ -91,14 +96,24 @@ def _reranker(folder: Path) -> Reranker | None:
     return Reranker.from_pretrained(folder / FOLDER_NAME)
 
 
+def _text_index(checkpoint: str | Path, files: Mapping[str, Any]) -> TextIndex | None:
+    """The text index of a checkpoint, if it has one."""
+    from transformers.utils import cached_file
+
+    from .text_index import TEXT_INDEX_NAME, TextIndex
+
+    hub = {name: files[name] for name in FILE_ARGUMENTS if name in files}
+    path = cached_file(checkpoint, TEXT_INDEX_NAME, _raise_exceptions_for_missing_entries=False, **hub)
+    return None if path is None else TextIndex.load(path)
+
+
 def _defaults(checkpoint: str | Path, tokenizer: SidTokenizer, files: Mapping[str, Any]) -> DefaultHistories | None:
     """The default histories, if the tokenizer's prompts use them."""
     if not tokenizer.prompt.default_history:
         return None
     from transformers.utils import cached_file
 
-    names = ("cache_dir", "local_files_only", "token", "revision", "subfolder")
-    path = cached_file(checkpoint, DEFAULTS_NAME, **{name: files[name] for name in names if name in files})
+    path = cached_file(checkpoint, DEFAULTS_NAME, **{name: files[name] for name in FILE_ARGUMENTS if name in files})
     if path is None:
         raise FileNotFoundError(f"{checkpoint} has no {DEFAULTS_NAME}; copy the checkpoint again")
     return DefaultHistories.load(path)

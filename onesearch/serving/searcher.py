@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from .loading import OneSearchModel
     from .reranker import Reranker
+    from .text_index import TextIndex
 
 
 class Searcher:
@@ -45,10 +46,13 @@ class Searcher:
         query_encoder: makes the SIDs of queries. Needed if the tokenizer's prompts hold them.
         defaults: histories of users without one. Needed if the tokenizer's prompts use them.
         reranker: ranks hits by a reward model. Needed if the settings, or a call, ask for `rerank`.
+        text_index: finds items by their texts. Needed if the settings, or a call, ask for the candidates `beam+text`. An item that was
+            added to the catalogue without a text here is found by the beam alone.
 
     Raises:
-        ValueError: model, tokenizer and item index do not belong together, a part that the prompts need is missing, or `batch_size` is
-            below 1.
+        ValueError: model, tokenizer and item index do not belong together, a part that the prompts or the settings need is missing, or
+            `batch_size` is below 1.
+        MissingExtraError: the settings ask for the candidates `beam+text`, and the extra ``evaluation`` is not installed.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class Searcher:
         query_encoder: SidEncoder | None = None,
         defaults: DefaultHistories | None = None,
         reranker: Reranker | None = None,
+        text_index: TextIndex | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
@@ -71,8 +76,11 @@ class Searcher:
         self.batch_size = batch_size
         self.name = name
         self.reranker = reranker
+        self.text_index = text_index
         if self.config.rerank:
             _checked_reranker(reranker)
+        if self.config.candidates != "beam":
+            _checked_text_index(self.config, text_index)
 
     @classmethod
     def from_pretrained(
@@ -85,6 +93,8 @@ class Searcher:
         exclude_history: bool | None = None,
         hidden_views: Sequence[str] | None = None,
         rerank: bool | None = None,
+        candidates: str | None = None,
+        text_items: int | None = None,
         batch_size: int = 32,
         **kwargs: Any,
     ) -> Searcher:
@@ -98,6 +108,8 @@ class Searcher:
             exclude_history: replaces the saved setting; see `SearchConfig`.
             hidden_views: replaces the saved setting; see `SearchConfig`.
             rerank: replaces the saved setting; see `SearchConfig`.
+            candidates: replaces the saved setting; see `SearchConfig`.
+            text_items: replaces the saved setting; see `SearchConfig`.
             batch_size: number of requests that `retrieve` searches at once.
             kwargs: passed to the Auto classes (``revision``, ``token``, ``dtype``, ...).
 
@@ -114,6 +126,8 @@ class Searcher:
             "exclude_history": exclude_history,
             "hidden_views": hidden_views,
             "rerank": rerank,
+            "candidates": candidates,
+            "text_items": text_items,
         }
         _changed(SearchConfig(), **given)  # refuses wrong values before anything is loaded
         parts = load_parts(checkpoint, kwargs)
@@ -126,6 +140,7 @@ class Searcher:
             query_encoder=parts.query_encoder,
             defaults=parts.defaults,
             reranker=parts.reranker,
+            text_index=parts.text_index,
         )
 
     def arm(self, name: str, **settings: Any) -> Searcher:
@@ -165,6 +180,8 @@ class Searcher:
         exclude_history: bool | None = None,
         hidden_views: Sequence[str] | None = None,
         rerank: bool | None = None,
+        candidates: str | None = None,
+        text_items: int | None = None,
         explain: bool = False,
     ) -> list[Hit]:
         """Find items for one query.
@@ -184,6 +201,9 @@ class Searcher:
             exclude_history: replaces the searcher's setting for this call: leave the items of `history` out of the hits.
             hidden_views: replaces the searcher's setting for this call: views of the user that the prompt leaves out.
             rerank: replaces the searcher's setting for this call: rank the hits of all beams by the reward model.
+            candidates: replaces the searcher's setting for this call: `beam+text` lets the best items of the text index join those of the
+                beams before the reward model ranks them.
+            text_items: replaces the searcher's setting for this call: number of items of the text index.
             explain: put the log-probability of each code, and the probabilities of the reward model, into the hits.
 
         Returns:
@@ -201,6 +221,8 @@ class Searcher:
             "exclude_history": exclude_history,
             "hidden_views": hidden_views,
             "rerank": rerank,
+            "candidates": candidates,
+            "text_items": text_items,
         }
         config = _changed(self.config, **given)
         request = _request(query, history, context)
@@ -265,6 +287,9 @@ class Searcher:
         if top_k < 1:
             raise ValueError(f"top_k={top_k} must be at least 1")
         excluded = [set(request.history if config.exclude_history else ()) for request in requests]
+        also = None
+        if config.candidates != "beam":
+            also = self._text_items(requests, config, item_filter, excluded)
         result = self.model.retrieve(
             **self._inputs(requests, config.hidden_views),
             num_beams=config.num_beams,
@@ -274,11 +299,27 @@ class Searcher:
             item_filter=item_filter,
             explain=explain,
             with_sids=with_sids,
+            also=also,
         )
         kept = [[hit for hit in hits if hit.item_id not in own] for hits, own in zip(result.hits, excluded)]
         if config.rerank:
             kept = _checked_reranker(self.reranker).rerank(requests, kept, explain)
         return replace(result, hits=[hits[:top_k] for hits in kept])
+
+    def _text_items(
+        self, requests: Sequence[Request], config: SearchConfig, item_filter: ItemFilter | None, excluded: Sequence[set[str]]
+    ) -> list[list[str]]:
+        """Best items of the text index for each request, of those in the catalogue that pass the filter and are not excluded."""
+        text_index = _checked_text_index(config, self.text_index)
+
+        def search(request: Request, own: set[str]) -> list[str]:
+            def keep(item_ids: list[str]) -> list[bool]:
+                may_be_found = self.index.contains(item_ids, item_filter).tolist()
+                return [is_kept and item_id not in own for item_id, is_kept in zip(item_ids, may_be_found)]
+
+            return text_index.search(request.query, config.text_items, keep)
+
+        return [search(request, own) for request, own in zip(requests, excluded)]
 
     def _inputs(self, requests: Sequence[Request], hidden: Sequence[str] = ()) -> dict[str, Any]:
         """Model inputs of a batch: `input_ids` and `attention_mask` (requests, length), with a long view also `long_view_codes`."""
@@ -304,6 +345,26 @@ def _checked_reranker(reranker: Reranker | None) -> Reranker:
             "rerank=True needs a reward model, and this checkpoint has none; train one with `onesearch reward`, or set rerank=False"
         )
     return reranker
+
+
+def _checked_text_index(config: SearchConfig, text_index: TextIndex | None) -> TextIndex:
+    """The text index; ValueError where there is none, or no reward model ranks what it finds."""
+    asked = f"candidates={config.candidates!r}"
+    if not config.rerank:
+        raise ValueError(
+            f"{asked} needs rerank=True: BM25 scores and the generator's log-probabilities cannot be compared, and by the latter alone "
+            "the items that the beams missed stand behind those that they found. Rank them by a reward model (`onesearch reward` trains "
+            "one), or set candidates='beam'"
+        )
+    if text_index is None:
+        raise ValueError(
+            f"{asked} needs a text index, and this checkpoint has none (text_index.safetensors); `onesearch reward` builds it with the "
+            "reward model, or set candidates='beam'"
+        )
+    from .text_index import require_text_search
+
+    require_text_search(asked)
+    return text_index
 
 
 def _changed(config: SearchConfig, **settings: Any) -> SearchConfig:

@@ -26,6 +26,8 @@ def test_a_checkpoint_without_settings_has_the_defaults(tmp_path):
         ({"num_beams": 0}, ValueError, "num_beams=0 must be at least 1"),
         ({"items_per_sid": 1.5}, TypeError, "items_per_sid=1.5 must be a whole number"),
         ({"rank_by": "foo"}, ValueError, "rank_by='foo' is unknown; allowed are 'sid', 'item'"),
+        ({"candidates": "text"}, ValueError, r"candidates='text' is unknown; allowed are 'beam', 'beam\+text'"),
+        ({"text_items": 0}, ValueError, "text_items=0 must be at least 1"),
         ({"hidden_views": "items"}, TypeError, "hidden_views='items' must be a list of names"),
         ({"hidden_views": ["item"]}, ValueError, "hidden_views holds 'item'; allowed are 'sid', 'user'"),
         ({"exclude_history": "no"}, TypeError, "exclude_history='no' must be true or false"),

@@ -8,36 +8,20 @@ import numpy as np
 import pytest
 
 from onesearch import Searcher
-from onesearch.cli import main
 from onesearch.data.market import Market
 from onesearch.data.requests import build_requests
 from onesearch.data.user_logs import UserLogs
-from onesearch.files import RunFolder, read_json
+from onesearch.files import read_json
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.pipeline.evaluation import evaluate_run
-from onesearch.pipeline.recipe import EvaluationConfig, save_recipe
+from onesearch.pipeline.recipe import EvaluationConfig
 from onesearch.serving.reranker import Reranker
-from onesearch.trainers.reward.negatives import NegativeSampling
-from onesearch.trainers.reward.reward_config import RewardConfig
 from onesearch.views.reward.ranking import rewards
 
 
 @pytest.fixture(scope="module")
-def rewarded(shared_run, recipe, tmp_path_factory):
-    """A copy of the tiny run with a reward model, trained by the command."""
-    import shutil
-
-    run = RunFolder(shutil.copytree(shared_run.root, tmp_path_factory.mktemp("rewarded") / "tiny"))
-    config = RewardConfig(hidden_size=8, attention_heads=2, tower_size=8, searches=40, negatives=NegativeSampling(category=4))
-    path = run.root.parent / "reward.yaml"
-    save_recipe(replace(recipe, reward=config), path)
-    assert main(["reward", str(run.root), "--recipe", str(path)]) == 0
-    return run
-
-
-@pytest.fixture(scope="module")
-def searcher(rewarded):
-    return Searcher.from_pretrained(rewarded.checkpoint)
+def searcher(reward_searcher):
+    return reward_searcher
 
 
 def test_the_reward_model_orders_the_whole_beam(rewarded, searcher, market):
@@ -98,12 +82,12 @@ def test_the_memory_ends_with_the_training_split(rewarded, searcher):
     assert only_later and not counted[[sorted(later).index(query) for query in only_later]].any()
 
 
-def test_a_report_shows_both_arms(rewarded):
+def test_a_report_shows_the_generator_the_reward_model_and_text_recall(rewarded):
     report = evaluate_run(rewarded, EvaluationConfig(sample=20), name="arms", baselines=False, progress=False)
-    report_rows = read_json(rewarded.evaluation / "arms" / "metrics.json")
-    names = str(report_rows)
-    assert "onesearch_reward" in names and "'onesearch'" in names
-    assert "onesearch_reward" in report.to_table()
+    saved = read_json(rewarded.evaluation / "arms" / "metrics.json")
+    table = report.to_table()
+    for name in ("onesearch", "onesearch_reward", "onesearch_reward_text"):
+        assert f"'{name}'" in str(saved) and name in table
 
 
 def test_without_a_reward_model_re_ranking_is_refused(checkpoint, shared_searcher):

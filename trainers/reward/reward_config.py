@@ -31,6 +31,8 @@ class RewardConfig:
         negatives: items that the clicked and bought ones are compared with.
         searches: number of training requests whose beams give hard negatives, and of validation requests that choose the weights of the
             ranking. Raising it costs the time of these searches.
+        text_index: also build the text index of the checkpoint, with which a search can rank items that the beam missed (`candidates:
+            beam+text`). It needs the extra ``evaluation``.
         seed: seeds the initial weights, the negatives and the order of the searches.
 
     Raises:
@@ -53,6 +55,7 @@ class RewardConfig:
     list_weight: float = 1.0
     negatives: NegativeSampling = field(default_factory=NegativeSampling)
     searches: int = 2000
+    text_index: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:

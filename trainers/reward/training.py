@@ -17,6 +17,7 @@ from onesearch.files import RunFolder, atomic_folder
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.serving.reranker import Reranker
 from onesearch.serving.searcher import Searcher
+from onesearch.serving.text_index import TEXT_INDEX_NAME, TextIndex, require_text_search
 from onesearch.tokenization_sid.embedding.embeddings import distinct_queries, load_embeddings, load_encoder
 from onesearch.views.reward.memory import BehaviourMemory
 from onesearch.views.reward.ranking import RankingWeights, fit_weights
@@ -42,7 +43,8 @@ def train_reward_run(run: RunFolder, config: RewardConfig) -> None:
         1. Search some training requests, whose hits are hard negatives.
         2. Train on the training split; see `train_reward`.
         3. Choose the weights of the ranking on hits of validation requests; without any they are those of `RankingWeights`.
-        4. Save the model with a memory of the training split, and set ``rerank`` in the checkpoint's search settings.
+        4. Save a text index of the market's items, unless the config leaves it out. Texts that were appended later are not in it.
+        5. Save the model with a memory of the training split, and set ``rerank`` in the checkpoint's search settings.
 
     Args:
         run: folder with a market, embeddings and a checkpoint.
@@ -50,10 +52,14 @@ def train_reward_run(run: RunFolder, config: RewardConfig) -> None:
 
     Raises:
         FileNotFoundError: an earlier stage of the run is missing.
-        ValueError: no training search was answered with a click or a purchase.
+        ValueError: no training search was answered with a click or a purchase; or no item has a text for the text index.
+        MissingExtraError: the text index needs the extra ``evaluation``.
     """
+    if config.text_index:
+        require_text_search("the text index of the reward model (reward.text_index: false leaves it out)")
     market = Market.load(run.require("market", "onesearch data"))
-    searcher = Searcher.from_pretrained(run.require("checkpoint", "onesearch train"), rerank=False)
+    text_index = TextIndex.of(market) if config.text_index else None
+    searcher = Searcher.from_pretrained(run.require("checkpoint", "onesearch train"), rerank=False, candidates="beam")
     vectors = Vectors(load_embeddings(run, "items"), load_embeddings(run, "queries"), distinct_queries(market))
     item_ids = market.items.data.column("item_id").to_pylist()
     codes = searcher.index.codes_of(item_ids).astype(np.int64)
@@ -65,6 +71,8 @@ def train_reward_run(run: RunFolder, config: RewardConfig) -> None:
     )
     parts = parts._replace(weights=_weights(parts, searcher, market, config))
     logger.info("reward model: %s", parts.weights)
+    if text_index is not None:
+        text_index.save(run.checkpoint / TEXT_INDEX_NAME)
     with atomic_folder(run.checkpoint / FOLDER_NAME, replaces=["reward.json"]) as folder:
         save_reward(parts, folder)
     replace(SearchConfig.from_pretrained(run.checkpoint), rerank=True).save_pretrained(run.checkpoint)

@@ -1,0 +1,204 @@
+"""The text index of a checkpoint: BM25 over the texts of its catalogue, whose best items join the beam before the reward model ranks both.
+
+The file ``text_index.safetensors`` holds the terms of each item and how often they occur. Everything that follows from these numbers is
+computed when it is first needed, so an index to which items were added scores like one that was built with them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from onesearch.data.market import Market
+from onesearch.data.text import item_texts
+from onesearch.evaluation.baselines.text import make_tokenizer
+from onesearch.evaluation.baselines.training import best_rows
+from onesearch.extras import require
+from onesearch.modeling_onesearch.columns_onesearch import strings_from_arrays, strings_to_arrays
+from onesearch.tokenization_sid.tensor_files import read_tensors, write_tensors
+
+TEXT_INDEX_NAME = "text_index.safetensors"
+"""File of the text index, beside the weights of a checkpoint."""
+
+FORMAT = "onesearch-text-index/1"
+
+REMEDY = "copy the checkpoint again, or train the reward model again with `onesearch reward`, which builds the text index"
+
+K1, B = 1.2, 0.75
+"""Saturation of the term frequency and length normalisation; those of `BM25Retriever`."""
+
+MORE = 4
+"""Factor by which `TextIndex.search` looks further down while too few items may be found; our choice."""
+
+
+def require_text_search(needed_by: str = "candidates='beam+text'") -> None:
+    """Raise MissingExtraError if the stop words and the stemmer of the analysis are not installed; `needed_by` is its subject."""
+    require("evaluation", "bm25s", "Stemmer", needed_by=needed_by)
+
+
+class Postings(NamedTuple):
+    """The items of each term.
+
+    Attributes:
+        starts: first posting of each term, and the end of the last, ``(terms + 1,)``.
+        items: number of the item of each posting, ``(postings,)``.
+        weights: BM25 weight of the term in that item, float32 ``(postings,)``.
+    """
+
+    starts: np.ndarray
+    items: np.ndarray
+    weights: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class TextIndex:
+    """BM25 (Lucene's variant) over the texts of items, with the analysis and the scores of `BM25Retriever`.
+
+    An item of the catalogue without a text here is found by the beam alone; an item here that left the catalogue is never found.
+
+    Args:
+        language: ``en`` or ``zh``.
+        item_ids: ids of the items.
+        vocabulary: number of each term.
+        terms: numbers of the distinct terms of all items, item after item, int64 ``(entries,)``.
+        counts: how often each occurs in its item, int64 ``(entries,)``.
+        lengths: number of distinct terms of each item, int64 ``(items,)``.
+    """
+
+    language: str
+    item_ids: tuple[str, ...]
+    vocabulary: dict[str, int]
+    terms: np.ndarray
+    counts: np.ndarray
+    lengths: np.ndarray
+
+    @classmethod
+    def of(cls, market: Market) -> TextIndex:
+        """Build the index of a market's catalogue.
+
+        Raises:
+            MissingExtraError: the extra ``evaluation`` is not installed.
+            ValueError: no item has any text.
+        """
+        nothing = np.zeros(0, dtype=np.int64)
+        empty = cls(market.info.get("language") or "en", (), {}, nothing, nothing, nothing)
+        index = empty.with_items(market.items.data.column("item_id").to_pylist(), item_texts(market))
+        if not len(index.terms):
+            raise ValueError(
+                f"all {len(index.item_ids)} items are without text; check the columns that text_fields in market.json names, or leave the "
+                "text index out (reward.text_index: false)"
+            )
+        return index
+
+    def with_items(self, item_ids: Sequence[str], texts: Sequence[str]) -> TextIndex:
+        """Return an index with further items; it scores as if it had been built with them. `save` writes it.
+
+        Args:
+            item_ids: the items. One that is here already gets its new text in place of the old one.
+            texts: their texts, as `onesearch.data.text.item_texts` makes them.
+
+        Raises:
+            MissingExtraError: the extra ``evaluation`` is not installed.
+            ValueError: an item is given twice, or there are not as many texts as items.
+        """
+        if len(item_ids) != len(texts):
+            raise ValueError(f"{len(texts)} texts for {len(item_ids)} items; give one per item")
+        new_ids = set(item_ids)
+        if len(new_ids) < len(item_ids):
+            twice = Counter(item_ids).most_common(1)[0][0]
+            raise ValueError(f"item {twice!r} is given twice; give each item once, with one text")
+        stays = np.array([item_id not in new_ids for item_id in self.item_ids], dtype=bool)
+        is_kept = np.repeat(stays, self.lengths)
+        every = (*(item_id for item_id in self.item_ids if item_id not in new_ids), *item_ids)
+        vocabulary = dict(self.vocabulary)
+        terms: list[int] = []
+        counts: list[int] = []
+        lengths: list[int] = []
+        for text in texts:
+            found = Counter(self._tokens(text))
+            lengths.append(len(found))
+            counts.extend(found.values())
+            terms.extend(vocabulary.setdefault(term, len(vocabulary)) for term in found)
+        parts = [(self.terms[is_kept], terms), (self.counts[is_kept], counts), (self.lengths[stays], lengths)]
+        joined = [np.concatenate([own, np.array(new, dtype=np.int64)]) for own, new in parts]
+        return TextIndex(self.language, every, vocabulary, *joined)
+
+    def search(self, query: str, count: int, keep: Callable[[list[str]], Sequence[bool]] | None = None) -> list[str]:
+        """Find the items whose texts fit a query best. Items without a term of the query are not found.
+
+        Args:
+            query: words to search for.
+            count: largest number of items.
+            keep: returns of a list of items which of them may be found; None allows all.
+
+        Returns:
+            Ids of at most `count` items, best first; equal scores keep the order in which the items were added.
+        """
+        scores = self.scores(query)
+        matching, wanted = int((scores > 0).sum()), count
+        while True:
+            rows = best_rows(scores, min(wanted, matching)).tolist() if matching else []
+            found = [self.item_ids[row] for row in rows]
+            if keep is not None:
+                found = [item_id for item_id, is_kept in zip(found, keep(found)) if is_kept]
+            if len(found) >= count or wanted >= matching:
+                return found[:count]
+            wanted *= MORE
+
+    def scores(self, query: str) -> np.ndarray:
+        """BM25 score of every item under a query, float32 ``(items,)``; a term that occurs twice in the query counts twice."""
+        scores = np.zeros(len(self.item_ids), dtype=np.float32)
+        starts, items, weights = self._postings
+        for term in self._tokens(query):
+            number = self.vocabulary.get(term)
+            if number is not None:
+                own = slice(starts[number], starts[number + 1])
+                scores[items[own]] += weights[own]
+        return scores
+
+    def save(self, path: str | Path) -> None:
+        """Write the index to a safetensors file, whole or not at all."""
+        arrays = {"terms": self.terms, "counts": self.counts, "lengths": self.lengths}
+        arrays |= strings_to_arrays("items", self.item_ids) | strings_to_arrays("vocabulary", list(self.vocabulary))
+        write_tensors(path, arrays, {"format": FORMAT, "language": self.language})
+
+    @classmethod
+    def load(cls, path: str | Path) -> TextIndex:
+        """Read the file that `save` wrote. The extra ``evaluation`` is needed when the index is used, not here.
+
+        Raises:
+            FileNotFoundError: the file does not exist.
+            ValueError: the file is damaged.
+        """
+        metadata, tensors = read_tensors(path, FORMAT, REMEDY)
+        item_ids, terms = (strings_from_arrays(name, tensors) for name in ("items", "vocabulary"))
+        vocabulary = {term: number for number, term in enumerate(terms)}
+        return cls(
+            metadata["language"], tuple(item_ids), vocabulary, *(tensors[name] for name in ("terms", "counts", "lengths"))
+        )
+
+    @cached_property
+    def _tokens(self) -> Callable[[str], list[str]]:
+        require_text_search()
+        return make_tokenizer(self.language)
+
+    @cached_property
+    def _postings(self) -> Postings:
+        """w(t, d) = ln(1 + (N - df + ½) / (df + ½)) · tf / (tf + k₁ (1 - b + b · |d| / mean |d|)), sorted by term, then by item."""
+        items = np.repeat(np.arange(len(self.item_ids)), self.lengths)
+        of_item = np.bincount(items, weights=self.counts, minlength=len(self.item_ids))
+        frequency = np.bincount(self.terms, minlength=len(self.vocabulary))
+        rarity = np.log1p((len(self.item_ids) - frequency + 0.5) / (frequency + 0.5))
+        norm = K1 * (1 - B + B * of_item / of_item.mean())
+        weights = rarity[self.terms] * self.counts / (self.counts + norm[items])
+        order = np.argsort(self.terms, kind="stable")
+        return Postings(np.append(0, np.cumsum(frequency)), items[order], weights[order].astype(np.float32))
+
+
+__all__ = ["TEXT_INDEX_NAME", "Postings", "TextIndex", "require_text_search"]
