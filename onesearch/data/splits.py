@@ -5,6 +5,7 @@ Reading settings imports no library of tables.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from .choices import SPLIT_METHODS
 
 if TYPE_CHECKING:
     from .market import Market
+
+logger = logging.getLogger(__name__)
 
 WITH_SHARES = ("time", "random")
 """Methods that take the shares ``validation`` and ``test``."""
@@ -67,11 +70,23 @@ class SplitConfig:
 def with_split(market: Market, config: SplitConfig) -> Market:
     """Return the market with another split. The tables are shared; a simulation's oracle is left out, as it belongs to its own split.
 
+    Statistics of items that an importer counted up to the validation and test sessions (``info["statistics"]``) are left empty where the
+    new split holds earlier sessions out: they would count what those requests ask for.
+
     Example:
         >>> market = with_split(market, SplitConfig("random", validation=0, test=0.1, seed=1))  # doctest: +SKIP
     """
     info = {name: value for name, value in market.info.items() if name != "oracle"}
-    return replace(market, info={**info, "split": config.info()})
+    changed = replace(market, info={**info, "split": config.info()})
+    if "statistics" not in info:
+        return changed
+    from .importers.kuaisearch_statistics import held_out_from, without_statistics
+
+    before, after = held_out_from(market), held_out_from(changed)
+    if after is None or (before is not None and before <= after):
+        return changed
+    logger.warning("the statistics of the items count sessions that the new split holds out; they are left empty")
+    return without_statistics(changed)
 
 
 def split_values_problem(split: Mapping[str, Any]) -> str | None:

@@ -149,3 +149,22 @@ def test_a_recipe_splits_the_market_of_any_importer(tmp_path):
     ):
         with pytest.raises(ValueError, match=words):
             build(Recipe, {"name": "x", "market": {"split": split}}, "recipe")
+
+
+@pytest.mark.parametrize(
+    ("split", "kept"),
+    [
+        (SplitConfig("time", test=0.05, validation=0.02), True),
+        (SplitConfig("none"), True),
+        (SplitConfig("time", test=0.3), False),
+        (SplitConfig("random", test=0.1), False),
+    ],
+    ids=["later", "none", "earlier", "random"],
+)
+def test_statistics_that_count_held_out_sessions_are_left_empty(split, kept):
+    items = [{**item, "click_count": row, "shown_count": 9} for row, item in enumerate(ITEMS)]
+    info = {"split": {"method": "time"}, "statistics": {"items": 5, "too_late": 1}}
+    market = with_split(Market.from_rows(items=items, sessions=sessions(), info=info), split)
+    assert market.items["click_count"][:] == (list(range(5)) if kept else [None] * 5)
+    assert market.items["shown_count"][:] == ([9] * 5 if kept else [None] * 5)
+    assert market.info["statistics"] == ({"items": 5, "too_late": 1} if kept else {"items": 0, "too_late": 6})

@@ -78,7 +78,7 @@ def import_kuaisearch(
     * **Statistics** are rank's ``target_item_statistical_features``: impressions, clicks and orders of the 30 days before, as
       ``shown_count``, ``click_count`` and ``purchase_count``. The earliest of each item are taken, and none from the time of the
       validation and test sessions on, because they count what those requests ask for (counted in ``info["statistics"]``).
-      Whoever changes the split should clear them. The source counts no additions to a cart.
+      `with_split` leaves them empty if it holds earlier sessions out. The source counts no additions to a cart.
     * **Scene and entrance**: requests are ``search``, recent history is ``unknown``; ``search_entrance`` of rank is the entrance
       of the request with the same user, session, time and query.
     * **Recent history**: ``recently_clicked_item_ids`` and ``recently_purchased_item_ids`` (at most 20 each) of a user's first

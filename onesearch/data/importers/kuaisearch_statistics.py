@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from .. import fields
+from ..arrow_tables import as_dataset
 from ..fields import BadRow, Note, Row
 from ..market import Market
 from ..requests import split_sessions
@@ -64,6 +66,13 @@ def with_statistics(items: pa.Table, rows: Mapping[str, int], known: Mapping[str
     return items
 
 
+def without_statistics(market: Market) -> Market:
+    """The market without statistics of its items; ``info["statistics"]`` counts all of them as too late."""
+    counted = market.info["statistics"]
+    info = {**market.info, "statistics": {"items": 0, "too_late": counted["items"] + counted["too_late"]}}
+    return replace(market, items=as_dataset(with_statistics(market.items.data.table, {}, {})), info=info)
+
+
 def _count(row: Row, key: str) -> int | None:
     """A whole number of at least 0, which the source writes as a float."""
     value = fields.optional_number(row, key)
@@ -72,4 +81,4 @@ def _count(row: Row, key: str) -> int | None:
     return None if value is None else int(value)
 
 
-__all__ = ["Statistics", "held_out_from", "read_statistics", "with_statistics"]
+__all__ = ["Statistics", "held_out_from", "read_statistics", "with_statistics", "without_statistics"]
