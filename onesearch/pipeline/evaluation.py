@@ -64,7 +64,7 @@ def evaluate_run(
         BlockingIOError: another command is writing into the run folder.
         OSError: the folder cannot be written to; this is found before anything is measured.
         FileExistsError: the folder holds a report that was made with other settings.
-        FileNotFoundError: an earlier stage of the run is missing.
+        FileNotFoundError: an earlier step of the run is missing.
         ValueError: the checkpoint was trained on other codebooks than the run's SIDs, a cut-off is above the beams of the search, or there
             is nothing to measure.
         MissingExtraError: `baselines`, but the extra ``evaluation`` is not installed.

@@ -51,7 +51,7 @@ def train_reward_run(run: RunFolder, config: RewardConfig) -> None:
         config: sizes and training.
 
     Raises:
-        FileNotFoundError: an earlier stage of the run is missing.
+        FileNotFoundError: an earlier step of the run is missing.
         ValueError: no training search was answered with a click or a purchase; or no item has a text for the text index.
         MissingExtraError: the text index needs the extra ``evaluation``.
     """
