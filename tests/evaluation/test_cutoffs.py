@@ -166,7 +166,7 @@ def test_which_cut_offs_are_measured_and_shown():
 
 
 def test_a_study_refuses_metrics_that_no_cell_will_have_before_it_trains(tmp_path):
-    for metrics, search in ((("HR@50",), {}), (("HR@10",), {"search.num_beams": 6}), (("HR@20",), {})):
+    for metrics, search in ((("HR@350",), {}), (("HR@10",), {"search.num_beams": 6}), (("HR@20",), {})):
         study = Study(name="x", base="demo", variants={"a": search}, metrics=metrics)
         with pytest.raises(ValueError, match=f"metric '{metrics[0]}' is not measured"):
             run_study(study, tmp_path / "runs")
