@@ -13,6 +13,7 @@ from onesearch.data.market import Market
 from onesearch.data.requests import Request
 from onesearch.evaluation.baselines.boosted import BoostedCascadeRetriever, BoostingConfig
 from onesearch.evaluation.baselines.cascade import CascadeRetriever
+from onesearch.evaluation.baselines.listwise import fit_linear_ranking
 from onesearch.extras import MissingExtraError
 
 COUNT = 30
@@ -61,11 +62,28 @@ def test_items_beyond_the_ranked_ones_keep_the_linear_order(cascade):
     assert np.diff(found.scores).max() <= 0
 
 
-def test_without_a_split_the_linear_order_remains(cascade):
-    boosted = BoostedCascadeRetriever(cascade, make_requests(1, seed=0), config=replace(SMALL, least_in_leaf=1000))
-    request = Request("s", "1", "dress")
-    assert boosted.retrieve([request], 10)[0].item_ids == cascade.retrieve([request], 10)[0].item_ids
+def test_without_a_split_the_linear_ranking_remains(cascade):
+    """It is learned on rows below 20, and goes on beyond them."""
+    requests = [Request(f"s{row}", "0", "dress", purchased=(f"i{row}",)) for row in range(10, 20)]
+
+    def number(asked: Sequence[Request], candidates: np.ndarray) -> np.ndarray:
+        return candidates[..., None].astype(np.float32) % (20 if asked[0].purchased else 100)
+
+    boosted = BoostedCascadeRetriever(cascade, requests, features=number, config=replace(SMALL, least_in_leaf=10_000))
+    (ranking,) = boosted.retrieve([Request("s", "1", "dress")], 3)
+    assert ranking.item_ids == ("i29", "i28", "i27")
     assert boosted.retrieve([], 10) == []
+
+
+def test_linear_ranking_finds_the_planted_weights():
+    rng = np.random.default_rng(0)
+    values, sizes = rng.normal(3, 2, (4000, 3)), np.full(400, 10)
+    scores = (values @ [1.0, -0.5, 0.0] + rng.gumbel(size=4000)).reshape(400, 10)
+    gains = (scores == scores.max(axis=1, keepdims=True)).ravel().astype(float)
+    found = fit_linear_ranking(values, gains, sizes, 1e-4)
+    assert found.weights / found.scales == pytest.approx([1.0, -0.5, 0.0], abs=0.1)
+    assert np.ptp(found.score(values) - values @ (found.weights / found.scales)) < 1e-9
+    assert np.abs(fit_linear_ranking(values, gains, sizes, 100.0).weights).max() < 0.02
 
 
 def test_purchases_outweigh_clicks(cascade):
@@ -83,6 +101,7 @@ def test_values_out_of_range_are_refused():
     for values, message in (
         ({"trees": 0}, "trees=0"),
         ({"leaves": 1}, "leaves=1"),
+        ({"penalty": 0}, "penalty=0"),
         ({"feature_share": 0.0}, "feature_share=0.0"),
     ):
         with pytest.raises(ValueError, match=message):

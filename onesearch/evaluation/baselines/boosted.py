@@ -13,6 +13,7 @@ from onesearch.extras import require
 
 from ..retrievers import Ranking
 from .cascade import CascadeRetriever
+from .listwise import fit_linear_ranking
 from .sasrec import SASRecRetriever
 from .training import best_rows
 
@@ -33,7 +34,8 @@ class BoostingConfig:
     Args:
         ranked: number of recalled items that the trees rank, the best by the linear cascade; the others follow in its order.
         negatives: number of other candidates per training request, drawn at random; raising it takes more time and memory.
-        trees: number of trees.
+        penalty: weight of half the squared length of the linear ranking's weights; raise it for few requests.
+        trees: number of trees that are added to the linear ranking.
         learning_rate: weight of each tree; lower it when you raise `trees`.
         leaves: leaves of a tree.
         least_in_leaf: smallest number of candidates in a leaf; raise it for few requests.
@@ -46,11 +48,12 @@ class BoostingConfig:
 
     ranked: int = 300
     negatives: int = 100
-    trees: int = 200
-    learning_rate: float = 0.05
-    leaves: int = 15
-    least_in_leaf: int = 20
-    feature_share: float = 0.5
+    penalty: float = 0.003
+    trees: int = 50
+    learning_rate: float = 0.03
+    leaves: int = 8
+    least_in_leaf: int = 50
+    feature_share: float = 0.3
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -59,6 +62,8 @@ class BoostingConfig:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
         if self.leaves < 2:
             raise ValueError(f"leaves={self.leaves} must be at least 2")
+        if not self.penalty > 0:
+            raise ValueError(f"penalty={self.penalty} must be above 0")
         if not 0 < self.feature_share <= 1 or not self.learning_rate > 0:
             raise ValueError(
                 f"feature_share={self.feature_share} must be above 0 and at most 1, learning_rate={self.learning_rate} above 0"
@@ -78,11 +83,12 @@ class _Candidates(NamedTuple):
 
 
 class BoostedCascadeRetriever:
-    """Recalls items as `CascadeRetriever` does, and ranks them by LambdaMART (Burges, MSR-TR-2010-82).
+    """Recalls items as `CascadeRetriever` does, and ranks them by a linear ranking and LambdaMART (Burges, MSR-TR-2010-82).
 
-    The trees read the cascade's features and score, those of `features`, and the SASRec score, relative to the request's best candidate.
-    They are trained on validation requests, which nothing else was fitted on: on training requests the counts and the SASRec score would
-    already know the targets. Trees without a split leave the order of the linear cascade.
+    The ranking reads the cascade's features and score, those of `features`, and the SASRec score, relative to the request's best candidate.
+    A softmax regression on all of them comes first, and the trees go on from its scores: a thousand requests are too few for trees
+    alone. Both are trained on validation requests, which only the cascade's six weights were fitted on: on training requests the counts
+    and the SASRec score would already know the targets.
 
     Args:
         cascade: recall and first ranking; tune it first.
@@ -121,7 +127,7 @@ class BoostedCascadeRetriever:
             recalled = [self._recall(request) for request in part]
             ranked = [self._cut(candidates) for candidates in recalled]
             values = self._describe(part, ranked)
-            scores = np.asarray(self._trees.predict(values)) if len(values) else np.zeros(0)
+            scores = self._linear.score(values) + np.asarray(self._trees.predict(values)) if len(values) else np.zeros(0)
             ends = np.cumsum([len(candidates.rows) for candidates in ranked])
             for request, candidates, own in zip(part, recalled, np.split(scores, ends[:-1])):
                 rankings.append(self._rank(request, candidates.rows, own, top_k))
@@ -161,7 +167,7 @@ class BoostedCascadeRetriever:
         return np.concatenate(parts, axis=1).astype(np.float32)
 
     def _fit(self, requests: Sequence[Request]) -> None:
-        """Train the trees."""
+        """Train the linear ranking, and the trees from its scores on."""
         import lightgbm
 
         rng = np.random.default_rng([self.config.seed, 15])
@@ -190,7 +196,10 @@ class BoostedCascadeRetriever:
             "force_row_wise": True,
             "verbosity": -1,
         }
-        examples = lightgbm.Dataset(np.concatenate(values), np.concatenate(grades), group=[len(part) for part in grades])
+        known, labels = np.concatenate(values), np.concatenate(grades)
+        sizes = np.array([len(part) for part in grades])
+        self._linear = fit_linear_ranking(known, 2.0**labels - 1, sizes, config.penalty)
+        examples = lightgbm.Dataset(known, labels, group=sizes, init_score=self._linear.score(known))
         self._trees = lightgbm.train(settings, examples, num_boost_round=config.trees)
 
     def _draw(self, request: Request, rng: np.random.Generator) -> _Candidates:
