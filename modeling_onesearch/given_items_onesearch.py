@@ -61,6 +61,7 @@ class GivenItems:
         """
         tables, updates = self.state.tables, self.state.updates
         scores = level_scores.sum(-1).cpu().tolist()
+        shares: dict[int, dict[int, float]] = {}  # by SID, then by item; the queries of a batch often share SIDs
         hits = []
         for query, rows in enumerate(self.rows):
             leaves = _leaves(self.state, rows)
@@ -70,17 +71,21 @@ class GivenItems:
             for item_id, row, leaf, place, sid in zip(
                 tables.ids.at(rows.tolist(), updates.ids), rows.tolist(), leaves.tolist(), places, sids
             ):
-                share = self._share(row, leaf) if rank_by == "item" else 0.0
+                share = 0.0
+                if rank_by == "item":
+                    if leaf not in shares:
+                        shares[leaf] = self._shares(leaf)
+                    share = shares[leaf][row]
                 parts = tuple(level_scores[query, place].tolist()) if explain else None
                 found.append(Hit(item_id, tuple(sid), scores[query][place] + share, parts))
             hits.append(found)
         return hits
 
-    def _share(self, row: int, leaf: int) -> float:
-        """Log of an item's share in its SID among the items that may be found."""
+    def _shares(self, leaf: int) -> dict[int, float]:
+        """Log of the share of each item of a SID, by row, among those that may be found."""
         rows = self.state.rows_in_sid(leaf, self.mask)
         shares = log_shares(gather(self.state.tables.popularity, self.state.updates.popularity, rows))
-        return float(shares[np.flatnonzero(rows == row)[0]])
+        return dict(zip(rows.tolist(), shares.tolist()))
 
 
 def merged(found: Sequence[Hit], given: Sequence[Hit]) -> list[Hit]:
