@@ -86,9 +86,10 @@ class BoostedCascadeRetriever:
     """Recalls items as `CascadeRetriever` does, and ranks them by a linear ranking and LambdaMART (Burges, MSR-TR-2010-82).
 
     The ranking reads the cascade's features and score, those of `features`, and the SASRec score, relative to the request's best candidate.
-    A softmax regression on all of them comes first, and the trees go on from its scores: a thousand requests are too few for trees
-    alone. Both are trained on validation requests, which only the cascade's six weights were fitted on: on training requests the counts
-    and the SASRec score would already know the targets.
+    A softmax regression on all of them comes first, and the trees go on from its scores: trees alone are constant beyond the values seen in
+    training, while histories and counts keep growing. On the demo, trees alone are as good within the error (HR@10 0.597 and 0.603). Both
+    parts are trained on validation requests, which only the cascade's six weights were fitted on: on training requests the counts and the
+    SASRec score would already know the targets.
 
     Args:
         cascade: recall and first ranking; tune it first.
