@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 
+from .arrow_tables import as_dataset
 from .choices import SPLIT_METHODS
 from .market import Market
 from .splits import SHARES, split_values_problem
@@ -145,6 +146,12 @@ def _leave_last_out(market: Market) -> np.ndarray:
         if len(rows) >= 3:
             assigned[rows[-2]], assigned[rows[-1]] = 1, 2
     return assigned
+
+
+def training_market(market: Market) -> Market:
+    """The same catalogue with the sessions of the training split alone: everything that may be counted before a model is measured."""
+    training = np.flatnonzero(split_sessions(market) == SPLITS.index("train"))
+    return replace(market, sessions=as_dataset(market.sessions.data.table.take(training)))
 
 
 def build_requests(market: Market, split: str, max_history: int = MAX_EVENTS) -> list[Request]:

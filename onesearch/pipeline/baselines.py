@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onesearch.data.arrow_tables import as_dataset
 from onesearch.data.market import Market
-from onesearch.data.requests import SPLITS, Request, build_requests, split_sessions
+from onesearch.data.requests import Request, build_requests, training_market
 from onesearch.evaluation.evaluator import sample_requests
 from onesearch.evaluation.retrievers import Retriever
 from onesearch.files import RunFolder
@@ -115,8 +113,7 @@ def behaviour_features(market: Market, vectors: np.ndarray, embed: Embed) -> Can
     from onesearch.views.reward.memory import BehaviourMemory
     from onesearch.views.reward.reward_requests import RewardRequests
 
-    training = np.flatnonzero(split_sessions(market) == SPLITS.index("train"))
-    past = replace(market, sessions=as_dataset(market.sessions.data.table.take(training)))
+    past = training_market(market)
     facets = item_facets(market.items.data.table)
     memory = BehaviourMemory.of(past, UserLogs(past), facets.leaf)
     items = len(vectors)

@@ -72,28 +72,34 @@ class Reranker:
         """
         return cls(load_reward(Path(folder)))
 
-    def rerank(self, requests: Sequence[Request], hits: Sequence[Sequence[Hit]], explain: bool = False) -> list[list[Hit]]:
-        """The hits of each request in the order of the reward model, with its scores. Equal scores keep the generator's order.
+    def rerank(
+        self, requests: Sequence[Request], hits: Sequence[Sequence[Hit]], top_k: int, explain: bool = False
+    ) -> list[list[Hit]]:
+        """The best hits of each request in the order of the reward model, with its scores. Equal scores keep the generator's order.
 
         An item that the reward model does not know, such as one that was added later, keeps its place behind all known ones.
 
         Args:
             requests: n requests.
             hits: hits of each, best first.
+            top_k: largest number of hits that are returned per request.
             explain: put the towers' probabilities into the hits.
         """
         scored = self.score(requests, hits)
         values = rewards(self.parts.weights, scored.logits, scored.relevance, scored.log_p)
-        towers = scored.terms[..., : len(TOWERS)]
+        towers = scored.terms[..., : len(TOWERS)] if explain else None
         ranked = []
-        for found, own, rows, chances in zip(hits, values, scored.rows, towers):
+        for request, (found, own, rows) in enumerate(zip(hits, values, scored.rows)):
             known = rows[: len(found)] >= 0
             least = own[: len(found)][known].min(initial=0.0)
             behind = least - 1.0 - np.arange(len(found)) / max(len(found), 1)
             scores = np.where(known, own[: len(found)], behind)
-            order = stable_order(scores).tolist()
-            shown = [tuple(chances[place].tolist()) if explain and known[place] else None for place in order]
-            ranked.append([replace(found[place], score=float(scores[place]), towers=part) for place, part in zip(order, shown)])
+            best = [replace(found[place], score=float(scores[place])) for place in stable_order(scores)[:top_k].tolist()]
+            if towers is not None:
+                chances = dict(zip((hit.item_id for hit in found), towers[request].tolist()))
+                unknown = {hit.item_id for hit, there in zip(found, known) if not there}
+                best = [hit if hit.item_id in unknown else replace(hit, towers=tuple(chances[hit.item_id])) for hit in best]
+            ranked.append(best)
         return ranked
 
     def score(self, requests: Sequence[Request], hits: Sequence[Sequence[Hit]]) -> Scored:

@@ -303,7 +303,7 @@ class Searcher:
         )
         kept = [[hit for hit in hits if hit.item_id not in own] for hits, own in zip(result.hits, excluded)]
         if config.rerank:
-            kept = _checked_reranker(self.reranker).rerank(requests, kept, explain)
+            kept = _checked_reranker(self.reranker).rerank(requests, kept, top_k, explain)
         return replace(result, hits=[hits[:top_k] for hits in kept])
 
     def _text_items(

@@ -56,7 +56,7 @@ def test_an_item_that_the_reward_model_does_not_know_stays_behind_the_known_ones
     request = build_requests(market, "test")[0]
     hits = searcher.arm("plain", rerank=False).hits([request], 6)[0]
     unknown = [replace(hits[0], item_id="new-1"), replace(hits[1], item_id="new-2")]
-    (found,) = searcher.reranker.rerank([request], [[*unknown, *hits[2:]]])
+    (found,) = searcher.reranker.rerank([request], [[*unknown, *hits[2:]]], top_k=10)
     assert [hit.item_id for hit in found[-2:]] == ["new-1", "new-2"] and len(found) == 6
 
 
@@ -64,7 +64,7 @@ def test_what_is_saved_is_loaded(rewarded, searcher, market):
     requests = build_requests(market, "test")[:4]
     hits = searcher.arm("plain", rerank=False).hits(requests, 10)
     again = Reranker.from_pretrained(rewarded.checkpoint / "reward")
-    for one, other in zip(searcher.reranker.rerank(requests, hits), again.rerank(requests, hits)):
+    for one, other in zip(searcher.reranker.rerank(requests, hits, 10), again.rerank(requests, hits, 10)):
         assert one == other
 
 

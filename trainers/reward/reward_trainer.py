@@ -12,7 +12,7 @@ from torch import nn
 from transformers import Trainer, TrainingArguments
 
 from onesearch.data.market import Market
-from onesearch.data.requests import SPLITS, split_sessions
+from onesearch.data.requests import SPLITS, split_sessions, training_market
 from onesearch.data.user_logs import UserLogs
 from onesearch.modeling_onesearch.configuration_reward_onesearch import OneSearchRewardConfig
 from onesearch.modeling_onesearch.modeling_reward_onesearch import OneSearchRewardModel
@@ -62,7 +62,7 @@ class TrainedReward(NamedTuple):
     Attributes:
         model: the model.
         inputs: makes its tensors.
-        columns: what was known before each session of the market; behaviour counts until the end of the training split.
+        columns: what was known before each session of the market.
         interactions: labelled pairs that it was trained on.
     """
 
@@ -98,7 +98,7 @@ def train_reward(
     """Train a reward model.
 
     Steps:
-        1. Number the facets of the items, and count the behaviour of the whole log by time.
+        1. Number the facets of the items, and count the behaviour of the training split by time.
         2. Label the items of the training searches, after a warm-up in which the counts only grow.
         3. Take means and scales of the cross features from some of these searches.
         4. Train. Each search sees only counts and events from strictly before its own time.
@@ -118,11 +118,11 @@ def train_reward(
     logs = UserLogs(market)
     training = split_sessions(market) == SPLITS.index("train")
     facets = item_facets(market.items.data.table)
-    memory = BehaviourMemory.of(market, logs, facets.leaf)
+    past = training_market(market)
+    memory = BehaviourMemory.of(past, UserLogs(past), facets.leaf)
     ids = _own_embeddings(logs, training, config.min_events)
     inputs = RewardInputs(ItemTable(unit_rows(vectors.items), codes, facets, ids), memory, config.max_history)
-    end = _end_of(market, training)
-    columns = SessionColumns(market, logs, memory, vectors.texts, unit_rows(vectors.queries), end, config.max_history)
+    columns = SessionColumns(market, logs, memory, vectors.texts, unit_rows(vectors.queries), config.max_history)
     interactions = _labelled(market, facets.leaf, training, config, beams)
     searches = LabelledSearches(interactions, known_towers(interactions))
     torch.manual_seed(config.seed)
@@ -134,12 +134,6 @@ def train_reward(
     )
     trainer.train()
     return TrainedReward(model.eval(), inputs, columns, interactions)
-
-
-def _end_of(market: Market, training: np.ndarray) -> int:
-    """First time after all training sessions; `training` says which sessions they are, ``(sessions,)``."""
-    times = np.asarray(market.sessions.data.column("time"), dtype=np.int64)
-    return int(times[training].max(initial=0)) + 1
 
 
 def _labelled(

@@ -11,7 +11,6 @@ import numpy as np
 
 from onesearch.data.market import Market
 from onesearch.data.requests import Request, build_requests
-from onesearch.data.user_logs import UserLogs
 from onesearch.evaluation.evaluator import sample_requests
 from onesearch.files import RunFolder, atomic_folder
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
@@ -19,12 +18,11 @@ from onesearch.serving.reranker import Reranker
 from onesearch.serving.searcher import Searcher
 from onesearch.serving.text_index import TEXT_INDEX_NAME, TextIndex, require_text_search
 from onesearch.tokenization_sid.embedding.embeddings import distinct_queries, load_embeddings, load_encoder
-from onesearch.views.reward.memory import BehaviourMemory
 from onesearch.views.reward.ranking import RankingWeights, fit_weights
 from onesearch.views.reward.reward_folder import FOLDER_NAME, RewardParts, save_reward
 
 from .reward_config import RewardConfig
-from .reward_trainer import TrainedReward, Vectors, train_reward
+from .reward_trainer import Vectors, train_reward
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +65,7 @@ def train_reward_run(run: RunFolder, config: RewardConfig) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         trained = train_reward(market, codes, tuple(searcher.index.codebook_sizes), vectors, config, scratch, beams)
     parts = RewardParts(
-        trained.model, trained.inputs.table, item_ids, _memory(market, trained), RankingWeights(), load_encoder(run)
+        trained.model, trained.inputs.table, item_ids, trained.inputs.memory, RankingWeights(), load_encoder(run)
     )
     parts = parts._replace(weights=_weights(parts, searcher, market, config))
     logger.info("reward model: %s", parts.weights)
@@ -87,12 +85,6 @@ def _beams(searcher: Searcher, market: Market, item_ids: list[str], config: Rewa
     sessions = np.repeat([session_of[request.session_id] for request in requests], [len(hits) for hits in found])
     items = [row_of[hit.item_id] for hits in found for hit in hits]
     return Beams(sessions.astype(np.int64), np.array(items, dtype=np.int64))
-
-
-def _memory(market: Market, trained: TrainedReward) -> BehaviourMemory:
-    """What was counted until the end of the training split."""
-    leaf = trained.inputs.table.facets.leaf
-    return BehaviourMemory.of(market, UserLogs(market), leaf, until=trained.columns.frozen)
 
 
 def _weights(parts: RewardParts, searcher: Searcher, market: Market, config: RewardConfig) -> RankingWeights:

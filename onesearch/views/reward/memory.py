@@ -63,23 +63,21 @@ class BehaviourMemory:
     departures: TimedCounts
 
     @classmethod
-    def of(cls, market: Market, logs: UserLogs, leaf: np.ndarray, until: int | None = None) -> BehaviourMemory:
-        """Count the sessions of a market.
+    def of(cls, market: Market, logs: UserLogs, leaf: np.ndarray) -> BehaviourMemory:
+        """Count all sessions of a market.
 
         Args:
-            market: sessions and catalogue.
+            market: sessions and catalogue; `onesearch.data.requests.training_market` leaves out the sessions that a model is measured on.
             logs: event logs of the same market.
             leaf: leaf category of each item, ``(items,)``.
-            until: sessions at this time or later are left out; None counts all.
         """
         times = np.asarray(market.sessions.data.column("time"), dtype=np.int64)
-        counted = np.ones(len(times), dtype=bool) if until is None else times < until
         items, leaves = len(market.items), int(leaf.max(initial=-1)) + 1
         queries = {key: number for number, key in enumerate(dict.fromkeys(map(query_key, logs.queries)))}
         query = _query_of_sessions(logs, queries)
-        events = {column: _Events.of(market, column, counted) for column in STATISTICS}
+        events = {column: _Events(*session_entries(market, column)) for column in STATISTICS}
         answers = _answers(events, query, times, leaf)
-        transitions = _transitions(logs, times, counted, items)
+        transitions = _transitions(logs, times, items)
         return cls(
             items=items,
             leaves=leaves,
@@ -156,12 +154,6 @@ class _Events(NamedTuple):
     sessions: np.ndarray
     rows: np.ndarray
 
-    @classmethod
-    def of(cls, market: Market, column: str, counted: np.ndarray) -> _Events:
-        """The events in one column of the sessions; `counted` says for each session whether it counts."""
-        sessions, rows = session_entries(market, column)
-        return cls(sessions[counted[sessions]], rows[counted[sessions]])
-
 
 class _Weighted(NamedTuple):
     """Arguments of `TimedCounts.of`, each ``(events,)``."""
@@ -195,11 +187,9 @@ def _answers(events: Mapping[str, _Events], query: np.ndarray, times: np.ndarray
     return _Weighted(query[sessions] * leaves + leaf[rows], times[sessions], weights[known])
 
 
-def _transitions(logs: UserLogs, times: np.ndarray, counted: np.ndarray, items: int) -> _Weighted:
+def _transitions(logs: UserLogs, times: np.ndarray, items: int) -> _Weighted:
     """Pairs of items close to each other in a history, at the time of the later one; key: from × items + to."""
     sessions, rows = logs.own("clicked", "purchased")
-    kept = counted[sessions]
-    sessions, rows = sessions[kept], rows[kept]
     log = logs.touched
     keys, moments, weights = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
     for gap in range(1, WINDOW + 1):

@@ -24,7 +24,6 @@ class SessionColumns:
         memory: numbers of its queries.
         queries: distinct queries, ``(queries,)``.
         query_vectors: their unit text vectors, float32 ``(queries, size)``.
-        frozen: from this time on nothing more is counted in the memory, as for a checkpoint that was finished then.
         max_history: number of latest events that are read.
     """
 
@@ -35,10 +34,9 @@ class SessionColumns:
         memory: BehaviourMemory,
         queries: Sequence[str],
         query_vectors: np.ndarray,
-        frozen: int,
         max_history: int = 1000,
     ) -> None:
-        self.logs, self.frozen, self.max_history = logs, frozen, max_history
+        self.logs, self.max_history = logs, max_history
         self.times = np.asarray(market.sessions.data.column("time"), dtype=np.int64)
         row_of = {query: row for row, query in enumerate(queries)}
         places = np.array([row_of.get(query, len(queries)) for query in logs.queries], dtype=np.int64)
@@ -70,7 +68,7 @@ class SessionColumns:
             gaps=gap_buckets(gaps, GAP_BUCKETS),
             purchased=purchased,
             shown=self._past(self.logs.shown, sessions),
-            times=np.minimum(self.times[sessions], self.frozen),
+            times=self.times[sessions],
         )
 
     def _past(self, log: EventLog, sessions: np.ndarray) -> Ragged:

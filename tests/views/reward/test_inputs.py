@@ -33,11 +33,11 @@ def parts():
     vectors = rng.random((6, 4)).astype(np.float32)
     table = ItemTable(vectors, rng.integers(0, 3, (6, 2)), facets, np.arange(6))
     queries = rng.random((2, 4)).astype(np.float32)
-    columns = SessionColumns(market, logs, memory, ["dress", "shoe"], queries, frozen=8)
+    columns = SessionColumns(market, logs, memory, ["dress", "shoe"], queries)
     return RewardInputs(table, memory, max_history=2), columns
 
 
-def test_a_session_sees_its_past_and_counts_until_the_freeze(parts):
+def test_a_session_sees_its_past(parts):
     _, columns = parts
     found = columns.of(np.array([3]), np.array([[0, 1]]))
     assert (
@@ -46,7 +46,7 @@ def test_a_session_sees_its_past_and_counts_until_the_freeze(parts):
         and found.shown.tolist() == [[0, 1, 2, 3]]
     )
     assert [EVENT_KINDS[kind] for kind in found.kinds] == ["purchased", "clicked", "purchased"]
-    assert found.gaps.tolist() == [1 + 3, 1 + 2, 1 + 2] and found.times.tolist() == [8]
+    assert found.gaps.tolist() == [1 + 3, 1 + 2, 1 + 2] and found.times.tolist() == [9]
 
 
 def test_the_model_scores_gathered_items_and_the_whole_catalogue_alike(parts):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from markets import market_of
 
+from onesearch.data.requests import build_requests, training_market
 from onesearch.data.session_pairs import category_ids
 from onesearch.data.user_logs import UserLogs
 from onesearch.tokenization_sid.ragged import Ragged
@@ -19,10 +20,10 @@ SESSIONS = [
 ]
 
 
-def memory_of(**more):
-    market = market_of(SESSIONS)
+def memory_of(sessions=SESSIONS):
+    market = market_of(sessions)
     leaf, _ = category_ids(market.items.data.column("categories"))
-    return BehaviourMemory.of(market, UserLogs(market), leaf, **more)
+    return BehaviourMemory.of(market, UserLogs(market), leaf)
 
 
 def features(memory, query, history, candidates, time):
@@ -65,8 +66,22 @@ def test_transitions_are_votes_of_the_latest_items():
     assert not features(memory, "", [0, 1], [3], 4)["transitions"].any()
 
 
-def test_sessions_from_a_time_on_are_left_out():
-    until = memory_of(until=3)
-    assert np.expm1(features(until, "shoe", [], [1], None)["clicked"])[0] == pytest.approx(1)
+def test_counts_as_of_a_time_are_those_of_the_sessions_before_it():
+    before = memory_of(SESSIONS[:2])
+    assert np.expm1(features(before, "dress", [], [1], None)["clicked"])[0] == pytest.approx(1)
     for name, values in features(memory_of(), "dress", [0], [0, 1, 2, 3], 3).items():
-        np.testing.assert_allclose(values, features(until, "dress", [0], [0, 1, 2, 3], None)[name], rtol=1e-5, err_msg=name)
+        np.testing.assert_allclose(values, features(before, "dress", [0], [0, 1, 2, 3], None)[name], rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "split", [{"method": "leave_last_out"}, {"method": "random", "validation": 0.3, "test": 0.3, "seed": 1}]
+)
+def test_the_memory_of_the_training_split_knows_no_held_out_session(split):
+    sessions = [(user, time, f"{user}{time}", ["abcdef"[time]], ["abcdef"[time]]) for time in range(6) for user in "uvw"]
+    market = market_of(sessions, split)
+    past = training_market(market)
+    memory = BehaviourMemory.of(past, UserLogs(past), category_ids(market.items.data.column("categories"))[0])
+    held_out = {request.query for name in ("validation", "test") for request in build_requests(market, name)}
+    assert held_out and (memory.query_numbers(sorted(held_out)) == -1).all()
+    training = [request.query for request in build_requests(market, "train")]
+    assert memory.statistics[2].before(np.arange(6)).sum() == len(training) == len(sessions) - len(held_out)
