@@ -115,12 +115,12 @@ def test_the_shell_blocks_of_the_readme_run_in_order(shop):
 
 
 def test_items_alone_go_from_a_file_to_a_search(shop, caplog):
-    """The other commands of the README; only the evaluation has nothing to measure."""
+    """The other commands of the README; the reward model has nothing to learn from and the evaluation nothing to measure."""
     (shop / "click_log.jsonl").unlink()
     for line in shell_lines(ROOT / "README.md"):
         if "click_log" in line or "runs/two" in line:
             continue
-        if line.startswith("onesearch evaluate"):
+        if line.startswith(("onesearch evaluate", "onesearch reward")):
             assert cli.main(shlex.split(line)[1:]) == 2
             continue
         output = run_line(line)

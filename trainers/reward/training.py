@@ -56,6 +56,11 @@ def train_reward_run(run: RunFolder, config: RewardConfig) -> None:
     if config.text_index:
         require_text_search("the text index of the reward model (reward.text_index: false leaves it out)")
     market = Market.load(run.require("market", "onesearch data"))
+    if not build_requests(market, "train"):
+        raise ValueError(
+            "no training search was answered with a click or a purchase, so there is nothing that a reward model could learn from; "
+            "the checkpoint searches without one"
+        )
     text_index = TextIndex.of(market) if config.text_index else None
     searcher = Searcher.from_pretrained(run.require("checkpoint", "onesearch train"), rerank=False, candidates="beam")
     vectors = Vectors(load_embeddings(run, "items"), load_embeddings(run, "queries"), distinct_queries(market))
