@@ -61,10 +61,10 @@ def _run_and_print(recipe: Recipe, run: RunFolder, resume: bool, title: str) -> 
 
 
 def _print_oracle(report: Report, run: RunFolder) -> None:
-    """The measured HR@10 as a share of the best that any model could reach, if the simulation measured that."""
+    """HR@10 of the checkpoint's own search as a share of the best that any model could reach, if the simulation measured that."""
     oracle = read_json(run.market / "market.json").get("oracle", {}).get("purchase", {}).get("HR@10")
     if oracle:
-        measured = report.value("onesearch", "HR@10")
+        measured = report.value(report.reference or "onesearch", "HR@10")
         best = f"the best that any model could reach is {oracle:.3f}"
         print(f"purchase HR@10 {measured:.3f}; {best}; share of it: {100 * measured / oracle:.0f} %")
 
