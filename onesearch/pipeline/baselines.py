@@ -108,6 +108,7 @@ def behaviour_features(market: Market, vectors: np.ndarray, embed: Embed) -> Can
         embed: makes text vectors of queries in the same space.
     """
     from onesearch.data.user_logs import UserLogs
+    from onesearch.tokenization_sid.embedding.text_encoder import unit_rows
     from onesearch.views.reward.facets import item_facets
     from onesearch.views.reward.inputs import ItemTable, RewardInputs
     from onesearch.views.reward.memory import BehaviourMemory
@@ -117,14 +118,14 @@ def behaviour_features(market: Market, vectors: np.ndarray, embed: Embed) -> Can
     facets = item_facets(market.items.data.table)
     memory = BehaviourMemory.of(past, UserLogs(past), facets.leaf)
     items = len(vectors)
-    table = ItemTable(_unit(vectors), np.zeros((items, 0), dtype=np.int64), facets, np.zeros(items, dtype=np.int64))
+    table = ItemTable(unit_rows(vectors), np.zeros((items, 0), dtype=np.int64), facets, np.zeros(items, dtype=np.int64))
     inputs = RewardInputs(table, memory)
     known: dict[str, np.ndarray] = {}
 
     def embed_once(queries: Sequence[str]) -> np.ndarray:
         new = [query for query in dict.fromkeys(queries) if query not in known]
         if new:
-            known.update(zip(new, _unit(embed(new))))
+            known.update(zip(new, unit_rows(embed(new))))
         return np.stack([known[query] for query in queries])
 
     requests = RewardRequests(market.items.data.column("item_id").to_pylist(), memory, embed_once)
@@ -133,12 +134,6 @@ def behaviour_features(market: Market, vectors: np.ndarray, embed: Embed) -> Can
         return inputs.features(requests.columns(asked, candidates))
 
     return features
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    """Vectors of length 1; zeros stay zeros."""
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.maximum(norms, 1e-9)).astype(np.float32)
 
 
 __all__ = ["TUNING_REQUESTS", "behaviour_features", "run_baselines"]

@@ -23,18 +23,6 @@ CONFIG = SimulatorConfig(items=300, seed=3, preset="full", oracle_requests=200)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("full") / "market"
-    simulate(CONFIG, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def market(folder):
-    return Market.load(folder)
-
-
-@pytest.fixture(scope="module")
 def sessions(market):
     return market.sessions.data.to_pylist()
 

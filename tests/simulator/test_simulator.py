@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 
-from onesearch.data.market import Market
 from onesearch.data.requests import build_requests, split_sessions
 from onesearch.data.schema import ATTRIBUTE_TYPES, STATISTICS, TABLES
 from onesearch.simulator import SimulatorConfig, build_world, simulate
@@ -26,18 +25,6 @@ PLAIN_COLUMNS = {
     "relevance": ("query", "item_id", "grade"),
 }
 """Columns that the simulator filled before it had presets; the plain preset fills `scene` besides."""
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("simulated") / "market"
-    simulate(CONFIG, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def market(folder):
-    return Market.load(folder)
 
 
 def column(market, table, name):
