@@ -1,4 +1,4 @@
-"""The catalogue at one moment: the tables as they were built, what changed since, and everything that follows from both.
+"""Holds the catalogue at one moment: the tables as they were built, the changes since then, and everything that follows from both.
 
 Travels to the Hub with the weights, so it imports nothing from the rest of the package.
 """

@@ -1,4 +1,4 @@
-"""Configuration of OneSearch's reward model: sizes of the inputs of items, of the attention over a history, and of the three towers.
+"""Configuration of OneSearch's reward model: the sizes of its item inputs, its attention over a history and its three towers.
 
 Annotations are evaluated here (no `from __future__`): `strict` does not check fields whose type is a string.
 Travels to the Hub with the weights: imports nothing of this package.

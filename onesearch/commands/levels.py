@@ -1,4 +1,4 @@
-"""`onesearch sids levels`: what each level of the SIDs of a run tells of the items."""
+"""`onesearch sids levels`: shows how much each level of a run's SIDs tells of category, brand and attributes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counts of what does not fit in a source: whole rows, single optional values, unknown columns and files that nobody reads.
+"""Counts the parts of a source that do not fit: whole rows, single optional values, unknown columns and files that nobody reads.
 
 Nothing is skipped silently. It raises an error with file and line, or it is left out on request and counted in
 ``market.info["dropped"]``.

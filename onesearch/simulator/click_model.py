@@ -1,4 +1,4 @@
-"""The click model: which list a session is shown, and the probabilities of a click, of the cart and of a purchase at each position.
+"""The click model: it draws the list that a session is shown, and gives the probability of a click, a cart and a purchase in each place.
 
 The simulated sessions and the oracle share these functions.
 """

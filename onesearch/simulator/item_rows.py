@@ -1,4 +1,4 @@
-"""Arrays of items and users as rows of the market tables: ids, titles and attributes, in chunks."""
+"""Turns the arrays of items and users into rows of the market tables, chunk by chunk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A user, a time, a scene and a mission for every session, in time order. Cold users have sessions in the test period only."""
+"""Draws the user, the time, the scene and the mission of every session, in time order. Cold users have sessions in the test period only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wishes of missions: what all searches of a mission look for, of which each query names only a part."""
+"""Draws the wishes of missions: all searches of a mission look for the same wishes, and each query names only a part of them."""
 
 from __future__ import annotations
 
