@@ -31,7 +31,7 @@ VARIANTS = ["vector-quantize-pytorch>=1.32,<2"]
 FAST = ["numba>=0.61,<1"]
 
 # The extras of contributors. The tests compare our metrics with those of ir-measures.
-TEST = ["pytest>=8", "hypothesis>=6", "ir-measures>=0.4,<1"]
+TEST = ["pytest>=8", "pytest-xdist>=3.6,<4", "hypothesis>=6", "ir-measures>=0.4,<1"]
 LINT = ["ruff>=0.15", "mypy>=1.18", "types-PyYAML", "types-tqdm", "pandas-stubs"]
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6,<10", "mkdocstrings[python]>=1,<2"]
 RELEASE = ["build>=1.2", "twine>=6"]
