@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from onesearch.evaluation.cutoffs import check_measured
 from onesearch.evaluation.reports import Report
 from onesearch.files import RunFolder, locked, write_json
 
-from .recipe import Recipe
-from .run import check_recipe, claim, run_recipe
+from .recipe import RECIPE_NAME, Recipe, load_recipe
+from .run import check_claim, check_recipe, claim, run_recipe
 from .study import Study, folder_name, recipe_of
 from .study_encoder import measure_encoder
 from .study_summary import VALUES_NAME, summarise
@@ -56,7 +56,7 @@ def run_study(study: Study, runs: Path, source: str | None = None, progress: boo
 
     Raises:
         FileExistsError: `runs` holds anything but the runs of a study.
-        ValueError: a variant is not allowed.
+        ValueError: a variant is not allowed, or a cell in `runs` was made from another recipe: the base or a variant has changed.
         TimeoutError: another process has been running a cell for `LONGEST_CELL` seconds.
     """
     check_runs(runs)
@@ -66,6 +66,8 @@ def run_study(study: Study, runs: Path, source: str | None = None, progress: boo
             check_measured(study.metrics, recipe.evaluation.cutoffs, recipe.search.num_beams)
         check_recipe(recipe, _run_of(runs, variant, study.seeds[0]))
     cells = [(variant, seed) for variant in study.variants for seed in study.seeds]
+    for variant, seed in cells:
+        _check_cell(recipe_of(study, variant, seed, source), _run_of(runs, variant, seed))
     worker = _Worker(study, runs, source, progress)
     for patience in (0.0, LONGEST_CELL):  # first the cells that no other process runs, then the rest
         cells = [cell for cell in cells if not worker.make(*cell, patience)]
@@ -74,6 +76,13 @@ def run_study(study: Study, runs: Path, source: str | None = None, progress: boo
     summary = summarise(study, {name: [_run_of(runs, name, seed) for seed in study.seeds] for name in study.variants})
     write_json(runs / SUMMARY_NAME, summary)
     return summary
+
+
+def _check_cell(recipe: Recipe, run: RunFolder) -> None:
+    """Raise ValueError if the cell was made from another recipe. Names may differ: two studies may share a folder, and equal cells in it."""
+    recorded = run.root / RECIPE_NAME
+    if recorded.is_file():
+        check_claim(replace(recipe, name=load_recipe(recorded).name), run, resume=True)
 
 
 def check_runs(runs: Path) -> None:

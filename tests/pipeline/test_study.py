@@ -114,6 +114,16 @@ def test_the_table_holds_the_means_of_the_runs(finished):
     assert read_json(runs / "study.json") == summary
 
 
+def test_a_cell_of_another_recipe_is_refused(finished, tmp_path):
+    """The variant keeps its name and its folder, and its changes are others: its old figures must not stand for them."""
+    study, runs, _ = finished
+    copy = shutil.copytree(runs, tmp_path / "study")
+    changed = replace(study, variants={**study.variants, "no keywords": {"keywords": False, SHORT: 3}})
+    with pytest.raises(ValueError, match=r"no-keywords/seed-1 was made from another recipe \(training differ\)"):
+        run_study(changed, copy, progress=False)
+    assert run_study(replace(study, name="other"), copy, progress=False)["reference"] == "no history"
+
+
 def test_a_finished_cell_is_not_run_again(finished, base, tmp_path):
     study, runs, summary = finished
     path = cell(runs, "no keywords", 1).evaluation / VALUES_NAME
