@@ -79,7 +79,7 @@ def run_study(study: Study, runs: Path, source: str | None = None, progress: boo
 
 
 def _check_cell(recipe: Recipe, run: RunFolder) -> None:
-    """Raise ValueError if the cell was made from another recipe. Names may differ: two studies may share a folder, and equal cells in it."""
+    """Raise ValueError if the cell was made from another recipe. Names may differ: studies may share a folder and equal cells."""
     recorded = run.root / RECIPE_NAME
     if recorded.is_file():
         check_claim(replace(recipe, name=load_recipe(recorded).name), run, resume=True)
