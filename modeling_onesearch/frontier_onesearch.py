@@ -166,10 +166,10 @@ def best_of_each(finished: torch.Tensor, values: torch.Tensor, query: torch.Tens
 
 
 def log_totals(values: torch.Tensor, row: torch.Tensor, rows: int) -> torch.Tensor:
-    """Return the log of the summed exponentials of each row: (entries,) values, (entries,) rows → (rows,)."""
-    top = values.new_full((rows,), -torch.inf).scatter_reduce(0, row, values, "amax")
+    """Return the log of the summed exponentials of each row: (entries,) values, (entries,) rows → (rows,); -inf for an empty row."""
+    top = values.new_full((rows,), -torch.inf).scatter_reduce(0, row, values.detach(), "amax")
     total = values.new_zeros(rows).index_add(0, row, (values - top.index_select(0, row)).exp())
-    return top + total.log()
+    return top + total.clamp(min=1).log()  # the largest entry adds exp(0); the clamp keeps the gradient of an empty row finite
 
 
 __all__ = ["FinalBeams", "Frontier", "TorchFrontier", "best_of_each", "log_totals"]

@@ -16,7 +16,7 @@ from .decoding_onesearch import BeamDecoder
 from .filters_onesearch import ItemFilter
 from .generation_onesearch import Beams, StepFunction, beam_search
 from .given_items_onesearch import merged
-from .given_scores_onesearch import score_given
+from .given_scores_onesearch import GivenScores, score_given
 from .hits_onesearch import Hit
 from .logits_processor_onesearch import TrieLogitsProcessor
 from .scores_onesearch import ScoringMixin
@@ -163,8 +163,8 @@ class SearchMixin(ScoringMixin):
             found = index.hits(beams.leaves, beams.scores, top_k, items_per_sid, own, parts, rank_by)
             if also is not None:
                 items = index.given([also[row] for row in rows], own)
-                level_scores = score_given(step, trie, items.sids(input_ids.device), finish_early=normalize == "children")
-                named = items.hits(level_scores, rank_by, explain)
+                scored = score_given(step, trie, items.sids(input_ids.device), finish_early=normalize == "children")
+                named = items.hits(scored.log_probs, rank_by, explain)
                 found = [merged(hits, given_hits) for hits, given_hits in zip(found, named)]
             active = beams.scores > -torch.inf  # (queries, beams)
             invalid = active & (beams.leaves < 0)
@@ -228,6 +228,32 @@ class SearchMixin(ScoringMixin):
         Raises:
             ValueError: the shapes do not fit, or as for `retrieve`.
         """
+        return self.given_scores(input_ids, sids, attention_mask, item_filter, normalize, long_view_codes).log_probs
+
+    def given_scores(
+        self,
+        input_ids: torch.Tensor,
+        sids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        item_filter: ItemFilter | None = None,
+        normalize: str = "children",
+        long_view_codes: torch.Tensor | None = None,
+        with_statistics: bool = False,
+    ) -> GivenScores:
+        """Scores of given Semantic IDs with gradients, for training; `score_sids` documents the arguments and errors.
+
+        Each prompt is read once, however many Semantic IDs it has, and Semantic IDs of a query share the prefixes that they have in common.
+        The decoder's own dropout is not applied.
+
+        Args:
+            input_ids: as for `retrieve`.
+            sids: as for `score_sids`.
+            attention_mask: as for `retrieve`.
+            item_filter: as for `retrieve`.
+            normalize: as for `retrieve`.
+            long_view_codes: as for `retrieve`.
+            with_statistics: also return the entropy of each softmax, and whether the code is its most likely one.
+        """
         index, levels = self._require_index().snapshot(), self.config.sid_levels
         if sids.dim() != 3 or len(sids) != len(input_ids) or sids.shape[2] != levels:
             raise ValueError(
@@ -235,7 +261,7 @@ class SearchMixin(ScoringMixin):
             )
         trie = _trie(index, item_filter, input_ids.device)
         step = self._step(input_ids, self._checked_mask(input_ids, attention_mask), normalize, long_view_codes)
-        return score_given(step, trie, sids.to(input_ids.device), finish_early=normalize == "children")
+        return score_given(step, trie, sids.to(input_ids.device), normalize == "children", with_statistics)
 
     def _step(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, normalize: str, long_view_codes: torch.Tensor | None

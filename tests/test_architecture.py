@@ -37,7 +37,7 @@ FRONT_DOOR = ("onesearch", "onesearch.registration")
 INNER_FLOW = {
     "onesearch.data": ("", "importers"),
     "onesearch.tokenization_sid": ("", "parallel", "embedding", "keywords", "quantizers", "sids"),
-    "onesearch.trainers": ("", "sft", "distillation", "reward"),
+    "onesearch.trainers": ("", "sft", "distillation", "reward", "preference", "dpo", "grpo"),
 }
 """Folders within a package: one imports only those before it, and the package's own modules; these import any of them."""
 

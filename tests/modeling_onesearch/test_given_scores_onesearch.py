@@ -57,6 +57,15 @@ def test_a_sid_of_no_item_has_no_probability_and_few_cost_no_more_rows(model):
         model.score_sids(input_ids, sids[..., :2], mask)
 
 
+def test_a_sid_that_leaves_the_trie_behind_a_certain_prefix_has_no_probability(model):
+    known = CODES.tolist()
+    single = next(sid for sid in known if sum(other[:2] == sid[:2] for other in known) == 1)
+    sids = torch.tensor([[single, [*single[:2], (single[2] + 1) % 4]]])
+    levels = model.score_sids(random_prompts(1, seed=2)[0], sids)
+    assert torch.isfinite(levels[0, 0]).all() and levels[0, 0, 2] == 0
+    assert levels[0, 1, 2] == -torch.inf and torch.equal(levels[0, 0, :2], levels[0, 1, :2])
+
+
 @pytest.mark.parametrize("rank_by", ["sid", "item"])
 def test_given_items_join_the_hits_with_the_scores_that_a_full_beam_gives_them(model, rank_by):
     with_updates(model.sid_index)
