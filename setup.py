@@ -29,6 +29,7 @@ EVALUATION = ["bm25s>=0.3,<1", "PyStemmer>=3,<4", "faiss-cpu>=1.13,<2", "lightgb
 PLOTS = ["matplotlib>=3.9,<4"]
 VARIANTS = ["vector-quantize-pytorch>=1.32,<2"]
 FAST = ["numba>=0.61,<1"]
+EXPORTS = ["openpyxl>=3.1,<4", "py3langid>=0.4,<1", "charset-normalizer>=3.3,<4"]
 
 # The extras of contributors. The tests compare our metrics with those of ir-measures.
 TEST = ["pytest>=8", "pytest-xdist>=3.6,<4", "hypothesis>=6", "ir-measures>=0.4,<1"]
@@ -97,11 +98,12 @@ setup(
         "plots": PLOTS,
         "variants": VARIANTS,
         "fast": FAST,
+        "exports": EXPORTS,
         "test": TEST,
         "lint": LINT,
         "docs": DOCS,
         "release": RELEASE,
-        "all": TRAIN + EVALUATION + PLOTS + VARIANTS + FAST + TEST + LINT,  # what use and the tests need
+        "all": TRAIN + EVALUATION + PLOTS + VARIANTS + FAST + EXPORTS + TEST + LINT,  # what use and the tests need
     },
     entry_points={"console_scripts": ["onesearch = onesearch.cli:main"]},
 )

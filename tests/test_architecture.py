@@ -35,7 +35,7 @@ FRONT_DOOR = ("onesearch", "onesearch.registration")
 """The public names and the Auto classes: they refer to every package, and import it when a name is used."""
 
 INNER_FLOW = {
-    "onesearch.data": ("", "importers"),
+    "onesearch.data": ("", "importers", "exports"),
     "onesearch.tokenization_sid": ("", "parallel", "embedding", "keywords", "quantizers", "sids"),
     "onesearch.trainers": ("", "sft", "distillation", "reward", "preference", "dpo", "grpo"),
 }

@@ -108,7 +108,7 @@ class ExampleConfig:
             augmentation). ``last`` makes one of the last session of each user only.
         words: largest number of words in an `item-words` example; each example has between 1 and this many. 4 is our choice.
         copies: `item-words` examples per item, each with other words. 1 is our choice.
-        language: language of the task templates, ``en`` or ``zh``; None takes the market's (``zh`` if it is Chinese, else ``en``).
+        language: language of the task templates, ``en`` or ``zh``; None takes the market's (``zh`` for Chinese, else ``en``).
         seed: seeds the sampling of words, of fractions of tasks and of the order of streamed examples.
 
     Raises:

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onesearch.data.choices import LANGUAGES
-
 from .arguments import Commands, add_command, add_group, positive
 from .split_options import add_split, check_split, split_as_asked
 
@@ -85,9 +83,9 @@ def _add_table_options(tables: argparse.ArgumentParser) -> None:
     tables.add_argument("--name", help="name of the market (default: name of the source folder)")
     tables.add_argument(
         "--language",
-        choices=LANGUAGES,
-        help="language of the texts, by which BM25 splits them into words; en fits any that separates words by spaces "
-        "(default: zh if at least half of the titles are Chinese, else en)",
+        metavar="TAG",
+        help="language of the texts, such as en, de or zh-CN, which BM25, the text encoder and the task templates follow "
+        "(default: the language of the titles)",
     )
     tables.add_argument("--format", choices=("jsonl", "parquet", "csv"), help="read only files of this format (default: all)")
 

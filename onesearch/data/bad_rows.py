@@ -70,6 +70,10 @@ class BadRows:
             raise self.error()
         return dict(self.counts)
 
+    def example(self, key: str) -> str:
+        """Return place and value of the first row under a key of `counts`; "" if no row is known."""
+        return next(iter(self._first[key]), "")
+
     def error(self) -> ValueError:
         """Return the error that lists every reason with its count and its first rows."""
         lines = [f"  {count} × {key}{self._examples_of(key)}" for key, count in self.counts.most_common()]

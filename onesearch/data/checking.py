@@ -39,7 +39,7 @@ def check_market(folder: str | Path) -> list[Problem]:
     Kinds: ``missing_file``, ``unreadable_file``, ``missing_column``, ``unknown_column``, ``duplicate_column``, ``column_type``,
     ``no_items``, ``empty_id``, ``malformed_id``, ``duplicate_id``, ``dangling_user``, ``dangling_item``, ``empty_title``,
     ``empty_query`` (of a judgement), ``null_query``, ``null_list``, ``number``, ``null_time``, ``unsorted``, ``not_impressed``,
-    ``grade``, ``count``, ``scene``, ``split``, ``language``, ``text_fields``, ``no_requests``.
+    ``grade``, ``count``, ``scene``, ``split``, ``language``, ``text_fields``, ``text_limits``, ``no_requests``.
 
     * A check that needs a missing or ill-typed column is left out until that column is corrected.
     * Users are optional: the users of sessions are looked up only if the users table has rows.

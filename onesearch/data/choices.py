@@ -6,14 +6,10 @@ from __future__ import annotations
 SPLIT_METHODS = ("time", "leave_last_out", "random", "none")
 """Values of ``method`` of ``split`` in ``market.json``; see `onesearch.data.requests.split_sessions`."""
 
-LANGUAGES = ("en", "zh")
-"""Values of ``language`` in ``market.json``. BM25 splits ``zh`` into bigrams, and ``en`` at everything that is no letter or digit, which
-fits other languages with spaces as well, except for its English stemming."""
-
 ATTRIBUTE_TYPES = (
     "entity", "modifier", "brand", "material", "style", "function", "location", "audience", "color",
     "scene", "specifications", "price", "model", "anchor", "series", "marketing", "season", "pattern",
 )  # fmt: skip
 """The 18 attribute types of OneSearch's named-entity recognition (arXiv 2509.03236, KHQE, core keywords)."""
 
-__all__ = ["ATTRIBUTE_TYPES", "LANGUAGES", "SPLIT_METHODS"]
+__all__ = ["ATTRIBUTE_TYPES", "SPLIT_METHODS"]

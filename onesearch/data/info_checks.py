@@ -8,8 +8,9 @@ from typing import Any
 
 from onesearch.files import read_json
 
-from .choices import LANGUAGES, SPLIT_METHODS
+from .choices import SPLIT_METHODS
 from .column_checks import Problem
+from .languages import first_subtag
 from .schema import INFO_NAME
 from .splits import split_values_problem
 from .text import ALL_TEXT_FIELDS
@@ -37,6 +38,7 @@ def check_info(path: Path, has_sessions: bool) -> Iterator[Problem]:
         "split": split_problem(info, has_sessions),
         "language": _language_problem(info.get("language")),
         "text_fields": _text_fields_problem(info.get("text_fields")),
+        "text_limits": _text_limits_problem(info.get("text_limits")),
     }
     for kind, message in messages.items():
         if message:
@@ -63,10 +65,12 @@ def split_problem(info: Mapping[str, Any], has_sessions: bool) -> str | None:
 
 
 def _language_problem(language: Any) -> str | None:
-    """Message about a language that BM25 does not know; null and no language mean ``en``."""
-    if language is None or language in LANGUAGES:
-        return None
-    return f"language is {language!r}; allowed are {', '.join(LANGUAGES)} (en for any that separates words by spaces)"
+    """Message about a language that is no language tag; null and no language mean that the texts tell it."""
+    try:
+        first_subtag(language)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _text_fields_problem(names: Any) -> str | None:
@@ -77,6 +81,18 @@ def _text_fields_problem(names: Any) -> str | None:
         return f'text_fields is {names!r}; expected a list of names such as ["title", "brand"]'
     unknown = [name for name in names if name not in ALL_TEXT_FIELDS]
     return f"text_fields names {unknown}; allowed are {', '.join(ALL_TEXT_FIELDS)}" if unknown else None
+
+
+def _text_limits_problem(limits: Any) -> str | None:
+    """Message about limits of fields that no item has, or that are no numbers of letters; null and no limits mean whole texts."""
+    if limits is None:
+        return None
+    if not isinstance(limits, dict):
+        return f'text_limits is {limits!r}; expected an object such as {{"description": 300}}'
+    wrong = {
+        name: limit for name, limit in limits.items() if name not in ALL_TEXT_FIELDS or type(limit) is not int or limit < 1
+    }
+    return f"text_limits holds {wrong}; expected text fields and numbers of letters from 1" if wrong else None
 
 
 __all__ = ["check_info", "split_problem"]

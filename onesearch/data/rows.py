@@ -34,6 +34,8 @@ def item_row(row: Row, note: Note) -> dict[str, Any]:
         "categories": fields.or_none(_texts, row, "categories", note) or [],
         "tags": fields.or_none(_texts, row, "tags", note) or [],
         "price": fields.or_none(fields.optional_number, row, "price", note),
+        "url": fields.or_none(fields.optional_text, row, "url", note),
+        "image": fields.or_none(fields.optional_text, row, "image", note),
         "attributes": _attributes(row, note),
         "features": fields.or_none(_numbers, row, "features", note) or [],
         **{name: fields.or_none(_optional_count, row, name, note) for name in STATISTICS},

@@ -23,6 +23,9 @@ ALL_TEXT_FIELDS = (*_PLAIN, *_LISTS, "attributes", *ATTRIBUTE_TYPES)
 def item_texts(market: Market, fields: Sequence[str] | None = None) -> list[str]:
     """Join the fields of each item to one text, in the order of `fields`. Blank and repeated values are left out.
 
+    ``market.info["text_limits"]`` says how many letters of a field become part of the text, for example ``{"description": 300}``, so that
+    long texts do not outweigh the title. Raising a limit gives the field more weight; a field without one is whole.
+
     Args:
         market: catalogue.
         fields: any of ``title``, ``brand``, ``seller``, ``description``, ``ocr_text``, ``categories``, ``tags``, ``attributes`` (all 18
@@ -36,7 +39,8 @@ def item_texts(market: Market, fields: Sequence[str] | None = None) -> list[str]
         TypeError: `fields` is no list of names.
     """
     fields = as_texts(fields or market.info.get("text_fields") or DEFAULT_TEXT_FIELDS, "text fields")
-    parts = [_field_values(market, field) for field in fields]
+    limits = market.info.get("text_limits") or {}
+    parts = [_limited(_field_values(market, field), limits.get(field)) for field in fields]
     return [_join(values) for values in zip(*parts)] if len(market.items) else []
 
 
@@ -57,6 +61,20 @@ def _field_values(market: Market, field: str) -> list[list[str]]:
     if field in ATTRIBUTE_TYPES:
         return [list(row[field]) for row in column("attributes").to_pylist()]
     raise ValueError(f"text field {field!r} is unknown; allowed are {', '.join(ALL_TEXT_FIELDS)}")
+
+
+def _limited(groups: list[list[str]], limit: int | None) -> list[list[str]]:
+    """The values, cut to at most `limit` letters each, up to a whole word where blanks separate words."""
+    if limit is None:
+        return groups
+    return [[_cut(value, limit) for value in values] for values in groups]
+
+
+def _cut(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    head = text[:limit]
+    return head if text[limit].isspace() or " " not in head[limit // 2 :] else head.rsplit(" ", 1)[0]
 
 
 def _join(groups: Sequence[Sequence[str]]) -> str:

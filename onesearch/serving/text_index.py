@@ -15,9 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from onesearch.data.languages import market_language
 from onesearch.data.market import Market
 from onesearch.data.text import item_texts
-from onesearch.evaluation.baselines.text import make_tokenizer
+from onesearch.evaluation.analysis import make_tokenizer
 from onesearch.evaluation.baselines.training import best_rows
 from onesearch.extras import require
 from onesearch.modeling_onesearch.columns_onesearch import strings_from_arrays, strings_to_arrays
@@ -63,7 +64,7 @@ class TextIndex:
     An item of the catalogue without a text here is found by the beam alone; an item here that left the catalogue is never found.
 
     Args:
-        language: ``en`` or ``zh``.
+        language: language tag of the texts, by which `onesearch.evaluation.analysis.make_tokenizer` reads them.
         item_ids: ids of the items.
         vocabulary: number of each term.
         terms: numbers of the distinct terms of all items, item after item, int64 ``(entries,)``.
@@ -87,7 +88,7 @@ class TextIndex:
             ValueError: no item has any text.
         """
         nothing = np.zeros(0, dtype=np.int64)
-        empty = cls(market.info.get("language") or "en", (), {}, nothing, nothing, nothing)
+        empty = cls(market_language(market), (), {}, nothing, nothing, nothing)
         index = empty.with_items(market.items.data.column("item_id").to_pylist(), item_texts(market))
         if not len(index.terms):
             raise ValueError(

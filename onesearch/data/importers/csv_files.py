@@ -46,22 +46,16 @@ def read_csv(path: Path, bad: BadRows, required: Collection[str] = ()) -> Iterat
         ValueError: a column is missing or occurs twice, or the file is no CSV file in UTF-8.
     """
     with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = _Lines(file)
+        lines = Lines(file)
         try:
             header = _header(path, lines, required)
-            for record in _records(path, lines, bad, len(header)):
-                if len(record.cells) > len(header):
-                    surplus = record.cells[len(header) :]
-                    bad.add(path.name, record.line, "more cells than the header has columns", surplus)
-                elif len(record.cells) < len(header):
-                    bad.add(path.name, record.line, "fewer cells than the header has columns", record.cells)
-                else:
-                    yield record.line, dict(zip(header, record.cells))
+            for record in fitting_records(path.name, lines, bad, len(header)):
+                yield record.line, dict(zip(header, record.cells))
         except UnicodeDecodeError as error:
             raise ValueError(f"{path}:{lines.number + 1} cannot be read as CSV in UTF-8 ({error})") from error
 
 
-class _Lines:
+class Lines:
     """Lines of a file that can be given back."""
 
     def __init__(self, file: Iterator[str]) -> None:
@@ -81,7 +75,7 @@ class _Lines:
         self.number -= len(lines)
 
 
-def _header(path: Path, lines: _Lines, required: Collection[str]) -> list[str]:
+def _header(path: Path, lines: Lines, required: Collection[str]) -> list[str]:
     """Names of the columns, from the first line that is not empty."""
     line = lines.next()
     while line is not None and not line.strip():
@@ -99,20 +93,32 @@ def _header(path: Path, lines: _Lines, required: Collection[str]) -> list[str]:
     return header
 
 
-def _records(path: Path, lines: _Lines, bad: BadRows, columns: int) -> Iterator[Record]:
-    """Yield the records; those that cannot be read go to `bad`. `columns` is the number of columns."""
+def fitting_records(origin: str, lines: Lines, bad: BadRows, columns: int, separator: str = ",") -> Iterator[Record]:
+    """Yield the records that have a cell for each column.
+
+    Args:
+        origin: name of the file, for messages.
+        lines: lines after the header.
+        bad: receives the records that cannot be read, and those with another number of cells. Empty cells at the end are no surplus.
+        columns: number of columns.
+        separator: character between two cells.
+    """
     while (first := lines.next()) is not None:
         start = lines.number
         try:
-            cells = _record(first, lines, columns)
+            cells = _record(first, lines, columns, separator)
         except BadRow as error:
-            bad.add_error(path.name, start, error)
+            bad.add_error(origin, start, error)
             continue
-        if cells:
-            yield Record(start, cells)
+        if any(cells[columns:]):
+            bad.add(origin, start, "more cells than the header has columns", cells[columns:])
+        elif cells and len(cells) < columns:
+            bad.add(origin, start, "fewer cells than the header has columns", cells)
+        elif cells:
+            yield Record(start, cells[:columns])
 
 
-def _record(first: str, lines: _Lines, columns: int) -> list[str]:
+def _record(first: str, lines: Lines, columns: int, separator: str) -> list[str]:
     """Cells of the record that begins with the line `first`; after a `BadRow` the next line is the one after `first`.
 
     Steps:
@@ -121,7 +127,7 @@ def _record(first: str, lines: _Lines, columns: int) -> list[str]:
         3. Refuse a record whose first line and another one are whole rows by themselves: its quote was probably meant as an inch sign.
     """
     try:
-        return _cells([first])
+        return _cells([first], separator)
     except BadRow as error:
         if error.reason != NOT_CLOSED:
             raise
@@ -135,12 +141,12 @@ def _record(first: str, lines: _Lines, columns: int) -> list[str]:
         if '"' not in line:
             continue
         try:
-            cells = _cells([first, *more])
+            cells = _cells([first, *more], separator)
         except BadRow as error:
             if error.reason == NOT_CLOSED:
                 continue
             break
-        if _is_row(first, columns) and any(_is_row(line, columns) for line in more):
+        if _is_row(first, columns, separator) and any(_is_row(line, columns, separator) for line in more):
             opened = BadRow(AMBIGUOUS, first.rstrip("\r\n"))
             break
         return cells
@@ -148,19 +154,19 @@ def _record(first: str, lines: _Lines, columns: int) -> list[str]:
     raise opened
 
 
-def _is_row(line: str, columns: int) -> bool:
+def _is_row(line: str, columns: int, separator: str) -> bool:
     """Whether a line has as many cells as the header has columns if its quotes mean nothing."""
-    return columns > 1 and len(next(csv.reader([line], quoting=csv.QUOTE_NONE), [])) == columns
+    return columns > 1 and len(next(csv.reader([line], quoting=csv.QUOTE_NONE, delimiter=separator), [])) == columns
 
 
-def _cells(lines: list[str]) -> list[str]:
+def _cells(lines: list[str], separator: str = ",") -> list[str]:
     """Cells of one record, [] for an empty line; `BadRow` if it cannot be read."""
     try:
-        return list(chain.from_iterable(csv.reader(lines, strict=True)))
+        return list(chain.from_iterable(csv.reader(lines, strict=True, delimiter=separator)))
     except csv.Error as error:
         if UNCLOSED in str(error):
             raise BadRow(NOT_CLOSED, lines[0].rstrip("\r\n")) from error
         raise BadRow(f"not readable as CSV ({error})", lines[0].rstrip("\r\n")) from error
 
 
-__all__ = ["read_csv"]
+__all__ = ["Lines", "Record", "fitting_records", "read_csv"]

@@ -11,18 +11,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from .. import fields, rows
 from ..bad_rows import BadRows
-from ..choices import LANGUAGES, SPLIT_METHODS
+from ..choices import SPLIT_METHODS
 from ..fields import BadRow, Note, Row
+from ..languages import detect_language, first_subtag
 from ..market import Market
 from ..splits import SplitConfig
 from .importing import Make, assemble, build_table, convert
 from .table_files import find_files, read_rows
-
-_CHINESE = r"[\x{3400}-\x{9fff}\x{f900}-\x{faff}]"
 
 
 def import_tables(
@@ -58,8 +56,8 @@ def import_tables(
             does not fit, an unknown column and a file that is no table are dropped alone.
         split: ``time``, ``leave_last_out``, ``random`` or ``none``; `onesearch.data.splits.with_split` sets its shares and its seed.
             Default: ``time`` if there are sessions, else ``none``.
-        language: ``en`` or ``zh``, stored in ``info``; BM25 chooses its tokenisation by it, and training its task templates. Default:
-            ``zh`` if at least half of the titles hold Chinese characters, else ``en``.
+        language: language tag such as ``en`` or ``zh-CN``, whose first part is stored in ``info``; BM25, the text encoder and the task
+            templates follow it. Default: the language of the titles (`onesearch.data.languages.detect_language`).
         name: name of the market. Default: name of the folder.
 
     Raises:
@@ -74,8 +72,7 @@ def import_tables(
     folder = Path(folder)
     if split is not None and split not in SPLIT_METHODS:
         raise ValueError(f"split={split!r} is unknown; allowed are {', '.join(SPLIT_METHODS)}")
-    if language is not None and language not in LANGUAGES:
-        raise ValueError(f"language={language!r} is unknown; allowed are {', '.join(LANGUAGES)} (en for any with spaces)")
+    asked = first_subtag(language)
     bad = BadRows(bad_rows)
     files = find_files(folder, format, bad)
     makers = _Rows().makers()
@@ -87,18 +84,12 @@ def import_tables(
     info = {
         "name": name or folder.resolve().name,
         "source": "own tables: " + ", ".join(path.name for path in files.values()),
-        "language": language or _language(tables["items"].column("title")),
+        "language": asked or detect_language(tables["items"].column("title").to_pylist()).language,
         "split": SplitConfig(method).info(),
         "sessions_moved": int(np.sum(np.argsort(times, kind="stable") != np.arange(len(times)))),
         "dropped": dropped,
     }
     return assemble(tables, info)
-
-
-def _language(titles: pa.ChunkedArray) -> str:
-    """``zh`` if at least half of the titles hold Chinese characters, else ``en``; our choice."""
-    chinese = pc.sum(pc.match_substring_regex(titles, _CHINESE)).as_py() or 0
-    return "zh" if 2 * chinese >= len(titles) > 0 else "en"
 
 
 def _read(path: Path, table: str, make: Make, bad: BadRows) -> pa.Table:

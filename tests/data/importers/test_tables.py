@@ -266,14 +266,14 @@ def test_a_file_with_a_wrong_name_is_not_passed_over(own, name):
     assert len(market.items) == 2 and list(market.info["dropped"].values()) == [1]
 
 
-def test_the_language_is_never_null(tmp_path):
-    write_jsonl(tmp_path / "items.jsonl", [{"item_id": 1, "title": "红色连衣裙"}, {"item_id": 2, "title": "hat"}])
+def test_the_language_is_that_of_the_titles(tmp_path):
+    write_jsonl(tmp_path / "items.jsonl", [{"item_id": 1, "title": "红色连衣裙"}])
     assert import_tables(tmp_path).info["language"] == "zh"
-    assert import_tables(tmp_path, language="en").info["language"] == "en"
-    write_jsonl(tmp_path / "items.jsonl", [{"item_id": 1, "title": "rotes Kleid"}])
-    assert import_tables(tmp_path).info["language"] == "en"
-    with pytest.raises(ValueError, match="'de' is unknown; allowed are en, zh"):
-        import_tables(tmp_path, language="de")
+    assert import_tables(tmp_path, language="EN-us").info["language"] == "en"
+    write_jsonl(tmp_path / "items.jsonl", [{"item_id": 1, "title": "rotes Kleid für Damen"}])
+    assert import_tables(tmp_path).info["language"] == "de"
+    with pytest.raises(ValueError, match="language is 'German'; the first part of a language is its code"):
+        import_tables(tmp_path, language="German")
 
 
 def test_own_files_that_are_not_what_they_seem(own):

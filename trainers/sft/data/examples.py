@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from onesearch.data.languages import market_language, template_language
 from onesearch.data.requests import request_rows
 from onesearch.tokenization_sid.prompts import PromptFields
 from onesearch.tokenization_sid.ragged import Ragged
@@ -73,8 +74,7 @@ class ExampleBuilder:
         self.config = config
         self.tables = tables
         self.keywords = keywords
-        language = config.language or str(self.market.info.get("language") or "en")
-        self.language = "zh" if language.startswith("zh") else "en"
+        self.language = config.language or template_language(market_language(self.market))
         self.fields = RowFields(views, tokenizer)
 
     def chunks(self, task_name: str, split: str) -> Iterator[pa.Table]:

@@ -1,0 +1,75 @@
+"""Look up the field of a column by its name. Capitals, blanks, accents and punctuation of a name do not matter."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+
+from .name_lists import ATTRIBUTE_NAMES, EVENT_KINDS, IGNORED_KINDS, LOG_NAMES, PRODUCT_NAMES
+
+LEVEL_WORDS = "category|categorie|categoria|kategorie|cat|subcategory|categorylevel|catlevel|level|lvl|类目|分类|カテゴリ"
+"""Words before the number of a category level."""
+
+CHINESE_NUMBERS = "一二三四五"
+
+
+def plain(name: str) -> str:
+    """Reduce a name to letters and digits in lower case, without accents; ``Artikel-Nr.`` is ``artikelnr``, ``g:id`` is ``id``."""
+    folded = unicodedata.normalize("NFKD", name.lower().removeprefix("g:").replace("ß", "ss"))
+    letters = (letter for letter in folded if letter.isalnum() or unicodedata.category(letter) == "Mc")
+    return unicodedata.normalize("NFC", "".join(letters))
+
+
+def _lookup(names: Mapping[str, str]) -> dict[str, tuple[str, int]]:
+    """Plain name → field and rank of the name within it."""
+    found: dict[str, tuple[str, int]] = {}
+    for field, words in names.items():
+        for rank, word in enumerate(words.split()):
+            found.setdefault(plain(word), (field, rank))
+    return found
+
+
+ATTRIBUTE_LOOKUP = _lookup({f"attributes.{kind}": words for kind, words in ATTRIBUTE_NAMES.items()})
+PRODUCT_LOOKUP = {**ATTRIBUTE_LOOKUP, **_lookup(PRODUCT_NAMES)}
+LOG_LOOKUP = _lookup(LOG_NAMES)
+
+KIND_LOOKUP = {name: field for name, (field, _) in _lookup(EVENT_KINDS).items()}
+"""Plain name of a kind of event → kind."""
+
+IGNORED = frozenset(plain(word) for word in IGNORED_KINDS.split())
+"""Plain names of events that say no interest in an item."""
+
+
+def product_field(name: str) -> tuple[str, int] | None:
+    """Return the field of a column of products by its name, and the rank of the name; None if shops use no such name.
+
+    Prefixes and suffixes of shop systems are left out for attributes: ``attributes.color``, ``pa_color`` and
+    ``Color (product.metafields.shopify.color-pattern)`` are all ``attributes.color``.
+    """
+    found = PRODUCT_LOOKUP.get(plain(name))
+    if found is not None:
+        return found
+    bare = re.sub(r"\s*\(.*\)$", "", name)
+    prefixes = r"(?:google shopping\s*/|attributes?|attr|pa|spec(?:ification)?s?|meta|custom|product|variant)"
+    bare = re.sub(rf"^{prefixes}[\s._:/-]+", "", bare, flags=re.IGNORECASE)
+    return PRODUCT_LOOKUP.get(plain(bare)) if bare != name else None
+
+
+def log_field(name: str) -> tuple[str, int] | None:
+    """Return the field of a column of a log by its name, and the rank of the name; None if shops use no such name."""
+    return LOG_LOOKUP.get(plain(name)) or LOG_LOOKUP.get(plain(name.rpartition(".")[2]))
+
+
+def category_level(name: str) -> int | None:
+    """Return the number of a category level in a column's name, such as 2 of ``category_2``, ``cat2``, ``l2_category``, ``level2name``."""
+    short = plain(name)
+    number = re.fullmatch(rf"(?:{LEVEL_WORDS})(?:level|l|lvl|name)?(\d)(?:name)?", short)
+    number = number or re.fullmatch(r"l(?:evel)?(\d)(?:category|cat)?(?:name)?", short)
+    if number:
+        return int(number.group(1))
+    chinese = re.fullmatch(rf"([{CHINESE_NUMBERS}])级(?:类目|分类)(?:名称)?", short)
+    return CHINESE_NUMBERS.index(chinese.group(1)) + 1 if chinese else None
+
+
+__all__ = ["IGNORED", "KIND_LOOKUP", "category_level", "log_field", "plain", "product_field"]

@@ -1,0 +1,265 @@
+"""The columns of a table of products: names first, contents where a name misleads or says nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from ..choices import ATTRIBUTE_TYPES
+from ..schema import STATISTICS, TABLES
+from .columns import Columns, choose_columns, is_image, is_number, is_url, share
+from .names import category_level, product_field
+from .raw_files import RawTable
+from .values import as_id, as_price, ids_are_floats
+
+ROW_KINDS = frozenset(
+    {"simple", "variable", "variation", "grouped", "external", "configurable", "bundle", "virtual", "downloadable", "product"}
+)
+"""Kinds of rows in exports of WooCommerce and Magento; their column is called like Shopify's column of categories, ``type``."""
+
+SINGLE = (
+    "title",
+    "description",
+    "short_description",
+    "brand",
+    "seller",
+    "price",
+    "url",
+    "image",
+    "ocr_text",
+    "group",
+    "features",
+    *STATISTICS,
+)
+"""Fields that are read from one column."""
+
+FIELDS = (
+    *(name for name in TABLES["items"] if name != "attributes"),
+    *(f"attributes.{kind}" for kind in ATTRIBUTE_TYPES),
+    "group",
+)
+"""Fields that a user can name."""
+
+MOSTLY = 0.8
+"""Share of the cells that must fit; our choice."""
+
+BOOKKEEPING = frozenset(
+    "stock quantity qty inventory availability status published visibility created_at updated_at modified position featured condition "
+    "gtin ean upc barcode isbn tax_class tax_status weight_unit shipping currency rating review_count reviews lagerbestand bestand "
+    "verfugbar mwst steuer 库存".split()
+)
+"""Names of columns that say nothing about the item itself."""
+
+
+def product_columns(table: RawTable, override: Mapping[str, str] | None, log_ids: Collection[str]) -> Columns:
+    """Find the field of each column.
+
+    Args:
+        table: rows of products.
+        override: field → column, as the user says it.
+        log_ids: ids in the log; the id of an item is the column that holds most of them. Empty without a log.
+
+    Raises:
+        ValueError: `override` names what does not exist, or no column can be the title.
+    """
+    columns = choose_columns(table, _field, override, FIELDS)
+    _correct_by_contents(columns)
+    _find_by_contents(columns)
+    _choose_id(columns, log_ids)
+    if not columns.of.get("title"):
+        _find_title(columns)
+    for name in (*SINGLE, *(f"attributes.{kind}" for kind in ATTRIBUTE_TYPES)):
+        if name in SINGLE:
+            columns.keep_one(name)
+    _keep_categories(columns)
+    return columns
+
+
+def _field(name: str) -> tuple[str, int] | None:
+    """Field of a column by its name; levels of categories keep their number as the rank."""
+    level = category_level(name)
+    return ("categories", 100 + level) if level is not None else product_field(name)
+
+
+def _correct_by_contents(columns: Columns) -> None:
+    """Give columns whose contents contradict their names another field, or leave them out."""
+    for column, report in list(columns.reports.items()):
+        name, texts = report.field, columns.texts(column)
+        if name is None or report.why == "you named it":
+            continue
+        if name == "categories" and share(texts, lambda text: text.lower().split(",")[0].strip() in ROW_KINDS) > MOSTLY:
+            columns.leave_out(column, "")
+            columns.add("kind_of_row", column, "its values are kinds of rows")
+        elif name == "categories" and share(texts, is_number) > MOSTLY:
+            columns.leave_out(column, "")
+            columns.add("category_ids", column, "its values are numbers of categories")
+        elif name == "price" and share(texts, _is_price) < 0.5:
+            columns.leave_out(column, "its values are no prices")
+        elif (
+            name in ("url", "image")
+            and share(texts, lambda text: is_url(text) or is_image(text) or "/" in text or "-" in text) < 0.5
+        ):
+            columns.leave_out(column, "its values are no addresses")
+        elif name == "title" and share(texts, is_number) > MOSTLY:
+            columns.leave_out(column, "its values are numbers")
+        elif (
+            name in (*STATISTICS, "features")
+            and share(texts, lambda text: is_number(text) or text[:1].isdigit() or "," in text) < MOSTLY
+        ):
+            columns.leave_out(column, "its values are no numbers")
+
+
+def _is_price(text: str) -> bool:
+    try:
+        return as_price(text) is not None
+    except ValueError:
+        return False
+
+
+def _find_by_contents(columns: Columns) -> None:
+    """Find addresses, pictures, paths and prices among the columns of unknown names."""
+    for column, report in list(columns.reports.items()):
+        texts = columns.texts(column)
+        if report.field is not None or report.why != "unknown name" or not texts:
+            continue
+        if share(texts, lambda text: is_url(text) and is_image(text)) > MOSTLY and not columns.of.get("image"):
+            columns.add("image", column, "its values are addresses of pictures")
+        elif share(texts, is_url) > MOSTLY and not columns.of.get("url"):
+            columns.add("url", column, "its values are web addresses")
+        elif share(texts, lambda text: " > " in text) > MOSTLY and not columns.of.get("categories"):
+            columns.add("categories", column, "its values are paths")
+        elif share(
+            texts, lambda text: _is_price(text) and any(sign in text for sign in "€$£¥₹円元")
+        ) > MOSTLY and not columns.of.get("price"):
+            columns.add("price", column, "its values are prices")
+
+
+def _choose_id(columns: Columns, log_ids: Collection[str]) -> None:
+    """Keep one column as the id of an item and the others as further ids, by which events may name it.
+
+    1. A column that the user named.
+    2. A column whose rows continue a product: rows with an id that occurred before and without a title are variants (Shopify's handle).
+    3. The column that holds the most ids of the log; of equal ones, the best name whose values are nearly unique.
+    4. Without any such name, the first column whose values are unique and hold no blanks; without that, the number of the row.
+    """
+    candidates = columns.of.get("item_id", [])
+    if not candidates:
+        unique = [
+            column
+            for column, report in columns.reports.items()
+            if report.field is None and _is_unique(columns.table.values(column))
+        ]
+        if unique:
+            columns.add("item_id", unique[0], "its values are unique and hold no blanks")
+        return
+    if columns.reports[candidates[0]].why == "you named it":
+        best, why = candidates[0], "you named it"
+    else:
+        best, why = _best_id(columns, candidates, log_ids)
+    others = [column for column in candidates if column != best]
+    columns.of["item_id"] = []
+    columns.add("item_id", best, why)
+    for column in others:
+        columns.add("other_id", column, f"a second id, by which the log may name items; the id is {best!r}")
+
+
+def _best_id(columns: Columns, candidates: list[str], log_ids: Collection[str]) -> tuple[str, str]:
+    title = columns.first("title")
+    titles = columns.table.values(title) if title else []
+    distinct: dict[str, set[str]] = {}
+    for column in candidates:
+        values = columns.table.values(column)
+        was_float = ids_are_floats(values)
+        ids = [as_id(value, was_float) for value in values]
+        distinct[column] = {found for found in ids if found}
+        filled = sum(found is not None for found in ids)
+        repeated = len(distinct[column]) < filled
+        untitled = [row for row, value in enumerate(titles) if not str(value or "").strip()]
+        if repeated and untitled and sum(ids[row] is not None for row in untitled) > MOSTLY * len(untitled):
+            return column, "by its name; rows without a title are variants of the row before with the same value"
+    if log_ids:
+        found = {column: len(distinct[column] & set(log_ids)) for column in candidates}
+        best = max(candidates, key=found.__getitem__)
+        if found[best]:
+            return best, f"by its name; {found[best]:,} of {len(log_ids):,} ids in the log are in it"
+    most = max(len(values) for values in distinct.values())
+    return next(column for column in candidates if len(distinct[column]) >= 0.95 * most), "by its name"
+
+
+def _is_unique(values: list[Any]) -> bool:
+    texts = [str(value).strip() for value in values if value is not None]
+    return len(texts) == len(values) == len(set(texts)) and all(
+        text and len(text) <= 64 and not set(text) & set(" \t") for text in texts
+    )
+
+
+def _find_title(columns: Columns) -> None:
+    """Take the most telling text as the title: the description, or the column of the longest texts below 200 letters."""
+    description = columns.first("description") or columns.first("short_description")
+    if description is not None:
+        columns.leave_out(description, "")
+        columns.add("title", description, "there is no title, so its first 120 letters are the title")
+        return
+    lengths = {}
+    for column, report in columns.reports.items():
+        texts = columns.texts(column)
+        if (
+            report.field is None
+            and texts
+            and share(texts, lambda text: any(letter.isalpha() for letter in text) and not is_url(text)) > MOSTLY
+        ):
+            lengths[column] = sum(map(len, texts)) / len(texts) * len(set(texts)) / len(texts)
+    fitting = {column: length for column, length in lengths.items() if length < 200}
+    if not fitting:
+        names = ", ".join(map(repr, columns.table.columns))
+        raise ValueError(
+            f"{columns.table.path.name}: no column can be the title; name it with columns={{'title': …}}; columns are {names}"
+        )
+    columns.add("title", max(fitting, key=fitting.__getitem__), "its texts are the longest and differ the most")
+
+
+def _keep_categories(columns: Columns) -> None:
+    """Keep a column of paths, or the columns of single levels from coarse to fine."""
+    found = columns.of.get("categories", [])
+    if not found and columns.of.get("category_ids"):
+        column = columns.of.pop("category_ids")[0]
+        columns.add("categories", column, "numbers of categories, because no column names them")
+        return
+    for column in columns.of.pop("category_ids", []):
+        columns.leave_out(column, "numbers of categories; their names are in another column")
+    if len(found) < 2 or any(columns.reports[column].why == "you named it" for column in found):
+        return
+    levels = {column: level for column in found if (level := category_level(column)) is not None}
+    paths = [
+        column
+        for column in found
+        if share(columns.texts(column), lambda text: any(s in text for s in (">", "»", "›", "/", "|"))) > 0.3
+    ]
+    if len(levels) > 1 and not paths:
+        kept = sorted(levels, key=levels.__getitem__)
+    elif paths:
+        kept = paths[:1]
+    else:
+        kept = sorted(found, key=lambda column: len(set(columns.texts(column))))
+    for column in found:
+        if column not in kept:
+            columns.reports[column] = columns.reports[column].__class__(
+                column, None, f"categories are read from {', '.join(map(repr, kept))}"
+            )
+    columns.of["categories"] = kept
+
+
+def explain_left_out(columns: Columns) -> None:
+    """Say of columns with unknown names why they are left out and how to keep them."""
+    for column, report in list(columns.reports.items()):
+        if report.field is None and report.why == "unknown name":
+            known = column.lower().replace(" ", "_") in BOOKKEEPING
+            why = (
+                "says nothing by which items are found"
+                if known
+                else (f"no field has this name; keep it with columns={{'attributes.material': {column!r}}} or another field")
+            )
+            columns.leave_out(column, why)
+
+
+__all__ = ["FIELDS", "explain_left_out", "product_columns"]

@@ -1,0 +1,214 @@
+"""Files as tables of raw cells, whatever their format: delimited text, JSON, JSON lines, Excel and parquet.
+
+The format is found by the contents, because names of exports lie: an ``.xls`` is often text with tabs.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from onesearch.extras import require
+from onesearch.parquet_files import read_table
+
+from ..bad_rows import BadRows
+from .decoding import decode
+from .delimited import LOOKED_AT, Known, header_place, read_delimited, unique_names
+
+Line = tuple[int, dict[str, Any]]
+"""Number of a line, from 1, and its values by column."""
+
+EXCEL_ERRORS = ("#N/A", "#REF!", "#DIV/0!", "#VALUE!", "#NAME?", "#NULL!", "#NUM!")
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """A file as a table.
+
+    Args:
+        path: the file.
+        form: format in words, for a report.
+        columns: names of the columns.
+        rows: line number and values by column of each row that is not blank.
+    """
+
+    path: Path
+    form: str
+    columns: list[str]
+    rows: list[Line]
+
+    def values(self, column: str) -> list[Any]:
+        """Values of one column; None where a row lacks it."""
+        return [row.get(column) for _, row in self.rows]
+
+
+def read_raw(path: str | Path, bad: BadRows, known: Known) -> RawTable:
+    """Read a file of any of the formats.
+
+    Args:
+        path: ``.csv``, ``.tsv``, ``.txt``, ``.json``, ``.jsonl``, ``.xlsx`` or ``.parquet``, or one of the text formats compressed
+            (``.gz``).
+        bad: receives the rows that cannot be read.
+        known: tells the names of columns that shops use; a header is found by them.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        MissingExtraError: the file is an Excel file and openpyxl is not installed.
+        ValueError: the file is of none of the formats, or holds no row.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; give the path of an exported file")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path} is empty")
+    with path.open("rb") as file:
+        magic = file.read(8)
+    if magic.startswith(b"PAR1"):
+        table = _of_objects(path, "parquet", enumerate(read_table(path).to_pylist(), start=1))
+    elif magic.startswith(b"PK"):
+        table = _excel(path, known)
+    elif magic.startswith(b"\xd0\xcf\x11\xe0"):
+        raise ValueError(f"{path} is an old Excel file (.xls); save it as .xlsx or .csv")
+    else:
+        table = _text(path, bad, known)
+    if not table.rows:
+        raise ValueError(f"{path} holds no row; it was read as {table.form}")
+    return table
+
+
+def _text(path: Path, bad: BadRows, known: Known) -> RawTable:
+    """The table of a text file: JSON, JSON lines or delimited."""
+    text, encoding = decode(_bytes(path))
+    start = text.lstrip()[:1]
+    if not start:
+        raise ValueError(f"{path} is blank")
+    if start == "<":
+        raise ValueError(f"{path} is XML or HTML; export it as CSV, JSON lines, Excel or parquet")
+    if start in "[{":
+        return _json(path, text, bad)
+    form, columns, rows = read_delimited(text, path.name, bad, known)
+    kept = [(line, row) for line, row in rows if any(cell.strip() for cell in row.values())]
+    return RawTable(path, f"{encoding}, {form}", columns, kept)
+
+
+def _bytes(path: Path) -> bytes:
+    """Contents of a file, decompressed if it is gzip."""
+    data = path.read_bytes()
+    if not data.startswith(b"\x1f\x8b"):
+        return data
+    try:
+        return gzip.decompress(data)
+    except (EOFError, OSError, zlib.error) as error:
+        raise ValueError(f"{path} is a damaged gzip file ({error}); export or compress it again") from error
+
+
+def _json(path: Path, text: str, bad: BadRows) -> RawTable:
+    """The table of a JSON file: a list of objects, an object that holds such a list, or one object per line."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return _of_objects(path, "JSON lines", _json_lines(path.name, text, bad))
+    rows = _longest_list(found)
+    if rows is None and isinstance(found, dict):
+        rows = [found]
+    return _of_objects(path, "JSON", _objects(path.name, enumerate(rows or [], start=1), bad))
+
+
+def _json_lines(origin: str, text: str, bad: BadRows) -> Iterator[Line]:
+    parsed = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                parsed.append((number, json.loads(line)))
+            except (ValueError, RecursionError) as error:
+                bad.add(origin, number, "not valid JSON", error)
+    return _objects(origin, iter(parsed), bad)
+
+
+def _objects(origin: str, values: Iterator[tuple[int, Any]], bad: BadRows) -> Iterator[Line]:
+    for number, value in values:
+        if isinstance(value, dict):
+            yield number, value
+        else:
+            bad.add(origin, number, "not a JSON object", value)
+
+
+def _longest_list(value: Any) -> list[Any] | None:
+    """The value if it is a list, else the longest list of objects among the values of an object, two levels deep."""
+    if isinstance(value, list):
+        return value
+    inner = list(value.values()) if isinstance(value, dict) else []
+    inner += [deeper for part in inner if isinstance(part, dict) for deeper in part.values()]
+    lists = [part for part in inner if isinstance(part, list) and part and isinstance(part[0], dict)]
+    return max(lists, key=len, default=None)
+
+
+def _of_objects(path: Path, form: str, rows: Iterator[Line] | enumerate[dict[str, Any]]) -> RawTable:
+    """The table of objects, whose nested objects become columns such as ``image.src``."""
+    flat = []
+    columns: dict[str, None] = {}
+    for line, row in rows:
+        made = _flat(row)
+        if any(value not in (None, "", []) for value in made.values()):
+            flat.append((line, made))
+            columns |= dict.fromkeys(made)
+    return RawTable(path, form, list(columns), flat)
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """The object without nesting. A list of objects becomes a list per key, and a missing key a missing entry."""
+    made: dict[str, Any] = {}
+    for key, value in row.items():
+        if isinstance(value, dict):
+            made |= {f"{key}.{inner}": part for inner, part in _flat(value).items()}
+        elif isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
+            entries = [_flat(entry) for entry in value]
+            for inner in dict.fromkeys(name for entry in entries for name in entry):
+                made[f"{key}.{inner}"] = [entry[inner] for entry in entries if entry.get(inner) is not None]
+        else:
+            made[key] = value
+    return made
+
+
+def _excel(path: Path, known: Known) -> RawTable:
+    """The table of an Excel file: of the sheet with the most rows, below its header."""
+    require("exports", "openpyxl", needed_by=f"reading {path.name}")
+    from zipfile import BadZipFile
+
+    import openpyxl
+
+    try:
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+    except (BadZipFile, KeyError, OSError, ValueError) as error:
+        raise ValueError(f"{path} is no Excel file ({error}); give .xlsx, or export it as CSV") from error
+    sheets = {sheet.title: [list(row) for row in sheet.iter_rows(values_only=True)] for sheet in book.worksheets}
+    book.close()
+    title = max(sheets, key=lambda name: len(sheets[name]))
+    numbered = [(number, row) for number, row in enumerate(sheets[title], start=1) if any(_is_filled(cell) for cell in row)]
+    place = header_place([row for _, row in islice(numbered, LOOKED_AT)], known)
+    if place is None:
+        raise ValueError(f"{path} holds no table: no row names the columns")
+    width = max((column + 1 for _, row in numbered for column, cell in enumerate(row) if _is_filled(cell)), default=0)
+    names = unique_names((numbered[place][1] + [None] * width)[:width])
+    before = f", {place} rows before the header" if place else ""
+    more = f" (of {len(sheets)})" if len(sheets) > 1 else ""
+    rows = [(number, dict(zip(names, _without_errors(row)))) for number, row in numbered[place + 1 :]]
+    return RawTable(path, f"Excel, sheet {title!r}{more}{before}", names, rows)
+
+
+def _is_filled(cell: Any) -> bool:
+    return cell is not None and bool(str(cell).strip())
+
+
+def _without_errors(row: Sequence[Any]) -> list[Any]:
+    """Cells with None for Excel's errors, such as #N/A."""
+    return [None if cell in EXCEL_ERRORS else cell for cell in row]
+
+
+__all__ = ["Line", "RawTable", "read_raw"]

@@ -1,0 +1,188 @@
+"""Read a shop's export: one call from files to a market and a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..arrow_tables import as_dataset, table_from_rows
+from ..bad_rows import BadRows
+from ..languages import detect_language, first_subtag
+from ..market import Market
+from ..request_checks import check_requests
+from ..schema import TABLES
+from ..splits import SplitConfig
+from ..text import DEFAULT_TEXT_FIELDS
+from .columns import Columns
+from .event_columns import log_columns as find_log_columns
+from .logs import Log, read_log
+from .names import log_field, product_field
+from .product_columns import explain_left_out, product_columns
+from .products import Products, read_products
+from .raw_files import RawTable, read_raw
+from .report import FileReport, ShopReport
+from .values import as_id, ids_are_floats
+
+DESCRIPTION_LETTERS = 300
+"""Letters of a description that become part of an item's text; our choice."""
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A shop as a market.
+
+    Args:
+        market: items, users and sessions.
+        report: what was understood and what was left out.
+    """
+
+    market: Market
+    report: ShopReport
+
+
+def read_shop(
+    products: str | Path,
+    log: str | Path | None = None,
+    *,
+    columns: Mapping[str, str] | None = None,
+    log_columns: Mapping[str, str] | None = None,
+    language: str | None = None,
+    session_minutes: int = 30,
+) -> Shop:
+    """Read the products and the log that a shop exports, and say what was understood.
+
+    Format, encoding, separator, header, columns, prices, times and category paths are found by names and contents; docs/market.md lists the
+    rules. A row that cannot be used is left out and counted in the report by reason, with an example. Nothing else is asked.
+
+    Args:
+        products: file of products: delimited text, JSON, JSON lines, Excel or parquet; text may be compressed (``.gz``).
+        log: file of events (one per row) or of sessions (one per row), in any of these formats. None: a catalogue without sessions.
+        columns: field → column of the products, for columns that are found wrongly, for example ``{"item_id": "sku", "title": "name"}``. A
+            field may be any of its usual names (``id``, ``name``), or an attribute (``attributes.color``, ``color``).
+        log_columns: field → column of the log: ``time``, ``user_id``, ``session_id``, ``query``, ``item_id``, ``kind`` and others.
+        language: language of the texts, for example ``de`` or ``zh-CN``. None: it is detected and reported.
+        session_minutes: events of a user with the same query are one session while no two of them are further apart. Raising it makes fewer
+            and longer sessions.
+
+    Raises:
+        FileNotFoundError: a file does not exist.
+        MissingExtraError: a file is an Excel file and the extra ``exports`` is not installed.
+        ValueError: a file is of none of the formats, no column can be the title, no item is left, or an argument does not fit.
+
+    Example:
+        >>> shop = read_shop("products.csv", "events.csv")  # doctest: +SKIP
+        >>> print(shop.report.to_table())  # doctest: +SKIP
+        >>> shop.market.save("runs/mine/market")  # doctest: +SKIP
+    """
+    if session_minutes < 1:
+        raise ValueError(f"session_minutes={session_minutes}: it must be 1 or more")
+    asked = first_subtag(language)
+    bad, log_bad = BadRows("drop"), BadRows("drop")
+    raw_log = None if log is None else read_raw(log, log_bad, lambda name: log_field(name) is not None)
+    raw = read_raw(products, bad, lambda name: product_field(name) is not None)
+    chosen = product_columns(raw, columns, _log_ids(raw_log, log_columns))
+    explain_left_out(chosen)
+    items = read_products(chosen, bad)
+    report = ShopReport(_products_report(raw, chosen, items, bad))
+    if not items.items:
+        raise ValueError(f"{products} holds no item that can be used:\n{report.to_table()}")
+    found = None
+    if raw_log is not None:
+        found, report.log = _read_log(raw_log, log_columns, items, log_bad, session_minutes)
+    market = _market(Path(products), items, found, _language(asked, items, found, report))
+    _choose_split(market, found, report)
+    market.info["dropped"] = {**bad.counts, **log_bad.counts}
+    return Shop(market, report)
+
+
+def _log_ids(raw_log: RawTable | None, override: Mapping[str, str] | None) -> set[str]:
+    """Ids of items in the log, without the catalogue's help."""
+    if raw_log is None:
+        return set()
+    chosen = find_log_columns(raw_log, override, set())
+    found: set[str] = set()
+    for column in chosen.columns.of.get("item_id", []):
+        values = raw_log.values(column)
+        was_float = ids_are_floats(values)
+        found |= {text for value in values if not isinstance(value, list) and (text := as_id(value, was_float))}
+    return found
+
+
+def _read_log(
+    raw: RawTable, override: Mapping[str, str] | None, items: Products, bad: BadRows, session_minutes: int
+) -> tuple[Log, FileReport]:
+    """The sessions of a log, and the report of its file."""
+    chosen = find_log_columns(raw, override, items.ids.names())
+    explain_left_out(chosen.columns)
+    found = read_log(chosen, items.ids, bad, session_minutes)
+    report = FileReport(
+        raw.path.name,
+        f"{raw.form}; one row per {chosen.form.rstrip('s')}",
+        0,
+        found.kept,
+        found.merged,
+        chosen.columns.report(),
+    )
+    report.add_losses(bad)
+    report.rows = found.kept + found.merged + report.lost
+    report.notes += found.notes
+    return found, report
+
+
+def _products_report(raw: RawTable, chosen: Columns, items: Products, bad: BadRows) -> FileReport:
+    report = FileReport(raw.path.name, raw.form, 0, len(items.items), items.merged, chosen.report(), notes=items.notes)
+    report.add_losses(bad)
+    report.rows = report.kept + report.merged + report.lost
+    return report
+
+
+def _language(asked: str | None, items: Products, log: Log | None, report: ShopReport) -> str:
+    """The language of the market; a detected one is reported."""
+    if asked is not None:
+        report.notes.append(f"language {asked}, as you say")
+        return asked
+    titles = [item["title"] for item in items.items]
+    queries = [session["query"] for session in log.sessions] if log else []
+    language, reason = detect_language([*titles, *dict.fromkeys(query for query in queries if query)])
+    report.notes.append(f"language {language}: {reason}")
+    return language
+
+
+def _market(products: Path, items: Products, log: Log | None, language: str) -> Market:
+    """The market, with the text fields that hold something."""
+    fields = list(DEFAULT_TEXT_FIELDS)
+    fields += [name for name in ("tags", "description") if any(item[name] for item in items.items)]
+    rows = {"items": items.items, "users": log.users if log else [], "sessions": log.sessions if log else [], "relevance": []}
+    info: dict[str, Any] = {
+        "name": products.resolve().stem.split(".")[0],
+        "source": f"export of a shop: {products.name}",
+        "language": language,
+        "split": {"method": "none"},
+        "text_fields": fields,
+        "text_limits": {"description": DESCRIPTION_LETTERS},
+    }
+    return Market(**{name: as_dataset(table_from_rows(name, rows[name])) for name in TABLES}, info=info)
+
+
+def _choose_split(market: Market, log: Log | None, report: ShopReport) -> None:
+    """Split by time, or at random without times; a log that is too thin for a test is all training."""
+    if log is None:
+        report.notes.append("no log: a catalogue without sessions")
+        return
+    methods = [SplitConfig("time" if log.has_time else "random")]
+    methods += [SplitConfig(methods[0].method, validation=0.2, test=0.3), SplitConfig("none")]
+    for config in methods:
+        market.info["split"] = config.info()
+        if not list(check_requests(market)):
+            break
+    requests = sum(bool(session["query"] and (session["clicked"] or session["purchased"])) for session in log.sessions)
+    users = len({session["user_id"] for session in log.sessions})
+    report.notes.append(
+        f"{len(log.sessions):,} sessions of {users:,} users; {requests:,} of them are requests (a query with a click or a purchase); "
+        f"split: {market.info['split']}"
+    )
+
+
+__all__ = ["Shop", "read_shop"]
