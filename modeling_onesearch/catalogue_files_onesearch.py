@@ -90,6 +90,15 @@ def changing(path: Path) -> Iterator[None]:
         yield
 
 
+def is_newer(known: OnDisk) -> bool:
+    """Return whether another process has changed the files of an index since they were read or written as `known`.
+
+    Raises:
+        FileNotFoundError: the index file does not exist.
+    """
+    return _on_disk(known.path) != known
+
+
 def refuse_newer(path: Path, known: OnDisk | None) -> None:
     """Refuse to replace files that another process has changed since they were read. The caller holds the lock.
 
@@ -155,6 +164,7 @@ __all__ = [
     "LoadedCatalogue",
     "OnDisk",
     "changing",
+    "is_newer",
     "read_catalogue",
     "refuse_newer",
     "write_catalogue",

@@ -23,6 +23,7 @@ import torch
 from .catalogue_files_onesearch import (
     OnDisk,
     changing,
+    is_newer,
     read_catalogue,
     refuse_newer,
     write_catalogue,
@@ -61,6 +62,7 @@ class SidIndex:
         self.fingerprint = state.tables.fingerprint
         self._state = state
         self._on_disk = on_disk
+        self._written = state if on_disk is not None else None
         self._lock = threading.Lock()
         _INDEXES.add(self)
 
@@ -142,6 +144,11 @@ class SidIndex:
         """The popularity of all items, in catalogue order: (items,) float32."""
         state = self._state
         return gather(state.tables.popularity, state.updates.popularity, state.rows())
+
+    @property
+    def revision(self) -> int:
+        """The number of updates since the tables were built."""
+        return self._state.updates.revision
 
     @property
     def categories(self) -> list[str]:
@@ -401,6 +408,7 @@ class SidIndex:
             if self._state.updates.revision:
                 self._state = CatalogueState.without_updates(self._state.merged())
             self._on_disk = write_catalogue(path, self._state.tables)
+            self._written = self._state
 
     def save_updates(self, path: str | os.PathLike) -> None:
         """Write all additions and removals since the index was written to a file beside it.
@@ -419,6 +427,35 @@ class SidIndex:
         path = Path(path)
         with changing(path), self._lock:
             self._on_disk = write_changes(path, self._state.updates, self._on_disk)
+            self._written = self._state
+
+    def refresh(self) -> bool:
+        """Take over what other processes have written to the files of this index since they were read or written here.
+
+        A search that is at work sees the catalogue as it was when the search began; the next one sees the new one.
+
+        Returns:
+            whether anything has changed.
+
+        Raises:
+            FileNotFoundError: the file does not exist any more; the catalogue stays as it is, as after every error.
+            ValueError: the index is on no disk, holds updates that were not saved, or the files are damaged or belong to other codebooks.
+        """
+        with self._lock:
+            known = self._on_disk
+            if known is None or self._state is not self._written:
+                raise ValueError(
+                    "this index holds items that are in no file; write them with save or save_updates before it is refreshed"
+                )
+            if not is_newer(known):
+                return False
+            state, on_disk = read_catalogue(known.path, None)
+            tables = state.tables
+            if (tables.codebook_sizes, tables.fingerprint) != (self.codebook_sizes, self.fingerprint):
+                raise ValueError(f"{known.path} belongs to other codebooks now; load model, tokenizer and index anew together")
+            self._state = self._written = state
+            self._on_disk = on_disk
+        return True
 
 
 _INDEXES: weakref.WeakSet[SidIndex] = weakref.WeakSet()

@@ -20,6 +20,9 @@ from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.modeling_onesearch.sequences_onesearch import checked_texts
 from onesearch.views.request_views import RequestViews
 
+from .checks import checked_index, checked_reranker, checked_text_index, refuse_other_types
+from .prompt_sizes import prompt_size
+
 if TYPE_CHECKING:
     from onesearch.modeling_onesearch.catalogue_onesearch import SidIndex
     from onesearch.modeling_onesearch.filters_onesearch import ItemFilter
@@ -69,7 +72,7 @@ class Searcher:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
-        self.views = RequestViews(_checked_index(model, tokenizer), tokenizer, query_encoder, defaults)
+        self.views = RequestViews(checked_index(model, tokenizer), tokenizer, query_encoder, defaults)
         self.model = model
         self.tokenizer = tokenizer
         self.config = model.search_config if config is None else config
@@ -78,9 +81,9 @@ class Searcher:
         self.reranker = reranker
         self.text_index = text_index
         if self.config.rerank:
-            _checked_reranker(reranker)
+            checked_reranker(reranker)
         if self.config.candidates != "beam":
-            _checked_text_index(self.config, text_index)
+            checked_text_index(self.config, text_index)
 
     @classmethod
     def from_pretrained(
@@ -233,6 +236,84 @@ class Searcher:
             item_filter = self.index.filter(items, excluded, wanted)
         return self._find([request], top_k, config, item_filter, explain).hits[0]
 
+    def search_batch(
+        self,
+        queries: Sequence[str],
+        histories: Sequence[Sequence[str]] | None = None,
+        top_k: int = 10,
+        *,
+        contexts: Sequence[UserContext | None] | None = None,
+        item_filter: ItemFilter | Sequence[ItemFilter | None] | None = None,
+        explain: bool = False,
+        **settings: Any,
+    ) -> list[list[Hit]]:
+        """Find items for many queries: the hits of one `search` per query, in less time.
+
+        Queries with prompts of a similar length are searched together, in batches of `batch_size`, so that little padding is read. Scores
+        differ from those of `search` by rounding alone.
+
+        Args:
+            queries: n texts.
+            histories: history of each query's user, oldest first; None for no history.
+            top_k: largest number of hits per query.
+            contexts: the rest of what is known of each user; None counts the history as clicks. See `search`.
+            item_filter: only items that pass: one filter for all queries, or one (or None) per query. `index.filter` makes it.
+            explain: put the log-probability of each code, and the probabilities of the reward model, into the hits.
+            settings: fields of `SearchConfig` that replace the searcher's settings for this call, for example ``num_beams``.
+
+        Returns:
+            One list of hits per query, in the order of the queries, best first.
+
+        Raises:
+            TypeError, ValueError, KeyError: as `search`; a list does not have one entry per query.
+        """
+        config = _changed(self.config, **settings)
+        queries = checked_texts(queries, "queries")
+        filters: Sequence[ItemFilter | None] = [None] * len(queries)
+        if item_filter is not None:
+            filters = item_filter if isinstance(item_filter, Sequence) else [item_filter] * len(queries)
+        histories = [()] * len(queries) if histories is None else histories
+        contexts = [None] * len(queries) if contexts is None else contexts
+        for name, given in {"histories": histories, "contexts": contexts, "item_filter": filters}.items():
+            if isinstance(given, str) or len(given) != len(queries):
+                raise ValueError(f"{name} has {len(given)} entries for {len(queries)} queries; give one per query")
+        requests = [_request(*parts) for parts in zip(queries, histories, contexts)]
+        hits: list[list[Hit]] = [[] for _ in requests]
+        order = sorted(range(len(requests)), key=lambda place: prompt_size(requests[place], self.views.layout))
+        for start in range(0, len(order), self.batch_size):
+            places = order[start : start + self.batch_size]
+            batch, own = [requests[place] for place in places], [filters[place] for place in places]
+            found = self._find(batch, top_k, config, own if any(own) else None, explain)
+            for place, of_query in zip(places, found.hits):
+                hits[place] = of_query
+        return hits
+
+    def score(
+        self, query: str, item_ids: Sequence[str], history: Sequence[str] = (), *, context: UserContext | None = None
+    ) -> list[Hit]:
+        """Score items under a query by teacher forcing: each gets the score that the beam search gives it if a beam reaches it.
+
+        Args:
+            query: text to search for.
+            item_ids: the items. Those that are not in the catalogue are left out.
+            history: as for `search`.
+            context: as for `search`.
+
+        Returns:
+            Hits with the log-probability of each code, best first. The reward model does not rank them.
+        """
+        request = _request(query, history, context)
+        found = self.model.retrieve(
+            **self._inputs([request], self.config.hidden_views),
+            num_beams=1,
+            top_k=1,
+            rank_by=self.config.rank_by,
+            explain=True,
+            also=[checked_texts(item_ids, "item_ids")],
+        )
+        wanted = set(item_ids)
+        return [hit for hit in found.hits[0] if hit.item_id in wanted]
+
     def retrieve(self, requests: Sequence[Request], top_k: int) -> list[Ranking]:
         """Rank items for requests of a market whose items are in the catalogue.
 
@@ -248,7 +329,7 @@ class Searcher:
         """
         rankings: list[Ranking] = []
         for request in requests:
-            _refuse_other_types(request)
+            refuse_other_types(request)
         for start in range(0, len(requests), self.batch_size):
             result = self._find(requests[start : start + self.batch_size], top_k, self.config, with_sids=True)
             for hits, beams, invalid, sids in zip(result.hits, result.beams, result.invalid, result.sids):
@@ -279,7 +360,7 @@ class Searcher:
         requests: Sequence[Request],
         top_k: int,
         config: SearchConfig,
-        item_filter: ItemFilter | None = None,
+        item_filter: ItemFilter | Sequence[ItemFilter | None] | None = None,
         explain: bool = False,
         with_sids: bool = False,
     ) -> SearchResult:
@@ -289,7 +370,8 @@ class Searcher:
         excluded = [set(request.history if config.exclude_history else ()) for request in requests]
         also = None
         if config.candidates != "beam":
-            also = self._text_items(requests, config, item_filter, excluded)
+            filters = item_filter if isinstance(item_filter, Sequence) else [item_filter] * len(requests)
+            also = self._text_items(requests, config, filters, excluded)
         result = self.model.retrieve(
             **self._inputs(requests, config.hidden_views),
             num_beams=config.num_beams,
@@ -303,23 +385,27 @@ class Searcher:
         )
         kept = [[hit for hit in hits if hit.item_id not in own] for hits, own in zip(result.hits, excluded)]
         if config.rerank:
-            kept = _checked_reranker(self.reranker).rerank(requests, kept, top_k, explain)
+            kept = checked_reranker(self.reranker).rerank(requests, kept, top_k, explain)
         return replace(result, hits=[hits[:top_k] for hits in kept])
 
     def _text_items(
-        self, requests: Sequence[Request], config: SearchConfig, item_filter: ItemFilter | None, excluded: Sequence[set[str]]
+        self,
+        requests: Sequence[Request],
+        config: SearchConfig,
+        filters: Sequence[ItemFilter | None],
+        excluded: Sequence[set[str]],
     ) -> list[list[str]]:
-        """Best items of the text index for each request, of those in the catalogue that pass the filter and are not excluded."""
-        text_index = _checked_text_index(config, self.text_index)
+        """Best items of the text index for each request, of those in the catalogue that pass its filter and are not excluded."""
+        text_index = checked_text_index(config, self.text_index)
 
-        def search(request: Request, own: set[str]) -> list[str]:
+        def search(request: Request, item_filter: ItemFilter | None, own: set[str]) -> list[str]:
             def keep(item_ids: list[str]) -> list[bool]:
                 may_be_found = self.index.contains(item_ids, item_filter).tolist()
                 return [is_kept and item_id not in own for item_id, is_kept in zip(item_ids, may_be_found)]
 
             return text_index.search(request.query, config.text_items, keep)
 
-        return [search(request, own) for request, own in zip(requests, excluded)]
+        return [search(*parts) for parts in zip(requests, filters, excluded)]
 
     def _inputs(self, requests: Sequence[Request], hidden: Sequence[str] = ()) -> dict[str, Any]:
         """Model inputs of a batch: `input_ids` and `attention_mask` (requests, length), with a long view also `long_view_codes`."""
@@ -336,35 +422,6 @@ class Searcher:
         if codes is not None:
             inputs["long_view_codes"] = torch.from_numpy(codes).to(self.model.device)
         return inputs
-
-
-def _checked_reranker(reranker: Reranker | None) -> Reranker:
-    """The reranker; ValueError where there is none."""
-    if reranker is None:
-        raise ValueError(
-            "rerank=True needs a reward model, and this checkpoint has none; train one with `onesearch reward`, or set rerank=False"
-        )
-    return reranker
-
-
-def _checked_text_index(config: SearchConfig, text_index: TextIndex | None) -> TextIndex:
-    """The text index; ValueError where there is none, or no reward model ranks what it finds."""
-    asked = f"candidates={config.candidates!r}"
-    if not config.rerank:
-        raise ValueError(
-            f"{asked} needs rerank=True: BM25 scores and the generator's log-probabilities cannot be compared, and by the latter alone "
-            "the items that the beams missed stand behind those that they found. Rank them by a reward model (`onesearch reward` trains "
-            "one), or set candidates='beam'"
-        )
-    if text_index is None:
-        raise ValueError(
-            f"{asked} needs a text index, and this checkpoint has none (text_index.safetensors); `onesearch reward` builds it with the "
-            "reward model, or set candidates='beam'"
-        )
-    from .text_index import require_text_search
-
-    require_text_search(asked)
-    return text_index
 
 
 def _changed(config: SearchConfig, **settings: Any) -> SearchConfig:
@@ -384,39 +441,6 @@ def _request(query: str, history: Sequence[str], context: UserContext | None) ->
     for part in fields(UserContext):
         checked_texts(getattr(context, part.name), f"context.{part.name}")
     return Request("", "", query, items, context=context)
-
-
-def _refuse_other_types(request: Request) -> None:
-    """Refuse a text, a set or an iterator where a request must hold a sequence. The entries, possibly thousands of them, are not read."""
-    parts = {
-        "history": request.history,
-        **{f"context.{part.name}": getattr(request.context, part.name) for part in fields(UserContext)},
-    }
-    for name, value in parts.items():
-        if isinstance(value, str) or not isinstance(value, Sequence):
-            raise TypeError(
-                f"request {request.session_id!r}: {name} must be a list of texts, got {type(value).__name__}: {value!r:.80}"
-            )
-
-
-def _checked_index(model: OneSearchModel, tokenizer: SidTokenizer) -> SidIndex:
-    """The model's item index; ValueError if model and tokenizer have different codebooks, whose SIDs mean nothing to each other."""
-    if model.sid_index is None:
-        raise ValueError("the model has no item index: put sid_index.safetensors beside its weights or call set_sid_index")
-    config = model.config
-    own = (tuple(config.sid_codebook_sizes), config.sid_offset)
-    other = (tokenizer.sid_codebook_sizes, tokenizer.sid_offset)
-    if own != other:
-        raise ValueError(
-            f"model and tokenizer lay out SIDs differently: (codebook sizes, offset) is {own} for the model and {other} for the tokenizer; "
-            "load both from the same checkpoint"
-        )
-    if tokenizer.sid_fingerprint and config.sid_fingerprint and tokenizer.sid_fingerprint != config.sid_fingerprint:
-        raise ValueError(
-            f"the tokenizer was made for codebooks {tokenizer.sid_fingerprint[:12]}…, the model for {config.sid_fingerprint[:12]}…; "
-            "load both from the same checkpoint"
-        )
-    return model.sid_index
 
 
 __all__ = ["Searcher"]

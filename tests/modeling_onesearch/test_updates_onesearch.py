@@ -372,3 +372,27 @@ def test_a_model_takes_its_updates_along(tmp_path):
     assert not (tmp_path / "merged" / SID_UPDATES_NAME).exists()
     merged = type(model).from_pretrained(tmp_path / "merged").eval()
     assert merged.search(*prompts, 60, top_k=60) == model.search(*prompts, 60, top_k=60)
+
+
+def test_an_index_takes_over_the_updates_of_other_processes(tmp_path):
+    path = tmp_path / "index" / SID_INDEX_NAME
+    path.parent.mkdir()
+    tiny_index(random_codes(12, CODEBOOK_SIZES), CODEBOOK_SIZES).save(path)
+    own, other = SidIndex.load(path), SidIndex.load(path)
+    before = own.item_ids
+    assert not own.refresh() and own.revision == 0
+    other.add_items(["new"], [(1, 2, 3)])
+    other.save_updates(path)
+    assert own.refresh() and own.item_ids == [*before, "new"] and own.revision == 1 and not own.refresh()
+    other.remove_items([before[0]])
+    other.save(path)  # merges, so that both files change
+    assert own.refresh() and own.item_ids == [*before[1:], "new"] and own.revision == 0
+    own.remove_items(["new"])
+    with pytest.raises(ValueError, match="items that are in no file; write them with save or save_updates"):
+        own.refresh()
+    own.save_updates(path)
+    assert not own.refresh()
+    SidIndex.build(["a"], [(0, 0, 0)], [0], CODEBOOK_SIZES, "other codebooks").save(path)
+    with pytest.raises(ValueError, match="belongs to other codebooks now"):
+        own.refresh()
+    assert own.item_ids == before[1:]

@@ -357,3 +357,44 @@ def test_a_missing_file_is_named(checkpoint, name):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(OSError, match="nowhere"):
         Searcher.from_pretrained(tmp_path / "nowhere")
+
+
+# Many texts at once
+
+
+def same_hits(found, expected):
+    """Equal up to the rounding of a batch: the same scores in the same places, and the same items wherever scores differ."""
+    assert scores(found) == pytest.approx(scores(expected), abs=1e-4)
+    for own, other in zip(found, expected):
+        near = [hit.item_id for hit in expected if abs(hit.score - other.score) < 1e-4]
+        assert own.item_id in near
+    return True
+
+
+def test_a_batch_of_queries_has_the_hits_of_single_searches(shared_searcher, market, some_items):
+    requests = [replace(request, history=request.history[-9:]) for request in build_requests(market, "test")[:11]]
+    queries = [request.query for request in requests]
+    narrow = shared_searcher.index.filter(exclude=some_items)
+    filters = [narrow if place % 3 == 0 else None for place in range(len(queries))]
+    histories, contexts = [request.history for request in requests], [request.context for request in requests]
+    batched = shared_searcher.search_batch(queries, histories, 7, contexts=contexts, item_filter=filters, explain=True, num_beams=8)
+    for place, request in enumerate(requests):
+        exclude = some_items if place % 3 == 0 else None
+        single = shared_searcher.search(
+            request.query, request.history, 7, 8, context=request.context, exclude=exclude, explain=True
+        )
+        assert len(single) == 7 and same_hits(batched[place], single)
+    plain = shared_searcher.search_batch(queries[:3], top_k=4)
+    assert all(same_hits(found, shared_searcher.search(query, top_k=4)) for query, found in zip(queries, plain))
+    assert shared_searcher.search_batch([]) == []
+    with pytest.raises(ValueError, match="histories has 1 entries for 2 queries; give one per query"):
+        shared_searcher.search_batch(["a", "b"], [[]])
+    with pytest.raises(TypeError, match="queries"):
+        shared_searcher.search_batch("red shoe")
+
+
+def test_given_items_get_the_score_of_the_beam(shared_searcher, some_items):
+    hits = shared_searcher.search("red shoe", some_items, top_k=6, explain=True)
+    scored = shared_searcher.score("red shoe", [hits[4].item_id, "unknown", hits[1].item_id], some_items)
+    assert [hit.item_id for hit in scored] == [hits[1].item_id, hits[4].item_id]
+    assert scored[0].level_scores == pytest.approx(hits[1].level_scores, abs=1e-5)
