@@ -30,9 +30,19 @@ PLOTS = ["matplotlib>=3.9,<4"]
 VARIANTS = ["vector-quantize-pytorch>=1.32,<2"]
 FAST = ["numba>=0.61,<1"]
 EXPORTS = ["openpyxl>=3.1,<4", "py3langid>=0.4,<1", "charset-normalizer>=3.3,<4"]
+SERVE = ["fastapi>=0.115,<1", "uvicorn>=0.34,<1", "prometheus_client>=0.21,<1"]
+RAY = ["ray[serve,data]>=2.50,<3"]
 
 # The extras of contributors. The tests compare our metrics with those of ir-measures.
-TEST = ["pytest>=8", "pytest-xdist>=3.6,<4", "hypothesis>=6", "ir-measures>=0.4,<1"]
+TEST = [
+    "pytest>=8",
+    "pytest-xdist>=3.6,<4",
+    "hypothesis>=6",
+    "ir-measures>=0.4,<1",
+    "httpx>=0.27,<1",
+    "playwright>=1.49,<2",
+    "schemathesis>=4,<5",
+]
 LINT = ["ruff>=0.15", "mypy>=1.18", "types-PyYAML", "types-tqdm", "pandas-stubs"]
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6,<10", "mkdocstrings[python]>=1,<2"]
 RELEASE = ["build>=1.2", "twine>=6"]
@@ -73,6 +83,7 @@ setup(
         "onesearch": ["py.typed"],
         "onesearch.trainers": ["recipes/*.yaml", "recipes/studies/*.yaml", "recipes/accelerate/*.yaml"],
         "onesearch.model_cards": ["*.md"],
+        "onesearch.serving.http": ["static/*"],
     },
     install_requires=[
         "torch>=2.6",
@@ -99,11 +110,13 @@ setup(
         "variants": VARIANTS,
         "fast": FAST,
         "exports": EXPORTS,
+        "serve": SERVE,
+        "ray": RAY,
         "test": TEST,
         "lint": LINT,
         "docs": DOCS,
         "release": RELEASE,
-        "all": TRAIN + EVALUATION + PLOTS + VARIANTS + FAST + EXPORTS + TEST + LINT,  # what use and the tests need
+        "all": TRAIN + EVALUATION + PLOTS + VARIANTS + FAST + EXPORTS + SERVE + TEST + LINT,  # what use and the tests need
     },
     entry_points={"console_scripts": ["onesearch = onesearch.cli:main"]},
 )

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from onesearch.commands import data, evaluate, info, items, reward, run, search, sids, study, train
+from onesearch.commands import data, evaluate, info, items, reward, run, search, serve, sids, study, train
 from onesearch.commands.arguments import StrictParser
 from onesearch.extras import MissingExtraError
 
@@ -95,6 +95,7 @@ def build_parser() -> StrictParser:
     reward.add(commands)
     evaluate.add(commands)
     search.add(commands)
+    serve.add(commands)
     items.add(commands)
     info.add(commands)
     return parser

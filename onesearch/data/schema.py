@@ -54,8 +54,8 @@ TABLES: dict[str, Features] = {
     "relevance": Features({"query": _TEXT, "item_id": _TEXT, "grade": Value("int8")}),
 }
 """Columns of the four tables. `categories` runs from coarse to fine, `grade` from 0 (irrelevant) to 3 (exact). `ocr_text` is text read from
-the item's pictures, `url` is its page and `image` the address of its picture (both only
-travel to hits), `scene` is one of `SCENES`, and `entrance` names the place in the application where the session began."""
+the item's pictures, `url` is its page and `image` the address of its picture, or the path of the file within the market folder (both only
+travel to hits). `scene` is one of `SCENES`, and `entrance` names the place in the application where the session began."""
 
 REQUIRED_COLUMNS: dict[str, tuple[str, ...]] = {
     "items": ("item_id", "title"),

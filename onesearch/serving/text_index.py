@@ -141,13 +141,20 @@ class TextIndex:
         Returns:
             Ids of at most `count` items, best first; equal scores keep the order in which the items were added.
         """
+        return [item_id for item_id, _ in self.ranked(query, count, keep)]
+
+    def ranked(
+        self, query: str, count: int, keep: Callable[[list[str]], Sequence[bool]] | None = None
+    ) -> list[tuple[str, float]]:
+        """Return the items of `search`, which documents the arguments, with their BM25 scores."""
         scores = self.scores(query)
         matching, wanted = int((scores > 0).sum()), count
         while True:
             rows = best_rows(scores, min(wanted, matching)).tolist() if matching else []
-            found = [self.item_ids[row] for row in rows]
+            found = list(zip((self.item_ids[row] for row in rows), scores[rows].tolist()))
             if keep is not None:
-                found = [item_id for item_id, is_kept in zip(found, keep(found)) if is_kept]
+                kept = keep([item_id for item_id, _ in found])
+                found = [pair for pair, is_kept in zip(found, kept) if is_kept]
             if len(found) >= count or wanted >= matching:
                 return found[:count]
             wanted *= MORE

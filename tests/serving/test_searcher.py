@@ -377,7 +377,9 @@ def test_a_batch_of_queries_has_the_hits_of_single_searches(shared_searcher, mar
     narrow = shared_searcher.index.filter(exclude=some_items)
     filters = [narrow if place % 3 == 0 else None for place in range(len(queries))]
     histories, contexts = [request.history for request in requests], [request.context for request in requests]
-    batched = shared_searcher.search_batch(queries, histories, 7, contexts=contexts, item_filter=filters, explain=True, num_beams=8)
+    batched = shared_searcher.search_batch(
+        queries, histories, 7, contexts=contexts, item_filter=filters, explain=True, num_beams=8
+    )
     for place, request in enumerate(requests):
         exclude = some_items if place % 3 == 0 else None
         single = shared_searcher.search(

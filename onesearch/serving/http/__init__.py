@@ -1,0 +1,1 @@
+"""The HTTP server of a checkpoint and its search page: `onesearch serve`."""
