@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from onesearch.commands import data, evaluate, info, items, reward, run, search, serve, sids, study, train
+from onesearch.commands import data, evaluate, info, items, report, reward, run, search, serve, sids, study, train
 from onesearch.commands.arguments import StrictParser
 from onesearch.extras import MissingExtraError
 
@@ -94,6 +94,7 @@ def build_parser() -> StrictParser:
     train.add(commands)
     reward.add(commands)
     evaluate.add(commands)
+    report.add(commands)
     search.add(commands)
     serve.add(commands)
     items.add(commands)

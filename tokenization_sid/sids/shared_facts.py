@@ -48,8 +48,8 @@ class ItemFacts:
 
     def __init__(self, items: pa.Table) -> None:
         attributes = items.column("attributes").combine_chunks()
-        columns = {"brand": items.column("brand").combine_chunks()}
-        columns |= {kind: _first(pc.struct_field(attributes, kind)) for kind in ATTRIBUTE_TYPES}
+        columns = {kind: _first(pc.struct_field(attributes, kind)) for kind in ATTRIBUTE_TYPES}
+        columns["brand"] = pc.coalesce(items.column("brand").combine_chunks(), columns["brand"])
         categories = items.column("categories").combine_chunks()
         self.depth = int(pc.max(pc.list_value_length(categories)).as_py() or 0)
         paths = {f"category {level}": _at(categories, level) for level in range(self.depth)}
@@ -74,7 +74,7 @@ class ItemFacts:
         if not len(rows):
             return []
         found = [fact for kind in self.numbers for fact in self._most_frequent(kind, rows, above)]
-        found.sort(key=lambda fact: fact.before - fact.share)
+        found.sort(key=_surprise)
         told: list[SharedFact] = []
         for fact in found:
             another_category = fact.kind == "category" and any(other.kind == "category" for other in told)
@@ -101,12 +101,17 @@ class ItemFacts:
         sizes = min(len(rows), WORD_ITEMS), max(min(len(above), WORD_ITEMS), 1)
         facts = [SharedFact("word", word, count / sizes[0], base[word] / sizes[1]) for word, count in own.items()]
         facts = [fact for fact in facts if fact.share >= LEAST_SHARE]
-        return sorted(facts, key=lambda fact: fact.before - fact.share)[:most]
+        return sorted(facts, key=_surprise)[:most]
 
     def _word_counts(self, rows: np.ndarray) -> Counter[str]:
         sample = rows[np.unique(np.linspace(0, len(rows) - 1, WORD_ITEMS).astype(int))] if len(rows) > WORD_ITEMS else rows
         titles: Sequence[str | None] = self.titles.take(pa.array(sample)).to_pylist()
         return Counter(word for title in titles for word in set(_WORD.findall((title or "").casefold())))
+
+
+def _surprise(fact: SharedFact) -> tuple[float, float, str]:
+    """Sort key: the values that a prefix adds most to come first; equal ones by share, then by value."""
+    return fact.before - fact.share, -fact.share, fact.value
 
 
 def _is_told(fact: SharedFact, told: Sequence[SharedFact]) -> bool:

@@ -41,7 +41,8 @@ def batches_of(jobs, **limits):
             await batcher.submit("late", "k", 1)
         return answers
 
-    return ran[1:], asyncio.run(main())
+    answers = asyncio.run(main())
+    return ran[1:], answers
 
 
 def test_batches_have_one_key_and_similar_lengths_and_the_oldest_job_goes_first():
