@@ -80,14 +80,14 @@ def draw_training(log: Sequence[Mapping[str, Any]]) -> str:
             )
             right.set_ylabel(quality.removeprefix("eval_"), color=ACCENT)
             right.set_ylim(bottom=0)
-            right.legend(frameon=False, loc="upper right")
+            right.legend(frameon=False, loc="upper right", bbox_to_anchor=(1, -0.16))
         for stage, begin in begins.items():
             if begin:
                 axes.axvline(begin, color=SOFT, linewidth=0.8, linestyle=":")
             axes.annotate(
                 stage, (begin, 1.0), (4, 2), xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=9
             )
-        axes.legend(frameon=False, loc="upper center")
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, -0.16), ncols=2)
 
     return _drawn(draw, (8.6, 3.6))
 

@@ -109,9 +109,9 @@ class ItemFacts:
         return Counter(word for title in titles for word in set(_WORD.findall((title or "").casefold())))
 
 
-def _surprise(fact: SharedFact) -> tuple[float, float, str]:
-    """Sort key: the values that a prefix adds most to come first; equal ones by share, then by value."""
-    return fact.before - fact.share, -fact.share, fact.value
+def _surprise(fact: SharedFact) -> tuple[float, float, bool, str]:
+    """Sort key: the values that a prefix adds most to come first; equal ones by share, categories before others, then by value."""
+    return fact.before - fact.share, -fact.share, fact.kind != "category", fact.value
 
 
 def _is_told(fact: SharedFact, told: Sequence[SharedFact]) -> bool:

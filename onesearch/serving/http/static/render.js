@@ -73,7 +73,7 @@ export function why(told, sizes) {
   for (const name of ["served", "beam", "text", "without_user"]) {
     if (!(name in told.ranks)) continue;
     const rank = told.ranks[name];
-    ranks.append(make("span", {}, word(name)), meter(rank ? 1 / rank : 0), make("b", {}, rank ? `#${rank}` : `${word("notShown")} ${told.depth}`));
+    ranks.append(make("span", {}, word(name)), meter(rank ? 1 / rank : 0), make("b", {}, rank ? `#${rank}` : `> ${told.depth}`));
   }
   const pair = make("div", { class: "pair" });
   if (told.towers) {
