@@ -72,6 +72,7 @@ class MicroBatcher(Generic[Job, Answer]):
     ) -> None:
         self.run, self.config, self.metrics = run, config, metrics
         self.queue: list[Waiting[Job, Answer]] = []
+        self.running = 0
         self._arrived = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "search")
         self._task: asyncio.Task[None] | None = None
@@ -155,13 +156,13 @@ class MicroBatcher(Generic[Job, Answer]):
         return batch
 
     async def _run_batch(self, batch: list[Waiting[Job, Answer]]) -> None:
-        began = time.perf_counter()
+        began, self.running = time.perf_counter(), len(batch)
         answers: Sequence[Answer | Exception]
         try:
             answers = await self.call(self.run, [waiting.job for waiting in batch])
         except Exception as error:  # noqa: BLE001 - every job of the batch must get an answer, and the next batch must run
             answers = [error] * len(batch)
-        seconds = time.perf_counter() - began
+        seconds, self.running = time.perf_counter() - began, 0
         self._seconds_per_job += 0.2 * (seconds / len(batch) - self._seconds_per_job)
         self.metrics.batch_size.observe(len(batch))
         self.metrics.batch_seconds.observe(seconds)

@@ -126,8 +126,14 @@ async def events(body: Events, service: Service) -> Recorded:
 @router.get("/health", tags=["server"])
 async def health(service: Service) -> Health:
     """Tell that the server searches."""
-    state = {"items": len(service.index), "revision": service.index.revision, "waiting": len(service.batcher.queue)}
-    return Health(status="ok", version=onesearch.__version__, **state)
+    return Health(
+        status="ok",
+        version=onesearch.__version__,
+        items=len(service.index),
+        revision=service.index.revision,
+        waiting=len(service.batcher.queue),
+        running=service.batcher.running,
+    )
 
 
 @router.get("/metrics", tags=["server"])

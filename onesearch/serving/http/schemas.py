@@ -178,7 +178,8 @@ class Health(BaseModel):
     version: str
     items: int
     revision: int
-    waiting: int
+    waiting: int = Field(description="Requests in the queue.")
+    running: int = Field(description="Requests that the model searches now.")
 
 
 class Error(BaseModel):

@@ -79,7 +79,6 @@ def keep(page, name):
 
 def test_a_query_gets_the_hits_of_a_search_and_other_rankings(page, served):
     assert page.inner_text("#blank-text") == "Type a query, or choose one above."
-    page.keyboard.press("/")
     page.type("#query", "shoe", delay=5)
     page.wait_for_selector(".list:nth-child(2)")
     expected = [hit.item_id for hit in served.searcher.search("shoe", top_k=10)]
@@ -135,6 +134,7 @@ def test_an_explanation_opens_and_closes(page):
 
 
 def test_the_keyboard_is_enough(page):
+    page.evaluate("document.activeElement.blur()")
     page.keyboard.press("/")
     page.keyboard.type("shoe")
     page.wait_for_selector(".list")
@@ -171,7 +171,7 @@ def test_errors_are_told_and_can_be_retried(page):
     page.unroute("**/search")
     page.route("**/search", lambda route: route.abort())
     page.click("#fault button")
-    page.wait_for_function("document.querySelector('#fault').textContent.includes('does not answer')")
+    page.wait_for_function("() => document.querySelector('#fault').textContent.includes('does not answer')")
     page.unroute("**/search")
     page.click("#fault button")
     page.wait_for_selector(".hit")

@@ -26,19 +26,22 @@ def test_a_stopped_server_answers_what_it_has_taken(rewarded, reward_searcher, m
     requests = build_requests(market, "test")[:24]
 
     async def talk(address, process):
-        limits = httpx.Limits(max_connections=24)
+        limits = httpx.Limits(max_connections=40, max_keepalive_connections=40)
         async with httpx.AsyncClient(base_url=address, limits=limits, timeout=60) as client:
             bodies = [{"query": one.query, "history": list(one.history[-5:])} for one in requests]
-            await asyncio.gather(*(client.get("/health") for _ in range(24)))  # the connections are open
             tasks = [asyncio.create_task(client.post("/search", json=body)) for body in bodies]
-            while (await client.get("/health")).json()["waiting"] == 0 and not all(task.done() for task in tasks):
-                await asyncio.sleep(0)
+            taken = 0
+            while taken < len(tasks):  # until the server has read all of them
+                state = (await client.get("/health")).json()
+                taken = state["waiting"] + state["running"] + sum(task.done() for task in tasks)
             process.send_signal(signal.SIGTERM)
-            return await asyncio.gather(*tasks)
+            in_flight = sum(not task.done() for task in tasks)
+            return await asyncio.gather(*tasks), in_flight
 
     with server(rewarded.root, "--batch", "2") as (process, address):
-        answers = asyncio.run(talk(address, process))
+        answers, in_flight = asyncio.run(talk(address, process))
         assert process.wait(60) == 0
+    assert in_flight > 0
     for answer, request in zip(answers, requests):
         history = request.history[-5:]
         hits = reward_searcher.search(request.query, history, context=UserContext(clicked=history))
