@@ -1,4 +1,4 @@
-"""What a page shows of an item besides its id: title, brand, price, categories and picture."""
+"""What a page shows of an item besides its id: title, brand, price, categories, picture, and the address of its own page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onesearch.files import RunFolder
 from onesearch.modeling_onesearch.columns_onesearch import ItemIds
 from onesearch.tokenization_sid.sids.appended_files import load_appended
 
-COLUMNS = ("title", "brand", "price", "categories", "image")
+COLUMNS = ("title", "brand", "price", "categories", "image", "url")
 """Columns of the items table that are shown."""
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif")
@@ -51,6 +51,7 @@ class ItemDetails:
             detail["title"] = detail["title"] or item_id
             detail["categories"] = detail["categories"] or []
             detail["image"] = self._address(item_id, detail["image"])
+            detail["url"] = detail["url"] if _is_address(detail["url"] or "") else None
             found.append(detail)
         return found
 

@@ -86,6 +86,7 @@ class FoundItem(BaseModel):
     price: float | None
     categories: list[str]
     image: str | None = Field(description="Address of a picture.")
+    url: str | None = Field(description="Address of the item's own page.")
 
 
 class Found(BaseModel):
@@ -110,6 +111,7 @@ class NewItem(Body):
     price: float | None = None
     attributes: dict[str, list[ShortText]] = Field({}, description="Attribute type to values.")
     image: ShortText | None = None
+    url: ShortText | None = None
     codes: list[Annotated[int, Field(ge=0, lt=1 << 31)]] | None = Field(
         None, max_length=16, description="Codes of the item; by default the run's frozen encoder and codebooks make them."
     )

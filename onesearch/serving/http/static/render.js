@@ -40,6 +40,7 @@ export function hit(found, options) {
     make(
       "div", { class: "meta" }, price(found.price), found.brand ? make("span", {}, found.brand) : null,
       found.categories.length ? make("span", {}, found.categories.join(" › ")) : null,
+      found.url ? make("a", { href: found.url, target: "_blank", rel: "noopener noreferrer" }, `${word("open")} ↗`) : null,
       badge(change), wanted ? make("span", { class: "badge wanted" }, `✓ ${word("wanted")}`) : null,
     ),
   );

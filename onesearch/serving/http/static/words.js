@@ -15,7 +15,7 @@ export const WORDS = {
     under: "items under this prefix", like: "for example:",
     fresh: "new", wanted: "was bought", their: "Their next query", score: "score", noFacts: "no value that most items share",
     changed: "What the user changes:", moved: "higher", fell: "lower", entered: "new among the hits", none: "nothing; the order is the same",
-    busy: "The server is busy.", offline: "The server does not answer.", before: "before",
+    busy: "The server is busy.", offline: "The server does not answer.", before: "before", open: "page",
   },
   zh: {
     skip: "跳到结果", query: "查询", placeholder: "搜索商品…", user: "用户", pick: "以此用户搜索",
@@ -32,7 +32,7 @@ export const WORDS = {
     under: "件商品在此前缀下", like: "例如：",
     fresh: "新出现", wanted: "实际购买", their: "该用户的下一个查询", score: "得分", noFacts: "没有多数商品共有的值",
     changed: "用户信息带来的变化：", moved: "上升", fell: "下降", entered: "新进入结果", none: "没有变化",
-    busy: "服务器繁忙。", offline: "服务器没有响应。", before: "此前",
+    busy: "服务器繁忙。", offline: "服务器没有响应。", before: "此前", open: "页面",
   },
 };
 
