@@ -67,6 +67,7 @@ class TorchFrontier:
         self.active = torch.ones_like(self.states, dtype=torch.bool)  # (queries, beams)
         self.first = torch.arange(queries, device=trie.device)[:, None]
         self.codes = self.parents = self.states
+        self.origins = Origins(self.active, self.states, self.states)
 
     def advance(self, level: int, logits: torch.Tensor, totals: torch.Tensor | None) -> None:
         """Extend the beams by one level; see `Frontier.advance`.
@@ -76,7 +77,7 @@ class TorchFrontier:
         3. Take over the states and the history of the selected: a child's from its parent's row, a finished beam's from itself.
         4. List the places of the active beams, for which the model runs next.
 
-        Invariant: a place without a beam has the score -inf and the state `NONE`.
+        Invariant: a place without a beam has the score -inf and the state `NONE`. `origins` says where each beam comes from.
         """
         queries, slots = self.places.shape
         children = self._children(level, logits.float(), totals)
@@ -87,6 +88,7 @@ class TorchFrontier:
         child = (index - queries * finished.shape[1]).clamp(min=0)
         parent_row = children.rows[child]
         parent_beam = torch.where(is_child, self.places.gather(1, parent_row % slots), index % finished.shape[1])
+        self.origins = Origins(is_child, child, parent_beam)
         self.states = torch.where(is_child, children.states[child], self.states.gather(1, parent_beam))
         self.states.masked_fill_(self.scores == -torch.inf, NONE)
         past = self.history.gather(1, parent_beam[..., None].expand(-1, -1, level))
@@ -99,12 +101,18 @@ class TorchFrontier:
 
     def _children(self, level: int, logits: torch.Tensor, totals: torch.Tensor | None) -> ScoredChildren:
         """Expand and score the active beams."""
+        return self._scored(level, logits, totals, self.scores)
+
+    def _scored(
+        self, level: int, logits: torch.Tensor, totals: torch.Tensor | None, scores: torch.Tensor
+    ) -> ScoredChildren:
+        """Expand the active beams; a child's value is that of its parent in `scores` (queries, beams) plus its log-probability."""
         is_active = self.active.gather(1, self.places)
         states = self.states.gather(1, self.places).masked_fill(~is_active, NONE)
         row, code, state = self.trie.expand(level, states.view(-1))
         values = logits.view(-1).index_select(0, row * logits.shape[1] + code)
         totals = log_totals(values, row, len(logits)) if totals is None else totals
-        values += (self.scores.gather(1, self.places).view(-1) - totals).index_select(0, row)
+        values += (scores.gather(1, self.places).view(-1) - totals).index_select(0, row)
         return ScoredChildren(row, code, state, values)
 
     def finish(self) -> FinalBeams:
@@ -112,6 +120,20 @@ class TorchFrontier:
         missing = self.trie.levels - self.history.shape[2]  # every beam was finished before the last level
         history = torch.cat([self.history, *[self.history[..., -1:]] * missing], dim=-1)
         return FinalBeams(self.states, self.scores, history)
+
+
+class Origins(NamedTuple):
+    """Where the beams of a level come from.
+
+    Args:
+        is_child: (queries, beams) bool, whether the beam is a child; the others were finished before.
+        child: (queries, beams) int64, place among the level's children, of those that are children.
+        parent_beam: (queries, beams) int64, the beam of the level before that each extends or is.
+    """
+
+    is_child: torch.Tensor
+    child: torch.Tensor
+    parent_beam: torch.Tensor
 
 
 class ScoredChildren(NamedTuple):
@@ -172,4 +194,4 @@ def log_totals(values: torch.Tensor, row: torch.Tensor, rows: int) -> torch.Tens
     return top + total.clamp(min=1).log()  # the largest entry adds exp(0); the clamp keeps the gradient of an empty row finite
 
 
-__all__ = ["FinalBeams", "Frontier", "TorchFrontier", "best_of_each", "log_totals"]
+__all__ = ["FinalBeams", "Frontier", "ScoredChildren", "TorchFrontier", "best_of_each", "log_totals"]

@@ -90,12 +90,17 @@ def beam_search(
         raise ValueError("compiled=True needs numba (`pip install onesearch[fast]`) and a trie on the CPU")
     engine = CompiledFrontier if (possible if compiled is None else compiled) else TorchFrontier
     frontier: Frontier = engine(trie, queries, num_beams, finish_early)
-    for level in range(trie.levels):
+    advance_all(step, trie.levels, frontier)
+    states, scores, history = frontier.finish()
+    return Beams(trie.leaf_of(states), scores, history.diff(dim=-1, prepend=torch.zeros_like(history[..., :1])))
+
+
+def advance_all(step: StepFunction, levels: int, frontier: Frontier) -> None:
+    """Extend the beams of a frontier level by level, until all are finished; `step` is the model."""
+    for level in range(levels):
         if level and not frontier.codes.shape[1]:
             break  # every beam is finished
         frontier.advance(level, *step(frontier.codes if level else None, frontier.parents if level else None, level))
-    states, scores, history = frontier.finish()
-    return Beams(trie.leaf_of(states), scores, history.diff(dim=-1, prepend=torch.zeros_like(history[..., :1])))
 
 
 class CompiledFrontier:
@@ -167,4 +172,4 @@ NO_TOTALS = np.empty(0, dtype=np.float32)
 """The log-normalisers where scores are normalised over the allowed children."""
 
 
-__all__ = ["Beams", "StepFunction", "beam_search"]
+__all__ = ["Beams", "StepFunction", "advance_all", "beam_search"]

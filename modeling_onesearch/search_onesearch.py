@@ -19,6 +19,7 @@ from .given_items_onesearch import merged
 from .given_scores_onesearch import GivenScores, score_given
 from .hits_onesearch import Hit
 from .logits_processor_onesearch import TrieLogitsProcessor
+from .sampling_onesearch import SidSamples, sample_without_replacement
 from .scores_onesearch import ScoringMixin
 from .search_config_onesearch import SearchConfig, check_count
 from .trie_onesearch import SidTrie
@@ -200,6 +201,43 @@ class SearchMixin(ScoringMixin):
         beams = beam_search(step, allowed, len(input_ids), num_beams, finish_early=normalize == "children")
         trie = index.trie if item_filter is None else item_filter.state.trie  # the filter's own numbers of SIDs
         return trie.sids_of(beams.leaves.flatten()).view(*beams.leaves.shape, -1), beams.scores
+
+    @torch.no_grad()
+    def sample_sids(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        num_samples: int = 8,
+        seeds: Sequence[int] | None = None,
+        temperature: float = 1.0,
+        item_filter: ItemFilter | None = None,
+        long_view_codes: torch.Tensor | None = None,
+    ) -> SidSamples:
+        """Sample distinct Semantic IDs of the catalogue for each query, without replacement (stochastic beam search, Kool et al. 2019).
+
+        Args:
+            input_ids: as for `retrieve`.
+            attention_mask: as for `retrieve`.
+            num_samples: number of SIDs for each query.
+            seeds: a number for each query; equal seeds give equal samples. Default: the place of each query.
+            temperature: the logits are divided by it; see `sample_without_replacement`.
+            item_filter: as for `retrieve`.
+            long_view_codes: as for `retrieve`.
+
+        Raises:
+            ValueError: the shapes do not fit, a number is out of range, or as for `retrieve`.
+        """
+        index = self._require_index().snapshot()
+        attention_mask = self._checked_mask(input_ids, attention_mask)
+        seeds = range(len(input_ids)) if seeds is None else seeds
+        if len(seeds) != len(input_ids):
+            raise ValueError(f"{len(seeds)} seeds for {len(input_ids)} prompts; give one per prompt")
+        step = self._step(input_ids, attention_mask, "children", long_view_codes)
+        allowed = _trie(index, item_filter, input_ids.device)
+        found = sample_without_replacement(step, allowed, num_samples, seeds, temperature)
+        trie = index.trie if item_filter is None else item_filter.state.trie  # the filter's own numbers of SIDs
+        codes = trie.sids_of(found.leaves.flatten()).view(*found.leaves.shape, -1)
+        return SidSamples(codes, found.scores, found.level_scores, found.log_inclusion)
 
     @torch.no_grad()
     def score_sids(
