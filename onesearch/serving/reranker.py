@@ -12,7 +12,7 @@ import numpy as np
 
 from onesearch.data.requests import Request
 from onesearch.modeling_onesearch.configuration_reward_onesearch import TOWERS
-from onesearch.views.reward.inputs import RewardInputs
+from onesearch.views.reward.inputs import RewardColumns, RewardInputs
 from onesearch.views.reward.ranking import rewards, stable_order, terms
 from onesearch.views.reward.reward_folder import RewardParts, load_reward
 from onesearch.views.reward.reward_requests import RewardRequests
@@ -104,8 +104,6 @@ class Reranker:
 
     def score(self, requests: Sequence[Request], hits: Sequence[Sequence[Hit]]) -> Scored:
         """What the reward model makes of the hits of n requests."""
-        import torch
-
         width = max((len(found) for found in hits), default=0) or 1
         rows = np.full((len(requests), width), -1, dtype=np.int64)
         log_p = np.full(rows.shape, MIN_LOG_P)
@@ -113,10 +111,19 @@ class Reranker:
             rows[place, : len(found)] = [self.requests.row_of.get(hit.item_id, -1) for hit in found]
             log_p[place, : len(found)] = [max(hit.score, MIN_LOG_P) for hit in found]
         columns = self.requests.columns(requests, rows)
+        return Scored(rows, self.logits(columns), self.relevance(columns), log_p)
+
+    def logits(self, columns: RewardColumns) -> np.ndarray:
+        """Log-odds of the towers, ``(requests, candidates, 3)``."""
+        import torch
+
         with torch.inference_mode():
-            logits = self.parts.model(**self.inputs.tensors_with_states(columns, self._states)).logits.numpy()
-        relevance = np.einsum("ncd,nd->nc", self.parts.table.vectors[np.maximum(rows, 0)], columns.query_vectors)
-        return Scored(rows, logits, relevance, log_p)
+            return self.parts.model(**self.inputs.tensors_with_states(columns, self._states)).logits.numpy()
+
+    def relevance(self, columns: RewardColumns) -> np.ndarray:
+        """Cosine of the text vectors of query and item, ``(requests, candidates)``."""
+        rows = np.maximum(columns.candidates, 0)
+        return np.einsum("ncd,nd->nc", self.parts.table.vectors[rows], columns.query_vectors)
 
     @cached_property
     def _states(self) -> torch.Tensor:

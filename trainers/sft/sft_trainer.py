@@ -131,7 +131,7 @@ class SidSFTTrainer(SFTTrainer):
             )
         self.retrieval_metrics = retrieval_metrics
         self._scored: list[tuple[float, int]] = []
-        self.add_callback(_KeepEndOfGeneration(base))
+        self.add_callback(KeepEndOfGeneration(base))
         watched = base.config.is_encoder_decoder and not args.torch_compile  # a hook would break the graph
         self._prompt_watch = PromptWatch(base.get_encoder() if watched else None)
 
@@ -347,7 +347,7 @@ class SidSFTTrainer(SFTTrainer):
             save_search_files(cast(PreTrainedModel, self.model), str(output_dir or self.args.output_dir))
 
 
-class _KeepEndOfGeneration(TrainerCallback):
+class KeepEndOfGeneration(TrainerCallback):
     """Restores the end token of `generate`: a SID ends by its length, but the trainer gives every model its tokenizer's end token."""
 
     def __init__(self, model: PreTrainedModel) -> None:
