@@ -37,6 +37,8 @@ _MODULE_OF = {
     "SearchConfig": "onesearch.modeling_onesearch.search_config_onesearch",
     "SidDistillationConfig": "onesearch.trainers.distillation.distillation_trainer",
     "SidDistillationTrainer": "onesearch.trainers.distillation.distillation_trainer",
+    "SidGRPOConfig": "onesearch.trainers.grpo.grpo_config",
+    "SidGRPOTrainer": "onesearch.trainers.grpo.grpo_trainer",
     "SidIndex": "onesearch.modeling_onesearch.catalogue_onesearch",
     "SidSFTConfig": "onesearch.trainers.sft.sft_config",
     "SidSFTTrainer": "onesearch.trainers.sft.sft_trainer",
@@ -73,6 +75,8 @@ if TYPE_CHECKING:
     from .tokenization_sid.tokenization_sid import SidTokenizer
     from .trainers.configs import SidLoraConfig
     from .trainers.distillation.distillation_trainer import SidDistillationConfig, SidDistillationTrainer
+    from .trainers.grpo.grpo_config import SidGRPOConfig
+    from .trainers.grpo.grpo_trainer import SidGRPOTrainer
     from .trainers.sft.sft_config import SidSFTConfig
     from .trainers.sft.sft_trainer import SidSFTTrainer
 

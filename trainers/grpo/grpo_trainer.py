@@ -111,7 +111,7 @@ class SidGRPOTrainer(GRPOTrainer):
         tokenizer = cast(PreTrainedTokenizerBase, processing_class)
         super().__init__(
             model=model,
-            reward_funcs=[],
+            reward_funcs=[_graded_by_sid],
             args=args,
             train_dataset=_encoded(train_dataset, tokenizer),
             eval_dataset=None if eval_dataset is None else _encoded(eval_dataset, tokenizer),
@@ -380,6 +380,11 @@ class _CountSteps(TrainerCallback):
         """The trainer's state is that of the checkpoint."""
         self.trainer._step = state.global_step * args.gradient_accumulation_steps
         self.trainer._buffered_inputs = None
+
+
+def _graded_by_sid(**texts: Any) -> list[float]:
+    """Stands for the rewards where TRL asks for functions of texts; `_rewards` grades SIDs instead."""
+    raise RuntimeError("rewards of texts are not computed; see SidGRPOTrainer._rewards")
 
 
 def _encoded(dataset: Dataset | IterableDataset, tokenizer: PreTrainedTokenizerBase) -> Dataset | IterableDataset:
