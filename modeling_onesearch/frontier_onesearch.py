@@ -103,9 +103,7 @@ class TorchFrontier:
         """Expand and score the active beams."""
         return self._scored(level, logits, totals, self.scores)
 
-    def _scored(
-        self, level: int, logits: torch.Tensor, totals: torch.Tensor | None, scores: torch.Tensor
-    ) -> ScoredChildren:
+    def _scored(self, level: int, logits: torch.Tensor, totals: torch.Tensor | None, scores: torch.Tensor) -> ScoredChildren:
         """Expand the active beams; a child's value is that of its parent in `scores` (queries, beams) plus its log-probability."""
         is_active = self.active.gather(1, self.places)
         states = self.states.gather(1, self.places).masked_fill(~is_active, NONE)

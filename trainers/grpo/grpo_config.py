@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from trl import GRPOConfig
@@ -111,13 +111,18 @@ class SidGRPOConfig(GRPOConfig):
         self._check_groups()
 
     @property
+    def slices_per_generation(self) -> int:
+        """Batches that one generation of rollouts is cut into."""
+        return cast(int, self.steps_per_generation)  # TRL fills it in
+
+    @property
     def steps_of_generation(self) -> int:
         """Passes forward and backward that one generation of rollouts serves."""
-        return int(self.steps_per_generation) * self.num_iterations
+        return self.slices_per_generation * self.num_iterations
 
     def _check_groups(self) -> None:
         """Refuse batches that cut a group, and checkpoints after which a resumed training would draw other rollouts."""
-        if self.per_device_train_batch_size % self.num_generations:
+        if self.per_device_train_batch_size % cast(int, self.num_generations):
             raise ValueError(
                 f"per_device_train_batch_size={self.per_device_train_batch_size} counts rollouts and must be divisible by "
                 f"num_generations={self.num_generations}, so that a group lies in one batch"

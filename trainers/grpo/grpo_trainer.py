@@ -24,7 +24,14 @@ from accelerate.utils import broadcast_object_list
 from datasets import Dataset, IterableDataset
 from torch import nn
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput
 from trl import GRPOTrainer
 from trl.trainer.callbacks import SyncRefModelCallback
@@ -99,11 +106,14 @@ class SidGRPOTrainer(GRPOTrainer):
         base = cast(SidModelMixin, base_of(model))
         base._require_index()
         if args.fsdp or os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
-            raise ValueError("FSDP is not supported: every process draws rollouts with a whole model; use data parallelism (DDP)")
+            raise ValueError(
+                "FSDP is not supported: every process draws rollouts with a whole model; use data parallelism (DDP)"
+            )
         self.mix = rewards if isinstance(rewards, RewardMix) else None
         self.rewards = build_rewards(rewards, scorer) if isinstance(rewards, RewardMix) else list(rewards)
         self.long_view, self.retrieval_metrics = long_view, retrieval_metrics
         self._batch: Batch = {}
+        self._slices: list[Batch] = []
         self._target_log_probs: torch.Tensor | None = None
         self._top_sids: list[torch.Tensor] = []
         is_adapted = peft_config is not None or not isinstance(model, PreTrainedModel)
@@ -111,7 +121,7 @@ class SidGRPOTrainer(GRPOTrainer):
         tokenizer = cast(PreTrainedTokenizerBase, processing_class)
         super().__init__(
             model=model,
-            reward_funcs=[_graded_by_sid],
+            reward_funcs=[cast(Any, _graded_by_sid)],
             args=args,
             train_dataset=_encoded(train_dataset, tokenizer),
             eval_dataset=None if eval_dataset is None else _encoded(eval_dataset, tokenizer),
@@ -124,7 +134,7 @@ class SidGRPOTrainer(GRPOTrainer):
         vars(base).pop("forward", None)
         self._refuse_small(train_dataset)
         if beta and not is_adapted:
-            self.ref_model = frozen_copy(base_of(self.model)).to(self.accelerator.device)
+            self.ref_model = frozen_copy(self._policy()).to(self.accelerator.device)
             if args.sync_ref_model:
                 self.add_callback(SyncRefModelCallback(ref_model=self.ref_model, accelerator=self.accelerator))
         self.add_callback(KeepEndOfGeneration(cast(PreTrainedModel, base)))
@@ -132,12 +142,16 @@ class SidGRPOTrainer(GRPOTrainer):
 
     def _refuse_small(self, dataset: Dataset | IterableDataset) -> None:
         """Refuse a dataset of which TRL's sampler makes no batch at all."""
-        needed = int(self.args.generation_batch_size) // self.args.num_generations
+        needed = cast(int, self.args.generation_batch_size) // self.num_generations
         if isinstance(dataset, Dataset) and len(dataset) < needed:
             raise ValueError(
                 f"the train dataset has {len(dataset):,} requests, and one generation of rollouts takes {needed:,}; lower "
                 "per_device_train_batch_size, or raise num_generations"
             )
+
+    def _policy(self) -> PreTrainedModel:
+        """The policy without wrappers of distribution and adapters; adapters that it has stay active."""
+        return base_of(cast(PreTrainedModel, self.model))
 
     # Rollouts
 
@@ -145,10 +159,10 @@ class SidGRPOTrainer(GRPOTrainer):
         """As in TRL; the rollouts of a group stay together, so that its prompt is read once."""
         if not self.model.training:
             return self._generate_and_score_completions(generation_batch)
-        slices = int(self.args.steps_per_generation)
-        if self._step % self.args.steps_of_generation == 0 or self._buffered_inputs is None:
-            self._buffered_inputs = _split(self._generate_and_score_completions(generation_batch), slices)
-        return self._buffered_inputs[self._step % slices]
+        slices = self.args.slices_per_generation
+        if self._step % self.args.steps_of_generation == 0 or not self._slices:
+            self._slices = _split(self._generate_and_score_completions(generation_batch), slices)
+        return self._slices[self._step % slices]
 
     def _generate_and_score_completions(self, inputs: list[Example]) -> Batch:
         """Rollouts of the requests, their rewards and advantages, and the log-probabilities that the loss compares the policy's with.
@@ -157,7 +171,7 @@ class SidGRPOTrainer(GRPOTrainer):
             inputs: the dataset's rows, each repeated for its group.
         """
         training = self.model.training
-        group = self.num_generations if training else self.num_generations_eval
+        group = cast(int, self.num_generations if training else self.num_generations_eval)
         examples = inputs[::group]
         prompts = self._prompts(examples)
         rollouts = self._rollouts(prompts, examples, group)
@@ -194,7 +208,7 @@ class SidGRPOTrainer(GRPOTrainer):
 
     def _rollouts(self, prompts: dict[str, torch.Tensor], examples: Sequence[Example], group: int) -> Rollouts:
         """Groups of the requests; in an evaluation the best SIDs of the beam search."""
-        model, training = cast(Any, base_of(cast(PreTrainedModel, self.model))), self.model.training
+        model, training = cast(Any, self._policy()), self.model.training
         experts = None
         if training and self.args.expert_sids:
             experts = Targets.of(examples, len(model.config.sid_codebook_sizes)).codes[:, : self.args.expert_sids]
@@ -248,7 +262,7 @@ class SidGRPOTrainer(GRPOTrainer):
 
     def _with_log_probs(self, batch: Batch) -> Batch:
         """Add the log-probabilities of the reference, and those of the policy that drew the rollouts where several steps use them."""
-        slices = int(self.args.steps_per_generation) if self.model.training else 1
+        slices = self.args.slices_per_generation if self.model.training else 1
         parts = _split(batch, slices)
         policy, softmax = self.accelerator.unwrap_model(self.model), self.args.sid_softmax
         if self.args.gradient_accumulation_steps % self.args.steps_of_generation and self.model.training:
@@ -257,7 +271,8 @@ class SidGRPOTrainer(GRPOTrainer):
             batch["old_per_token_logps"] = torch.cat(found).flatten(0, 1)
         if self.beta:
             found = [
-                reference_likelihoods(policy, self.ref_model, part["prompts"], part["sids"], softmax).log_probs for part in parts
+                reference_likelihoods(policy, self.ref_model, part["prompts"], part["sids"], softmax).log_probs
+                for part in parts
             ]
             batch["ref_per_token_logps"] = torch.cat(found).flatten(0, 1)
         return batch
@@ -379,7 +394,7 @@ class _CountSteps(TrainerCallback):
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """The trainer's state is that of the checkpoint."""
         self.trainer._step = state.global_step * args.gradient_accumulation_steps
-        self.trainer._buffered_inputs = None
+        self.trainer._slices = []
 
 
 def _graded_by_sid(**texts: Any) -> list[float]:

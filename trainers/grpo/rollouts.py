@@ -66,7 +66,7 @@ def draw_rollouts(
         experts: (requests, experts, levels) SIDs that each group must hold, -1 throughout where there are fewer. Those that were not
             drawn replace the SIDs that were drawn last.
     """
-    inputs = {name: prompts.get(name) for name in ("input_ids", "attention_mask", "long_view_codes")}
+    inputs: dict[str, Any] = {name: prompts.get(name) for name in ("input_ids", "attention_mask", "long_view_codes")}
     if how == "sample":
         codes = model.sample_sids(**inputs, num_samples=group, seeds=seeds, temperature=temperature).codes
     else:

@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .sft_config import SidSFTConfig
+    from transformers import TrainingArguments
 
 NOT_NEGATIVE = ("learning_rate", "weight_decay", "max_grad_norm", "num_train_epochs", "warmup_steps")
 """Fields that are numbers of at least 0."""
@@ -16,7 +16,7 @@ COUNTS = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient
 """Fields that are whole numbers of at least 1."""
 
 
-def check_numbers(config: SidSFTConfig) -> None:
+def check_numbers(config: TrainingArguments) -> None:
     """Refuse settings that are no numbers, not finite, or out of their range.
 
     Args:
