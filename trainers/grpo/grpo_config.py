@@ -15,6 +15,9 @@ from .rollouts import ROLLOUTS
 SOFTMAXES = ("children", "level")
 """Sets of codes that a rollout's code competes with."""
 
+SAMPLE_WEIGHTS = ("none", "inclusion")
+"""Weights of the rollouts of a group."""
+
 
 @dataclass
 class SidGRPOConfig(GRPOConfig):
@@ -38,6 +41,11 @@ class SidGRPOConfig(GRPOConfig):
             as SPO does, which explores nothing.
         temperature (`float`, defaults to `1.0`, as in TRL):
             Temperature of the samples. A higher one explores more. The log-probabilities in the loss are those of the search, without it.
+        sample_weights (`str`, defaults to `"none"`):
+            `"none"` counts all rollouts of a group alike, as the papers do. `"inclusion"` weighs a sampled SID by its probability over the
+            probability that the sample holds it, so that the gradient is that of the policy's mean reward (Kool et al. 2019, 2020). Without
+            these weights unlikely SIDs, which a sample without replacement holds more often than the policy draws them, are pushed
+            down as if they were likely.
         expert_sids (`int`, defaults to `0`):
             SIDs of a request's targets that its group holds even if they were not drawn, bought ones first. EG-GRPO has 2. They give
             sparse rewards a signal.
@@ -75,6 +83,7 @@ class SidGRPOConfig(GRPOConfig):
 
     learning_rate: float = field(default=1e-4, metadata={"help": "Peak learning rate."})
     rollouts: str = field(default="sample", metadata={"help": "sample (without replacement) or beam."})
+    sample_weights: str = field(default="none", metadata={"help": "none, or inclusion: weighs samples by their probability."})
     expert_sids: int = field(default=0, metadata={"help": "Targets that a group holds even if they were not drawn."})
     beta: float = field(default=0.02, metadata={"help": "Weight of the KL to the policy before the training."})
     loss_type: str = field(default="grpo", metadata={"help": "Normaliser of the loss; see TRL."})
@@ -95,7 +104,8 @@ class SidGRPOConfig(GRPOConfig):
         self.use_cpu = self.use_cpu or not (torch.cuda.is_available() or torch.backends.mps.is_available())
         if self.bf16 is None:
             self.bf16 = not self.use_cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-        for name, allowed in {"rollouts": ROLLOUTS, "sid_softmax": SOFTMAXES}.items():
+        choices = {"rollouts": ROLLOUTS, "sid_softmax": SOFTMAXES, "sample_weights": SAMPLE_WEIGHTS}
+        for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r}: allowed are {' and '.join(map(repr, allowed))}")
         for name in ("expert_sids", "sft_weight", "beta"):

@@ -239,19 +239,20 @@ class SidGRPOTrainer(GRPOTrainer):
 
     def _advantages(self, rollouts: Rollouts, rewards: torch.Tensor) -> torch.Tensor:
         """Advantages (requests, group) of whole SIDs, or (requests, group, levels) of each position; logs the share of dead groups."""
-        weights = torch.tensor([own.weight for own in self.rewards], device=rewards.device)[:, None, None]
-        scale, mix = self.scale_rewards, self.mix
+        factors = torch.tensor([own.weight for own in self.rewards], device=rewards.device)[:, None, None]
+        total, mix = (factors * rewards).sum(0), self.mix
+        weights = rollouts.weights if self.args.sample_weights == "inclusion" else None
+        settings: dict[str, Any] = {"is_sid": rollouts.is_sid, "scale": self.scale_rewards, "weights": weights}
         if mix is None or mix.advantages == "sequence":
-            found = group_advantages((weights * rewards).sum(0), rollouts.is_sid, scale)
+            found = group_advantages(total, **settings)
             values = found.values
         else:
             place = [own.name for own in self.rewards].index("prefix")
             prefix = cast(PrefixReward, self.rewards[place].reward)
-            found = position_advantages(prefix.increments(rollouts), rollouts.is_sid, scale)
+            found = position_advantages(prefix.increments(rollouts), **settings)
             values = found.values
             if mix.item_weight and len(self.rewards) > 1:
-                others = (weights * rewards).sum(0) - weights[place] * rewards[place]
-                whole = group_advantages(others, rollouts.is_sid, scale)
+                whole = group_advantages(total - factors[place] * rewards[place], **settings)
                 values = values + mix.item_weight * whole.values[..., None]
                 found = found._replace(is_dead=found.is_dead & whole.is_dead)
             values = values * prefix.gates(rollouts)
@@ -334,7 +335,7 @@ class SidGRPOTrainer(GRPOTrainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        """As in TRL; also counts the distinct SIDs among all requests' best ones, and computes the retrieval metrics in the main process."""
+        """As in TRL; also counts the distinct SIDs among the best ones of all requests, and computes the retrieval metrics."""
         self._top_sids.clear()
         output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         metrics = {**(output.metrics or {})}

@@ -39,8 +39,8 @@ class RewardMix:
         last_code: weight of the last code where `prefix_weights` is None. TPMA gives it 0, so that nothing tells the wanted SID from its
             siblings; 1 is our choice.
         contiguous: whether a code counts only if all codes before it agree, too. TPMA compares position by position (False).
-        advantages: `sequence` gives all codes of a SID the advantage of its reward. `position` is TPMA's: each code has the advantage of its
-            own increment of the prefix reward, plus `item_weight` times that of the other rewards, times a gate that is the share of
+        advantages: `sequence` gives all codes of a SID the advantage of its reward. `position` is TPMA's: each code has the advantage of
+            its own increment of the prefix reward, plus `item_weight` times that of the other rewards, times a gate that is the share of
             matched codes before it.
         item_weight: w_item of TPMA. A larger one gives the whole item's reward more weight beside the positions. Its code has 0, which
             leaves that reward out.

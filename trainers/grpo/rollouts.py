@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 if TYPE_CHECKING:
     from onesearch.modeling_onesearch.search_onesearch import SearchMixin
@@ -30,11 +31,14 @@ class Rollouts:
         codes: (requests, group, levels) codes, -1 throughout where the catalogue has fewer SIDs than the group has places.
         examples: the dataset's row of each request.
         is_expert: (requests, group) whether a SID was put there from the log.
+        weights: (requests, group) probability of each SID over the probability that the sample holds it, with mean 1 over the group: the
+            weighted mean over a group estimates the mean over the policy's distribution. 1 for experts, and throughout for beams.
     """
 
     codes: torch.Tensor
     examples: Sequence[Example]
     is_expert: torch.Tensor
+    weights: torch.Tensor
 
     @property
     def is_sid(self) -> torch.Tensor:
@@ -68,19 +72,31 @@ def draw_rollouts(
     """
     inputs: dict[str, Any] = {name: prompts.get(name) for name in ("input_ids", "attention_mask", "long_view_codes")}
     if how == "sample":
-        codes = model.sample_sids(**inputs, num_samples=group, seeds=seeds, temperature=temperature).codes
+        samples = model.sample_sids(**inputs, num_samples=group, seeds=seeds, temperature=temperature)
+        codes, weights = samples.codes, (samples.scores - samples.log_inclusion).exp()
     else:
         codes = model.search_sids(**inputs, num_beams=group)[0]
+        weights = torch.ones(codes.shape[:2], device=codes.device)
     missing = group - codes.shape[1]
     if missing > 0:
         codes = torch.cat([codes, codes.new_full((len(codes), missing, codes.shape[2]), -1)], dim=1)
-    if experts is None or not experts.shape[1]:
-        return Rollouts(codes, examples, torch.zeros_like(codes[..., 0], dtype=torch.bool))
-    return _with_experts(codes, experts.to(codes.device), examples)
+        weights = nn.functional.pad(weights, (0, missing))
+    is_expert = torch.zeros_like(weights, dtype=torch.bool)
+    if experts is not None and experts.shape[1]:
+        codes, is_expert = _with_experts(codes, experts.to(codes.device))
+    is_sid = codes[..., 0] >= 0
+    weights = torch.where(is_sid & ~is_expert & weights.isfinite(), weights, 0.0)
+    drawn = (weights > 0).sum(1, keepdim=True)
+    weights = weights * drawn / weights.sum(1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
+    return Rollouts(codes, examples, is_expert, torch.where(is_expert, 1.0, weights))
 
 
-def _with_experts(codes: torch.Tensor, experts: torch.Tensor, examples: Sequence[Example]) -> Rollouts:
-    """Put the experts that a group lacks into its last places, but not over an expert that was drawn."""
+def _with_experts(codes: torch.Tensor, experts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Put the experts that a group lacks into its last places, but not over an expert that was drawn.
+
+    Returns:
+        The codes, and (requests, group) where an expert was put.
+    """
     codes, group = codes.clone(), codes.shape[1]
     placed = torch.zeros_like(codes[..., 0], dtype=torch.bool)
     taken = (codes[:, :, None] == experts[:, None]).all(-1)  # (requests, group, experts)
@@ -95,7 +111,7 @@ def _with_experts(codes: torch.Tensor, experts: torch.Tensor, examples: Sequence
         codes[rows, free[rows]] = own[rows]
         held[rows, free[rows]] = True
         placed[rows, free[rows]] = True
-    return Rollouts(codes, examples, placed)
+    return codes, placed
 
 
 __all__ = ["ROLLOUTS", "Example", "Rollouts", "draw_rollouts"]

@@ -54,3 +54,14 @@ def test_positions_are_normalised_by_themselves():
     torch.testing.assert_close(found.values[0, :, 0], group_advantages(increments[..., 0], EVERY[:1]).values[0])
     assert not found.values[0, :, 1].any() and not found.is_dead.any()
     assert position_advantages(torch.zeros(1, 3, 2), EVERY[:1]).is_dead.all()
+
+
+def test_weights_of_a_group_count_a_reward_so_often():
+    """A weight of 2 is a second rollout of the same reward, up to the deviation's correction for the number of rollouts."""
+    rewards, weights = torch.tensor([[1.0, 2.0, 6.0]]), torch.tensor([[1.5, 1.0, 0.5]])
+    found = group_advantages(rewards, EVERY[:1], "none", weights).values
+    mean = (1.5 + 2.0 + 3.0) / 3
+    torch.testing.assert_close(found, weights * (rewards - mean))
+    assert abs(float(found.sum())) < 1e-6
+    alike = group_advantages(rewards, EVERY[:1], weights=torch.ones(1, 3)).values
+    torch.testing.assert_close(alike, group_advantages(rewards, EVERY[:1]).values)

@@ -37,7 +37,8 @@ from onesearch.trainers.grpo.rewards import PrefixReward, WeighedReward
 from onesearch.trainers.lora import lora_config
 
 TEXTS, SIDS = toy_rows(96, seed=0)
-CATALOGUE = np.unique(np.array([*SIDS, *toy_rows(120, seed=1)[1]]), axis=0)
+OTHERS = [[*sid[:-1], (sid[-1] + 1) % CODES] for sid in toy_rows(120, seed=1)[1]]
+CATALOGUE = np.unique(np.array([*SIDS, *toy_rows(120, seed=1)[1], *OTHERS]), axis=0)
 MODELS = {"bart": toy_model, "qwen3": toy_causal_model}
 PREFIX = RewardMix(model=0.0, prefix=1.0)
 
@@ -92,6 +93,7 @@ def candidates(trainer, model, inputs):
 
 def scored(trainer, rows=2):
     """Scored rollouts of the first requests."""
+    trainer.model.train()
     group = trainer.num_generations
     return trainer._prepare_inputs([trainer.train_dataset[row // group] for row in range(rows * group)])
 
@@ -264,7 +266,7 @@ def test_several_steps_use_one_generation_with_the_ratios_of_the_policy_that_dre
     ("changes", "words"),
     [
         ({"rollouts": "greedy"}, "rollouts='greedy': allowed are 'sample' and 'beam'"),
-        ({"per_device_train_batch_size": 12}, "must be divisible by num_generations=8"),
+        ({"per_device_train_batch_size": 12, "steps_per_generation": 2}, "must be divisible by num_generations=8"),
         ({"expert_sids": -1}, "expert_sids=-1"),
         ({"beta": float("nan")}, "beta=nan"),
         ({"use_vllm": True}, "use_vllm"),

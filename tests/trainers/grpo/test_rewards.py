@@ -15,7 +15,7 @@ EMPTY = {"targets": [], "target_kinds": []}
 
 def rollouts(*sids, examples=(EXAMPLE,)):
     codes = torch.tensor([list(sids)] * len(examples))
-    return Rollouts(codes, list(examples), torch.zeros(codes.shape[:2], dtype=torch.bool))
+    return Rollouts(codes, list(examples), torch.zeros(codes.shape[:2], dtype=torch.bool), torch.ones(codes.shape[:2]))
 
 
 def test_an_exact_hit_has_the_value_of_its_kind():

@@ -52,3 +52,20 @@ def test_a_catalogue_smaller_than_a_group_leaves_places_empty(how):
     found = draw(codes=CODES[:3], how=how, group=5)
     assert found.is_sid.tolist() == [[True] * 3 + [False] * 2] * 3
     assert (found.codes[:, 3:] == -1).all()
+
+
+def test_weights_estimate_the_mean_over_the_policys_own_distribution():
+    """Over many seeds, the weighted mean of a group is the mean of all SIDs; beams and experts weigh alike."""
+    model = SID_MODELS["encoder-decoder"](CODEBOOK_SIZES, CODES)
+    input_ids, mask = random_prompts(1, seed=2)
+    best, scores = model.search_sids(input_ids, mask, len(CODES))
+    wanted = float((scores[0].exp() * best[0, :, 0]).sum())  # of the first code, say
+    draws = 3000
+    prompts = {"input_ids": input_ids.expand(draws, -1), "attention_mask": mask.expand(draws, -1)}
+    found = draw_rollouts(model, prompts, [{}] * draws, group=12, seeds=range(draws))
+    torch.testing.assert_close(found.weights.mean(1), torch.ones(draws))
+    estimates = (found.weights * found.codes[..., 0]).mean(1)
+    assert float(estimates.mean()) == pytest.approx(wanted, abs=0.05)
+    plain = float(found.codes[..., 0].float().mean())
+    assert abs(plain - wanted) > 0.1  # without weights rare SIDs count too often
+    assert draw(how="beam", group=4).weights.unique().tolist() == [1.0]
