@@ -45,6 +45,7 @@ from ..preference.references import frozen_copy, reference_likelihoods
 from ..sft.data.collators import LongViewLookup
 from ..sft.sft_trainer import KeepEndOfGeneration, RetrievalMetrics
 from .advantages import group_advantages, position_advantages
+from .group_sampler import GroupSampler, seed_of
 from .grpo_config import SidGRPOConfig
 from .model_rewards import SessionScorer, build_rewards
 from .reward_mix import RewardMix
@@ -155,6 +156,16 @@ class SidGRPOTrainer(GRPOTrainer):
 
     # Rollouts
 
+    def _get_train_sampler(self, dataset: Dataset | None = None) -> GroupSampler:
+        return GroupSampler(
+            self.train_dataset if dataset is None else dataset,
+            mini_repeat_count=self.num_generations,
+            batch_size=cast(int, self.args.generation_batch_size) // self.num_generations,
+            repeat_count=self.args.steps_of_generation,
+            shuffle=self.shuffle_dataset,
+            seed=self.args.seed,
+        )
+
     def _prepare_inputs(self, generation_batch: Any) -> Batch:
         """As in TRL; the rollouts of a group stay together, so that its prompt is read once."""
         if not self.model.training:
@@ -214,7 +225,7 @@ class SidGRPOTrainer(GRPOTrainer):
             experts = Targets.of(examples, len(model.config.sid_codebook_sizes)).codes[:, : self.args.expert_sids]
         first = self.accelerator.process_index * len(examples)
         generation = self._step // self.args.steps_of_generation
-        seeds = [_seed(self.args.seed, generation, first + place) for place in range(len(examples))]
+        seeds = [seed_of(self.args.seed, generation, first + place) for place in range(len(examples))]
         model.eval()
         try:
             how = self.args.rollouts if training else "beam"
@@ -431,11 +442,6 @@ def _split(batch: Batch, count: int) -> list[Batch]:
         for part, piece in zip(parts, pieces):
             part[name] = piece
     return parts
-
-
-def _seed(*numbers: int) -> int:
-    """One seed of several numbers."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
 
 __all__ = ["SidGRPOTrainer"]
