@@ -143,12 +143,17 @@ class SidGRPOTrainer(GRPOTrainer):
 
     def _refuse_small(self, dataset: Dataset | IterableDataset) -> None:
         """Refuse a dataset of which TRL's sampler makes no batch at all."""
-        needed = cast(int, self.args.generation_batch_size) // self.num_generations
+        needed = self._requests_per_generation
         if isinstance(dataset, Dataset) and len(dataset) < needed:
             raise ValueError(
                 f"the train dataset has {len(dataset):,} requests, and one generation of rollouts takes {needed:,}; lower "
                 "per_device_train_batch_size, or raise num_generations"
             )
+
+    @property
+    def _requests_per_generation(self) -> int:
+        """Requests that get a group in one generation, over all processes."""
+        return cast(int, self.args.generation_batch_size) // cast(int, self.num_generations)
 
     def _policy(self) -> PreTrainedModel:
         """The policy without wrappers of distribution and adapters; adapters that it has stay active."""
@@ -158,11 +163,11 @@ class SidGRPOTrainer(GRPOTrainer):
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> GroupSampler:
         return GroupSampler(
-            self.train_dataset if dataset is None else dataset,
-            mini_repeat_count=self.num_generations,
-            batch_size=cast(int, self.args.generation_batch_size) // self.num_generations,
+            cast(Any, self.train_dataset if dataset is None else dataset),
+            mini_repeat_count=cast(int, self.num_generations),
+            batch_size=self._requests_per_generation,
             repeat_count=self.args.steps_of_generation,
-            shuffle=self.shuffle_dataset,
+            shuffle=bool(self.shuffle_dataset),
             seed=self.args.seed,
         )
 
