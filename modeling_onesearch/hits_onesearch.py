@@ -34,6 +34,12 @@ class Hit:
             log-probability of the SID.
         towers: the reward model's probabilities of a click, of a purchase after a click, and of both; None unless it ranked the hits and
             the search was asked for it.
+        title: title of the item. This and the following fields are for people: `Searcher.search` fills them in from the checkpoint's
+            ``items.parquet``; None where it does not know the item, and in the hits of the model itself.
+        brand: brand of the item.
+        price: price of the item, in the currency of the shop.
+        url: address of the item's page.
+        image: address of a picture of the item.
     """
 
     item_id: str
@@ -41,6 +47,11 @@ class Hit:
     score: float
     level_scores: tuple[float, ...] | None = None
     towers: tuple[float, ...] | None = None
+    title: str | None = None
+    brand: str | None = None
+    price: float | None = None
+    url: str | None = None
+    image: str | None = None
 
 
 def log_shares(popularity: Sequence[float] | np.ndarray) -> np.ndarray:

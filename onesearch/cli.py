@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+import onesearch
 from onesearch.commands import data, evaluate, info, items, report, reward, run, search, serve, sids, study, train
 from onesearch.commands.arguments import StrictParser
 from onesearch.extras import MissingExtraError
@@ -83,6 +84,9 @@ def _line(error: BaseException) -> str:
 def build_parser() -> StrictParser:
     """The parser of the whole command line."""
     parser = StrictParser(prog="onesearch", description="Open generative search.")
+    parser.add_argument(
+        "--version", action="version", version=f"onesearch {onesearch.__version__}", help="print the version and exit"
+    )
     parser.add_argument("--verbose", action="store_true", help="show the log messages of all libraries")
     parser.add_argument("--traceback", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND", parser_class=StrictParser)

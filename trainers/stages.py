@@ -27,6 +27,7 @@ from .sft.data.streaming import streamed_examples
 from .sft.sft_config import SidSFTConfig
 from .sft.sft_trainer import SidSFTTrainer
 from .tasks import STAGES
+from .trackers import refuse_missing_trackers
 from .validation import retrieval_metrics
 
 logger = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ def stage_arguments(run: RunFolder, config: TrainingConfig, number: int, progres
         arguments: SidSFTConfig = SidDistillationConfig(**{**values, **config.distillation})
     else:
         arguments = SidSFTConfig(**values)
+    refuse_missing_trackers(arguments.report_to)
     if config.streaming and arguments.max_steps <= 0:
         raise ValueError(
             f"stage {stage.name!r}: streamed examples have no known number, so that epochs have no end; set max_steps in its arguments"

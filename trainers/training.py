@@ -12,6 +12,7 @@ from onesearch.files import RunFolder, atomic_folder, write_json
 from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.serving.loading import QUERY_ENCODER_NAME
+from onesearch.serving.shown_items import SHOWN_ITEMS_NAME, ShownItems
 from onesearch.signed_text import is_unedited
 from onesearch.views.default_histories import FILE_NAME as DEFAULTS_NAME
 from onesearch.views.reward.reward_folder import FOLDER_NAME as REWARD_NAME
@@ -31,7 +32,7 @@ CHECKPOINT_PARTS = (
     *("*.safetensors", "*.safetensors.index.json"),
     *("config.json", "generation_config.json", "search_config.json", "adapter_config.json"),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt"),
-    *(QUERY_ENCODER_NAME, DEFAULTS_NAME, REWARD_NAME),
+    *(QUERY_ENCODER_NAME, DEFAULTS_NAME, REWARD_NAME, SHOWN_ITEMS_NAME),
 )
 """Patterns of what a checkpoint holds, which a new training replaces. Other files in its folder stay, an edited card among them."""
 
@@ -45,6 +46,7 @@ def train_run(
     search: SearchConfig | None = None,
     resume: bool = False,
     progress: bool = True,
+    overwrite: bool = True,
 ) -> None:
     """Train on ``market/`` and ``sids/`` of a run and write ``checkpoint/``, whole or not at all.
 
@@ -58,9 +60,11 @@ def train_run(
             use `config.validation_beams` instead.
         resume: skip stages that are done, and go on from the last checkpoint of the first one that is not.
         progress: show progress bars.
+        overwrite: replace a checkpoint that the run has; without it, such a run is refused unless `resume`.
 
     Raises:
-        FileExistsError: a stage's folder, or ``checkpoint/``, holds something else.
+        FileExistsError: a stage's folder, or ``checkpoint/``, holds something else; or there is a checkpoint, and neither `overwrite` nor
+            `resume`.
         FileNotFoundError: an earlier stage of the run is missing.
         ValueError: a setting is not allowed, there is nothing to train on, or a stage to resume was trained with another configuration.
         TypeError: a name in `config.arguments` is no field of the trainer's config.
@@ -69,7 +73,7 @@ def train_run(
     folders = [Path(str(arguments.output_dir)) for arguments in settings]
     for folder in folders:
         check_stage_folder(folder)
-    _check_target(run.checkpoint)
+    _check_target(run.checkpoint, overwrite or resume)
     first = settings[0]
     set_seed(first.seed)
     inputs = load_inputs(run, config)
@@ -102,8 +106,12 @@ def _check_r_drop(settings: Sequence[SidSFTConfig], config: TrainingConfig, mode
             refuse_r_drop_without_dropout(arguments, model, model.config, adapter_dropout)
 
 
-def _check_target(checkpoint: Path) -> None:
-    """Refuse to replace a folder that is no checkpoint."""
+def _check_target(checkpoint: Path, overwrite: bool) -> None:
+    """Refuse to replace a folder that is no checkpoint, and a checkpoint unless `overwrite`."""
+    if not overwrite and (checkpoint / SID_INDEX_NAME).is_file():
+        raise FileExistsError(
+            f"{checkpoint} holds a trained checkpoint; --overwrite replaces it, --resume continues its training"
+        )
     if checkpoint.is_dir() and any(checkpoint.iterdir()) and not (checkpoint / SID_INDEX_NAME).is_file():
         raise FileExistsError(f"{checkpoint} holds no checkpoint of this package (no {SID_INDEX_NAME}); move it away")
 
@@ -116,10 +124,12 @@ def _replaced(checkpoint: Path) -> list[str]:
 
 
 def _save_checkpoint(folder: Path, model: SidModel, inputs: RunInputs, search: SearchConfig) -> None:
-    """Write everything that a search needs: weights, item index, search settings, tokenizer, query encoder and default histories."""
+    """Write everything that a search needs: weights, item index, search settings, tokenizer, query encoder and default histories; and the
+    titles, brands and prices that its hits carry."""
     model.search_config = search
     model.save_pretrained(folder)
     inputs.tokenizer.save_pretrained(folder)
+    ShownItems.save(inputs.builder.market, folder / SHOWN_ITEMS_NAME)
     if inputs.query_encoder is not None:
         inputs.query_encoder.save_pretrained(folder / QUERY_ENCODER_NAME)
     if inputs.defaults is not None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,16 +16,33 @@ Commands: TypeAlias = "argparse._SubParsersAction[StrictParser]"
 
 
 class StrictParser(argparse.ArgumentParser):
-    """A parser that refuses abbreviated flags, on every level."""
+    """A parser that refuses abbreviated flags, on every level.
+
+    Every command takes the folder of its run as ``--run RUN``. One whose first argument is that folder (`takes_run`) takes it there, too.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs["allow_abbrev"] = False
         super().__init__(*args, **kwargs)
+        self.takes_run = False
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:  # type: ignore[override]
+        """As in argparse, after the value of ``--run`` has become the first argument of a command that `takes_run`."""
+        words = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(self._run_first(words) if self.takes_run else words, namespace)
+
+    def _run_first(self, words: list[str]) -> list[str]:
+        for place, word in enumerate(words):
+            if word.startswith("--run="):
+                return [word.removeprefix("--run="), *words[:place], *words[place + 1 :]]
+            if word == "--run":
+                if place + 1 == len(words):
+                    self.error("argument --run: expected the folder of the run")
+                return [words[place + 1], *words[:place], *words[place + 2 :]]
+        return words
 
 
-def add_command(
-    commands: Commands, name: str, run: Callable[[argparse.Namespace], int | None], text: str
-) -> argparse.ArgumentParser:
+def add_command(commands: Commands, name: str, run: Callable[[argparse.Namespace], int | None], text: str) -> StrictParser:
     """Add a command.
 
     Args:
@@ -44,14 +62,16 @@ def add_group(commands: Commands, name: str, text: str) -> Commands:
     return parser.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=StrictParser)
 
 
-def add_run_folder(parser: argparse.ArgumentParser) -> None:
-    """Add the positional argument `run`."""
-    parser.add_argument("run", type=Path, help="folder of the run")
+def add_run_folder(parser: StrictParser) -> None:
+    """Add the first argument `run`, which ``--run`` gives as well."""
+    parser.add_argument("run", type=Path, help="folder of the run; also --run RUN")
+    parser.takes_run = True
 
 
-def add_checkpoint(parser: argparse.ArgumentParser) -> None:
-    """Add the positional argument `checkpoint`."""
-    parser.add_argument("checkpoint", type=Path, help="folder of a checkpoint, or of a run that has one")
+def add_checkpoint(parser: StrictParser) -> None:
+    """Add the first argument `checkpoint`, which ``--run`` gives as well."""
+    parser.add_argument("checkpoint", type=Path, help="folder of a checkpoint, or of a run that has one; also --run RUN")
+    parser.takes_run = True
 
 
 def add_search_settings(parser: argparse.ArgumentParser) -> None:
@@ -120,6 +140,14 @@ def positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} must be at least 1")
+    return value
+
+
+def positive_number(text: str) -> float:
+    """A finite number above 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} must be above 0")
     return value
 
 

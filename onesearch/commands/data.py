@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .arguments import Commands, add_command, add_group, positive
+from onesearch.files import RunFolder
+
+from .arguments import Commands, StrictParser, add_command, add_group, positive
 from .split_options import add_split, check_split, split_as_asked
 
 if TYPE_CHECKING:
@@ -22,7 +24,8 @@ def add(commands: Commands) -> None:
     """Add `data` to the command line."""
     actions = add_group(commands, "data", "import, simulate and check market tables")
     check = add_command(actions, "check", _check, "name every problem of a market folder; exit code 1 if there is one")
-    check.add_argument("folder", type=Path, help="market folder")
+    check.add_argument("folder", type=Path, help="market folder, or folder of a run that has one; also --run RUN")
+    check.takes_run = True
     check.add_argument(
         "--limit", type=positive, default=20, metavar="N", help="rows shown for each kind of problem (default: %(default)s)"
     )
@@ -61,9 +64,7 @@ def _add_simulate(actions: Commands) -> None:
     _add_overwrite(simulate)
 
 
-def _add_importer(
-    actions: Commands, name: str, run: Callable[[argparse.Namespace], None], source: str
-) -> argparse.ArgumentParser:
+def _add_importer(actions: Commands, name: str, run: Callable[[argparse.Namespace], None], source: str) -> StrictParser:
     importer = add_command(actions, name, run, f"import {name}: {source}")
     importer.add_argument("source", help=source)
     importer.add_argument("folder", type=Path, help="market folder to write")
@@ -97,7 +98,8 @@ def _add_overwrite(parser: argparse.ArgumentParser) -> None:
 def _check(options: argparse.Namespace) -> int:
     from onesearch.data.checking import check_market, report
 
-    problems = check_market(options.folder)
+    own = RunFolder(options.folder).market
+    problems = check_market(own if own.is_dir() else options.folder)
     print(report(problems, options.limit))
     return FAILED if problems else 0
 

@@ -13,7 +13,8 @@ from .arguments import Commands, add_command, checkpoint_folder
 def add(commands: Commands) -> None:
     """Add `info` to the command line."""
     parser = add_command(commands, "info", _info, "print versions, and the contents of a run folder or checkpoint")
-    parser.add_argument("folder", type=Path, nargs="?", help="run folder or checkpoint")
+    parser.add_argument("folder", type=Path, nargs="?", help="run folder or checkpoint; also --run RUN")
+    parser.takes_run = True
 
 
 def _info(options: argparse.Namespace) -> None:

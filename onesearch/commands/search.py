@@ -10,7 +10,12 @@ from .arguments import Commands, add_checkpoint, add_command, add_search_setting
 
 def add(commands: Commands) -> None:
     """Add `search` to the command line."""
-    parser = add_command(commands, "search", _search, "search with a checkpoint; prints rank, item, SID and score of each hit")
+    parser = add_command(
+        commands,
+        "search",
+        _search,
+        "search with a checkpoint; prints rank, item, SID, score, title, brand and price of each hit",
+    )
     add_checkpoint(parser)
     parser.add_argument("query", help="text to search for")
     parser.add_argument("--top-k", type=positive, default=10, metavar="N", help="number of hits (default: %(default)s)")
@@ -49,4 +54,6 @@ def _search(options: argparse.Namespace) -> None:
     )
     for rank, hit in enumerate(hits, start=1):
         parts = "".join(f"\t{math.exp(part):.3f}" for part in hit.level_scores or ())
-        print(f"{rank}\t{hit.item_id}\t{searcher.tokenizer.sid_string(hit.sid)}\t{hit.score:.4f}{parts}")
+        price = "" if hit.price is None else f"{hit.price:.2f}"
+        facts = f"{hit.title or ''}\t{hit.brand or ''}\t{price}"
+        print(f"{rank}\t{hit.item_id}\t{searcher.tokenizer.sid_string(hit.sid)}\t{hit.score:.4f}\t{facts}{parts}")

@@ -7,7 +7,7 @@ import argparse
 from onesearch.extras import require
 from onesearch.files import RunFolder
 
-from .arguments import Commands, add_command, add_run_folder, given, positive
+from .arguments import Commands, add_command, add_run_folder, given, positive, positive_number
 
 
 def add(commands: Commands) -> None:
@@ -20,7 +20,7 @@ def add(commands: Commands) -> None:
         help="recipe whose `training` and `search` parts are used (default: the run's own recipe.yaml, or `default` without one)",
     )
     parser.add_argument(
-        "--epochs", type=float, metavar="N", help="passes over the examples of each stage, instead of the recipe's"
+        "--epochs", type=positive_number, metavar="N", help="passes over the examples of each stage, instead of the recipe's"
     )
     parser.add_argument(
         "--batch-size",
@@ -28,11 +28,14 @@ def add(commands: Commands) -> None:
         metavar="N",
         help="examples per step and process, instead of the recipe's; a larger batch needs more memory and makes fewer steps",
     )
-    parser.add_argument("--learning-rate", type=float, metavar="RATE", help="highest learning rate, instead of the recipe's")
+    parser.add_argument(
+        "--learning-rate", type=positive_number, metavar="RATE", help="highest learning rate, instead of the recipe's"
+    )
     parser.add_argument(
         "--report-to", metavar="TRACKER", help="experiment tracker that transformers knows, for example tensorboard"
     )
     parser.add_argument("--resume", action="store_true", help="continue from the last saved state")
+    parser.add_argument("--overwrite", action="store_true", help="replace the checkpoint that the run has")
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -56,5 +59,5 @@ def _train(options: argparse.Namespace) -> None:
     config = replace(recipe.training, arguments={**recipe.training.arguments, **flags})
     run.require("market", "onesearch data")
     with writing(run, "onesearch train"):
-        train_run(run, config, recipe.search, resume=options.resume)
+        train_run(run, config, recipe.search, resume=options.resume, overwrite=options.overwrite)
     leave_group()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 
     from .reranker import Reranker
+    from .shown_items import ShownItems
     from .text_index import TextIndex
 
     OneSearchModel: TypeAlias = OneSearchForConditionalGeneration | OneSearchForCausalLM
@@ -30,7 +31,7 @@ FILE_ARGUMENTS = ("cache_dir", "local_files_only", "token", "revision", "subfold
 
 class CheckpointParts(NamedTuple):
     """The loaded parts of a checkpoint. Query encoder and default histories are None where its prompts do not need them, the reranker where
-    it has no reward model, the text index where it has none."""
+    it has no reward model, the text index and the shown items where it has none."""
 
     model: OneSearchModel
     tokenizer: SidTokenizer
@@ -38,6 +39,7 @@ class CheckpointParts(NamedTuple):
     defaults: DefaultHistories | None
     reranker: Reranker | None
     text_index: TextIndex | None
+    shown: ShownItems | None
 
 
 def load_parts(checkpoint: str | Path, hub: Mapping[str, Any]) -> CheckpointParts:
@@ -72,7 +74,8 @@ def load_parts(checkpoint: str | Path, hub: Mapping[str, Any]) -> CheckpointPart
             f"a JSON file in {checkpoint} (tokenizer.json or tokenizer_config.json) is damaged ({error}); copy the checkpoint again"
         ) from error
     encoder, defaults = _query_encoder(checkpoint, tokenizer, files), _defaults(checkpoint, tokenizer, files)
-    return CheckpointParts(model.eval(), tokenizer, encoder, defaults, _reranker(folder), _text_index(checkpoint, files))
+    text_index, shown = _text_index(checkpoint, files), _shown_items(checkpoint, files)
+    return CheckpointParts(model.eval(), tokenizer, encoder, defaults, _reranker(folder), text_index, shown)
 
 
 def _query_encoder(checkpoint: str | Path, tokenizer: SidTokenizer, files: Mapping[str, Any]) -> SidEncoder | None:
@@ -105,6 +108,17 @@ def _text_index(checkpoint: str | Path, files: Mapping[str, Any]) -> TextIndex |
     hub = {name: files[name] for name in FILE_ARGUMENTS if name in files}
     path = cached_file(checkpoint, TEXT_INDEX_NAME, _raise_exceptions_for_missing_entries=False, **hub)
     return None if path is None else TextIndex.load(path)
+
+
+def _shown_items(checkpoint: str | Path, files: Mapping[str, Any]) -> ShownItems | None:
+    """Titles, brands and prices of a checkpoint, if it has any; the file is read when a hit is shown."""
+    from transformers.utils import cached_file
+
+    from .shown_items import SHOWN_ITEMS_NAME, ShownItems
+
+    hub = {name: files[name] for name in FILE_ARGUMENTS if name in files}
+    path = cached_file(checkpoint, SHOWN_ITEMS_NAME, _raise_exceptions_for_missing_entries=False, **hub)
+    return None if path is None else ShownItems(path)
 
 
 def _defaults(checkpoint: str | Path, tokenizer: SidTokenizer, files: Mapping[str, Any]) -> DefaultHistories | None:

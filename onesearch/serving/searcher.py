@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from .loading import OneSearchModel
     from .reranker import Reranker
+    from .shown_items import ShownItems
     from .text_index import TextIndex
 
 
@@ -51,6 +52,7 @@ class Searcher:
         reranker: ranks hits by a reward model. Needed if the settings, or a call, ask for `rerank`.
         text_index: finds items by their texts. Needed if the settings, or a call, ask for the candidates `beam+text`. An item that was
             added to the catalogue without a text here is found by the beam alone.
+        shown: titles, brands and prices that the hits of `search` carry; None leaves them out.
 
     Raises:
         ValueError: model, tokenizer and item index do not belong together, a part that the prompts or the settings need is missing, or
@@ -69,6 +71,7 @@ class Searcher:
         defaults: DefaultHistories | None = None,
         reranker: Reranker | None = None,
         text_index: TextIndex | None = None,
+        shown: ShownItems | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
@@ -80,6 +83,7 @@ class Searcher:
         self.name = name
         self.reranker = reranker
         self.text_index = text_index
+        self.shown = shown
         if self.config.rerank:
             checked_reranker(reranker)
         if self.config.candidates != "beam":
@@ -144,6 +148,7 @@ class Searcher:
             defaults=parts.defaults,
             reranker=parts.reranker,
             text_index=parts.text_index,
+            shown=parts.shown,
         )
 
     def arm(self, name: str, **settings: Any) -> Searcher:
@@ -210,7 +215,7 @@ class Searcher:
             explain: put the log-probability of each code, and the probabilities of the reward model, into the hits.
 
         Returns:
-            Hits with `item_id`, `sid` and `score`, best first.
+            Hits with `item_id`, `sid` and `score`, and with `title`, `brand` and `price` where the checkpoint knows them; best first.
 
         Raises:
             TypeError: the query is no text, or a text, a set or an iterator stands where a list belongs; the message names the argument.
@@ -234,7 +239,8 @@ class Searcher:
         wanted = None if categories is None else checked_texts(categories, "categories")
         if items is not None or excluded or wanted is not None:
             item_filter = self.index.filter(items, excluded, wanted)
-        return self._find([request], top_k, config, item_filter, explain).hits[0]
+        hits = self._find([request], top_k, config, item_filter, explain).hits[0]
+        return hits if self.shown is None else self.shown.filled(hits)
 
     def search_batch(
         self,
