@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 import pytest
 from safetensors.numpy import load_file
 
+import onesearch
 import onesearch.cli as cli
 from onesearch.data.arrow_tables import as_dataset, table_from_rows
 from onesearch.data.market import Market
@@ -43,6 +44,10 @@ def refused(capsys, *arguments) -> str:
         ["train", "x", "--epoch", "1"],
         ["train", "x", "--batch-size", "0"],
         ["train", "x", "--learning-rate", "fast"],
+        ["train", "x", "--epochs", "-1"],
+        ["train", "x", "--epochs", "nan"],
+        ["train", "x", "--run", "y"],
+        ["train", "--run"],
         ["data", "simulate", "x", "--item", "60"],
         ["data", "simulate", "x", "--items", "-1"],
         ["data", "amazon", "only-one"],
@@ -85,6 +90,27 @@ def test_what_is_not_understood_fails_before_any_work(arguments, tmp_path, monke
     assert stop.value.code == 2
     assert "usage: onesearch" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_the_version_is_printed(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--version"])
+    assert stop.value.code == 0 and capsys.readouterr().out == f"onesearch {onesearch.__version__}\n"
+
+
+def test_every_command_takes_the_run_as_a_flag():
+    """Beside the first argument, at any place and in both spellings."""
+    parser = cli.build_parser()
+    for command in (["train"], ["evaluate"], ["reward"], ["sids", "build"], ["sids", "align"], ["sids", "levels"]):
+        for flags in (["--run", "x"], ["--run=x"]):
+            assert str(parser.parse_args([*command, *flags]).run) == "x" == str(parser.parse_args([*command, "x"]).run)
+    assert (
+        str(parser.parse_args(["info", "--run", "x"]).folder)
+        == "x"
+        == str(parser.parse_args(["data", "check", "--run", "x"]).folder)
+    )
+    found = parser.parse_args(["search", "--beams", "3", "red shoe", "--run", "x"])
+    assert (str(found.checkpoint), found.query, found.beams) == ("x", "red shoe", 3)
 
 
 def test_help_names_every_command(capsys):
@@ -214,13 +240,16 @@ def test_items_are_appended(run, market, tmp_path, capsys):
     assert "does not exist" in refused(capsys, "sids", "append", "--run", run.root, tmp_path / "nowhere.parquet")
 
 
-def test_training_anew_with_flags(run, recipe, tmp_path):
+def test_training_anew_with_flags(run, recipe, tmp_path, capsys):
     other = replace(recipe, search=SearchConfig(num_beams=4, rank_by="item"))
     save_recipe(other, tmp_path / "mine.yaml")
     before = (run.checkpoint / "model.safetensors").read_bytes()
     shutil.rmtree(run.training)
     flags = ["--recipe", str(tmp_path / "mine.yaml"), "--epochs", "0.1", "--batch-size", "32", "--learning-rate", "0.01"]
-    assert cli.main(["train", str(run.root), *flags]) == 0
+    assert "--overwrite replaces it" in refused(capsys, "train", run.root, *flags)
+    assert "pip install dvclive" in refused(capsys, "train", run.root, "--overwrite", "--report-to", "dvclive")
+    assert (run.checkpoint / "model.safetensors").read_bytes() == before
+    assert cli.main(["train", str(run.root), *flags, "--overwrite"]) == 0
     assert (run.checkpoint / "model.safetensors").read_bytes() != before
     log = json.loads((run.training / "log.json").read_text())
     assert log[-1]["epoch"] == pytest.approx(0.1, abs=0.05)
@@ -300,6 +329,9 @@ def test_search_prints_one_item_per_line(shared_run, market, capsys):
         assert cli.main(["search", str(folder), "red shoe", *flags]) == 0
         lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
         assert [line[0] for line in lines] == ["1", "2", "3"]
+        rows = dict(zip(market.items["item_id"], market.items))
+        assert [line[4:6] for line in lines] == [[rows[line[1]]["title"], rows[line[1]]["brand"]] for line in lines]
+        assert [line[6] for line in lines] == [f"{rows[line[1]]['price']:.2f}" for line in lines]
         assert all(line[1].startswith("item-") and line[2].startswith("<a_") and float(line[3]) <= 0 for line in lines)
 
 
