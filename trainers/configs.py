@@ -107,7 +107,7 @@ class ExampleConfig:
         windows: ``all`` makes an example of every session, whose prompt shows the history before it (the paper's sliding-window
             augmentation). ``last`` makes one of the last session of each user only.
         words: largest number of words in an `item-words` example; each example has between 1 and this many. 4 is our choice.
-        copies: `item-words` examples per item, each with other words. 1 is our choice.
+        copies: `item-words` and `item-facets` examples per item, each with other words or facets. 1 is our choice.
         language: language of the task templates, ``en`` or ``zh``; None takes the market's (``zh`` for Chinese, else ``en``).
         seed: seeds the sampling of words, of fractions of tasks and of the order of streamed examples.
 
@@ -224,6 +224,12 @@ class TrainingConfig:
             noisy and the evaluation slower; 0 measures the loss only.
         validation_beams: beams of these searches, at least 10, because a shorter list has no HR@10. More find more items and take more
             time.
+        patience: number of evaluations in a row without a better HR@10 (without a lower loss, if nothing is searched) after which a
+            personalised stage ends. Its weights are then those of the best evaluation, also where it was not ended early. A larger number
+            takes more time and may find a later rise. Needs `eval_strategy`, and `save_strategy` alike. None trains every epoch and keeps
+            the last weights.
+        threads: threads of a process on a processor. The results depend on it, as sums are then cut differently. None leaves the number to
+            torch, that is to ``OMP_NUM_THREADS`` or the cores of the machine.
 
     Raises:
         ValueError: there is no stage, two stages have the same name, an argument is one of `OWNED_ARGUMENTS`, a number is out of range, or
@@ -241,6 +247,8 @@ class TrainingConfig:
     streaming: bool = False
     validation_requests: int = 500
     validation_beams: int = 20
+    patience: int | None = None
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", tuple(self.stages))
@@ -252,6 +260,7 @@ class TrainingConfig:
         template(self.prompt.name)
         _refuse_below(self, ("validation_requests",), 0)
         _refuse_below(self, ("validation_beams",), 10)
+        _refuse_below(self, tuple(name for name in ("patience", "threads") if getattr(self, name) is not None), 1)
 
 
 def _refuse_below(config: object, names: Sequence[str], least: int) -> None:

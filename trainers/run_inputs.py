@@ -37,7 +37,7 @@ class RunInputs:
         centroids: (codebook size, dimension) of each residual level; empty if prompts have no long view.
         tokenizer: tokenizer for the codes of the index.
         builder: makes the examples.
-        held_out: requests of the validation split in which something was bought.
+        held_out: requests of the validation split in which something was bought; where nothing ever is, those with a click.
         query_encoder: computes Semantic IDs of queries; None if prompts show none.
         defaults: default histories of users without a history; None if prompts show none.
     """
@@ -73,10 +73,15 @@ def load_inputs(run: RunFolder, config: TrainingConfig) -> RunInputs:
         centroids=load_quantizer(sids).level_centroids if layout.long_view_tokens else (),
         tokenizer=tokenizer,
         builder=ExampleBuilder(views, tokenizer, config.examples, run.market, keywords),
-        held_out=[request for request in build_requests(market, "validation") if request.purchased],
+        held_out=_held_out(market),
         query_encoder=SidEncoder.load(run) if layout.needs_query_sids else None,
         defaults=views.frozen_defaults() if layout.default_history else None,
     )
+
+
+def _held_out(market: Market) -> list[Request]:
+    requests = build_requests(market, "validation")
+    return [request for request in requests if request.purchased] or requests
 
 
 def _session_views(run: RunFolder, config: TrainingConfig, market: Market, index: SidIndex) -> SessionViews:

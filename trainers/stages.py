@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datasets import Dataset, IterableDataset
+from transformers import EarlyStoppingCallback
 from transformers.trainer_utils import IntervalStrategy
 
 from onesearch.files import RunFolder, atomic_folder, read_json, write_json
@@ -73,6 +74,10 @@ def stage_arguments(run: RunFolder, config: TrainingConfig, number: int, progres
     values |= stage.arguments
     if not stage.personal:
         values["eval_strategy"] = "no"
+    elif config.patience is not None:
+        searched = config.validation_requests > 0
+        best = {"metric_for_best_model": "hr@10" if searched else "loss", "greater_is_better": searched}
+        values |= {"load_best_model_at_end": True, **best}
     if config.distillation is not None and stage.personal:
         arguments: SidSFTConfig = SidDistillationConfig(**{**values, **config.distillation})
     else:
@@ -215,6 +220,9 @@ def _trainer(
     if held_out is None and arguments.eval_strategy != IntervalStrategy.NO:
         logger.warning("stage %s: the market has no validation example, so that training is not measured", stage.name)
         arguments.eval_strategy, arguments.load_best_model_at_end = IntervalStrategy.NO, False
+    callbacks = []
+    if config.patience is not None and arguments.load_best_model_at_end:
+        callbacks.append(EarlyStoppingCallback(config.patience))
     logger.info("stage %s: %s examples", stage.name, f"{len(train):,}" if isinstance(train, Dataset) else "streamed")
     long_view = None
     if inputs.tokenizer.prompt.long_view_tokens:
@@ -230,6 +238,7 @@ def _trainer(
         long_view=long_view,
         peft_config=lora_config(config.lora, model) if config.lora is not None else None,
         retrieval_metrics=retrieval_metrics(config, inputs) if stage.personal else None,
+        callbacks=callbacks,
     )
 
 

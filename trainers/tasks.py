@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-ROWS = ("items", "queries", "pairs", "words", "requests")
+ROWS = ("items", "queries", "pairs", "words", "facets", "requests")
 """Row kinds that tasks are made from: the items of the catalogue; the distinct queries of the training split; its distinct pairs of a query
-and an item that was clicked or bought after it; sampled words of item texts; and whole requests with their user's views."""
+and an item that was clicked or bought after it; sampled words of item texts; sampled facets of items; and whole requests with their user's
+views."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,9 @@ TASKS = {
     "item-sid-to-query-sid": Task("pairs", ("item", "sid"), ("query", "sid")),
     "purchases": Task("requests", ("query", "search"), ("item", "sid"), "purchased"),
     "clicks": Task("requests", ("query", "search"), ("item", "sid"), "clicked"),
-    # For a catalogue without queries: a few words of an item's text take their place. Our addition.
+    # For a catalogue without queries: a few words of an item's text, or its category, brand and attributes, take their place. Our addition.
     "item-words": Task("words", ("query", "search"), ("item", "sid")),
+    "item-facets": Task("facets", ("query", "search"), ("item", "sid")),
 }
 """All tasks. `clicks` leaves out items that were also bought: with `purchases`, each clicked or bought item is a target once."""
 

@@ -14,6 +14,7 @@ from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.serving.loading import QUERY_ENCODER_NAME
 from onesearch.serving.shown_items import SHOWN_ITEMS_NAME, ShownItems
 from onesearch.signed_text import is_unedited
+from onesearch.tokenization_sid.parallel.threads import fixed_threads
 from onesearch.views.default_histories import FILE_NAME as DEFAULTS_NAME
 from onesearch.views.reward.reward_folder import FOLDER_NAME as REWARD_NAME
 
@@ -69,6 +70,13 @@ def train_run(
         ValueError: a setting is not allowed, there is nothing to train on, or a stage to resume was trained with another configuration.
         TypeError: a name in `config.arguments` is no field of the trainer's config.
     """
+    with fixed_threads(config.threads):
+        _train(run, config, search, resume, progress, overwrite)
+
+
+def _train(
+    run: RunFolder, config: TrainingConfig, search: SearchConfig | None, resume: bool, progress: bool, overwrite: bool
+) -> None:
     settings = [stage_arguments(run, config, number, progress) for number in range(len(config.stages))]
     folders = [Path(str(arguments.output_dir)) for arguments in settings]
     for folder in folders:

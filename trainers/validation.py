@@ -24,7 +24,7 @@ from .run_inputs import RunInputs
 logger = logging.getLogger(__name__)
 
 METRICS = ("HR@10", "MRR@10")
-"""Metrics of purchases that are measured at every evaluation."""
+"""Metrics of purchases, or of clicks where nothing was bought, that are measured at every evaluation."""
 
 COMPARED = METRICS[0]
 """Metric that is compared with popularity's."""
@@ -49,12 +49,18 @@ def retrieval_metrics(config: TrainingConfig, inputs: RunInputs) -> Callable[[Si
             query_encoder=inputs.query_encoder,
             defaults=inputs.defaults,
         )
-        report = evaluate([searcher], requests, targets=("purchase",), bootstrap_samples=1, progress=False, sample=sample)
-        found = {metric.lower(): report.value(searcher.name, metric) for metric in METRICS}
+        kind = target_kind(requests)
+        report = evaluate([searcher], requests, targets=(kind,), bootstrap_samples=1, progress=False, sample=sample)
+        found = {metric.lower(): report.value(searcher.name, metric, kind) for metric in METRICS}
         watch.check(found[COMPARED.lower()])
         return found
 
     return measure
+
+
+def target_kind(requests: Sequence[Request]) -> str:
+    """``purchase`` if anything was bought in the requests, else ``click``."""
+    return "purchase" if any(request.purchased for request in requests) else "click"
 
 
 class PopularityWatch:
@@ -62,7 +68,7 @@ class PopularityWatch:
 
     Args:
         market: catalogue and sessions; popularity is counted in the training split.
-        requests: requests of the evaluation, each with a purchase.
+        requests: requests of the evaluation, each with a purchase, or each with a click.
     """
 
     def __init__(self, market: Market, requests: Sequence[Request]) -> None:
@@ -73,8 +79,9 @@ class PopularityWatch:
     def level(self) -> float:
         """Hit rate of the ranking by popularity; computed once."""
         ranking = PopularityRetriever(self._market)
-        report = evaluate([ranking], self._requests, targets=("purchase",), bootstrap_samples=1, progress=False)
-        return report.value(ranking.name, COMPARED)
+        kind = target_kind(self._requests)
+        report = evaluate([ranking], self._requests, targets=(kind,), bootstrap_samples=1, progress=False)
+        return report.value(ranking.name, COMPARED, kind)
 
     def check(self, hit_rate: float) -> None:
         """Warn of a hit rate that is at most one standard error above popularity's.
@@ -99,4 +106,4 @@ class PopularityWatch:
         )
 
 
-__all__ = ["COMPARED", "METRICS", "PopularityWatch", "retrieval_metrics"]
+__all__ = ["COMPARED", "METRICS", "PopularityWatch", "retrieval_metrics", "target_kind"]

@@ -11,6 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
+from onesearch.data.market import Market
 from onesearch.evaluation.reports import Report
 from onesearch.extras import require
 from onesearch.files import RunFolder
@@ -18,7 +19,9 @@ from onesearch.tokenization_sid.embedding.embeddings import ALIGNMENT_NAME, EMBE
 from onesearch.views.reward.reward_folder import FOLDER_NAME as REWARD_NAME
 
 from .evaluation import evaluate_run
+from .market_facts import MarketFacts
 from .market_options import SIMULATION, check_options
+from .preconditions import possible, say_left_out
 from .recipe import RECIPE_NAME, Recipe, load_recipe, save_recipe
 from .run_lock import LOCK_NAME, NOTE_NAME, writing
 from .steps import align_encoder, make_card, make_checkpoint, make_embeddings, make_market, make_reward, make_sids
@@ -72,14 +75,22 @@ def run_recipe(
 
 
 def make_parts(recipe: Recipe, run: RunFolder, resume: bool, progress: bool, last: str | None = None) -> None:
-    """Make the parts of a run that do not exist yet, up to the step `last`: alignment, embeddings, SIDs, checkpoint or reward; None
-    makes all."""
-    for step in _steps(recipe, run, resume, progress):
-        if step.product.exists():
-            logger.info("%s: done before", step.name)
-        else:
-            logger.info("%s: started", step.name)
-            step.make()
+    """Make the parts of a run that do not exist yet, up to the step `last`: market, alignment, embeddings, SIDs, checkpoint or reward; None
+    makes all.
+
+    As soon as the market is there, everything that later steps need of it is checked. What it has no examples of is left out.
+
+    Raises:
+        ValueError: something would stop the run later; the message names everything at once.
+    """
+    market = _Step("market", run.market, lambda: make_market(recipe.market, run.market))
+    _make(market)
+    if last == market.name:
+        return
+    found = possible(recipe, MarketFacts.of(Market.load(run.market)), run)
+    say_left_out(found.left_out)
+    for step in _steps(found.recipe, run, resume, progress):
+        _make(step)
         if step.name == last:
             return
 
@@ -109,9 +120,18 @@ class _Step(NamedTuple):
     make: Callable[[], object]
 
 
+def _make(step: _Step) -> None:
+    """Make the product of a step, unless it exists."""
+    if step.product.exists():
+        logger.info("%s: done before", step.name)
+    else:
+        logger.info("%s: started", step.name)
+        step.make()
+
+
 def _steps(recipe: Recipe, run: RunFolder, resume: bool, progress: bool) -> list[_Step]:
-    """The steps before the evaluation, in order."""
-    steps = [_Step("market", run.market, lambda: make_market(recipe.market, run.market))]
+    """The steps between the market and the evaluation, in order."""
+    steps = []
     if recipe.alignment is not None:
         steps.append(_Step("alignment", run.embeddings / ALIGNMENT_NAME, lambda: align_encoder(recipe, run)))
     steps += [

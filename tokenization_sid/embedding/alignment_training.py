@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..parallel.threads import fixed_threads
 from .alignment_examples import Examples
 from .configs import EXAMPLE_KINDS, PAIR_KINDS, AlignmentConfig
-from .static_encoder import blank_rows, static_module
+from .static_encoder import blank_rows, static_module, threads_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -109,7 +110,7 @@ def train(
         trainer = SentenceTransformerTrainer(model=encoder, args=arguments, train_dataset=datasets, loss=losses)
         if static_module(encoder) is not None:
             trainer.data_collator.preprocess_fn = TokenisedOnce(encoder)
-        with blank_rows(encoder):
+        with blank_rows(encoder), fixed_threads(threads_of(encoder)):
             trainer.train()
     encoder.eval()
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
+from ..parallel.threads import one_thread
 from .configs import TextEncoderConfig
 
 if TYPE_CHECKING:
@@ -57,6 +58,12 @@ def static_module(encoder: SentenceTransformer) -> StaticEmbedding | None:
 
     first = encoder[0]
     return first if isinstance(first, StaticEmbedding) else None
+
+
+def threads_of(encoder: SentenceTransformer) -> int | None:
+    """Number of threads that an encoder is trained on: one for a static encoder, so that it is the same on every machine (its small matrices
+    gain nothing by more); None, which leaves the number to torch, for an encoder of another kind."""
+    return None if static_module(encoder) is None else 1
 
 
 @contextmanager
@@ -193,11 +200,12 @@ def _latent_semantic_vectors(tokenizer: Tokenizer, texts: Sequence[str], dimensi
     weighted = counts.multiply(idf).tocsr()
     weighted.data = np.log1p(weighted.data)
     rank = min(dimension, max(min(weighted.shape) - 1, 1))
-    _, _, right = randomized_svd(weighted, n_components=rank, random_state=seed)
+    with one_thread():
+        _, _, right = randomized_svd(weighted, n_components=rank, random_state=seed)
     vectors = np.zeros((size, dimension), dtype=np.float32)
     vectors[:, :rank] = right.T * idf[:, None]
     mean_length = float(np.linalg.norm(vectors, axis=1).mean()) or 1.0
     return vectors / mean_length
 
 
-__all__ = ["alphabet_limit", "blank_rows", "static_encoder", "static_module"]
+__all__ = ["alphabet_limit", "blank_rows", "static_encoder", "static_module", "threads_of"]

@@ -13,8 +13,9 @@ from onesearch.data.market import Market
 from onesearch.data.requests import Request, build_requests
 from onesearch.data.text import item_texts
 
+from ..parallel.threads import fixed_threads
 from .configs import BANDED_FACTS, TextEncoderConfig
-from .static_encoder import blank_rows, static_encoder
+from .static_encoder import blank_rows, static_encoder, threads_of
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -185,7 +186,8 @@ def _train(encoder: SentenceTransformer, pairs: tuple[list[str], list[str]], con
         train_dataset=Dataset.from_dict({"anchor": anchors, "positive": positives}),
         loss=MultipleNegativesRankingLoss(encoder),
     )
-    trainer.train()
+    with fixed_threads(threads_of(encoder)):
+        trainer.train()
 
 
 __all__ = ["base_encoder", "build_text_encoder", "embed_texts", "positive_pairs", "refuse_untrained", "texts_of", "unit_rows"]

@@ -29,6 +29,30 @@ def one_thread() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def fixed_threads(count: int | None) -> Iterator[None]:
+    """Compute everything inside the block, torch's operations included, on a fixed number of threads.
+
+    A sum that is cut over threads rounds by the number of threads, and a training carries such differences on: with one number of threads,
+    the same seed gives the same weights on every number of cores.
+
+    Args:
+        count: number of threads of this process; None leaves it as it is.
+    """
+    if count is None:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        with _thread_pools().limit(limits=count):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
 class Workers:
     """Threads that work on blocks of rows.
 
@@ -111,4 +135,4 @@ def _thread_pools() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-__all__ = ["Workers", "one_thread", "row_blocks"]
+__all__ = ["Workers", "fixed_threads", "one_thread", "row_blocks"]

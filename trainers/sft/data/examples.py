@@ -26,6 +26,7 @@ from onesearch.views.session_views import SessionViews
 from ...configs import ExampleConfig
 from ...tasks import TASKS, Task
 from .fields import RowFields, query_item_pairs
+from .synthetic import facet_query, facets_of, sampled_words
 
 CHUNK = 4096
 """Sessions, items or pairs that are turned into examples at once."""
@@ -87,8 +88,8 @@ class ExampleBuilder:
         task = TASKS[task_name]
         if task.rows == "requests":
             chunks = self._request_examples(task, split)
-        elif task.rows == "words":
-            chunks = self._word_examples()
+        elif task.rows in ("words", "facets"):
+            chunks = self._synthetic_examples(task.rows)
         else:
             chunks = self._row_examples(task_name, task, split)
         for examples in chunks:
@@ -125,14 +126,19 @@ class ExampleBuilder:
             labels = self.fields.sid_labels(self.views.item_sids[target_items[near][wanted]])
             yield EncodedExamples(prompts, teachers, labels, self.views.long_spans(sessions)[prompt_rows])
 
-    def _word_examples(self) -> Iterator[EncodedExamples]:
-        """`copies` examples per item: a few words of its text take the place of the query."""
+    def _synthetic_examples(self, kind: str) -> Iterator[EncodedExamples]:
+        """`copies` examples per item: a few words of its text, or a few of its facets, take the place of the query."""
+        facets = facets_of(self.market) if kind == "facets" else []
         random = np.random.default_rng(self.config.seed)
         rows = np.tile(np.arange(len(self.market.items)), self.config.copies)
         for start in range(0, len(rows), CHUNK):
             items = rows[start : start + CHUNK]
-            texts = self.fields.column("item", "text")[items].tolist()
-            queries = [_sampled_words(text, self.config.words, random) for text in texts]
+            if kind == "facets":
+                items = np.array([item for item in items if facets[item]], dtype=np.int64)
+                queries = [facet_query(facets[item], random) for item in items]
+            else:
+                texts = self.fields.column("item", "text")[items].tolist()
+                queries = [sampled_words(text, self.config.words, random) for text in texts]
             prompts = self.tokenizer.encode_fields(PromptFields(queries))
             labels = self.fields.labels(items, "item", "sid")
             yield EncodedExamples(prompts, prompts, labels, self._empty_spans(len(prompts)))
@@ -192,14 +198,6 @@ class ExampleBuilder:
             "long_view": _list_array(Ragged(examples.spans.ravel(), ends)),
         }
         return pa.table({name: columns[name] for name in self.schema.names}, self.schema)
-
-
-def _sampled_words(text: str, most: int, random: np.random.Generator) -> str:
-    """Between 1 and `most` words of a text, sampled without replacement and kept in order."""
-    words = text.split()
-    count = min(len(words), int(random.integers(1, most + 1)))
-    places = np.sort(random.choice(len(words), count, replace=False)) if words else ()
-    return " ".join(words[place] for place in places)
 
 
 def _list_array(rows: Ragged) -> pa.ListArray:
