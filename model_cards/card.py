@@ -11,7 +11,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from onesearch.data.market import Market
-from onesearch.evaluation.reports import Report, load_report
+from onesearch.evaluation.reports import METRICS_NAME, Report, load_report
 from onesearch.files import RunFolder, atomic_file, read_json
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.signed_text import is_unedited, signed
@@ -24,6 +24,9 @@ TEMPLATE = Path(__file__).with_name("card_template.md")
 CARD_NAME = "README.md"
 """File of the card, in the folder of the checkpoint."""
 
+UNMEASURED = "Nothing was measured."
+"""Results of a card without an evaluation, for instance of a catalogue without requests and judgements."""
+
 METRICS = ("HR@10", "MRR@10", "NDCG@10")
 
 
@@ -33,7 +36,7 @@ def write_card(run: RunFolder, name: str, repository: str | None = None) -> Path
     The snippet of the card searches with the settings that the evaluation was made with.
 
     Args:
-        run: run folder with a market, SIDs, a checkpoint and an evaluation.
+        run: run folder with a market, SIDs and a checkpoint. Without an evaluation the card says that nothing was measured.
         name: title of the card.
         repository: Hub id that the snippets load; default: the path of the checkpoint.
 
@@ -47,7 +50,7 @@ def write_card(run: RunFolder, name: str, repository: str | None = None) -> Path
     market = Market.load(run.require("market", "onesearch data"))
     codes = _diagnostics(run)
     checkpoint = run.require("checkpoint", "onesearch train")
-    report = load_report(run.require("evaluation", "onesearch evaluate"))
+    report = load_report(run.evaluation) if (run.evaluation / METRICS_NAME).is_file() else Report()
     card = ModelCard.from_template(
         ModelCardData(
             library_name="transformers",
@@ -64,7 +67,7 @@ def write_card(run: RunFolder, name: str, repository: str | None = None) -> Path
         market=market.info.get("name", ""),
         source=market.info.get("source", "own tables"),
         page=_copy_page(run, codes),
-        results=report.to_table(),
+        results=report.to_table().strip() or UNMEASURED,
         **_search_values(report, checkpoint),
         **_code_values(codes),
     )

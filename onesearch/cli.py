@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 import onesearch
-from onesearch.commands import data, evaluate, info, items, report, reward, run, search, serve, sids, study, train
+from onesearch.commands import data, evaluate, info, items, new, report, reward, run, search, serve, sids, study, train
 from onesearch.commands.arguments import StrictParser
 from onesearch.extras import MissingExtraError
 
@@ -55,7 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         if options.traceback:
             raise
-        resume = "; --resume continues it" if "resume" in options else ""
+        resume = (
+            f"; {options.resume_hint}" if "resume_hint" in options else "; --resume continues it" if "resume" in options else ""
+        )
         print(f"onesearch: stopped{resume}", file=sys.stderr)
         return STOPPED
     except _refusals() as error:
@@ -90,6 +92,7 @@ def build_parser() -> StrictParser:
     parser.add_argument("--verbose", action="store_true", help="show the log messages of all libraries")
     parser.add_argument("--traceback", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND", parser_class=StrictParser)
+    new.add(commands)
     run.add_demo(commands)
     run.add_run(commands)
     study.add(commands)

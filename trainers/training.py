@@ -101,7 +101,7 @@ def _train(
         model, entries = train_stage(model, inputs, config, config.stages[number], settings[number], resume)
         log += entries
     if first.process_index == 0:
-        with atomic_folder(run.checkpoint, replaces=[SID_INDEX_NAME], parts=_replaced(run.checkpoint)) as folder:
+        with atomic_folder(run.checkpoint, replaces=[SID_INDEX_NAME], parts=replaced_files(run.checkpoint)) as folder:
             _save_checkpoint(folder, model, inputs, search or SearchConfig())
         write_json(run.training / "log.json", log)
 
@@ -124,7 +124,7 @@ def _check_target(checkpoint: Path, overwrite: bool) -> None:
         raise FileExistsError(f"{checkpoint} holds no checkpoint of this package (no {SID_INDEX_NAME}); move it away")
 
 
-def _replaced(checkpoint: Path) -> list[str]:
+def replaced_files(checkpoint: Path) -> list[str]:
     """Patterns of what the new checkpoint replaces in the folder of an older one."""
     card = checkpoint / CARD_NAME
     unedited = card.is_file() and is_unedited(card.read_text(encoding="utf-8", errors="replace"))
@@ -144,4 +144,4 @@ def _save_checkpoint(folder: Path, model: SidModel, inputs: RunInputs, search: S
         inputs.defaults.save(folder / DEFAULTS_NAME)
 
 
-__all__ = ["train_run"]
+__all__ = ["replaced_files", "train_run"]

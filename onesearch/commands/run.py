@@ -37,7 +37,7 @@ def _demo(options: argparse.Namespace) -> None:
     run = RunFolder(options.run)
     report = _run_and_print(load_recipe("demo"), run, options.resume, title="demo")
     _print_oracle(report, run)
-    _print_example(run)
+    _print_closing(run)
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -48,7 +48,9 @@ def _run(options: argparse.Namespace) -> None:
     recipe = load_recipe(options.recipe)
     if options.source is not None:
         recipe = replace(recipe, market=replace(recipe.market, source=options.source))
-    _run_and_print(recipe, RunFolder(options.run or Path("runs") / recipe.name), options.resume, title=recipe.name)
+    run = RunFolder(options.run or Path("runs") / recipe.name)
+    _run_and_print(recipe, run, options.resume, title=recipe.name)
+    _print_closing(run)
 
 
 def _run_and_print(recipe: Recipe, run: RunFolder, resume: bool, title: str) -> Report:
@@ -69,17 +71,9 @@ def _print_oracle(report: Report, run: RunFolder) -> None:
         print(f"purchase HR@10 {measured:.3f}; {best}; share of it: {100 * measured / oracle:.0f} %")
 
 
-def _print_example(run: RunFolder) -> None:
-    """One search of a user who bought something."""
+def _print_closing(run: RunFolder) -> None:
+    """Where the parts of the run are, what to type next, and a search."""
     from onesearch.data.market import Market
-    from onesearch.data.requests import build_requests
-    from onesearch.serving.searcher import Searcher
+    from onesearch.pipeline.closing import closing
 
-    market = Market.load(run.market)
-    request = next(request for request in reversed(build_requests(market, "test")) if request.history and request.purchased)
-    titles = dict(zip(market.items.data.column("item_id").to_pylist(), market.items.data.column("title").to_pylist()))
-    print(f'\nsearch: "{request.query}", after {len(request.history)} items, the last: {titles[request.history[-1]]}')
-    searcher = Searcher.from_pretrained(run.checkpoint)
-    for rank, hit in enumerate(searcher.search(request.query, request.history, top_k=5, context=request.context), start=1):
-        bought = "  ← was bought" if hit.item_id in request.purchased else ""
-        print(f"{rank}. {hit.score:6.2f}  {searcher.tokenizer.sid_string(hit.sid)}  {titles[hit.item_id]}{bought}")
+    print(f"\n{closing(run, Market.load(run.market))}")

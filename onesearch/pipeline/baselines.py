@@ -30,6 +30,30 @@ Embed = Callable[[Sequence[str]], np.ndarray]
 """Makes text vectors ``(texts, size)`` of texts."""
 
 
+def text_baselines(run: RunFolder, market: Market) -> list[Retriever]:
+    """BM25 and dense retrieval, which need no behaviour.
+
+    Args:
+        run: folder with embeddings of the items.
+        market: its market.
+
+    Raises:
+        MissingExtraError: the extra ``evaluation`` is not installed.
+    """
+    from onesearch.evaluation.baselines.dense import DenseRetriever
+    from onesearch.evaluation.baselines.text import BM25Retriever
+    from onesearch.tokenization_sid.embedding.embeddings import load_embeddings, load_encoder
+    from onesearch.tokenization_sid.embedding.text_encoder import embed_texts
+
+    encoder = load_encoder(run)
+
+    def embed(queries: Sequence[str]) -> np.ndarray:
+        return embed_texts(encoder, list(queries))
+
+    item_ids = market.items.data.column("item_id").to_pylist()
+    return [BM25Retriever(market), DenseRetriever(item_ids, load_embeddings(run, "items"), embed)]
+
+
 def run_baselines(run: RunFolder, market: Market, config: EvaluationConfig) -> list[Retriever]:
     """BM25 and dense retrieval; with training sessions also those that learn from behaviour.
 
@@ -136,4 +160,4 @@ def behaviour_features(market: Market, vectors: np.ndarray, embed: Embed) -> Can
     return features
 
 
-__all__ = ["TUNING_REQUESTS", "behaviour_features", "run_baselines"]
+__all__ = ["TUNING_REQUESTS", "behaviour_features", "run_baselines", "text_baselines"]

@@ -16,13 +16,14 @@ from onesearch.evaluation.evaluator import evaluate, sample_requests
 from onesearch.evaluation.relevance import evaluate_relevance, why_left_out
 from onesearch.evaluation.reports import Report, check_name, check_settings
 from onesearch.evaluation.retrievers import Retriever
-from onesearch.extras import MissingExtraError, require
+from onesearch.extras import require
 from onesearch.files import RunFolder, check_writable, read_json
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.tokenization_sid.embedding.alignment_gaps import left_out_sentence
 from onesearch.tokenization_sid.embedding.embeddings import ALIGNMENT_NAME
 from onesearch.tokenization_sid.sids.sid_folder import check_checkpoint
 
+from .auto_search import reward_arms
 from .baselines import run_baselines
 from .mappings import plain
 from .recipe import EvaluationConfig
@@ -114,8 +115,8 @@ def _measure(
         )
     searcher = Searcher.from_pretrained(checkpoint, **asdict(search_config))
     arms = [searcher]
-    if search_config.rerank:
-        arms = _reward_arms(searcher)
+    if searcher.reranker is not None:
+        arms = reward_arms(searcher)
     retrievers: list[Retriever] = [*arms, *(run_baselines(run, market, config) if baselines else ())]
     report = Report(market=str(market.info.get("name", "")), split=config.split)
     if requests:
@@ -138,23 +139,6 @@ def _measure(
     elif len(market.relevance):
         logger.warning("judged queries are left out: %s", left_out)
     return report
-
-
-def _reward_arms(searcher: Searcher) -> list[Searcher]:
-    """The generator alone, with the reward model, and with text recall as well if the checkpoint has a text index."""
-    from onesearch.serving.text_index import require_text_search
-
-    arms = [
-        searcher.arm("onesearch", rerank=False, candidates="beam"),
-        searcher.arm("onesearch_reward", rerank=True, candidates="beam"),
-    ]
-    if searcher.text_index is not None:
-        try:
-            require_text_search("the arm onesearch_reward_text")
-            arms.append(searcher.arm("onesearch_reward_text", rerank=True, candidates="beam+text"))
-        except MissingExtraError as error:
-            logger.warning("the report leaves an arm out: %s", error)
-    return arms
 
 
 def _reference(arms: list[Searcher], search_config: SearchConfig) -> str:

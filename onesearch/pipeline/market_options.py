@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 SIMULATION = "simulate"
 """Name of the simulation, whose options are the fields of `SimulatorConfig`."""
 
-IMPORTERS = ("amazon", "chorus", "kuaisearch", "tables")
+IMPORTERS = ("amazon", "chorus", "export", "kuaisearch", "tables")
 """Names of the importers, whose options are the keyword arguments of their functions."""
 
 
@@ -28,10 +28,42 @@ def importer_of(name: str) -> Callable[..., Market]:
     functions: dict[str, Callable[..., Market]] = {
         "amazon": import_amazon,
         "chorus": import_chorus,
+        "export": import_export,
         "kuaisearch": import_kuaisearch,
         "tables": import_tables,
     }
     return functions[name]
+
+
+def import_export(
+    source: str,
+    *,
+    log: str | None = None,
+    columns: dict[str, str] | None = None,
+    log_columns: dict[str, str] | None = None,
+    language: str | None = None,
+    session_minutes: int = 30,
+) -> Market:
+    """Import a shop's export; see `onesearch.data.exports.read_shop`.
+
+    Args:
+        source: file of the products.
+        log: file of the events; None for a catalogue alone.
+        columns: our name → column of the products' file, for columns that are not recognised.
+        log_columns: the same for the log.
+        language: language of the texts; None recognises it.
+        session_minutes: minutes without an event after which a new session of a user begins.
+    """
+    from onesearch.data.exports import read_shop
+
+    return read_shop(
+        source,
+        log,
+        columns=columns,
+        log_columns=log_columns,
+        language=language,
+        session_minutes=session_minutes,
+    ).market
 
 
 def check_options(importer: str, options: Mapping[str, Any]) -> None:

@@ -54,9 +54,9 @@ def possible(recipe: Recipe, facts: MarketFacts, run: RunFolder) -> Possible:
     left_out: list[str] = []
     stages = _stages(recipe.training, facts, left_out)
     recipe = _without_behaviour(recipe, facts, left_out)
-    problems = [*_text_problems(facts), *_code_problems(recipe, facts), *_disk_problems(recipe, facts, run)]
-    if not stages:
-        problems.append(_nothing_to_train(recipe.training, facts))
+    found = [_text_problem(facts), _code_problem(recipe, facts), _disk_problem(recipe, facts, run)]
+    found.append(None if stages else _nothing_to_train(recipe.training, facts))
+    problems = [problem for problem in found if problem is not None]
     if problems:
         raise ValueError("; ".join(problems))
     left_out += _unmeasured(recipe.training, facts)
@@ -121,35 +121,35 @@ def _without_behaviour(recipe: Recipe, facts: MarketFacts, left_out: list[str]) 
     return replace(recipe, alignment=None, reward=None, search=search)
 
 
-def _text_problems(facts: MarketFacts) -> list[str]:
+def _text_problem(facts: MarketFacts) -> str | None:
     if not facts.items:
-        return ["the catalogue has no item; check the items table"]
+        return "the catalogue has no item; check the items table"
     if not facts.with_text:
-        return ["no item has any text; check the columns that text_fields in market.json names"]
-    return []
+        return "no item has any text; check the columns that text_fields in market.json names"
+    return None
 
 
-def _code_problems(recipe: Recipe, facts: MarketFacts) -> list[str]:
+def _code_problem(recipe: Recipe, facts: MarketFacts) -> str | None:
     """A codebook with more codes than distinct texts cannot be trained: items with equal texts have equal vectors."""
     if recipe.codes is None or recipe.fit_on != "items" or recipe.encoder.facts or recipe.keywords is not None:
-        return []
+        return None
     size = max(recipe.codes.codebook_sizes)
     if size <= facts.texts:
-        return []
-    return [
+        return None
+    return (
         f"codes have a codebook of {size:,} codes, but the {facts.items:,} items have {facts.texts:,} distinct texts; give smaller "
         "codebooks, or leave `codes` out of the recipe to choose them by the catalogue"
-    ]
+    )
 
 
-def _disk_problems(recipe: Recipe, facts: MarketFacts, run: RunFolder) -> list[str]:
+def _disk_problem(recipe: Recipe, facts: MarketFacts, run: RunFolder) -> str | None:
     needed, free = disk_bytes(recipe, facts), shutil.disk_usage(_existing(run.root)).free
     if needed <= free:
-        return []
-    return [
+        return None
+    return (
         f"the run needs about {needed / 1e9:.1f} GB of disk at {run.root}, and {free / 1e9:.1f} GB are free; make room, or lower "
         "save_total_limit in the arguments of the training"
-    ]
+    )
 
 
 def disk_bytes(recipe: Recipe, facts: MarketFacts) -> int:
@@ -189,7 +189,9 @@ def _unmeasured(training: TrainingConfig, facts: MarketFacts) -> list[str]:
     asks = any(_argument(training, stage, "eval_strategy", "no") != "no" for stage in training.stages if stage.personal)
     if not asks or facts.validation.requests:
         return []
-    return ["the training is not measured while it runs: the validation split has no search that was answered with a click or purchase"]
+    return [
+        "the training is not measured while it runs: the validation split has no search that was answered with a click or purchase"
+    ]
 
 
 def _warm_up(recipe: Recipe, facts: MarketFacts) -> list[str]:
@@ -200,8 +202,8 @@ def _warm_up(recipe: Recipe, facts: MarketFacts) -> list[str]:
         warm_up, steps = _argument(training, stage, "warmup_steps", 0), _steps(recipe, stage, facts)
         if steps is not None and warm_up >= 1 and steps <= warm_up:
             sentences.append(
-                f"stage {stage.name} has {steps:,} steps, and the learning rate rises for {warm_up:,}, so that it never reaches its largest "
-                "value; give warmup_steps as a share, for instance 0.1, or train more epochs"
+                f"stage {stage.name} has {steps:,} steps, and the learning rate rises for {warm_up:,}: it never reaches its largest value; "
+                "give warmup_steps as a share, for instance 0.1, or train more epochs"
             )
     return sentences
 

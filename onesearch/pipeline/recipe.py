@@ -38,7 +38,7 @@ class MarketConfig:
     """Source of the market's tables.
 
     Args:
-        importer: ``simulate``, ``amazon``, ``chorus``, ``kuaisearch`` or ``tables``.
+        importer: ``simulate``, ``amazon``, ``chorus``, ``export`` (files of a shop), ``kuaisearch`` or ``tables``.
         source: folder or Hub dataset id that the importer reads.
         options: further arguments of the importer, or fields of `SimulatorConfig`.
         split: how the sessions are split; None leaves it to the importer or the simulation.

@@ -61,8 +61,11 @@ def static_module(encoder: SentenceTransformer) -> StaticEmbedding | None:
 
 
 def threads_of(encoder: SentenceTransformer) -> int | None:
-    """Number of threads that an encoder is trained on: one for a static encoder, so that it is the same on every machine (its small matrices
-    gain nothing by more); None, which leaves the number to torch, for an encoder of another kind."""
+    """Number of threads that an encoder is trained on.
+
+    One for a static encoder, so that it is the same on every machine; its small matrices gain nothing by more. None, which leaves the
+    number to torch, for an encoder of another kind.
+    """
     return None if static_module(encoder) is None else 1
 
 
