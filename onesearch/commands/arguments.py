@@ -147,7 +147,7 @@ def positive_number(text: str) -> float:
     """A finite number above 0."""
     value = float(text)
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} must be above 0")
+        raise argparse.ArgumentTypeError(f"{text} must be above 0 and finite")
     return value
 
 

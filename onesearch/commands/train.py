@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import os
+from typing import TYPE_CHECKING
 
 from onesearch.extras import require
 from onesearch.files import RunFolder
 
 from .arguments import Commands, add_command, add_run_folder, given, positive, positive_number
+
+if TYPE_CHECKING:
+    from onesearch.pipeline.market_facts import MarketFacts
+    from onesearch.pipeline.recipe import Recipe
+
+TRAINED = ("targets", "best weights", "training", "model", "prompt")
+"""First words of the reasons that concern the training."""
 
 
 def add(commands: Commands) -> None:
@@ -17,7 +26,8 @@ def add(commands: Commands) -> None:
     add_run_folder(parser)
     parser.add_argument(
         "--recipe",
-        help="recipe whose `training` and `search` parts are used (default: the run's own recipe.yaml, or `default` without one)",
+        help="recipe whose `training` and `search` parts are used; `auto` chooses them by the market (default: the run's own recipe.yaml, "
+        "or `auto` without one)",
     )
     parser.add_argument(
         "--epochs", type=positive_number, metavar="N", help="passes over the examples of each stage, instead of the recipe's"
@@ -42,14 +52,16 @@ def _train(options: argparse.Namespace) -> None:
     require("train", needed_by="training")
     from dataclasses import replace
 
+    from onesearch.data.market import Market
+    from onesearch.pipeline.market_facts import MarketFacts
+    from onesearch.pipeline.preconditions import possible, say_left_out
     from onesearch.pipeline.processes import leave_group
-    from onesearch.pipeline.recipe import load_recipe, run_recipe_of
     from onesearch.pipeline.run_lock import writing
     from onesearch.trainers.training import train_run
 
     run = RunFolder(options.run)
-    recipe = None if options.recipe else run_recipe_of(run)
-    recipe = recipe or load_recipe(options.recipe or "default")
+    facts = MarketFacts.of(Market.load(run.require("market", "onesearch data")))
+    recipe = _recipe(options, run, facts)
     flags = given(
         num_train_epochs=options.epochs,
         per_device_train_batch_size=options.batch_size,
@@ -57,7 +69,23 @@ def _train(options: argparse.Namespace) -> None:
         report_to=options.report_to,
     )
     config = replace(recipe.training, arguments={**recipe.training.arguments, **flags})
-    run.require("market", "onesearch data")
+    say_left_out(possible(replace(recipe, training=config, alignment=None), facts, run).left_out)
     with writing(run, "onesearch train"):
         train_run(run, config, recipe.search, resume=options.resume, overwrite=options.overwrite)
     leave_group()
+
+
+def _recipe(options: argparse.Namespace, run: RunFolder, facts: MarketFacts) -> Recipe:
+    """The recipe that the flag names, else the run's own, else one that is chosen by the market."""
+    from onesearch.pipeline.auto_recipe import AUTO, auto_recipe
+    from onesearch.pipeline.recipe import load_recipe, run_recipe_of
+
+    own = run_recipe_of(run) if options.recipe is None else None
+    if own is not None:
+        return own
+    if options.recipe not in (None, AUTO):
+        return load_recipe(options.recipe)
+    chosen = auto_recipe(facts, AUTO, processes=int(os.environ.get("WORLD_SIZE", "1")))
+    if os.environ.get("RANK", "0") == "0":
+        print("\n".join(f"* {reason}" for reason in chosen.reasons if reason.startswith(TRAINED)), flush=True)
+    return chosen.recipe

@@ -41,7 +41,7 @@ PASSES_PER_ITEM, PASSES_PER_TARGET = 100, 2.5
 """Examples that the model sees in all: so many for each item, and for each click and purchase."""
 
 FEWEST_PASSES, MOST_PASSES = 30_000, 140_000
-"""Bounds of these examples. From 5,000 items on, the upper one grows with the catalogue."""
+"""Bounds of these examples. From 5,000 items on, the upper one grows with the catalogue; the lower one is at most 1,000 per item."""
 
 REWARD_STEPS = 300
 """Number of steps that the training of the reward model has at least."""
@@ -66,16 +66,17 @@ def auto_split(answered: int) -> SplitConfig | None:
     return SplitConfig("time", validation=0.1 if answered < SMALL_LOG else SHARES["validation"], test=SHARES["test"])
 
 
-def auto_recipe(facts: MarketFacts, name: str, market: MarketConfig | None = None) -> AutoRecipe:
+def auto_recipe(facts: MarketFacts, name: str, market: MarketConfig | None = None, processes: int | None = None) -> AutoRecipe:
     """Choose all settings of a run by the counts of its market.
 
     Args:
         facts: counts of the market.
         name: name of the recipe.
         market: source of the market, which becomes part of the recipe.
+        processes: number of processes that train together; None takes two for a training of minutes, and one for a shorter one.
     """
     reasons: list[str] = []
-    training, processes = _training(facts, reasons)
+    training, processes = _training(facts, processes, reasons)
     recipe = Recipe(
         name=name,
         market=market or MarketConfig(),
@@ -123,18 +124,18 @@ def _reward(facts: MarketFacts, reasons: list[str]) -> RewardConfig | None:
     return replace(config, epochs=epochs)
 
 
-def _training(facts: MarketFacts, reasons: list[str]) -> tuple[TrainingConfig, int]:
+def _training(facts: MarketFacts, processes: int | None, reasons: list[str]) -> tuple[TrainingConfig, int]:
     """Model, prompt, tasks, and number of steps; and the number of processes."""
     copies = 2 if facts.train.requests else 4
     stage = StageConfig("personalised", _tasks(facts, reasons))
     examples = epoch_examples(stage, facts, copies)
     passes = _passes(facts)
     epochs = max(1.0, round(passes / max(examples, 1), 1))
-    processes = 2 if epochs * examples >= 60_000 else 1
+    processes = processes or (2 if epochs * examples >= 60_000 else 1)
     batch = 32 if epochs * examples < 60_000 else 64 if epochs * examples < 400_000 else 128
     arguments = {
         "num_train_epochs": epochs,
-        "per_device_train_batch_size": batch // processes,
+        "per_device_train_batch_size": max(1, batch // processes),
         "learning_rate": 0.002,
         "lr_scheduler_type": "cosine",
         "warmup_steps": 0.1,
@@ -191,7 +192,8 @@ def _tasks(facts: MarketFacts, reasons: list[str]) -> dict[str, float]:
 def _passes(facts: MarketFacts) -> float:
     targets = facts.train.purchases + facts.train.clicks
     most = max(MOST_PASSES, MOST_PASSES / 5_000 * facts.items)
-    return min(max(PASSES_PER_ITEM * facts.items + PASSES_PER_TARGET * targets, FEWEST_PASSES), most)
+    least = min(FEWEST_PASSES, 1_000 * facts.items)
+    return min(max(PASSES_PER_ITEM * facts.items + PASSES_PER_TARGET * targets, least), most)
 
 
 def _evaluations(facts: MarketFacts, reasons: list[str]) -> dict[str, object]:

@@ -200,7 +200,7 @@ def _begin(export: Export, run: RunFolder, overwrite: bool, say: Callable[[str],
 
 
 ITEMS_ONLY = (
-    "no search of the log was answered with a click or purchase, so the model learns from the catalogue alone: it finds items by their words, "
+    "no search was answered with a click or purchase, so the model learns from the catalogue alone: it finds items by their words, "
     "category, brand and attributes, knows no user, and nothing can be measured"
 )
 

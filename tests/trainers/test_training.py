@@ -232,8 +232,9 @@ def test_a_recipe_with_a_folder_of_its_own_is_refused(run, tmp_path, capsys):
 def test_the_command_line_keeps_the_earlier_training_when_it_refuses_a_number(run, capsys):
     before = state(run)
     for flag, value in (("--learning-rate", "nan"), ("--learning-rate", "-1"), ("--epochs", "inf")):
-        assert cli.main(["train", str(run.root), flag, value]) != 0
-        assert f"={float(value)}: " in capsys.readouterr().err
+        with pytest.raises(SystemExit):
+            cli.main(["train", str(run.root), flag, value])
+        assert f"{flag}: {value} must be above 0 and finite" in capsys.readouterr().err
     assert state(run) == before
 
 
