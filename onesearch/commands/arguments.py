@@ -167,6 +167,13 @@ def given(**flags: Any) -> dict[str, Any]:
     return {name: value for name, value in flags.items() if value is not None}
 
 
+def quiet_libraries() -> None:
+    """Show no progress bar of transformers: loading the weights of a checkpoint takes no time."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
 def checkpoint_folder(folder: Path) -> Path:
     """The checkpoint in `folder`, which is a run or a checkpoint itself.
 

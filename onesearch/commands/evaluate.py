@@ -6,7 +6,16 @@ import argparse
 
 from onesearch.files import RunFolder
 
-from .arguments import Commands, add_command, add_run_folder, add_search_settings, given, positive, search_settings
+from .arguments import (
+    Commands,
+    add_command,
+    add_run_folder,
+    add_search_settings,
+    given,
+    positive,
+    quiet_libraries,
+    search_settings,
+)
 
 ALL = 0
 """Value of ``--sample all``."""
@@ -56,6 +65,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from onesearch.pipeline.evaluation import evaluate_run
     from onesearch.pipeline.recipe import EvaluationConfig, run_recipe_of
 
+    quiet_libraries()
     run = RunFolder(options.run)
     recipe = run_recipe_of(run)
     config = EvaluationConfig() if recipe is None else recipe.evaluation

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from onesearch.files import RunFolder
 
-from .arguments import Commands, add_command, positive
+from .arguments import Commands, add_command, positive, quiet_libraries
 
 
 def add(commands: Commands) -> None:
@@ -66,6 +66,7 @@ def _new(options: argparse.Namespace) -> None:
         options.language,
         options.session_minutes,
     )
+    quiet_libraries()
     new_run(export, RunFolder(folder), resume=options.resume, overwrite=options.overwrite, say=_say)
 
 

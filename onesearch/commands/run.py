@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from onesearch.files import RunFolder, read_json
 
-from .arguments import Commands, add_command
+from .arguments import Commands, add_command, quiet_libraries
 
 if TYPE_CHECKING:
     from onesearch.evaluation.reports import Report
@@ -59,6 +59,7 @@ def _run_and_print(recipe: Recipe, run: RunFolder, resume: bool, title: str) -> 
     def show(report: Report) -> None:
         print(f"\n{title}: {run.root}\n\n{report.to_table()}", flush=True)
 
+    quiet_libraries()
     return run_recipe(recipe, run, resume=resume, show=show)
 
 

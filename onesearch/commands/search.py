@@ -5,7 +5,16 @@ from __future__ import annotations
 import argparse
 import math
 
-from .arguments import Commands, add_checkpoint, add_command, add_search_settings, checkpoint_folder, positive, search_settings
+from .arguments import (
+    Commands,
+    add_checkpoint,
+    add_command,
+    add_search_settings,
+    checkpoint_folder,
+    positive,
+    quiet_libraries,
+    search_settings,
+)
 
 
 def add(commands: Commands) -> None:
@@ -40,6 +49,7 @@ def _search(options: argparse.Namespace) -> None:
     from onesearch.data.requests import UserContext
     from onesearch.serving.searcher import Searcher
 
+    quiet_libraries()
     searcher = Searcher.from_pretrained(checkpoint_folder(options.checkpoint), **search_settings(options))
     history = options.history
     context = UserContext(options.queries, history, options.purchased, profile=tuple(options.profile))

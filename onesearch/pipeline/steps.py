@@ -109,7 +109,8 @@ def make_checkpoint(recipe: Recipe, run: RunFolder, resume: bool, progress: bool
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(recipe.processes)]
     command = [*launcher, "-m", "onesearch.cli", "train", str(run.root), "--recipe", str(run.root / RECIPE_NAME)]
     command += ["--resume"] if resume else []
-    finished = subprocess.run(command, check=False, env=held_environment(run))
+    environment = {"OMP_NUM_THREADS": "1", **held_environment(run)}  # torchrun's own default, which it would announce
+    finished = subprocess.run(command, check=False, env=environment)
     if finished.returncode:
         raise ChildProcessError(
             f"training on {recipe.processes} processes ended with exit code {finished.returncode}; its messages are above"

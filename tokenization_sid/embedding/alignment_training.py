@@ -14,7 +14,7 @@ import numpy as np
 from ..parallel.threads import fixed_threads
 from .alignment_examples import Examples
 from .configs import EXAMPLE_KINDS, PAIR_KINDS, AlignmentConfig
-from .static_encoder import blank_rows, static_module, threads_of
+from .static_encoder import blank_rows, static_module, threads_of, without_card
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -88,7 +88,7 @@ def train(
     datasets = DatasetDict(
         {kind: _dataset(kind, examples, queries, texts, steps * batch_size, config.seed) for kind in examples.rows}
     )
-    encoder.model_card_data.generate_widget_examples = False  # no card is written, and looking for examples reads every row
+    without_card(encoder)
     with tempfile.TemporaryDirectory() as folder:
         arguments = SentenceTransformerTrainingArguments(
             output_dir=folder,

@@ -69,6 +69,12 @@ def threads_of(encoder: SentenceTransformer) -> int | None:
     return None if static_module(encoder) is None else 1
 
 
+def without_card(encoder: SentenceTransformer) -> None:
+    """Make a training look for no examples of a model card: none is written, and looking reads every row and shows a progress bar."""
+    encoder.model_card_data.generate_widget_examples = False
+    encoder.model_card_data.set_widget_examples = lambda dataset: None  # type: ignore[method-assign]
+
+
 @contextmanager
 def blank_rows(encoder: SentenceTransformer) -> Iterator[None]:
     """Keep padding and unknown words of a static encoder at the zero vector while it is trained inside the block.
@@ -211,4 +217,4 @@ def _latent_semantic_vectors(tokenizer: Tokenizer, texts: Sequence[str], dimensi
     return vectors / mean_length
 
 
-__all__ = ["alphabet_limit", "blank_rows", "static_encoder", "static_module", "threads_of"]
+__all__ = ["alphabet_limit", "blank_rows", "static_encoder", "static_module", "threads_of", "without_card"]

@@ -15,7 +15,7 @@ from onesearch.data.text import item_texts
 
 from ..parallel.threads import fixed_threads
 from .configs import BANDED_FACTS, TextEncoderConfig
-from .static_encoder import blank_rows, static_encoder, threads_of
+from .static_encoder import blank_rows, static_encoder, threads_of, without_card
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -179,7 +179,7 @@ def _train(encoder: SentenceTransformer, pairs: tuple[list[str], list[str]], con
         logging_steps=max(1, math.ceil(len(anchors) / batch_size)),
         use_cpu=True,
     )
-    encoder.model_card_data.generate_widget_examples = False  # no card is written
+    without_card(encoder)
     trainer = SentenceTransformerTrainer(
         model=encoder,
         args=arguments,

@@ -82,5 +82,7 @@ class SidSFTConfig(SFTConfig):
             raise ValueError(
                 "packing and padding_free are not supported, because every example is a prompt with one target; set both to False"
             )
+        if self.activation_checkpointing is None:  # the new name of the same field; transformers warns of the old one alone
+            self.activation_checkpointing = self.gradient_checkpointing
         super().__post_init__()
         check_numbers(self)
