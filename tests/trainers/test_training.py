@@ -18,7 +18,7 @@ from onesearch.trainers.configs import SidLoraConfig, StageConfig, TrainingConfi
 from onesearch.trainers.models import longest_prompt
 from onesearch.trainers.run_inputs import load_inputs
 from onesearch.trainers.stages import remove_stage
-from onesearch.trainers.training import _replaced, train_run
+from onesearch.trainers.training import replaced_files, train_run
 
 STAGES = ["1-alignment", "2-co-occurrence", "3-personalised"]
 
@@ -98,7 +98,7 @@ def test_training_anew_forgets_what_was(run, recipe):
 def test_everything_that_a_run_wrote_into_a_checkpoint_goes_with_it(shared_run, tmp_path):
     """The card too, as long as nobody has edited it; only its picture may stay."""
     (tmp_path / "new").mkdir()
-    _copy_others(shared_run.checkpoint, tmp_path / "new", _replaced(shared_run.checkpoint))
+    _copy_others(shared_run.checkpoint, tmp_path / "new", replaced_files(shared_run.checkpoint))
     assert {path.name for path in (tmp_path / "new").iterdir()} <= {"diagnostics.png"}
 
 
