@@ -34,6 +34,14 @@ def check_count(name: str, value: object) -> None:
         raise ValueError(f"{name}={value} must be at least 1")
 
 
+def check_weight(name: str, value: object) -> None:
+    """Raise TypeError if a setting is no number, ValueError if it is below 0 or not finite."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{name}={value!r} must be a number")
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"{name}={value} must be at least 0 and finite")
+
+
 @dataclass(frozen=True)
 class SearchConfig:
     """Settings that decide which hits a search returns, apart from the query, the user and the item filter.
@@ -49,12 +57,17 @@ class SearchConfig:
         hidden_views: names in `VIEWS` that prompts leave out although the model was trained with them. The loss of quality tells what a
             model makes of a view; hiding those of the user turns personalisation off.
         rerank: rank the hits of all beams by the checkpoint's reward model, if it has one.
-        candidates: `"beam+text"` lets the best items of the checkpoint's text index (BM25) join those of the beams before the reward model
-            ranks them; it needs `rerank` and a text index. It helps where the log is small or the catalogue is new to the generator.
+        candidates: `"beam+text"` lets the best items of the checkpoint's text index (BM25) join those of the beams before both are ranked;
+            it needs a text index, and `rerank` or a `text_weight`. It helps where the log is small or the catalogue is new to the
+            generator.
         text_items: number of items that the text index adds for each request; 50 is our choice. More cost time in the reward model.
+        text_weight: weight of the text match in the order of the hits, at least 0; it needs a text index. The text match of an item is its
+            BM25 score as a share of the best one of the query. It is added to the score of the reward model, or without one to a tenth of
+            the log-probability. A large weight gives the order of BM25, and leaves the rest to items that BM25 cannot tell apart or does
+            not find. 0 leaves it out.
 
     Raises:
-        ValueError: a count is below 1, or `rank_by`, `candidates` or a view is unknown.
+        ValueError: a count is below 1, a weight below 0, or `rank_by`, `candidates` or a view is unknown.
         TypeError: a setting has the wrong type.
     """
 
@@ -66,6 +79,7 @@ class SearchConfig:
     rerank: bool = False
     candidates: str = "beam"
     text_items: int = 50
+    text_weight: float = 0.0
 
     def __post_init__(self) -> None:
         hidden: object = self.hidden_views
@@ -80,6 +94,7 @@ class SearchConfig:
         for name, allowed in {"rank_by": RANKINGS, "candidates": CANDIDATES}.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown; allowed are {', '.join(map(repr, allowed))}")
+        check_weight("text_weight", self.text_weight)
         for name in ("exclude_history", "rerank"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name}={getattr(self, name)!r} must be true or false")

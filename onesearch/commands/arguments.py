@@ -113,6 +113,12 @@ def add_search_settings(parser: argparse.ArgumentParser) -> None:
         help="items of the text index that join the beams with --candidates beam+text; a larger number takes more time",
     )
     group.add_argument(
+        "--text-weight",
+        type=float,
+        metavar="WEIGHT",
+        help="weight of the text match (BM25) in the order of the hits; a large one gives BM25's order, 0 leaves it out",
+    )
+    group.add_argument(
         "--hide",
         nargs="+",
         choices=VIEWS,
@@ -132,6 +138,7 @@ def search_settings(options: argparse.Namespace) -> dict[str, Any]:
         rerank=options.rerank,
         candidates=options.candidates,
         text_items=options.text_items,
+        text_weight=options.text_weight,
     )
 
 

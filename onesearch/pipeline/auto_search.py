@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from onesearch.data.market import Market
-from onesearch.data.requests import build_requests
+from onesearch.data.requests import Request, build_requests
 from onesearch.evaluation.evaluator import evaluate, sample_requests
 from onesearch.evaluation.reports import Report
 from onesearch.evaluation.retrievers import Retriever
@@ -27,8 +29,22 @@ ENOUGH = 20
 CLOSE = 0.005
 """Difference of quality up to which the simpler order is served: it costs less time."""
 
-NAMES = {"onesearch": "the generator alone", "onesearch_reward": "with the reward model"}
-TEXT = "with the reward model and text recall"
+CUTOFF = 10
+"""Length of the lists whose quality is compared."""
+
+WEIGHTS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+"""Weights of the text match that are tried; the largest gives BM25's order."""
+
+TEXT_FIRST = 3.0
+"""Weight of the text match where too few requests say how much it is worth: above every difference of the generator."""
+
+ARMS = {
+    "onesearch": "the generator alone",
+    "onesearch_text": "the generator with text recall",
+    "onesearch_reward": "the reward model",
+    "onesearch_reward_text": "the reward model with text recall",
+}
+"""Name of each order in reports → words, the simplest first."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +53,9 @@ class SearchChoice:
 
     Args:
         search: the settings.
-        arm: name of the chosen order.
-        requests: number of validation requests that were searched; 0 if they were too few to choose by.
-        quality: quality of every order and baseline, see `quality`.
+        arm: name of the chosen order, a key of `ARMS`.
+        requests: number of validation requests that were searched.
+        quality: quality of every order and baseline, see `quality`; empty if the requests were too few to choose by.
     """
 
     search: SearchConfig
@@ -52,9 +68,13 @@ class SearchChoice:
         return asdict(self)
 
     def __str__(self) -> str:
-        words = NAMES.get(self.arm, TEXT)
+        words = ARMS[self.arm]
+        if self.search.text_weight:
+            words += f" (weight of the text match {self.search.text_weight:g})"
         if not self.quality:
-            return f"order: {words} ({self.requests:,} validation requests are too few to choose by)"
+            return (
+                f"order: {words}; {self.requests:,} validation requests are too few to choose by, so that the text comes first"
+            )
         figures = ", ".join(f"{name} {value:.3f}" for name, value in self.quality.items())
         return f"order: {words}, by (HR@10 + MRR@10) / 2 on {self.requests:,} validation requests: {figures}"
 
@@ -62,22 +82,27 @@ class SearchChoice:
 def choose_search(run: RunFolder, market: Market, baselines: Sequence[Retriever] = ()) -> SearchChoice:
     """Compare the orders of a run's checkpoint on its validation requests.
 
-    The orders are the generator's own, and where there is a reward model, that model's with and without text recall. Baselines are measured
-    beside them and never chosen: a note in the log says which of them is better.
+    1. The orders are the generator's own and, where there is a reward model, that model's; each with and without text recall.
+    2. With text recall, the weight of the text match is the one of `WEIGHTS` that ranks the found items best. As the largest gives BM25's
+       order, an order with text recall is not below BM25 on these requests.
+    3. The best order is served, or a simpler one that is `CLOSE` to it. With fewer than `ENOUGH` requests the text comes first.
 
     Args:
-        run: run with a checkpoint.
+        run: run with a checkpoint that has a text index.
         market: its market.
-        baselines: retrievers to compare with, for example BM25.
+        baselines: retrievers that are measured beside the orders, for example BM25.
     """
     searcher = Searcher.from_pretrained(run.checkpoint)
-    arms = (
-        reward_arms(searcher) if searcher.reranker is not None else [searcher.arm("onesearch", rerank=False, candidates="beam")]
-    )
     requests = build_requests(market, "validation")
     if len(requests) < ENOUGH:
-        return SearchChoice(arms[-1].config, arms[-1].name, len(requests), {})
+        search = replace(searcher.config, rerank=False, candidates="beam+text", text_weight=TEXT_FIRST)
+        return SearchChoice(search, "onesearch_text", len(requests), {})
     requests = sample_requests(requests, REQUESTS)[0]
+    arms = [searcher.arm("onesearch", rerank=False, candidates="beam", text_weight=0.0)]
+    arms.append(_with_text("onesearch_text", searcher, requests, rerank=False))
+    if searcher.reranker is not None:
+        arms.append(searcher.arm("onesearch_reward", rerank=True, candidates="beam", text_weight=0.0))
+        arms.append(_with_text("onesearch_reward_text", searcher, requests, rerank=True))
     report = evaluate([*arms, *baselines], requests, bootstrap_samples=1, progress=False, split="validation")
     found = {name: quality(report, name) for name in report.retrievers}
     best = max(found[arm.name] for arm in arms)
@@ -85,22 +110,58 @@ def choose_search(run: RunFolder, market: Market, baselines: Sequence[Retriever]
     return SearchChoice(chosen.config, chosen.name, len(requests), found)
 
 
-def reward_arms(searcher: Searcher) -> list[Searcher]:
-    """The generator alone, with the reward model, and with text recall as well if the checkpoint has a text index."""
+def served_arms(searcher: Searcher) -> list[Searcher]:
+    """The orders of a checkpoint that a report compares: the generator alone, with its reward model, and each with text recall where the
+    checkpoint is served so or has what it needs."""
     from onesearch.extras import MissingExtraError
     from onesearch.serving.text_index import require_text_search
 
-    arms = [
-        searcher.arm("onesearch", rerank=False, candidates="beam"),
-        searcher.arm("onesearch_reward", rerank=True, candidates="beam"),
-    ]
-    if searcher.text_index is not None:
-        try:
-            require_text_search("the arm onesearch_reward_text")
-            arms.append(searcher.arm("onesearch_reward_text", rerank=True, candidates="beam+text"))
-        except MissingExtraError as error:
-            logger.warning("the report leaves an arm out: %s", error)
+    config = searcher.config
+    arms = [searcher.arm("onesearch", rerank=False, candidates="beam", text_weight=0.0)]
+    if searcher.reranker is not None:
+        arms.append(searcher.arm("onesearch_reward", rerank=True, candidates="beam", text_weight=0.0))
+    if searcher.text_index is None:
+        return arms
+    try:
+        require_text_search("text recall")
+    except MissingExtraError as error:
+        logger.warning("the report leaves an arm out: %s", error)
+        return arms
+    if config.text_weight and not config.rerank:
+        arms.insert(1, searcher.arm("onesearch_text", candidates="beam+text"))
+    if searcher.reranker is not None:
+        weight = config.text_weight if config.rerank else 0.0
+        arms.append(searcher.arm("onesearch_reward_text", rerank=True, candidates="beam+text", text_weight=weight))
+    if all(arm.config != config for arm in arms):
+        arms.append(searcher.arm("onesearch_as_set"))
     return arms
+
+
+def _with_text(name: str, searcher: Searcher, requests: Sequence[Request], rerank: bool) -> Searcher:
+    """The order with text recall, and with the weight of the text match that ranks the found items best."""
+    search = searcher.arm(name, rerank=rerank, candidates="beam+text", text_weight=WEIGHTS[1])
+    text_index = search.text_index
+    if text_index is None:
+        raise ValueError("the checkpoint has no text index; build it before its orders are compared")
+    most = search.config.num_beams * search.config.items_per_sid + search.config.text_items
+    found = np.zeros(len(WEIGHTS))
+    for request, hits in zip(requests, search.hits(requests, most)):
+        match = text_index.match(request.query, [hit.item_id for hit in hits])
+        own = np.array([hit.score for hit in hits]) - WEIGHTS[1] * match  # the scores without the text match
+        targets = [{*request.purchased}, {*request.clicked}]
+        for place, weight in enumerate(WEIGHTS):
+            top = np.argsort(-(own + weight * match), kind="stable")[:CUTOFF]
+            items = [hits[row].item_id for row in top.tolist()]
+            found[place] += sum(_reached(items, wanted) for wanted in targets if wanted)
+    allowed = WEIGHTS if rerank else WEIGHTS[1:]  # without a reward model, text recall needs a weight
+    best = max(allowed, key=lambda weight: (found[WEIGHTS.index(weight)], -weight))
+    return search.arm(name, text_weight=best)
+
+
+def _reached(items: Sequence[str], wanted: set[str]) -> float:
+    """Mean of hit rate and reciprocal rank of one list."""
+    rank = next((place for place, item in enumerate(items, start=1) if item in wanted), None)
+    return 0.0 if rank is None else (1 + 1 / rank) / 2
 
 
 def quality(report: Report, name: str) -> float:
@@ -114,13 +175,10 @@ def quality(report: Report, name: str) -> float:
     return total / max(requests, 1)
 
 
-def serve(run: RunFolder, search: SearchConfig) -> SearchConfig:
-    """Save search settings in the checkpoint of a run, beside its weights, and return them."""
-    saved = SearchConfig.from_pretrained(run.checkpoint)
-    changed = replace(saved, rerank=search.rerank, candidates=search.candidates)
-    if changed != saved:
-        changed.save_pretrained(run.checkpoint)
-    return changed
+def serve(run: RunFolder, search: SearchConfig) -> None:
+    """Save search settings in the checkpoint of a run, beside its weights."""
+    if search != SearchConfig.from_pretrained(run.checkpoint):
+        search.save_pretrained(run.checkpoint)
 
 
-__all__ = ["SearchChoice", "choose_search", "quality", "reward_arms", "serve"]
+__all__ = ["SearchChoice", "choose_search", "quality", "serve", "served_arms"]

@@ -23,7 +23,7 @@ from onesearch.tokenization_sid.embedding.alignment_gaps import left_out_sentenc
 from onesearch.tokenization_sid.embedding.embeddings import ALIGNMENT_NAME
 from onesearch.tokenization_sid.sids.sid_folder import check_checkpoint
 
-from .auto_search import reward_arms
+from .auto_search import served_arms
 from .baselines import run_baselines
 from .mappings import plain
 from .recipe import EvaluationConfig
@@ -114,9 +114,7 @@ def _measure(
             f"nothing to measure: the {config.split} split has no request, and {left_out}; `onesearch data check` names the cause"
         )
     searcher = Searcher.from_pretrained(checkpoint, **asdict(search_config))
-    arms = [searcher]
-    if searcher.reranker is not None:
-        arms = reward_arms(searcher)
+    arms = served_arms(searcher)
     retrievers: list[Retriever] = [*arms, *(run_baselines(run, market, config) if baselines else ())]
     report = Report(market=str(market.info.get("name", "")), split=config.split)
     if requests:

@@ -16,6 +16,7 @@ from onesearch.data.splits import with_split
 from onesearch.evaluation.reports import Report
 from onesearch.extras import require
 from onesearch.files import RunFolder, read_json, write_json
+from onesearch.serving.text_index import TEXT_INDEX_NAME
 from onesearch.tokenization_sid.embedding.embeddings import EMBEDDINGS_NAME
 
 from .auto_codes import choose_codes
@@ -29,7 +30,7 @@ from .preconditions import possible
 from .recipe import RECIPE_NAME, MarketConfig, Recipe, load_recipe, save_recipe
 from .run import make_parts
 from .run_lock import LOCK_NAME, NOTE_NAME, writing
-from .steps import make_card
+from .steps import make_card, make_text_index
 
 logger = logging.getLogger(__name__)
 
@@ -238,11 +239,12 @@ def _with_search(run: RunFolder, recipe: Recipe, market: Market, say: Callable[[
     decisions = read_json(run.root / DECISIONS_NAME)
     if decisions["search"] is not None:
         return recipe
+    if not (run.checkpoint / TEXT_INDEX_NAME).is_file():
+        make_text_index(run)
     choice = choose_search(run, market, text_baselines(run, market))
     say(f"* {choice}")
     serve(run, choice.search)
-    reward = recipe.reward
-    recipe = replace(recipe, search=replace(choice.search, rerank=False) if reward is None else choice.search)
+    recipe = replace(recipe, search=choice.search, reward=recipe.reward if choice.search.rerank else None)
     save_recipe(recipe, run.root / RECIPE_NAME)
     write_json(run.root / DECISIONS_NAME, {**decisions, "search": choice.to_dict()})
     return recipe

@@ -119,7 +119,7 @@ class Recipe:
 
     Raises:
         ValueError: the name is no name of a folder, `fit_on` is unknown, `processes` is below 1, a dictionary is given without keywords, a
-            text index is searched without a reward model, or a cut-off of the evaluation is above the beams of the search.
+            text index is searched that nothing ranks by, or a cut-off of the evaluation is above the beams of the search.
     """
 
     name: str
@@ -144,10 +144,11 @@ class Recipe:
             raise ValueError(f"processes={self.processes} must be at least 1")
         if self.dictionary is not None and self.keywords is None:
             raise ValueError(f"dictionary={self.dictionary!r} needs keywords: true; without keywords it would be ignored")
-        if self.search.candidates != "beam" and (self.reward is None or not self.reward.text_index):
+        has_text_index = self.search.text_weight > 0 or (self.reward is not None and self.reward.text_index)
+        if self.search.candidates != "beam" and not has_text_index:
             raise ValueError(
-                f"search.candidates={self.search.candidates!r} needs a reward model with a text index; add `reward: {{}}`, or set "
-                "search.candidates to beam"
+                f"search.candidates={self.search.candidates!r} needs a reward model with a text index, or a search.text_weight; add "
+                "`reward: {}`, or set search.candidates to beam"
             )
         check_beams(self.evaluation.cutoffs or (), self.search.num_beams)
 

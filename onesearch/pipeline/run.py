@@ -15,6 +15,7 @@ from onesearch.data.market import Market
 from onesearch.evaluation.reports import Report
 from onesearch.extras import require
 from onesearch.files import RunFolder
+from onesearch.serving.text_index import TEXT_INDEX_NAME
 from onesearch.tokenization_sid.embedding.embeddings import ALIGNMENT_NAME, EMBEDDINGS_NAME
 from onesearch.views.reward.reward_folder import FOLDER_NAME as REWARD_NAME
 
@@ -24,7 +25,16 @@ from .market_options import SIMULATION, check_options
 from .preconditions import possible, say_left_out
 from .recipe import RECIPE_NAME, Recipe, load_recipe, save_recipe
 from .run_lock import LOCK_NAME, NOTE_NAME, writing
-from .steps import align_encoder, make_card, make_checkpoint, make_embeddings, make_market, make_reward, make_sids
+from .steps import (
+    align_encoder,
+    make_card,
+    make_checkpoint,
+    make_embeddings,
+    make_market,
+    make_reward,
+    make_sids,
+    make_text_index,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -139,6 +149,8 @@ def _steps(recipe: Recipe, run: RunFolder, resume: bool, progress: bool) -> list
         _Step("SIDs", run.sids / "sid_index.safetensors", lambda: make_sids(recipe, run)),
         _Step("checkpoint", run.checkpoint, lambda: make_checkpoint(recipe, run, resume, progress)),
     ]
+    if recipe.search.text_weight:
+        steps.append(_Step("text index", run.checkpoint / TEXT_INDEX_NAME, lambda: make_text_index(run)))
     if recipe.reward is not None:
         steps.append(_Step("reward", run.checkpoint / REWARD_NAME / "reward.json", lambda: make_reward(recipe, run)))
     return steps

@@ -125,6 +125,19 @@ def make_reward(recipe: Recipe, run: RunFolder) -> None:
         train_reward_run(run, recipe.reward)
 
 
+def make_text_index(run: RunFolder) -> None:
+    """Write the text index of a run's items into its checkpoint.
+
+    Raises:
+        MissingExtraError: the extra ``evaluation`` is not installed.
+        ValueError: no item has a text.
+    """
+    from onesearch.serving.text_index import TEXT_INDEX_NAME, TextIndex, require_text_search
+
+    require_text_search("the text index of the checkpoint")
+    TextIndex.of(Market.load(run.market)).save(run.checkpoint / TEXT_INDEX_NAME)
+
+
 def make_card(recipe: Recipe, run: RunFolder) -> None:
     """Write the card of the checkpoint."""
     from onesearch.model_cards.card import write_card
@@ -132,4 +145,13 @@ def make_card(recipe: Recipe, run: RunFolder) -> None:
     write_card(run, name=recipe.name)
 
 
-__all__ = ["align_encoder", "make_card", "make_checkpoint", "make_embeddings", "make_market", "make_reward", "make_sids"]
+__all__ = [
+    "align_encoder",
+    "make_card",
+    "make_checkpoint",
+    "make_embeddings",
+    "make_market",
+    "make_reward",
+    "make_sids",
+    "make_text_index",
+]

@@ -28,13 +28,13 @@ def checked_reranker(reranker: Reranker | None) -> Reranker:
 
 
 def checked_text_index(config: SearchConfig, text_index: TextIndex | None) -> TextIndex:
-    """The text index; ValueError where there is none, or no reward model ranks what it finds."""
-    asked = f"candidates={config.candidates!r}"
-    if not config.rerank:
+    """The text index; ValueError where there is none, or nothing ranks what it finds."""
+    asked = f"candidates={config.candidates!r}" if config.candidates != "beam" else f"text_weight={config.text_weight}"
+    if not config.rerank and not config.text_weight:
         raise ValueError(
-            f"{asked} needs rerank=True: BM25 scores and the generator's log-probabilities cannot be compared, and by the latter alone "
-            "the items that the beams missed stand behind those that they found. Rank them by a reward model (`onesearch reward` trains "
-            "one), or set candidates='beam'"
+            f"{asked} needs rerank=True or a text_weight: BM25 scores and the generator's log-probabilities cannot be compared, and by the "
+            "latter alone the items that the beams missed stand behind those that they found. Rank them by a reward model "
+            "(`onesearch reward` trains one), give a text_weight, or set candidates='beam'"
         )
     if text_index is None:
         raise ValueError(

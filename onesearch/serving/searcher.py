@@ -22,6 +22,7 @@ from onesearch.views.request_views import RequestViews
 
 from .checks import checked_index, checked_reranker, checked_text_index, refuse_other_types
 from .prompt_sizes import prompt_size
+from .text_match import ranks_anew, reads_texts, with_text_match
 
 if TYPE_CHECKING:
     from onesearch.modeling_onesearch.catalogue_onesearch import SidIndex
@@ -86,7 +87,7 @@ class Searcher:
         self.shown = shown
         if self.config.rerank:
             checked_reranker(reranker)
-        if self.config.candidates != "beam":
+        if reads_texts(self.config):
             checked_text_index(self.config, text_index)
 
     @classmethod
@@ -102,6 +103,7 @@ class Searcher:
         rerank: bool | None = None,
         candidates: str | None = None,
         text_items: int | None = None,
+        text_weight: float | None = None,
         batch_size: int = 32,
         **kwargs: Any,
     ) -> Searcher:
@@ -117,6 +119,7 @@ class Searcher:
             rerank: replaces the saved setting; see `SearchConfig`.
             candidates: replaces the saved setting; see `SearchConfig`.
             text_items: replaces the saved setting; see `SearchConfig`.
+            text_weight: replaces the saved setting; see `SearchConfig`.
             batch_size: number of requests that `retrieve` searches at once.
             kwargs: passed to the Auto classes (``revision``, ``token``, ``dtype``, ...).
 
@@ -135,6 +138,7 @@ class Searcher:
             "rerank": rerank,
             "candidates": candidates,
             "text_items": text_items,
+            "text_weight": text_weight,
         }
         _changed(SearchConfig(), **given)  # refuses wrong values before anything is loaded
         parts = load_parts(checkpoint, kwargs)
@@ -190,6 +194,7 @@ class Searcher:
         rerank: bool | None = None,
         candidates: str | None = None,
         text_items: int | None = None,
+        text_weight: float | None = None,
         explain: bool = False,
     ) -> list[Hit]:
         """Find items for one query.
@@ -212,6 +217,7 @@ class Searcher:
             candidates: replaces the searcher's setting for this call: `beam+text` lets the best items of the text index join those of the
                 beams before the reward model ranks them.
             text_items: replaces the searcher's setting for this call: number of items of the text index.
+            text_weight: replaces the searcher's setting for this call: weight of the text match in the order of the hits.
             explain: put the log-probability of each code, and the probabilities of the reward model, into the hits.
 
         Returns:
@@ -231,6 +237,7 @@ class Searcher:
             "rerank": rerank,
             "candidates": candidates,
             "text_items": text_items,
+            "text_weight": text_weight,
         }
         config = _changed(self.config, **given)
         request = _request(query, history, context)
@@ -291,7 +298,7 @@ class Searcher:
             batch, own = [requests[place] for place in places], [filters[place] for place in places]
             found = self._find(batch, top_k, config, own if any(own) else None, explain)
             for place, of_query in zip(places, found.hits):
-                hits[place] = of_query
+                hits[place] = of_query if self.shown is None else self.shown.filled(of_query)
         return hits
 
     def score(
@@ -383,7 +390,7 @@ class Searcher:
             num_beams=config.num_beams,
             rank_by=config.rank_by,
             items_per_sid=config.items_per_sid,
-            top_k=(config.num_beams * config.items_per_sid if config.rerank else top_k) + max(map(len, excluded)),
+            top_k=(config.num_beams * config.items_per_sid if ranks_anew(config) else top_k) + max(map(len, excluded)),
             item_filter=item_filter,
             explain=explain,
             with_sids=with_sids,
@@ -391,7 +398,11 @@ class Searcher:
         )
         kept = [[hit for hit in hits if hit.item_id not in own] for hits, own in zip(result.hits, excluded)]
         if config.rerank:
-            kept = checked_reranker(self.reranker).rerank(requests, kept, top_k, explain)
+            most = max(map(len, kept), default=0) if config.text_weight else top_k
+            kept = checked_reranker(self.reranker).rerank(requests, kept, most, explain)
+        if config.text_weight:
+            text_index = checked_text_index(config, self.text_index)
+            kept = [with_text_match(text_index, request.query, hits, config) for request, hits in zip(requests, kept)]
         return replace(result, hits=[hits[:top_k] for hits in kept])
 
     def _text_items(

@@ -170,6 +170,13 @@ class TextIndex:
                 scores[items[own]] += weights[own]
         return scores
 
+    def match(self, query: str, item_ids: Sequence[str]) -> np.ndarray:
+        """BM25 scores of items as shares of the best score of the catalogue, float64 ``(items,)``; 0 for an item without a text here."""
+        scores = self.scores(query)
+        best = float(scores.max(initial=0.0))
+        rows = [self._row_of.get(item_id, -1) for item_id in item_ids]
+        return np.array([float(scores[row]) / best if best and row >= 0 else 0.0 for row in rows], dtype=np.float64)
+
     def save(self, path: str | Path) -> None:
         """Write the index to a safetensors file, whole or not at all."""
         arrays = {"terms": self.terms, "counts": self.counts, "lengths": self.lengths}
@@ -190,6 +197,10 @@ class TextIndex:
         return cls(
             metadata["language"], tuple(item_ids), vocabulary, *(tensors[name] for name in ("terms", "counts", "lengths"))
         )
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {item_id: row for row, item_id in enumerate(self.item_ids)}
 
     @cached_property
     def _tokens(self) -> Callable[[str], list[str]]:

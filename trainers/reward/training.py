@@ -62,7 +62,9 @@ def train_reward_run(run: RunFolder, config: RewardConfig) -> None:
             "the checkpoint searches without one"
         )
     text_index = TextIndex.of(market) if config.text_index else None
-    searcher = Searcher.from_pretrained(run.require("checkpoint", "onesearch train"), rerank=False, candidates="beam")
+    searcher = Searcher.from_pretrained(
+        run.require("checkpoint", "onesearch train"), rerank=False, candidates="beam", text_weight=0.0
+    )
     vectors = Vectors(load_embeddings(run, "items"), load_embeddings(run, "queries"), distinct_queries(market))
     item_ids = market.items.data.column("item_id").to_pylist()
     codes = searcher.index.codes_of(item_ids).astype(np.int64)
