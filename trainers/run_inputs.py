@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from .models import build_tokenizer
 from .sft.data.examples import ExampleBuilder
 from .tasks import TASKS
 
+ENOUGH_PURCHASES = 100
+"""Number of validation requests with a purchase below which clicks choose the weights of an early end; our choice."""
+
 
 @dataclass(frozen=True)
 class RunInputs:
@@ -37,7 +40,7 @@ class RunInputs:
         centroids: (codebook size, dimension) of each residual level; empty if prompts have no long view.
         tokenizer: tokenizer for the codes of the index.
         builder: makes the examples.
-        held_out: requests of the validation split in which something was bought; where nothing ever is, those with a click.
+        held_out: requests of the validation split in which something was bought; those with a click where purchases are too few.
         query_encoder: computes Semantic IDs of queries; None if prompts show none.
         defaults: default histories of users without a history; None if prompts show none.
     """
@@ -73,15 +76,18 @@ def load_inputs(run: RunFolder, config: TrainingConfig) -> RunInputs:
         centroids=load_quantizer(sids).level_centroids if layout.long_view_tokens else (),
         tokenizer=tokenizer,
         builder=ExampleBuilder(views, tokenizer, config.examples, run.market, keywords),
-        held_out=_held_out(market),
+        held_out=_held_out(market, 1 if config.patience is None else ENOUGH_PURCHASES),
         query_encoder=SidEncoder.load(run) if layout.needs_query_sids else None,
         defaults=views.frozen_defaults() if layout.default_history else None,
     )
 
 
-def _held_out(market: Market) -> list[Request]:
+def _held_out(market: Market, least: int) -> list[Request]:
+    """The validation requests with a purchase; those with a click if fewer than `least` have one, and more have a click."""
     requests = build_requests(market, "validation")
-    return [request for request in requests if request.purchased] or requests
+    bought = [request for request in requests if request.purchased]
+    clicked = [replace(request, purchased=()) for request in requests if request.clicked]
+    return bought if len(bought) >= min(least, len(clicked)) and bought else clicked
 
 
 def _session_views(run: RunFolder, config: TrainingConfig, market: Market, index: SidIndex) -> SessionViews:

@@ -29,7 +29,7 @@ from .sft.sft_config import SidSFTConfig
 from .sft.sft_trainer import SidSFTTrainer
 from .tasks import STAGES
 from .trackers import refuse_missing_trackers
-from .validation import retrieval_metrics
+from .validation import BEST, retrieval_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def stage_arguments(run: RunFolder, config: TrainingConfig, number: int, progres
         values["eval_strategy"] = "no"
     elif config.patience is not None:
         searched = config.validation_requests > 0
-        best = {"metric_for_best_model": "hr@10" if searched else "loss", "greater_is_better": searched}
+        best = {"metric_for_best_model": BEST if searched else "loss", "greater_is_better": searched}
         values |= {"load_best_model_at_end": True, **best}
     if config.distillation is not None and stage.personal:
         arguments: SidSFTConfig = SidDistillationConfig(**{**values, **config.distillation})

@@ -203,7 +203,7 @@ def _evaluations(facts: MarketFacts, reasons: list[str]) -> dict[str, object]:
         reasons.append(f"best weights: the last ones ({requests:,} validation requests are too few to choose by)")
         return {"eval_strategy": "no", "save_strategy": "epoch"}
     reasons.append(
-        f"best weights: those with the highest HR@10 on {min(requests, 300):,} validation requests, measured eight times"
+        f"best weights: those with the highest HR@10 and MRR@10 on {min(requests, 300):,} validation requests, measured eight times"
     )
     return {"eval_strategy": "steps", "eval_steps": 0.125, "save_strategy": "steps", "save_steps": 0.125}
 
