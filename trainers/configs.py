@@ -226,8 +226,8 @@ class TrainingConfig:
             time.
         patience: number of evaluations in a row without a better mean of HR@10 and MRR@10 (without a lower loss, if nothing is searched)
             after which a personalised stage ends. Its weights are then those of the best evaluation, also where it was not ended early. A
-            larger number takes more time and may find a later rise. Needs `eval_strategy`, and `save_strategy` alike. None trains every epoch and keeps
-            the last weights.
+            larger number takes more time and may find a later rise. Needs `eval_strategy`, and `save_strategy` alike. None trains every
+            epoch and keeps the last weights.
         threads: threads of a process on a processor. The results depend on it, as sums are then cut differently. None leaves the number to
             torch, that is to ``OMP_NUM_THREADS`` or the cores of the machine.
 

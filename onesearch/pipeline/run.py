@@ -97,9 +97,7 @@ def make_parts(recipe: Recipe, run: RunFolder, resume: bool, progress: bool, las
     _make(market)
     if last == market.name:
         return
-    found = possible(recipe, MarketFacts.of(Market.load(run.market)), run)
-    say_left_out(found.left_out)
-    for step in _steps(found.recipe, run, resume, progress):
+    for step in _steps(_possible(recipe, run), run, resume, progress):
         _make(step)
         if step.name == last:
             return
@@ -128,6 +126,13 @@ class _Step(NamedTuple):
     name: str
     product: Path
     make: Callable[[], object]
+
+
+def _possible(recipe: Recipe, run: RunFolder) -> Recipe:
+    """The recipe without what its market has no examples of, which the log names."""
+    found = possible(recipe, MarketFacts.of(Market.load(run.market)), run)
+    say_left_out(found.left_out)
+    return found.recipe
 
 
 def _make(step: _Step) -> None:
