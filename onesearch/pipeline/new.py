@@ -117,7 +117,7 @@ def new_run(
     require("train", needed_by="onesearch new")
     require("evaluation", needed_by="onesearch new")
     check_folder(run, resume, overwrite)
-    if not (resume and _is_chosen(run)):
+    if overwrite or not _is_chosen(run):
         _begin(export, run, overwrite, say)
     with writing(run, "onesearch new"):
         recipe = _with_codes(run, progress, say)
@@ -143,7 +143,7 @@ def check_folder(run: RunFolder, resume: bool, overwrite: bool) -> None:
         raise FileExistsError(
             f"{run.root} already holds a run; --resume continues it, --overwrite makes it anew, --run names another"
         )
-    if resume and not overwrite and not _is_chosen(run):
+    if resume and not overwrite and DECISIONS_NAME not in names:
         raise FileExistsError(f"{run.root} holds a run that `onesearch run` made; continue it with `onesearch run --resume`")
     foreign = _foreign_files(run) if overwrite else []
     if foreign:
