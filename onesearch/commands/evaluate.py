@@ -88,3 +88,5 @@ def _evaluate(options: argparse.Namespace) -> None:
         baselines=not options.no_baselines,
         show=lambda report: print(report.to_table(), flush=True),
     )
+    if options.name is None:
+        print(f"card: {run.checkpoint / 'README.md'}")

@@ -53,6 +53,7 @@ def _train(options: argparse.Namespace) -> None:
     from dataclasses import replace
 
     from onesearch.data.market import Market
+    from onesearch.pipeline.closing import places
     from onesearch.pipeline.market_facts import MarketFacts
     from onesearch.pipeline.preconditions import possible, say_left_out
     from onesearch.pipeline.processes import leave_group
@@ -60,7 +61,8 @@ def _train(options: argparse.Namespace) -> None:
     from onesearch.trainers.training import train_run
 
     run = RunFolder(options.run)
-    facts = MarketFacts.of(Market.load(run.require("market", "onesearch data")))
+    market = Market.load(run.require("market", "onesearch data"))
+    facts = MarketFacts.of(market)
     recipe = _recipe(options, run, facts)
     flags = given(
         num_train_epochs=options.epochs,
@@ -73,6 +75,13 @@ def _train(options: argparse.Namespace) -> None:
     with writing(run, "onesearch train"):
         train_run(run, config, recipe.search, resume=options.resume, overwrite=options.overwrite)
     leave_group()
+    if _is_first():
+        print(f"\n{places(run, market)}", flush=True)
+
+
+def _is_first() -> bool:
+    """Whether this is the first process of torchrun, which alone prints."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _recipe(options: argparse.Namespace, run: RunFolder, facts: MarketFacts) -> Recipe:
@@ -86,6 +95,6 @@ def _recipe(options: argparse.Namespace, run: RunFolder, facts: MarketFacts) -> 
     if options.recipe not in (None, AUTO):
         return load_recipe(options.recipe)
     chosen = auto_recipe(facts, AUTO, processes=int(os.environ.get("WORLD_SIZE", "1")))
-    if os.environ.get("RANK", "0") == "0":
+    if _is_first():
         print("\n".join(f"* {reason}" for reason in chosen.reasons if reason.startswith(TRAINED)), flush=True)
     return chosen.recipe

@@ -43,6 +43,9 @@ PASSES_PER_ITEM, PASSES_PER_TARGET = 100, 2.5
 FEWEST_PASSES, MOST_PASSES = 30_000, 140_000
 """Bounds of these examples. From 5,000 items on, the upper one grows with the catalogue; the lower one is at most 1,000 per item."""
 
+TWO_PROCESSES = 200_000
+"""Number of examples that the model sees in all from which two processes train together; for fewer, starting them costs more than they save."""
+
 REWARD_STEPS = 300
 """Number of steps that the training of the reward model has at least."""
 
@@ -131,7 +134,7 @@ def _training(facts: MarketFacts, processes: int | None, reasons: list[str]) -> 
     examples = epoch_examples(stage, facts, copies)
     passes = _passes(facts)
     epochs = max(1.0, round(passes / max(examples, 1), 1))
-    processes = processes or (2 if epochs * examples >= 60_000 else 1)
+    processes = processes or (2 if epochs * examples >= TWO_PROCESSES else 1)
     batch = 32 if epochs * examples < 60_000 else 64 if epochs * examples < 400_000 else 128
     arguments = {
         "num_train_epochs": epochs,

@@ -23,6 +23,11 @@ def closing(run: RunFolder, market: Market) -> str:
     return "\n".join([*_places(run), "", *_next(run, request.query), "", *_example(run, market, request)])
 
 
+def places(run: RunFolder, market: Market) -> str:
+    """Where the parts of a run with a checkpoint are, and what to type next."""
+    return "\n".join([*_places(run), "", *_next(run, example_request(market).query)])
+
+
 def example_request(market: Market) -> Request:
     """A request whose hits a person can judge.
 
@@ -89,4 +94,4 @@ def _catalogue_query(market: Market) -> str:
     return " ".join(reversed(facets)) or " ".join(title.split()[:3])
 
 
-__all__ = ["closing", "example_request", "hit_lines"]
+__all__ = ["closing", "example_request", "hit_lines", "places"]

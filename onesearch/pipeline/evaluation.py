@@ -26,7 +26,7 @@ from onesearch.tokenization_sid.sids.sid_folder import check_checkpoint
 from .auto_search import served_arms
 from .baselines import run_baselines
 from .mappings import plain
-from .recipe import EvaluationConfig
+from .recipe import EvaluationConfig, run_recipe_of
 from .run_lock import writing
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def evaluate_run(
 ) -> Report:
     """Measure a run's checkpoint beside the baselines on one split, and on judged queries if the market has any.
 
-    Writes ``metrics.json`` and TREC files to ``evaluation/``, and the card of the checkpoint anew unless somebody has edited it. The
+    Writes ``metrics.json`` and TREC files to ``evaluation/``, and the card of the checkpoint, unless somebody has edited it. The
     settings of the report are saved with it, and a report that was made with other settings is not replaced by accident.
 
     Args:
@@ -70,8 +70,6 @@ def evaluate_run(
             is nothing to measure.
         MissingExtraError: `baselines`, but the extra ``evaluation`` is not installed.
     """
-    from onesearch.model_cards.card import refresh_card
-
     if baselines:
         require("evaluation", needed_by="an evaluation with baselines (--no-baselines leaves them out)")
     market_folder = run.require("market", "onesearch data")
@@ -91,8 +89,19 @@ def evaluate_run(
             show(report)
         report.save(folder)
         if name is None:
-            refresh_card(run)
+            _card(run)
     return report
+
+
+def _card(run: RunFolder) -> None:
+    """Write the card of the checkpoint, or anew what it says of the results."""
+    from onesearch.model_cards.card import CARD_NAME, refresh_card, write_card
+
+    if (run.checkpoint / CARD_NAME).is_file():
+        refresh_card(run)
+    else:
+        recipe = run_recipe_of(run)
+        write_card(run, run.root.name if recipe is None else recipe.name)
 
 
 def _measure(

@@ -328,10 +328,10 @@ class SidSFTTrainer(SFTTrainer):
             raise ValueError(
                 f"{resume_from_checkpoint} is half-written; pass resume_from_checkpoint=True to go on from the last complete checkpoint"
             )
-        end = base_of(cast(PreTrainedModel, self.model)).generation_config
-        end.eos_token_id = (
-            self.processing_class.eos_token_id
-        )  # as transformers would, with a warning; `_KeepEndOfGeneration` restores it
+        if isinstance(
+            self.processing_class, PreTrainedTokenizerBase
+        ):  # as transformers does with a warning; restored when training begins
+            base_of(cast(PreTrainedModel, self.model)).generation_config.eos_token_id = self.processing_class.eos_token_id
         with self._prompt_watch:
             return super().train(resume_from_checkpoint, *args, **kwargs)
 
