@@ -88,5 +88,5 @@ def _evaluate(options: argparse.Namespace) -> None:
         baselines=not options.no_baselines,
         show=lambda report: print(report.to_table(), flush=True),
     )
-    if options.name is None:
+    if options.name is None and (run.checkpoint / "README.md").is_file():
         print(f"card: {run.checkpoint / 'README.md'}")

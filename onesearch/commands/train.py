@@ -57,7 +57,7 @@ def _train(options: argparse.Namespace) -> None:
     from onesearch.pipeline.market_facts import MarketFacts
     from onesearch.pipeline.preconditions import possible, say_left_out
     from onesearch.pipeline.processes import leave_group
-    from onesearch.pipeline.run_lock import writing
+    from onesearch.pipeline.run_lock import HELD, writing
     from onesearch.trainers.training import train_run
 
     run = RunFolder(options.run)
@@ -75,7 +75,7 @@ def _train(options: argparse.Namespace) -> None:
     with writing(run, "onesearch train"):
         train_run(run, config, recipe.search, resume=options.resume, overwrite=options.overwrite)
     leave_group()
-    if _is_first():
+    if _is_first() and HELD not in os.environ:  # else another command, which started this one, goes on
         print(f"\n{places(run, market)}", flush=True)
 
 

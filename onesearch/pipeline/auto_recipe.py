@@ -44,7 +44,7 @@ FEWEST_PASSES, MOST_PASSES = 30_000, 140_000
 """Bounds of these examples. From 5,000 items on, the upper one grows with the catalogue; the lower one is at most 1,000 per item."""
 
 TWO_PROCESSES = 200_000
-"""Number of examples that the model sees in all from which two processes train together; for fewer, starting them costs more than they save."""
+"""Number of examples that the model sees in all from which two processes train together; for fewer, starting them does not pay."""
 
 REWARD_STEPS = 300
 """Number of steps that the training of the reward model has at least."""

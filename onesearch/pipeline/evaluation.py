@@ -99,7 +99,7 @@ def _card(run: RunFolder) -> None:
 
     if (run.checkpoint / CARD_NAME).is_file():
         refresh_card(run)
-    else:
+    elif run.sids.is_dir():  # a card tells of the codes
         recipe = run_recipe_of(run)
         write_card(run, run.root.name if recipe is None else recipe.name)
 

@@ -138,4 +138,4 @@ def _described(holder: dict[str, object]) -> str:
     return "`{command}` (process {pid} on {host}, since {since})".format(**{"pid": "?", "host": "?", "since": "?", **holder})
 
 
-__all__ = ["LOCK_NAME", "NOTE_NAME", "held_environment", "writing", "writing_into"]
+__all__ = ["HELD", "LOCK_NAME", "NOTE_NAME", "held_environment", "writing", "writing_into"]
