@@ -186,6 +186,11 @@ def _begin(export: Export, run: RunFolder, overwrite: bool, say: Callable[[str],
     facts = MarketFacts.of(market)
     chosen = auto_recipe(facts, run_name(run.root.name), export.config(split))
     found = possible(chosen.recipe, facts, run)
+    if split is not None:
+        counts = {name: part.requests for name, part in facts.splits.items()}
+        say(
+            f"* split by time: {counts['train']:,} answered searches train, {counts['validation']:,} validate, {counts['test']:,} test"
+        )
     for sentence in (*chosen.reasons, *found.left_out):
         say(f"* {sentence}")
     if not facts.train.requests:
