@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from ..parallel.threads import one_thread
+from ..parallel.threads import fixed_threads
 from .configs import TextEncoderConfig
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ def _latent_semantic_vectors(tokenizer: Tokenizer, texts: Sequence[str], dimensi
     weighted = counts.multiply(idf).tocsr()
     weighted.data = np.log1p(weighted.data)
     rank = min(dimension, max(min(weighted.shape) - 1, 1))
-    with one_thread():
+    with fixed_threads(1):  # its matrix products and factorisations round by the number of threads, in two of three values
         _, _, right = randomized_svd(weighted, n_components=rank, random_state=seed)
     vectors = np.zeros((size, dimension), dtype=np.float32)
     vectors[:, :rank] = right.T * idf[:, None]

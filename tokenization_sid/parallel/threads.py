@@ -19,7 +19,7 @@ from functools import cache
 from types import TracebackType
 from typing import Self
 
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import ThreadpoolController, threadpool_limits
 
 
 @contextmanager
@@ -34,7 +34,8 @@ def fixed_threads(count: int | None) -> Iterator[None]:
     """Compute everything inside the block, torch's operations included, on a fixed number of threads.
 
     A sum that is cut over threads rounds by the number of threads, and a training carries such differences on: with one number of threads,
-    the same seed gives the same weights on every number of cores.
+    the same seed gives the same weights on every number of cores. The libraries are looked up anew, which takes milliseconds, as some may
+    have been loaded since the last time (scipy brings its own).
 
     Args:
         count: number of threads of this process; None leaves it as it is.
@@ -47,7 +48,7 @@ def fixed_threads(count: int | None) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
-        with _thread_pools().limit(limits=count):
+        with threadpool_limits(count):
             yield
     finally:
         torch.set_num_threads(before)
