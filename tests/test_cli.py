@@ -415,7 +415,11 @@ def test_the_demo_prints_its_share_of_the_oracle_and_a_search(run, recipe, monke
     measured = json.loads((run.evaluation / "metrics.json").read_text())["retrievers"]["onesearch"]
     share = measured["targets"]["purchase"]["item"]["HR@10"]["value"] / 0.8
     assert f"share of it: {100 * share:.0f} %" in out
-    assert "search: " in out and len([line for line in out.splitlines() if "<a_" in line]) == 5
+    example = out.splitlines()[-5:]
+    assert "search: " in out and [line[:3] for line in example] == [f" {rank}." for rank in range(1, 6)]
+    titles = set(Market.load(run.market).items["title"])
+    assert all(any(title in line for title in titles) for line in example), "a person can judge the hits"
+    assert f"onesearch search {run.root}" in out and str(run.checkpoint / "README.md") in out
 
 
 def test_a_stopped_run_resumes_where_it_was(run, recipe, tmp_path):

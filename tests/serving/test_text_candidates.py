@@ -132,9 +132,11 @@ def test_the_setting_is_saved_with_the_checkpoint(own_checkpoint, searcher, quer
 
 
 def test_without_a_reward_model_or_a_text_index_it_is_refused(checkpoint, own_checkpoint, searcher, monkeypatch):
-    with pytest.raises(ValueError, match=r"needs rerank=True: BM25 scores and the generator's .* cannot be compared"):
+    with pytest.raises(
+        ValueError, match=r"needs rerank=True or a text_weight: BM25 scores and the generator's .* cannot be compared"
+    ):
         Searcher.from_pretrained(checkpoint, candidates="beam+text")
-    with pytest.raises(ValueError, match="needs rerank=True"):
+    with pytest.raises(ValueError, match="needs rerank=True or a text_weight"):
         searcher.search("red shoe", rerank=False)
     (own_checkpoint / TEXT_INDEX_NAME).unlink()
     with pytest.raises(ValueError, match=r"this checkpoint has none \(text_index.safetensors\); `onesearch reward` builds it"):
