@@ -57,6 +57,8 @@ def make_tokenizer(language: str | None, stem: bool = True) -> Terms:
       its overlapping runs of `GRAM` letters. So "Schuh" finds "Wanderschuh", and other forms of a word are found without a stemmer.
     * In every language, runs of Han, kana and Hangul become overlapping bigrams, and runs of Thai, Lao, Burmese and Khmer trigrams. In
       Chinese, kana stays whole: there it is decoration. A mixed catalogue (``mul``) is read in this way and by pieces of words.
+    * Forms of a letter, such as full-width Latin and half-width kana, are the same letter (NFKC), except in English and Chinese, whose
+      published figures are reproduced without it.
 
     Args:
         language: language tag, of which the first subtag counts; None is ``en``.
@@ -69,6 +71,7 @@ def make_tokenizer(language: str | None, stem: bool = True) -> Terms:
     code = first_subtag(language) or "en"
     stop_words = _stop_words(code)
     stem_words = _stemmer(code) if stem else None
+    is_folded = code not in ("en", "zh")
     has_pieces = code in COMPOUNDING or (code not in STEMMERS and code != "zh") or code == MIXED
     letters = HAN if code == "zh" else BIGRAMS + TRIGRAMS
     unspaced, runs = re.compile(f"[{letters}]"), re.compile(f"[{letters}]+|[^{letters}]+")
@@ -76,7 +79,7 @@ def make_tokenizer(language: str | None, stem: bool = True) -> Terms:
     def terms(text: str) -> list[str]:
         found: list[str] = []
         words: list[int] = []  # places in `found`
-        for word in _word_pattern().findall(text.lower()):
+        for word in _word_pattern().findall((unicodedata.normalize("NFKC", text) if is_folded else text).lower()):
             for run in (word,) if word.isascii() else runs.findall(word):
                 if unspaced.match(run):
                     found += _ngrams(run)

@@ -102,7 +102,7 @@ def evaluate(
         report.values[retriever.name] = {
             kind: _measure(requests, rankings, kind, {"item": own, "sid": of_sids}, sid_of) for kind in targets
         }
-    report.notes += [*_beam_notes(cutoffs, beams), *_sid_notes(shortened)]
+    report.notes += [*_beam_notes(cutoffs, beams), *_sid_notes(shortened), *_empty_notes(report.rankings)]
     _summarise(report, requests, Bootstrap(bootstrap_samples, seed))
     return report
 
@@ -227,6 +227,19 @@ def _sid(item: str, sid_of: Mapping[str, Sid]) -> Sid:
     if item not in sid_of:
         raise ValueError(f"item {item!r} has no SID; encode the whole catalogue, or leave sid_of out")
     return tuple(sid_of[item])
+
+
+def _empty_notes(rankings: Mapping[str, Mapping[str, Ranking]]) -> list[str]:
+    """Name the retrievers that found no item for most requests: a lead over them says nothing about the others."""
+    notes = []
+    for name, found in rankings.items():
+        empty = sum(not ranking.item_ids for ranking in found.values())
+        if 2 * empty > len(found):
+            notes.append(
+                f"{name} found no item for {empty:,} of {len(found):,} requests, so that a lead over it is no merit; texts and queries may "
+                "share no words, or the language of the market (market.json) is wrong"
+            )
+    return notes
 
 
 def _invalid_rate(rankings: Sequence[Ranking]) -> float | None:

@@ -33,18 +33,31 @@ ALPHABET_SHARE = 0.75
 """Share of a larger vocabulary that letters may take: 6,000 of 8,000 tokens, as Chinese product texts need. Our choice."""
 
 
-def static_encoder(texts: Sequence[str], config: TextEncoderConfig, markers: Sequence[str] = ()) -> SentenceTransformer:
+LETTERS_WITH_MARKS = frozenset(
+    ("bn", "gu", "hi", "ja", "km", "kn", "ko", "lo", "ml", "mr", "mul", "my", "ne", "pa", "si", "ta", "te", "th")
+)
+"""Languages whose vowels and voiced consonants are marks on letters, and ``mul``, which may hold some of them."""
+
+LONGEST_SENTENCE = 2000
+"""Most letters of a run without blanks in `LETTERS_WITH_MARKS`; a longer run is an unknown token. Our choice."""
+
+
+def static_encoder(
+    texts: Sequence[str], config: TextEncoderConfig, markers: Sequence[str] = (), language: str | None = None
+) -> SentenceTransformer:
     """Make a static encoder of `texts` by latent semantic analysis.
 
     Args:
         texts: texts that give the vocabulary and the token vectors.
         config: dimension, vocabulary size and seed.
         markers: reserved tokens in the texts, each of which gets a vector beside those of the vocabulary.
+        language: first subtag of the language of the texts. In `LETTERS_WITH_MARKS`, letters keep their marks; elsewhere accents are left
+            out, so that "ü" and "u" are one letter.
     """
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding
 
-    tokenizer = _word_piece_tokenizer(_without(texts, markers), config.vocab_size)
+    tokenizer = _word_piece_tokenizer(_without(texts, markers), config.vocab_size, language)
     tokenizer.add_special_tokens(list(markers))
     vectors = _latent_semantic_vectors(tokenizer, texts, config.dimension, config.seed)
     encoder = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_weights=vectors), Normalize()], device="cpu")
@@ -143,7 +156,7 @@ class _Letters(NamedTuple):
     inside: set[str]
 
 
-def _word_piece_tokenizer(texts: Sequence[str], vocab_size: int) -> Tokenizer:
+def _word_piece_tokenizer(texts: Sequence[str], vocab_size: int, language: str | None = None) -> Tokenizer:
     """Train word pieces; the same texts always give the same vocabulary.
 
     1. Count the letters of all words, and keep the most frequent (`alphabet_limit`).
@@ -153,7 +166,8 @@ def _word_piece_tokenizer(texts: Sequence[str], vocab_size: int) -> Tokenizer:
     Without step 2 the trainer numbers the letters inside words in the order of a hash map and breaks ties by these numbers, so that no
     two runs get the same vocabulary.
     """
-    normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    keeps_marks = language in LETTERS_WITH_MARKS
+    normalizer, splitter = _normalizer(keeps_marks), pre_tokenizers.BertPreTokenizer()
     letters = _letters(texts, normalizer, splitter)
     by_frequency = sorted(letters.counts, key=lambda letter: (-letters.counts[letter], letter))
     alphabet = by_frequency[: alphabet_limit(vocab_size)]
@@ -169,10 +183,18 @@ def _word_piece_tokenizer(texts: Sequence[str], vocab_size: int) -> Tokenizer:
         show_progress=False,
     )
     trained.train_from_iterator(texts, trainer)
-    tokenizer = Tokenizer(models.WordPiece(trained.get_vocab(), unk_token="[UNK]"))
+    longest = {"max_input_chars_per_word": LONGEST_SENTENCE} if keeps_marks else {}
+    tokenizer = Tokenizer(models.WordPiece(trained.get_vocab(), unk_token="[UNK]", **longest))
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
     tokenizer.add_special_tokens(special)
     return tokenizer
+
+
+def _normalizer(keeps_marks: bool) -> normalizers.Normalizer:
+    """Lower case; without accents, or with one form per letter (NFKC) where marks are part of letters."""
+    if keeps_marks:
+        return normalizers.Sequence([normalizers.NFKC(), normalizers.BertNormalizer(lowercase=True, strip_accents=False)])
+    return normalizers.BertNormalizer(lowercase=True)
 
 
 def _letters(texts: Sequence[str], normalizer: normalizers.Normalizer, splitter: pre_tokenizers.PreTokenizer) -> _Letters:

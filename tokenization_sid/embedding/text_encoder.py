@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from onesearch.data.languages import market_language
 from onesearch.data.market import Market
 from onesearch.data.requests import Request, build_requests
 from onesearch.data.text import item_texts
@@ -56,7 +57,7 @@ def base_encoder(market: Market, config: TextEncoderConfig, facts: ItemFacts | N
 
     markers = [] if facts is None else facts.markers
     if config.model is None:
-        return static_encoder(texts_of(market, facts), config, markers)
+        return static_encoder(texts_of(market, facts), config, markers, market_language(market))
     encoder = SentenceTransformer(config.model)
     if markers:
         _add_tokens(encoder, markers)

@@ -56,26 +56,32 @@ class LogColumns:
     default_kind: str = "clicked"
 
 
-def log_columns(table: RawTable, override: Mapping[str, str] | None, catalogue: Collection[str]) -> LogColumns:
+def log_columns(
+    table: RawTable, override: Mapping[str, str] | None, catalogue: Collection[str] | None, titles: Collection[str] = ()
+) -> LogColumns:
     """Find the field of each column, and the form of the log.
 
     Args:
         table: rows of the log.
         override: field → column, as the user says it.
-        catalogue: all ids of items. A column that holds many of them holds items, whatever its name.
+        catalogue: all ids of items. A column that holds many of them holds items, whatever its name. None if they are not known yet; then
+            nothing is refused.
+        titles: titles of items. Without a usual name, the column whose texts share words with them holds the queries.
 
     Raises:
         ValueError: `override` names what does not exist, or no column holds queries or items.
     """
     columns = choose_columns(table, log_field, override, FIELDS)
     _correct_by_contents(columns)
-    _find_items(columns, catalogue)
+    _find_items(columns, catalogue or ())
+    if not columns.first("query"):
+        _find_queries(columns, titles)
     lists = [name for name in KINDS if (column := columns.first(name)) and not _is_flag(columns, column)]
     flags = [name for name in KINDS if (column := columns.first(name)) and _is_flag(columns, column)]
     _find_time(columns)
     for name in SINGLE:
         columns.keep_one(name)
-    if not columns.first("query") and not columns.first("item_id") and not lists:
+    if catalogue is not None and not columns.first("query") and not columns.first("item_id") and not lists:
         names = ", ".join(map(repr, table.columns))
         raise ValueError(
             f"{table.path.name}: no column holds queries or items of the catalogue; name one with log_columns={{'item_id': …}}; "
@@ -129,6 +135,22 @@ def _find_items(columns: Columns, catalogue: Collection[str]) -> None:
         for column in named:
             columns.leave_out(column, "it holds no ids of the catalogue")
         columns.add("item_id", max(unknown, key=unknown.__getitem__), "its values are ids of the catalogue")
+
+
+def _find_queries(columns: Columns, titles: Collection[str]) -> None:
+    """Read queries from the column whose texts share words with titles, but are none."""
+    words = {word for title in titles for word in re.findall(r"\w+", title.lower()) if not word.isdecimal()}
+    whole = {title.lower() for title in titles}
+
+    def asks(text: str) -> bool:
+        lower = text.lower()
+        shares_words = any(word in words for word in re.findall(r"\w+", lower))
+        return lower not in whole and (shares_words or any(lower in title for title in whole))
+
+    for column, report in list(columns.reports.items()):
+        if report.field is None and report.why == "unknown name" and share(columns.texts(column), asks) > 0.5:
+            columns.add("query", column, "its texts share words with titles")
+            return
 
 
 def _find_time(columns: Columns) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -118,6 +119,7 @@ class _Reader:
         """Id of the user; of an anonymous one that of the visit, else a new one per row."""
         user = self._id(row, "user_id")
         if user is not None and user.lower() not in NOBODY:
+            user = _without_address(user)
             profile = {name: as_text(self._cell(row, name)) for name in PROFILE}
             known = self.profiles.setdefault(user, profile)
             known.update({name: value for name, value in profile.items() if value})
@@ -278,6 +280,13 @@ class _Reader:
         seen = dict.fromkeys(session["user_id"] for session in sessions)
         empty = dict.fromkeys(PROFILE)
         return [row_rules.user_row({"user_id": user, **self.profiles.get(user, empty)}, lambda error: None) for user in seen]
+
+
+def _without_address(user: str) -> str:
+    """An id; that of an e-mail address is a hash, so that no market holds addresses of people."""
+    if "@" not in user:
+        return user
+    return f"mail-{hashlib.blake2b(user.lower().encode(), digest_size=8).hexdigest()}"
 
 
 __all__ = ["Log", "read_log"]

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 PRODUCT_NAMES: dict[str, str] = {
     "item_id": (
-        "item_id product_id id sku item_sku product_sku variant_sku asin handle code product_code item_code "
+        "item_id product_id id sku item_sku product_sku asin handle code product_code item_code "
         "article_id article_number article_no articleno artikelnummer artikel_nr artikelnr art_nr produktnummer "
         "produkt_id bestellnummer content_id pid iid itemid goods_id spu_id sku_id entity_id uuid reference ref "
         "id_produit reference_produit referencia id_producto codice id_prodotto codigo artikelcode productnummer "
-        "商品id 商品编号 商品編號 商品编码 货号 宝贝id 商品コード 商品番号 品番 상품코드 상품번호 상품id артикул "
+        "variant_sku variant_id 商品id 商品编号 商品編號 商品编码 货号 宝贝id 商品コード 商品番号 品番 상품코드 상품번호 상품id артикул "
         "код_товара id_товара"
     ),
     "title": (
@@ -140,7 +140,7 @@ LOG_NAMES: dict[str, str] = {
         "user_id user uid userid visitor_id visitorid customer_id customer customerid client_id clientid member_id "
         "account_id buyer_id user_pseudo_id cookie_id cookie anonymous_id device_id profile_id kunde kunden_id "
         "kunden_nr kundennummer kundennr nutzer nutzer_id benutzer id_client utilisateur usuario cliente utente "
-        "klant пользователь 用户 用户id 会员id 使用者 ユーザー ユーザーid 顧客id 회원 사용자 ผู้ใช้ reviewerid"
+        "klant пользователь 用户 用户id 会员id 使用者 ユーザー ユーザーid 顧客id 회원 사용자 ผู้ใช้ reviewerid email customer_email"
     ),
     "session_id": (
         "session_id session sessionid user_session visit_id visitid visit ga_session_id sid sitzung sitzungs_id "
@@ -168,7 +168,7 @@ LOG_NAMES: dict[str, str] = {
     "clicked": ("clicked clicks click clicked_items clicked_item_ids is_click is_clicked clicked_products click_list geklickt"),
     "carted": "carted added_to_cart add_to_cart cart is_cart cart_items basket is_added_to_cart warenkorb atc",
     "purchased": (
-        "purchased purchases purchase bought ordered is_purchase is_purchased purchased_items purchased_item_ids "
+        "purchased purchases purchase orders bought ordered is_purchase is_purchased purchased_items purchased_item_ids "
         "order converted conversion is_ordered gekauft label_purchase"
     ),
     "gender": "gender sex geschlecht user_gender 性别",

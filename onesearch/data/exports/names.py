@@ -11,6 +11,9 @@ from .name_lists import ATTRIBUTE_NAMES, EVENT_KINDS, IGNORED_KINDS, LOG_NAMES, 
 LEVEL_WORDS = "category|categorie|categoria|kategorie|cat|subcategory|categorylevel|catlevel|level|lvl|类目|分类|カテゴリ"
 """Words before the number of a category level."""
 
+CONTENTS = frozenset({"value", "amount", "text", "name", "title", "label", "path", "url", "src", "en", "de"})
+"""Names of the parts of nested values that hold the value itself, such as ``price.amount``."""
+
 CHINESE_NUMBERS = "一二三四五"
 
 
@@ -50,6 +53,12 @@ def product_field(name: str) -> tuple[str, int] | None:
     found = PRODUCT_LOOKUP.get(plain(name))
     if found is not None:
         return found
+    if "." in name:
+        outer, _, inner = name.rpartition(".")
+        if plain(inner) in CONTENTS:
+            return PRODUCT_LOOKUP.get(plain(outer))
+        if plain(outer) in ("variants", "variant"):
+            return PRODUCT_LOOKUP.get(f"variant{plain(inner)}")
     bare = re.sub(r"\s*\(.*\)$", "", name)
     prefixes = r"(?:google shopping\s*/|attributes?|attr|pa|spec(?:ification)?s?|meta|custom|product|variant)"
     bare = re.sub(rf"^{prefixes}[\s._:/-]+", "", bare, flags=re.IGNORECASE)

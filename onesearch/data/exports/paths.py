@@ -91,7 +91,7 @@ def path_style(values: Sequence[Any]) -> PathStyle:
 
 
 def _comma_separates(cells: Sequence[str], sign: str) -> bool:
-    """Whether most names after a comma begin a path elsewhere in the column."""
+    """Whether at least half of the names after a comma begin a path elsewhere in the column."""
     with_comma = [cell for cell in cells if "," in cell]
     if not with_comma:
         return False
@@ -100,7 +100,7 @@ def _comma_separates(cells: Sequence[str], sign: str) -> bool:
     if not sign:
         every = Counter(piece.strip() for cell in cells for piece in dict.fromkeys(cell.split(",")))
         return sum(every[piece] > 1 for piece in pieces) > 0.8 * len(pieces) and len(every) < len(set(cells))
-    return sum(piece in roots for piece in pieces) > 0.5 * len(pieces)
+    return 2 * sum(piece in roots for piece in pieces) >= len(pieces)
 
 
 def _root(piece: str, sign: str) -> str:

@@ -95,10 +95,7 @@ def _correct_by_contents(columns: Columns) -> None:
             columns.add("category_ids", column, "its values are numbers of categories")
         elif name == "price" and share(texts, _is_price) < 0.5:
             columns.leave_out(column, "its values are no prices")
-        elif (
-            name in ("url", "image")
-            and share(texts, lambda text: is_url(text) or is_image(text) or "/" in text or "-" in text) < 0.5
-        ):
+        elif name in ("url", "image") and share(texts, lambda text: is_url(text) or is_image(text) or " " not in text) < 0.5:
             columns.leave_out(column, "its values are no addresses")
         elif name == "title" and share(texts, is_number) > MOSTLY:
             columns.leave_out(column, "its values are numbers")
@@ -143,6 +140,10 @@ def _choose_id(columns: Columns, log_ids: Collection[str]) -> None:
     4. Without any such name, the first column whose values are unique and hold no blanks; without that, the number of the row.
     """
     candidates = columns.of.get("item_id", [])
+    of_variants = [column for column in candidates if any(isinstance(cell, list) for cell in columns.table.values(column))]
+    columns.of["item_id"] = candidates = [column for column in candidates if column not in of_variants]
+    for column in of_variants:
+        columns.add("other_id", column, "ids of variants, by which the log may name items")
     if not candidates:
         unique = [
             column
@@ -257,7 +258,7 @@ def explain_left_out(columns: Columns) -> None:
             why = (
                 "says nothing by which items are found"
                 if known
-                else (f"no field has this name; keep it with columns={{'attributes.material': {column!r}}} or another field")
+                else "no field has this name, and its values are of no known form"
             )
             columns.leave_out(column, why)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,14 +33,12 @@ class Products:
         items: rows of the items table, in the order of the file.
         ids: finds the id of an item by any of its ids.
         merged: number of rows that joined another item.
-        rows: number of rows that were read here.
         notes: rules that applied to columns.
     """
 
     items: list[dict[str, Any]]
     ids: ItemIds
     merged: int = 0
-    rows: int = 0
     notes: list[str] = field(default_factory=list)
 
 
@@ -55,8 +54,8 @@ def read_products(columns: Columns, bad: BadRows) -> Products:
         bad: receives rows and values that do not fit.
     """
     reader = _Reader(columns, bad)
-    for line, row in columns.table.rows:
-        reader.read(line, row)
+    for number, (line, row) in enumerate(columns.table.rows, start=1):
+        reader.read(number, line, row)
     return reader.close()
 
 
@@ -70,6 +69,7 @@ class _Reader:
         self.ids = ItemIds()
         self.merged = 0
         self.option_names: dict[str, list[Any]] = {}
+        self.unknown_options: Counter[str] = Counter()
         self.variants: list[tuple[int, dict[str, Any], dict[str, Any]]] = []
         id_column = columns.first("item_id")
         self.id_column = id_column
@@ -84,9 +84,9 @@ class _Reader:
             columns.first("title") is not None and "120 letters" in columns.reports[columns.first("title") or ""].why
         )
 
-    def read(self, line: int, row: dict[str, Any]) -> None:
-        """Read one row."""
-        item = self._item(line, row)
+    def read(self, number: int, line: int, row: dict[str, Any]) -> None:
+        """Read the row of this number, from this line."""
+        item = self._item(number, line, row)
         kind = (as_text(row.get(self.columns.first("kind_of_row") or "")) or "").lower()
         if kind == "variation" or item.pop("hidden"):
             self.variants.append((line, item, row))
@@ -97,6 +97,8 @@ class _Reader:
         item_id = item["item_id"]
         if item_id is None:
             self.bad.add(self.name, line, f"the id (column {self.id_column!r}) is empty", item["title"] or "")
+        elif item_id not in self.found and item["title"] is None:
+            self.bad.add(self.name, line, f"the title (column {self.columns.first('title')!r}) is empty", item_id)
         elif item_id not in self.found:
             self.found[item_id] = item
             self.lines[item_id] = line
@@ -122,7 +124,8 @@ class _Reader:
 
     def _remember(self, item_id: str, row: Mapping[str, Any]) -> None:
         for column in (*self.columns.of.get("item_id", []), *self.columns.of.get("other_id", [])):
-            self.ids.add(as_id(row.get(column), self.was_float[column]), item_id)
+            for name in listed(row.get(column)) or [row.get(column)]:
+                self.ids.add(as_id(name, self.was_float[column]), item_id)
 
     def close(self) -> Products:
         """Join the variants with their parents, and check all items."""
@@ -150,7 +153,12 @@ class _Reader:
             notes.append(f"prices: the decimal sign is {self.decimal!r}")
         if any(self.was_float.values()):
             notes.append("ids were written as floats: '.0' is left out")
-        return Products(items, self.ids, self.merged, len(self.columns.table.rows), notes)
+        if self.id_column is None:
+            notes.append("no column holds ids: an item's id is the number of its row")
+        if self.unknown_options:
+            names = ", ".join(f"{name} ({count:,})" for name, count in self.unknown_options.most_common(10))
+            notes.append(f"attributes of no known type are left out: {names}")
+        return Products(items, self.ids, self.merged, notes)
 
     def _parent(self, row: Mapping[str, Any]) -> str | None:
         """The item that a variant belongs to."""
@@ -161,14 +169,14 @@ class _Reader:
                 return found
         return None
 
-    def _item(self, line: int, row: Mapping[str, Any]) -> dict[str, Any]:
+    def _item(self, number: int, line: int, row: Mapping[str, Any]) -> dict[str, Any]:
         """The values of one row by column of the items table."""
         categories, tags = self._categories(row)
         tags += [tag for column in self.columns.of.get("tags", []) for tag in as_list(row.get(column)) if tag not in tags]
         title = self._text(row, "title")
         visibility = as_text(next((row[column] for column in row if column.lower() == "visibility"), None)) or ""
         return {
-            "item_id": as_id(row.get(self.id_column), self.was_float[self.id_column]) if self.id_column else str(line),
+            "item_id": as_id(row.get(self.id_column), self.was_float[self.id_column]) if self.id_column else str(number),
             "title": _cut(title) if title and self.title_is_cut else title,
             "description": self._text(row, "description")
             or self._text(row, "short_description")
@@ -227,10 +235,14 @@ class _Reader:
             if name.startswith("attributes."):
                 for column in columns:
                     found.setdefault(name.removeprefix("attributes."), []).extend(as_list(row.get(column)))
+        if "color" in found:
+            found["color"] = [color.strip() for value in found["color"] for color in value.split("/") if color.strip()]
         for name, values in self._options(row):
             field_of = product_field(name)
             if field_of is not None and field_of[0].startswith("attributes."):
                 found.setdefault(field_of[0].removeprefix("attributes."), []).extend(values)
+            elif values and name and values != ["Default Title"]:
+                self.unknown_options[name] += 1
         return {kind: list(dict.fromkeys(values)) for kind, values in found.items() if values}
 
     def _options(self, row: Mapping[str, Any]) -> list[tuple[str, list[str]]]:

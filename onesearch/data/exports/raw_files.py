@@ -1,4 +1,4 @@
-"""Files as tables of raw cells, whatever their format: delimited text, JSON, JSON lines, Excel and parquet.
+"""Files as tables of raw cells, whatever their format: delimited text, JSON, JSON lines, XML, Excel and parquet.
 
 The format is found by the contents, because names of exports lie: an ``.xls`` is often text with tabs.
 """
@@ -20,6 +20,7 @@ from onesearch.parquet_files import read_table
 from ..bad_rows import BadRows
 from .decoding import decode
 from .delimited import LOOKED_AT, Known, header_place, read_delimited, unique_names
+from .xml_feeds import read_xml
 
 Line = tuple[int, dict[str, Any]]
 """Number of a line, from 1, and its values by column."""
@@ -52,8 +53,8 @@ def read_raw(path: str | Path, bad: BadRows, known: Known) -> RawTable:
     """Read a file of any of the formats.
 
     Args:
-        path: ``.csv``, ``.tsv``, ``.txt``, ``.json``, ``.jsonl``, ``.xlsx`` or ``.parquet``, or one of the text formats compressed
-            (``.gz``).
+        path: ``.csv``, ``.tsv``, ``.txt``, ``.json``, ``.jsonl``, ``.xml``, ``.xlsx`` or ``.parquet``, or text that is
+            compressed (``.gz``).
         bad: receives the rows that cannot be read.
         known: tells the names of columns that shops use; a header is found by them.
 
@@ -84,12 +85,13 @@ def read_raw(path: str | Path, bad: BadRows, known: Known) -> RawTable:
 
 def _text(path: Path, bad: BadRows, known: Known) -> RawTable:
     """The table of a text file: JSON, JSON lines or delimited."""
-    text, encoding = decode(_bytes(path))
+    data = _bytes(path)
+    text, encoding = decode(data)
     start = text.lstrip()[:1]
     if not start:
         raise ValueError(f"{path} is blank")
     if start == "<":
-        raise ValueError(f"{path} is XML or HTML; export it as CSV, JSON lines, Excel or parquet")
+        return _of_objects(path, "XML", enumerate(read_xml(path, data), start=1))
     if start in "[{":
         return _json(path, text, bad)
     form, columns, rows = read_delimited(text, path.name, bad, known)
@@ -196,7 +198,7 @@ def _excel(path: Path, known: Known) -> RawTable:
         raise ValueError(f"{path} holds no table: no row names the columns")
     width = max((column + 1 for _, row in numbered for column, cell in enumerate(row) if _is_filled(cell)), default=0)
     names = unique_names((numbered[place][1] + [None] * width)[:width])
-    before = f", {place} rows before the header" if place else ""
+    before = f", {place} row{'s' if place > 1 else ''} before the header" if place else ""
     more = f" (of {len(sheets)})" if len(sheets) > 1 else ""
     rows = [(number, dict(zip(names, _without_errors(row)))) for number, row in numbered[place + 1 :]]
     return RawTable(path, f"Excel, sheet {title!r}{more}{before}", names, rows)

@@ -57,7 +57,7 @@ def read_shop(
     rules. A row that cannot be used is left out and counted in the report by reason, with an example. Nothing else is asked.
 
     Args:
-        products: file of products: delimited text, JSON, JSON lines, Excel or parquet; text may be compressed (``.gz``).
+        products: file of products: delimited text, JSON, JSON lines, XML, Excel or parquet; text may be compressed (``.gz``).
         log: file of events (one per row) or of sessions (one per row), in any of these formats. None: a catalogue without sessions.
         columns: field → column of the products, for columns that are found wrongly, for example ``{"item_id": "sku", "title": "name"}``. A
             field may be any of its usual names (``id``, ``name``), or an attribute (``attributes.color``, ``color``).
@@ -101,7 +101,7 @@ def _log_ids(raw_log: RawTable | None, override: Mapping[str, str] | None) -> se
     """Ids of items in the log, without the catalogue's help."""
     if raw_log is None:
         return set()
-    chosen = find_log_columns(raw_log, override, set())
+    chosen = find_log_columns(raw_log, override, None)
     found: set[str] = set()
     for column in chosen.columns.of.get("item_id", []):
         values = raw_log.values(column)
@@ -114,7 +114,7 @@ def _read_log(
     raw: RawTable, override: Mapping[str, str] | None, items: Products, bad: BadRows, session_minutes: int
 ) -> tuple[Log, FileReport]:
     """The sessions of a log, and the report of its file."""
-    chosen = find_log_columns(raw, override, items.ids.names())
+    chosen = find_log_columns(raw, override, items.ids.names(), [item["title"] for item in items.items])
     explain_left_out(chosen.columns)
     found = read_log(chosen, items.ids, bad, session_minutes)
     report = FileReport(
@@ -132,6 +132,10 @@ def _read_log(
 
 
 def _products_report(raw: RawTable, chosen: Columns, items: Products, bad: BadRows) -> FileReport:
+    if any(column.field is None for column in chosen.report()):
+        items.notes.append(
+            "a column that is left out can be kept, for example with columns={'attributes.material': 'its name'}"
+        )
     report = FileReport(raw.path.name, raw.form, 0, len(items.items), items.merged, chosen.report(), notes=items.notes)
     report.add_losses(bad)
     report.rows = report.kept + report.merged + report.lost

@@ -7,6 +7,7 @@ import html
 import json
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from decimal import Decimal
@@ -38,9 +39,10 @@ NO_VALUE = frozenset(
 )
 """Words that stand for an empty cell, in lower case."""
 
+_ATTRIBUTES = r"(?:\s+[\w:-]+(?:\s*=\s*(?:\"[^\"]*\"|'[^']*'|[^\s\"'<>]+))?)*"
 _TAG = re.compile(
     r"</?(?:p|br|div|span|b|i|u|a|ul|ol|li|h[1-6]|strong|em|table|tr|td|th|tbody|thead|img|font|small|sup|sub|hr|style|script|meta|section|"
-    r"article|figure|iframe|video|center|blockquote|label|button|input|form|body|html|head|link|svg|path)\b[^<>]*>|<!--",
+    rf"article|figure|iframe|video|center|blockquote|label|button|input|form|body|html|head|link|svg|path){_ATTRIBUTES}\s*/?>|<!--",
     re.IGNORECASE,
 )
 _BLOCKS = frozenset("p br div ul ol li h1 h2 h3 h4 h5 h6 table tr td th hr section article figure blockquote".split())
@@ -84,8 +86,9 @@ def without_html(text: str) -> str:
 def as_text(value: Any) -> str | None:
     """Return a cell as text with single blanks, without HTML; None for an empty cell.
 
-    Whole floats lose their ``.0``, because tables made with pandas turn whole numbers beside empty cells into floats. A list is joined by
-    commas. NUL and lone surrogates, which no table can hold, are left out.
+    Letters have one form (NFC), and the ``\\n`` of WooCommerce is a blank. Whole floats lose their ``.0``, because tables made with
+    pandas turn whole numbers beside empty cells into floats. A list is joined by commas. NUL and lone surrogates, which no
+    table can hold, are left out.
     """
     if value is None or (isinstance(value, float | np.floating) and not math.isfinite(value)):
         return None
@@ -98,7 +101,7 @@ def as_text(value: Any) -> str | None:
     if isinstance(value, bytes):
         value = value.decode("utf-8", errors="replace")
     text = str(value).encode("utf-8", errors="ignore").decode("utf-8").replace("\0", "")
-    text = " ".join(without_html(text).split())
+    text = unicodedata.normalize("NFC", " ".join(without_html(text).replace("\\n", " ").split()))
     return None if text.lower() in NO_VALUE else text
 
 
