@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from onesearch.data.languages import template_language
+from onesearch.data.languages import market_language, template_language
 from onesearch.data.market import Market
 from onesearch.data.schema import ATTRIBUTE_TYPES
 
@@ -86,7 +86,7 @@ def mine_keywords(
 
 def read_values(market: Market) -> CatalogueValues:
     """Values of a market's items."""
-    return CatalogueValues.read(market.items.with_format("arrow")[:], template_language(market.info.get("language")))
+    return CatalogueValues.read(market.items.with_format("arrow")[:], template_language(market_language(market)))
 
 
 def merge_keywords(mined: Sequence[Keyword], dictionary: Sequence[Keyword]) -> list[Keyword]:
