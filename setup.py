@@ -82,7 +82,7 @@ setup(
     package_data={
         "onesearch": ["py.typed"],
         "onesearch.trainers": ["recipes/*.yaml", "recipes/studies/*.yaml", "recipes/accelerate/*.yaml"],
-        "onesearch.model_cards": ["*.md", "*.html"],
+        "onesearch.model_cards": ["*.md", "*.html", "space/*"],
         "onesearch.serving.http": ["static/*"],
     },
     install_requires=[

@@ -10,13 +10,11 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from onesearch.files import RunFolder
-
 from .arguments import Commands, add_checkpoint, add_command, add_search_settings, checkpoint_folder, positive, search_settings
 
 if TYPE_CHECKING:
+    from onesearch.serving.http.served import ServedModel
     from onesearch.serving.http.server_config import ServerConfig
-    from onesearch.serving.http.service import ServedModel
 
 
 def add(commands: Commands) -> None:
@@ -124,37 +122,15 @@ def _config(options: argparse.Namespace) -> ServerConfig:
 
 
 def served_model(folder: Path, settings: Mapping[str, Any] | None = None, batch_size: int = 32) -> ServedModel:
-    """Load a checkpoint for serving, with its run and its market if it lies in one.
+    """Load a checkpoint for serving, with a writer of its catalogue.
 
     Args:
         folder: folder of a checkpoint, or of a run that has one.
         settings: fields of `SearchConfig` that replace those of the checkpoint.
         batch_size: largest number of requests that are searched at once.
     """
-    from onesearch.data.market import Market
     from onesearch.pipeline.live_catalogue import LiveCatalogue
-    from onesearch.serving.http.service import ServedModel
-    from onesearch.serving.searcher import Searcher
-    from onesearch.serving.text_index import TextIndex
+    from onesearch.serving.http.served import load_served
 
-    checkpoint = checkpoint_folder(folder).resolve()
-    around = RunFolder(checkpoint.parent)
-    is_run = around.checkpoint == checkpoint and around.sids.is_dir() and around.market.is_dir()
-    run = around if is_run else None
-    market = Market.load(around.market) if is_run else None
-    searcher = Searcher.from_pretrained(checkpoint, batch_size=batch_size, **(settings or {}))
-    text_index = searcher.text_index
-    if text_index is None and market is not None and _analysis_is_installed():
-        text_index = TextIndex.of(market)
-    return ServedModel(searcher, checkpoint, run, market, LiveCatalogue(checkpoint, run), text_index)
-
-
-def _analysis_is_installed() -> bool:
-    from onesearch.extras import MissingExtraError
-    from onesearch.serving.text_index import require_text_search
-
-    try:
-        require_text_search()
-    except MissingExtraError:
-        return False
-    return True
+    checkpoint = checkpoint_folder(folder)
+    return load_served(checkpoint, settings, batch_size, LiveCatalogue)

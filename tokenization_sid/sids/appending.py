@@ -204,6 +204,25 @@ def _refuse_changed(run: RunFolder, encoder: SidEncoder) -> None:
     )
 
 
+def encode_table(run: RunFolder, encoder: SidEncoder, items: pa.Table) -> ItemCodes:
+    """Encode any part of a catalogue, each item by itself, so that the codes do not depend on how the catalogue is divided.
+
+    Args:
+        run: run with the market, whose text fields are read.
+        encoder: frozen parts of the run.
+        items: items table, in the columns of `onesearch.data.schema.TABLES`.
+
+    Raises:
+        ValueError: the codebooks are balanced inside parents, where the code of an item depends on the other items.
+    """
+    if encoder.quantizer.for_queries is not encoder.quantizer:
+        raise ValueError(
+            f"the codebooks of {run.sids} are balanced inside parents, so that the codes of a catalogue cannot be made in parts; build the "
+            "SIDs without `balanced: parent`"
+        )
+    return _encode(run, encoder, items).coded
+
+
 class _EncodedItems(NamedTuple):
     """Codes of items, their vectors (items, dimension), and whether the encoder knows a word of each, (items,) bool."""
 
@@ -242,4 +261,4 @@ def _market_of(run: RunFolder, items: pa.Table) -> Market:
     return replace(Market.load(run.require("market", "onesearch data")), items=as_dataset(items))
 
 
-__all__ = ["AppendReport", "append_items", "appended_codes", "encode_items", "read_items"]
+__all__ = ["AppendReport", "append_items", "appended_codes", "encode_items", "encode_table", "read_items"]

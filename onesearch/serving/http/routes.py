@@ -10,13 +10,13 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from starlette.responses import FileResponse, Response
 
 import onesearch
-from onesearch.data.requests import UserContext
 
+from .answers import found_answer, job_of
+from .catalogue_writer import CatalogueWriter
 from .errors import refused
 from .keys import ApiKeys
 from .page_data import PageData
-from .schemas import MOST_ITEMS, Changed, Error, Events, Explain, Found, Health, ItemId, NewItems, Recorded, Search, User
-from .search_jobs import SearchJob
+from .schemas import MOST_ITEMS, Changed, Error, Events, Explain, Found, Health, ItemId, NewItems, Recorded, Search
 from .service import SearchService, now
 
 router = APIRouter(
@@ -57,27 +57,12 @@ CHANGES: dict[int | str, dict[str, Any]] = {
 async def search(body: Search, service: Service) -> Found:
     """Find items for a query."""
     began = time.perf_counter()
-    job, skipped = _job(body, service)
+    job, skipped = job_of(body, service)
     try:
         hits = await (service.text_search(job) if body.ranking == "text" else service.search(job))
     except (KeyError, ValueError, TypeError) as error:
         raise refused(error) from error
-    details = service.details.of([hit.item_id for hit in hits])
-    found = [
-        {
-            "rank": rank,
-            "item_id": hit.item_id,
-            "sid": list(hit.sid),
-            "score": hit.score,
-            "level_scores": hit.level_scores,
-            "towers": hit.towers,
-            **detail,
-        }
-        for rank, (hit, detail) in enumerate(zip(hits, details), start=1)
-    ]
-    return Found.model_validate(
-        {"hits": found, "skipped": skipped, "seconds": time.perf_counter() - began, "revision": service.index.revision}
-    )
+    return found_answer(service, hits, skipped, began)
 
 
 @router.post("/explain", tags=["search"], responses={404: {"model": Error}})
@@ -85,7 +70,7 @@ async def explain(body: Explain, service: Service) -> dict[str, Any]:
     """Tell why an item has its rank: the probability and the meaning of each code, the reward model's towers, and other rankings."""
     if service.unknown_items([body.item_id]):
         raise HTTPException(404, "the item is not in the catalogue")
-    job, skipped = _job(body.model_copy(update={"top_k": max(body.top_k, EXPLAINED), "explain": True}), service)
+    job, skipped = job_of(body.model_copy(update={"top_k": max(body.top_k, EXPLAINED), "explain": True}), service)
     try:
         found = await service.explain(job, body.item_id)
     except (KeyError, ValueError, TypeError) as error:
@@ -97,7 +82,7 @@ async def explain(body: Explain, service: Service) -> dict[str, Any]:
 async def add_items(body: NewItems, service: Service) -> Changed:
     """Add items. The next search finds them, and published Semantic IDs stay as they are."""
     rows = [item.model_dump(exclude_none=True) for item in body.items]
-    return await _changed(service, service.model.writer.add, rows, body.known)
+    return await _changed(service, _writer(service).add, rows, body.known)
 
 
 @router.delete("/items", tags=["catalogue"], dependencies=[Depends(require_key)], responses=CHANGES)
@@ -107,7 +92,7 @@ async def remove_items(
     unknown: Annotated[str, Query(pattern="^(raise|skip)$", description="Unknown items: refuse, or leave out.")] = "raise",
 ) -> Changed:
     """Remove items. The next search does not find them."""
-    return await _changed(service, service.model.writer.remove, item_id, unknown)
+    return await _changed(service, _writer(service).remove, item_id, unknown)
 
 
 @router.post("/events", tags=["events"], dependencies=[Depends(require_key)], responses=CHANGES)
@@ -165,53 +150,10 @@ def picture(item_id: str, service: Service) -> FileResponse:
     return FileResponse(path)
 
 
-def _job(body: Search, service: SearchService) -> tuple[SearchJob, list[str]]:
-    """The job of a request, and the unknown items that it leaves out of the history.
-
-    Raises:
-        HTTPException: more beams than the server allows, or unknown items.
-    """
-    most = service.config.max_beams
-    if body.num_beams is not None and body.num_beams > most:
-        raise HTTPException(422, f"num_beams={body.num_beams} is more than this server allows; at most {most}")
-    user, skipped = _user(body, service)
-    changes = {"num_beams": body.num_beams, "exclude_history": body.exclude_history}
-    categories = None if body.categories is None else tuple(body.categories)
-    job = SearchJob(
-        query=body.query,
-        history=tuple(user.history),
-        context=_context(user),
-        config=service.settings(body.ranking, changes),
-        top_k=body.top_k,
-        explain=body.explain,
-        exclude=tuple(body.exclude),
-        categories=categories,
-    )
-    return job, skipped
-
-
-def _user(body: User, service: SearchService) -> tuple[User, list[str]]:
-    """The user without unknown items, and these items; HTTPException where they are refused."""
-    unknown = service.unknown_items(list(dict.fromkeys([*body.history, *body.purchased])))
-    if not unknown:
-        return body, []
-    if body.unknown_items == "refuse":
-        raise HTTPException(
-            422,
-            f"{len(unknown)} items of history or purchases are not in the catalogue, the first is {unknown[0]!r}; leave them out, "
-            "or set unknown_items to skip",
-        )
-    left = {name: [item for item in getattr(body, name) if item not in unknown] for name in ("history", "purchased")}
-    return body.model_copy(update=left), unknown
-
-
-def _context(user: User) -> UserContext:
-    return UserContext(
-        queries=tuple(user.queries),
-        clicked=tuple(user.history),
-        purchased=tuple(user.purchased),
-        profile=tuple(user.profile),
-    )
+def _writer(service: SearchService) -> CatalogueWriter:
+    if service.model.writer is None:
+        raise HTTPException(403, "this server takes no changes of the catalogue")
+    return service.model.writer
 
 
 async def _changed(service: SearchService, *change: Any) -> Changed:

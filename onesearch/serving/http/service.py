@@ -6,13 +6,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from onesearch.data.market import Market
 from onesearch.data.requests import UserContext
-from onesearch.files import RunFolder
 from onesearch.modeling_onesearch.hits_onesearch import Hit
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 
@@ -20,39 +18,18 @@ from ..prompt_sizes import prompt_size
 from ..searcher import Searcher
 from ..text_index import TEXT_INDEX_NAME, TextIndex
 from .batcher import MicroBatcher
-from .catalogue_writer import CatalogueWriter
 from .details import ItemDetails
 from .events import EventLog
 from .meanings import CodeMeanings
 from .metrics import ServerMetrics
 from .search_jobs import SearchJob, run_jobs
+from .served import ServedModel
 from .server_config import ServerConfig
 
 logger = logging.getLogger(__name__)
 
 RANKINGS = ("served", "beam", "text")
 """The ways in which a request may be ranked: with the checkpoint's own settings, by the generator alone, or by BM25 alone."""
-
-
-@dataclass(frozen=True)
-class ServedModel:
-    """What a server serves.
-
-    Args:
-        searcher: searcher of the checkpoint.
-        checkpoint: its folder.
-        run: the run that holds the checkpoint; None without one.
-        market: the market of the run.
-        writer: changes the files of the catalogue.
-        text_index: BM25 over the catalogue, for the comparison; None where it cannot be built.
-    """
-
-    searcher: Searcher
-    checkpoint: Path
-    run: RunFolder | None
-    market: Market | None
-    writer: CatalogueWriter
-    text_index: TextIndex | None
 
 
 class SearchService:
@@ -251,4 +228,4 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_ino, status.st_mtime_ns
 
 
-__all__ = ["RANKINGS", "SearchService", "ServedModel", "now"]
+__all__ = ["RANKINGS", "SearchService", "now"]

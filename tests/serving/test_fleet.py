@@ -1,0 +1,145 @@
+"""Ray Data and Ray Serve on a cluster of two workers: the codes and hits of one process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from onesearch import Searcher, SidIndex
+from onesearch.data.arrow_tables import conform
+from onesearch.data.requests import UserContext, build_requests
+from onesearch.files import RunFolder
+from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME
+from onesearch.serving.fleet.ray_data import encode_catalogue, index_of, search_queries
+from onesearch.tokenization_sid.sids.appending import encode_table
+from onesearch.tokenization_sid.sids.sid_encoder import SidEncoder
+
+
+def catalogue(market, copies):
+    """The items of a market several times, with ids of their own."""
+    items = market.items.data.table.combine_chunks()
+    tables = []
+    for copy in range(copies):
+        ids = pa.array([f"{item}-{copy}" for item in items.column("item_id").to_pylist()])
+        tables.append(items.set_column(0, "item_id", ids))
+    return pa.concat_tables(tables)
+
+
+def test_the_codes_of_a_part_do_not_depend_on_the_other_parts(shared_run, market):
+    encoder, items = SidEncoder.load(shared_run), conform("items", catalogue(market, 1)).combine_chunks()
+    whole = encode_table(shared_run, encoder, items).codes
+    parts = [encode_table(shared_run, encoder, items.slice(start, 70)).codes for start in range(0, len(items), 70)]
+    assert np.concatenate(parts).tolist() == whole.tolist()
+    assert whole.tolist() == SidIndex.load(shared_run.sids / SID_INDEX_NAME).codes.tolist()
+
+
+def test_codes_that_depend_on_other_items_are_refused(shared_run, market):
+    encoder = SidEncoder.load(shared_run)
+
+    class Balanced(type(encoder.quantizer)):
+        for_queries = property(lambda self: object())
+
+    quantizer = object.__new__(Balanced)
+    vars(quantizer).update(vars(encoder.quantizer))
+    with pytest.raises(ValueError, match="balanced inside parents, so that the codes of a catalogue cannot be made in parts"):
+        encode_table(shared_run, replace(encoder, quantizer=quantizer), catalogue(market, 1))
+
+
+# On a cluster
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Ray with two workers on this machine."""
+    ray = pytest.importorskip("ray", reason="the extra ray is not installed")
+    paths = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    environment = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    ray.init(
+        num_cpus=4,  # two workers, and the tasks that read and sort
+        include_dashboard=False,
+        object_store_memory=256 << 20,
+        runtime_env={"env_vars": environment},
+        log_to_driver=False,
+    )
+    yield ray
+    ray.shutdown()
+
+
+@pytest.mark.slow
+def test_two_workers_encode_and_search_as_one_process_does(cluster, shared_run, market, tmp_path):
+    copies = int(os.environ.get("FLEET_ITEMS", "2250")) // len(market.items)
+    items = catalogue(market, copies)
+    (tmp_path / "items").mkdir()
+    for number, start in enumerate(range(0, len(items), len(items) // 3 + 1)):
+        pq.write_table(items.slice(start, len(items) // 3 + 1), tmp_path / "items" / f"{number}.parquet")
+    began = time.perf_counter()
+    encode_catalogue(shared_run, tmp_path / "items", tmp_path / "coded", workers=2, rows=500)
+    seconds = time.perf_counter() - began
+    index = index_of(shared_run, tmp_path / "coded")
+    print(f"{len(items):,} items in {seconds:.1f} s by two workers, {1e6 * seconds / len(items) / 60:.1f} minutes per million")
+    began = time.process_time()
+    alone = encode_table(shared_run, SidEncoder.load(shared_run), conform("items", items).combine_chunks())
+    print(f"one process: {1e6 * (time.process_time() - began) / len(items):.0f} CPU seconds per million")
+    order = np.argsort(np.array(alone.item_ids))
+    assert index.item_ids == sorted(alone.item_ids)
+    assert index.codes.tolist() == alone.codes[order].tolist()
+
+    requests = [request for request in build_requests(market, "test") if request.query][:40]
+    table = pa.table(
+        {
+            "query_id": [f"q{place:03d}" for place in range(len(requests))],
+            "query": [request.query for request in requests],
+            "history": [list(request.history[-5:]) for request in requests],
+        }
+    )
+    pq.write_table(table, tmp_path / "queries.parquet")
+    search_queries(shared_run.checkpoint, tmp_path / "queries.parquet", tmp_path / "hits", top_k=5, rows=7, num_beams=8)
+    found = pq.read_table(tmp_path / "hits").to_pylist()
+    searcher = Searcher.from_pretrained(shared_run.checkpoint, num_beams=8)
+    assert [row["query_id"] for row in found] == sorted(table.column("query_id").to_pylist())
+    for row, request in zip(found, requests):
+        hits = searcher.search(request.query, request.history[-5:], 5)
+        assert row["scores"] == pytest.approx([hit.score for hit in hits], abs=1e-4)
+    with pytest.raises(FileExistsError, match="holds files already"):
+        encode_catalogue(shared_run, tmp_path / "items", tmp_path / "coded")
+
+
+@pytest.mark.slow
+def test_two_replicas_answer_as_one_process_and_take_over_a_new_catalogue(cluster, run, market):
+    pytest.importorskip("fastapi")
+    from ray import serve
+
+    from onesearch.serving.fleet.ray_serve import search_application
+
+    searcher = Searcher.from_pretrained(run.checkpoint)
+    requests = build_requests(market, "test")[:24]
+    bodies = [{"query": request.query, "history": list(request.history[-5:]), "top_k": 5} for request in requests]
+    try:
+        handle = serve.run(search_application(run.checkpoint, replicas=2), name="search")
+
+        async def ask():
+            return await asyncio.gather(*(handle.search.remote(body) for body in bodies))
+
+        for answer, request in zip(asyncio.run(ask()), requests):
+            history = request.history[-5:]
+            hits = searcher.search(request.query, history, 5, context=UserContext(clicked=history))
+            assert [one["score"] for one in answer["hits"]] == pytest.approx([hit.score for hit in hits], abs=1e-4)
+        path = RunFolder(run.root).checkpoint / SID_INDEX_NAME
+        index = SidIndex.load(path)
+        gone = answer["hits"][0]["item_id"]
+        index.remove_items([gone])
+        index.save_updates(path)
+        serve.run(search_application(run.checkpoint, replicas=2, catalogue=1), name="search")
+        after = [handle.search.remote(bodies[-1]).result(timeout_s=60) for _ in range(8)]  # both replicas
+        assert all(gone not in [one["item_id"] for one in answer["hits"]] for answer in after)
+        assert {answer["revision"] for answer in after} == {1}
+    finally:
+        serve.shutdown()
