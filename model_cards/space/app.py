@@ -46,7 +46,7 @@ class Shop:
         self.rows: dict[str, dict[str, Any]] = {}
         self.facts: ItemFacts | None = None
         if items is not None and items.is_file():
-            table: pa.Table = conform("items", pq.read_table(items)).combine_chunks()
+            table: pa.Table = conform("items", pq.read_table(items), origin=str(items)).combine_chunks()
             known = table.filter(pa.array(self.index.contains(table.column("item_id").to_pylist())))
             columns = known.select(["item_id", "title", "brand", "price"]).to_pylist()
             self.rows = {row["item_id"]: row for row in columns}
@@ -70,7 +70,8 @@ class Shop:
     def _hit(self, rank: int, hit: Hit, before: int | None) -> str:
         row = self.rows.get(hit.item_id) or {}
         moved = "" if before == rank else f'<span class="moved">{"new" if before is None else f"was {before}"}</span>'
-        about = " · ".join(str(part) for part in (row.get("brand"), row.get("price")) if part is not None)
+        price = None if row.get("price") is None else f"{row['price']:,.2f}"
+        about = " · ".join(part for part in (row.get("brand"), price) if part)
         towers = [f"{name} {chance:.1%}" for name, chance in zip(TOWERS, hit.towers or ())]
         lines = [f"<b>{escape(self.title(hit.item_id))}</b> {moved}", escape(about), self._path(hit), ", ".join(towers)]
         text = "<br>".join(line for line in lines if line)
@@ -109,7 +110,7 @@ def build(shop: Shop) -> gr.Blocks:
     def forget() -> tuple[list[str], str]:
         return [], "*nothing yet*"
 
-    with gr.Blocks(title="OneSearch", css=STYLE) as page:
+    with gr.Blocks(title="OneSearch") as page:
         history = gr.State([])
         gr.Markdown(f"# OneSearch\n{len(shop.index):,} items. Choose a hit: it joins your history, and the hits change.")
         with gr.Row():
@@ -130,4 +131,4 @@ def build(shop: Shop) -> gr.Blocks:
 
 if __name__ == "__main__":
     items = Path(os.environ.get("ONESEARCH_ITEMS", Path(__file__).with_name("items.parquet")))
-    build(Shop(os.environ["ONESEARCH_MODEL"], items)).launch()
+    build(Shop(os.environ["ONESEARCH_MODEL"], items)).launch(css=STYLE)

@@ -34,7 +34,7 @@ def catalogue(market, copies):
 
 
 def test_the_codes_of_a_part_do_not_depend_on_the_other_parts(shared_run, market):
-    encoder, items = SidEncoder.load(shared_run), conform("items", catalogue(market, 1)).combine_chunks()
+    encoder, items = SidEncoder.load(shared_run), conform("items", catalogue(market, 1), origin="a test").combine_chunks()
     whole = encode_table(shared_run, encoder, items).codes
     parts = [encode_table(shared_run, encoder, items.slice(start, 70)).codes for start in range(0, len(items), 70)]
     assert np.concatenate(parts).tolist() == whole.tolist()
@@ -86,7 +86,7 @@ def test_two_workers_encode_and_search_as_one_process_does(cluster, shared_run, 
     index = index_of(shared_run, tmp_path / "coded")
     print(f"{len(items):,} items in {seconds:.1f} s by two workers, {1e6 * seconds / len(items) / 60:.1f} minutes per million")
     began = time.process_time()
-    alone = encode_table(shared_run, SidEncoder.load(shared_run), conform("items", items).combine_chunks())
+    alone = encode_table(shared_run, SidEncoder.load(shared_run), conform("items", items, origin="a test").combine_chunks())
     print(f"one process: {1e6 * (time.process_time() - began) / len(items):.0f} CPU seconds per million")
     order = np.argsort(np.array(alone.item_ids))
     assert index.item_ids == sorted(alone.item_ids)

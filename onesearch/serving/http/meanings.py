@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -35,14 +35,11 @@ class CodeMeanings:
     def __init__(self, run: RunFolder | None, market: Market | None, index: SidIndex) -> None:
         self.run, self.index = run, index
         self.facts = None if market is None else ItemFacts(market.items.data.table)
-        self.refresh()
+        self._path: Callable[[tuple[int, ...]], list[dict[str, Any]]] | None = None
 
     def refresh(self) -> None:
-        """Read the catalogue anew, after it has changed."""
-        is_run = self.run is not None and self.run.sids.is_dir()
-        index = self.index.snapshot()
-        self._catalogue = Catalogue.of_run(self.run) if is_run and self.run else Catalogue.of_index(index.item_ids, index.codes)
-        self._path = lru_cache(KEPT)(self._described)
+        """Read the catalogue anew when it is next needed, after it has changed."""
+        self._path = None
 
     def of(self, sid: Sequence[int]) -> list[dict[str, Any]]:
         """Describe each code of a SID.
@@ -51,10 +48,19 @@ class CodeMeanings:
             For each level: the code, its token, the number of items under the prefix that it ends, the facts that they share, and
             typical titles of them.
         """
-        return self._path(tuple(sid))
+        path = self._path
+        if path is None:
+            path = self._path = lru_cache(KEPT)(partial(self._described, self._catalogue()))
+        return path(tuple(sid))
 
-    def _described(self, sid: tuple[int, ...]) -> list[dict[str, Any]]:
-        catalogue, facts = self._catalogue, self.facts
+    def _catalogue(self) -> Catalogue:
+        if self.run is not None and self.run.sids.is_dir():
+            return Catalogue.of_run(self.run)
+        index = self.index.snapshot()
+        return Catalogue.of_index(index.item_ids, index.codes)
+
+    def _described(self, catalogue: Catalogue, sid: tuple[int, ...]) -> list[dict[str, Any]]:
+        facts = self.facts
         rows = np.arange(len(catalogue.codes))
         described = []
         for level, code in enumerate(sid):

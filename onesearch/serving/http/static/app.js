@@ -58,10 +58,11 @@ async function search() {
   try {
     const others = state.catalogue.rankings.filter((name) => name !== "served");
     const known = !nothingKnown();
+    const served = post("search", body(), "served"); // first in the queue
     const compared = $("compare-on").checked ? others.map((name) => post("search", body({ ranking: name }), name)) : [];
     const plain = known ? post("search", bodyWithoutUser(), "plain") : null;
     for (const promise of [...compared, plain]) promise?.catch(() => {}); // reported below, or replaced by a newer search
-    const found = await post("search", body(), "served");
+    const found = await served;
     draw(found, []);
     const [before, ...lists] = await Promise.all([plain, ...compared]);
     draw(found, lists.map((list, place) => [others[place], list.hits]), before?.hits);
