@@ -36,6 +36,7 @@ FRONT_DOOR = ("onesearch", "onesearch.registration")
 
 INNER_FLOW = {
     "onesearch.data": ("", "importers", "exports"),
+    "onesearch.serving": ("", "http", "fleet"),
     "onesearch.tokenization_sid": ("", "parallel", "embedding", "keywords", "quantizers", "sids"),
     "onesearch.trainers": ("", "sft", "distillation", "reward", "preference", "dpo", "grpo"),
 }
