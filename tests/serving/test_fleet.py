@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,12 @@ from onesearch.data.requests import UserContext, build_requests
 from onesearch.files import RunFolder
 from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME
 from onesearch.serving.fleet.ray_data import encode_catalogue, index_of, search_queries
-from onesearch.tokenization_sid.sids.appending import encode_table
+from onesearch.tokenization_sid.sids.appending import (
+    encode_table,
+    is_balanced_inside_parents,
+    parents_of,
+    rebalanced,
+)
 from onesearch.tokenization_sid.sids.sid_encoder import SidEncoder
 
 
@@ -35,22 +39,27 @@ def catalogue(market, copies):
 
 def test_the_codes_of_a_part_do_not_depend_on_the_other_parts(shared_run, market):
     encoder, items = SidEncoder.load(shared_run), conform("items", catalogue(market, 1), origin="a test").combine_chunks()
-    whole = encode_table(shared_run, encoder, items).codes
-    parts = [encode_table(shared_run, encoder, items.slice(start, 70)).codes for start in range(0, len(items), 70)]
-    assert np.concatenate(parts).tolist() == whole.tolist()
-    assert whole.tolist() == SidIndex.load(shared_run.sids / SID_INDEX_NAME).codes.tolist()
+    whole = encode_table(shared_run, encoder, items)
+    parts = [encode_table(shared_run, encoder, items.slice(start, 70)).coded.codes for start in range(0, len(items), 70)]
+    assert np.concatenate(parts).tolist() == whole.coded.codes.tolist()
+    assert whole.coded.codes.tolist() == SidIndex.load(shared_run.sids / SID_INDEX_NAME).codes.tolist()
 
 
-def test_codes_that_depend_on_other_items_are_refused(shared_run, market):
-    encoder = SidEncoder.load(shared_run)
-
-    class Balanced(type(encoder.quantizer)):
-        for_queries = property(lambda self: object())
-
-    quantizer = object.__new__(Balanced)
-    vars(quantizer).update(vars(encoder.quantizer))
-    with pytest.raises(ValueError, match="balanced inside parents, so that the codes of a catalogue cannot be made in parts"):
-        encode_table(shared_run, replace(encoder, quantizer=quantizer), catalogue(market, 1))
+def test_parents_are_balanced_in_parts_and_in_any_order_as_at_once(shared_run, market):
+    encoder, items = SidEncoder.load(shared_run), conform("items", catalogue(market, 2), origin="a test").combine_chunks()
+    coded, vectors, _ = encode_table(shared_run, encoder, items)
+    assert is_balanced_inside_parents(encoder)
+    ids, parents = np.array(coded.item_ids), parents_of(encoder, coded.codes)
+    whole = rebalanced(encoder, coded.item_ids, vectors)
+    assert (whole[:, :2] == coded.codes[:, :2]).all() and (whole != coded.codes).any()
+    draw = np.random.default_rng(0)
+    for group in range(3):
+        rows = draw.permutation(np.flatnonzero(parents % 3 == group))
+        assert (rebalanced(encoder, ids[rows].tolist(), vectors[rows]) == whole[rows]).all()
+    size = encoder.quantizer.config.residual_sizes[-1]
+    for parent in np.unique(parents):
+        counts = np.bincount(whole[parents == parent, 2])
+        assert counts.max() <= -(-counts.sum() // size)  # at most ⌈n / codes⌉ of a parent's n items
 
 
 # On a cluster
@@ -61,6 +70,7 @@ def cluster():
     """Ray with two workers on this machine."""
     ray = pytest.importorskip("ray", reason="the extra ray is not installed")
     paths = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    os.environ["RAY_raylet_start_wait_time_s"] = "300"  # a busy machine starts Ray slowly
     environment = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     ray.init(
         num_cpus=4,  # two workers, and the tasks that read and sort
@@ -86,11 +96,12 @@ def test_two_workers_encode_and_search_as_one_process_does(cluster, shared_run, 
     index = index_of(shared_run, tmp_path / "coded")
     print(f"{len(items):,} items in {seconds:.1f} s by two workers, {1e6 * seconds / len(items) / 60:.1f} minutes per million")
     began = time.process_time()
-    alone = encode_table(shared_run, SidEncoder.load(shared_run), conform("items", items, origin="a test").combine_chunks())
+    encoder = SidEncoder.load(shared_run)
+    alone = encode_table(shared_run, encoder, conform("items", items, origin="a test").combine_chunks())
+    codes, item_ids = rebalanced(encoder, alone.coded.item_ids, alone.vectors), alone.coded.item_ids
     print(f"one process: {1e6 * (time.process_time() - began) / len(items):.0f} CPU seconds per million")
-    order = np.argsort(np.array(alone.item_ids))
-    assert index.item_ids == sorted(alone.item_ids)
-    assert index.codes.tolist() == alone.codes[order].tolist()
+    assert index.item_ids == sorted(item_ids)
+    assert index.codes.tolist() == codes[np.argsort(np.array(item_ids))].tolist()
 
     requests = [request for request in build_requests(market, "test") if request.query][:40]
     table = pa.table(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -204,34 +205,70 @@ def _refuse_changed(run: RunFolder, encoder: SidEncoder) -> None:
     )
 
 
-def encode_table(run: RunFolder, encoder: SidEncoder, items: pa.Table) -> ItemCodes:
-    """Encode any part of a catalogue, each item by itself, so that the codes do not depend on how the catalogue is divided.
+class EncodedItems(NamedTuple):
+    """Encoded items.
 
-    Args:
-        run: run with the market, whose text fields are read.
-        encoder: frozen parts of the run.
-        items: items table, in the columns of `onesearch.data.schema.TABLES`.
-
-    Raises:
-        ValueError: the codebooks are balanced inside parents, where the code of an item depends on the other items.
+    Attributes:
+        coded: ids, codes and categories.
+        vectors: vectors with keywords fused in, (items, dimension).
+        known: whether the encoder knows a word of each item, (items,) bool.
     """
-    if encoder.quantizer.for_queries is not encoder.quantizer:
-        raise ValueError(
-            f"the codebooks of {run.sids} are balanced inside parents, so that the codes of a catalogue cannot be made in parts; build the "
-            "SIDs without `balanced: parent`"
-        )
-    return _encode(run, encoder, items).coded
-
-
-class _EncodedItems(NamedTuple):
-    """Codes of items, their vectors (items, dimension), and whether the encoder knows a word of each, (items,) bool."""
 
     coded: ItemCodes
     vectors: np.ndarray
     known: np.ndarray
 
 
-def _encode(run: RunFolder, encoder: SidEncoder, items: pa.Table, published: np.ndarray | None = None) -> _EncodedItems:
+def encode_table(run: RunFolder, encoder: SidEncoder, items: pa.Table) -> EncodedItems:
+    """Encode any part of a catalogue, each item by itself, so that the codes do not depend on how the catalogue is divided.
+
+    If the codebooks are balanced inside parents, the items of the catalogue that trained them get the codes that they have there. Other
+    items may crowd into a code; `rebalanced` makes room.
+
+    Args:
+        run: run with the market, whose text fields are read.
+        encoder: frozen parts of the run.
+        items: items table, in the columns of `onesearch.data.schema.TABLES`.
+    """
+    return _encode(run, encoder, items)
+
+
+def is_balanced_inside_parents(encoder: SidEncoder) -> bool:
+    """Whether the code of an item depends on the other items of its parent."""
+    return encoder.quantizer.for_queries is not encoder.quantizer
+
+
+def parents_of(encoder: SidEncoder, codes: np.ndarray) -> np.ndarray:
+    """Number of the parent of each item, ``(items,)`` int64: its codes before the last residual level. `codes` is ``(items, levels)``."""
+    before_last = encoder.quantizer.config.residual_sizes[:-1]
+    numbers = np.zeros(len(codes), dtype=np.int64)
+    for level, size in enumerate(before_last):
+        numbers = numbers * size + codes[:, level]
+    return numbers
+
+
+def rebalanced(encoder: SidEncoder, item_ids: Sequence[str], vectors: np.ndarray) -> np.ndarray:
+    """Codes of a new catalogue, or of whole parents of it, under codebooks that are balanced inside parents.
+
+    The items are taken in the order of their ids, and each takes the nearest code that has room in its parent, as in an append. The codes
+    depend on the items of the same parent alone.
+
+    Args:
+        encoder: frozen parts of a run.
+        item_ids: (n,) ids.
+        vectors: (n, dimension) vectors of the items, with keywords fused in.
+
+    Returns:
+        (n, levels) int32, in the order of `item_ids`.
+    """
+    order = sorted(range(len(item_ids)), key=item_ids.__getitem__)
+    levels = len(encoder.quantizer.config.codebook_sizes)
+    codes = np.empty((len(item_ids), levels), dtype=np.int32)
+    codes[order] = encoder.quantizer.encode_new(vectors[order], np.zeros((0, levels), dtype=np.int32))
+    return codes
+
+
+def _encode(run: RunFolder, encoder: SidEncoder, items: pa.Table, published: np.ndarray | None = None) -> EncodedItems:
     """Encode an items table with the text fields of the run's market.
 
     Args:
@@ -253,7 +290,7 @@ def _encode(run: RunFolder, encoder: SidEncoder, items: pa.Table, published: np.
     popularity = np.zeros(len(item_ids), dtype=np.float32)
     paths = [list(path or ()) for path in categories]
     coded = ItemCodes(item_ids, codes, popularity, codebook_sizes, encoder.quantizer.fingerprint, paths)
-    return _EncodedItems(coded, vectors, known)
+    return EncodedItems(coded, vectors, known)
 
 
 def _market_of(run: RunFolder, items: pa.Table) -> Market:
@@ -261,4 +298,15 @@ def _market_of(run: RunFolder, items: pa.Table) -> Market:
     return replace(Market.load(run.require("market", "onesearch data")), items=as_dataset(items))
 
 
-__all__ = ["AppendReport", "append_items", "appended_codes", "encode_items", "encode_table", "read_items"]
+__all__ = [
+    "AppendReport",
+    "EncodedItems",
+    "append_items",
+    "appended_codes",
+    "encode_items",
+    "encode_table",
+    "is_balanced_inside_parents",
+    "parents_of",
+    "read_items",
+    "rebalanced",
+]

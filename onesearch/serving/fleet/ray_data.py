@@ -1,7 +1,8 @@
 """Catalogues and query logs that are larger than one machine, by Ray Data: read parquet, work in actors, write parquet.
 
 Each actor loads the frozen parts once and works on one batch of rows after the other. The result does not depend on the number of actors:
-every row is computed by itself, and the rows are sorted before they are written or indexed.
+a row is computed by itself, or together with the rows of its parent in the order of their ids, and the rows are sorted before they are
+written.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -17,10 +19,15 @@ from onesearch.extras import require
 from onesearch.files import RunFolder
 
 if TYPE_CHECKING:
+    from ray.data import Dataset
+
     from onesearch.modeling_onesearch.catalogue_onesearch import SidIndex
 
 ROWS = 4096
 """Number of items that an actor encodes at a time; our choice."""
+
+GROUPS = 1024
+"""Number of groups into which parents are divided to be balanced; our choice. A group must fit into the memory of one actor."""
 
 QUERIES = 256
 """Number of queries that an actor is given at a time; our choice."""
@@ -40,19 +47,50 @@ class ItemEncoder:
         self.encoder = SidEncoder.load(self.run)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """Return ``item_id``, ``codes``, ``popularity`` (0, since a new catalogue has no purchases) and ``categories`` of a batch."""
-        from onesearch.data.arrow_tables import conform
-        from onesearch.tokenization_sid.sids.appending import encode_table
+        """Encode a batch, each item by itself.
 
-        coded = encode_table(self.run, self.encoder, conform("items", batch, origin="the items").combine_chunks())
-        return pa.table(
-            {
-                "item_id": pa.array(coded.item_ids, pa.string()),
-                "codes": pa.array(coded.codes.tolist(), pa.list_(pa.int32())),
-                "popularity": pa.array(coded.popularity, pa.float32()),
-                "categories": pa.array(coded.categories, pa.list_(pa.string())),
-            }
-        )
+        Returns:
+            ``item_id``, ``codes``, ``popularity`` (0: a new catalogue has no purchases) and ``categories``. If the codebooks are balanced
+            inside parents, also the ``vector`` of each item, and ``group``, which is equal for all items of a parent.
+        """
+        from onesearch.data.arrow_tables import conform
+        from onesearch.tokenization_sid.sids.appending import encode_table, is_balanced_inside_parents, parents_of
+
+        items = conform("items", batch, origin="the items").combine_chunks()
+        coded, vectors, _ = encode_table(self.run, self.encoder, items)
+        columns = {
+            "item_id": pa.array(coded.item_ids, pa.string()),
+            "codes": _lists(coded.codes, pa.int32()),
+            "popularity": pa.array(coded.popularity, pa.float32()),
+            "categories": pa.array(coded.categories, pa.list_(pa.string())),
+        }
+        if is_balanced_inside_parents(self.encoder):
+            columns["vector"] = _lists(np.asarray(vectors, dtype=np.float32), pa.float32())
+            columns["group"] = pa.array(parents_of(self.encoder, coded.codes) % GROUPS)
+        return pa.table(columns)
+
+
+class ParentBalancer:
+    """An actor that makes room inside parents: it gets whole parents and gives each item the nearest code that is free there.
+
+    Args:
+        run: folder of a run with SIDs.
+    """
+
+    def __init__(self, run: str) -> None:
+        from onesearch.tokenization_sid.sids.sid_encoder import SidEncoder
+
+        self.encoder = SidEncoder.load(RunFolder(run))
+
+    def __call__(self, group: pa.Table) -> pa.Table:
+        """Replace the codes of a group of parents, and drop what was needed for it."""
+        from onesearch.tokenization_sid.sids.appending import rebalanced
+
+        group = group.combine_chunks()
+        vectors = _matrix(group.column("vector"))
+        codes = _lists(rebalanced(self.encoder, group.column("item_id").to_pylist(), vectors), pa.int32())
+        kept = group.select(["item_id", "codes", "popularity", "categories"])
+        return kept.set_column(1, "codes", codes)
 
 
 class QuerySearcher:
@@ -85,6 +123,9 @@ class QuerySearcher:
 def encode_catalogue(run: RunFolder, items: str | Path, output: str | Path, workers: int = 2, rows: int = ROWS) -> None:
     """Embed and encode a catalogue with the frozen encoder and codebooks of a run.
 
+    If the codebooks are balanced inside parents, the items of a parent are brought together, put in the order of their ids, and each takes
+    the nearest code that has room.
+
     Args:
         run: run with SIDs, on a disk that every machine reads.
         items: parquet file or folder in the columns of the items table.
@@ -95,9 +136,26 @@ def encode_catalogue(run: RunFolder, items: str | Path, output: str | Path, work
 
     Raises:
         MissingExtraError: the extra ``ray`` is not installed.
-        ValueError: the codebooks are balanced inside parents.
+        FileNotFoundError: there are no items.
+        FileExistsError: the output holds files.
     """
-    _mapped(ItemEncoder, (str(run.root.resolve()),), items, output, "item_id", workers, rows)
+    import_ray()
+    from onesearch.tokenization_sid.sids.appending import is_balanced_inside_parents
+    from onesearch.tokenization_sid.sids.sid_encoder import SidEncoder
+
+    arguments = (str(run.root.resolve()),)
+    balanced = is_balanced_inside_parents(SidEncoder.load(run))
+    coded = _mapped(_read(items, output), ItemEncoder, arguments, workers, rows)
+    if balanced:
+        from ray.data import ActorPoolStrategy
+
+        coded = coded.groupby("group").map_groups(
+            ParentBalancer,
+            fn_constructor_args=arguments,
+            compute=ActorPoolStrategy(size=workers),
+            batch_format="pyarrow",
+        )
+    coded.sort("item_id").write_parquet(str(Path(output).resolve()))
 
 
 def search_queries(
@@ -123,8 +181,10 @@ def search_queries(
     Raises:
         MissingExtraError: the extra ``ray`` is not installed.
     """
+    import_ray()
     arguments = (str(Path(checkpoint).resolve()), top_k, settings)
-    _mapped(QuerySearcher, arguments, queries, output, "query_id", workers, rows)
+    found = _mapped(_read(queries, output), QuerySearcher, arguments, workers, rows)
+    found.sort("query_id").write_parquet(str(Path(output).resolve()))
 
 
 def index_of(run: RunFolder, coded: str | Path) -> SidIndex:
@@ -136,15 +196,13 @@ def index_of(run: RunFolder, coded: str | Path) -> SidIndex:
         run: run whose codebooks made the codes.
         coded: folder that `encode_catalogue` wrote.
     """
-    import numpy as np
-
     from onesearch.modeling_onesearch.catalogue_onesearch import SidIndex
     from onesearch.tokenization_sid.quantizers.loading import load_quantizer
 
     table = pq.read_table(coded).sort_by("item_id").combine_chunks()
     quantizer = load_quantizer(run.sids)
     sizes = quantizer.config.codebook_sizes
-    codes = np.asarray(table.column("codes").combine_chunks().flatten()).reshape(-1, len(sizes))
+    codes = _matrix(table.column("codes"))
     return SidIndex.build(
         table.column("item_id").to_pylist(),
         codes,
@@ -155,35 +213,47 @@ def index_of(run: RunFolder, coded: str | Path) -> SidIndex:
     )
 
 
-def _mapped(
-    worker: Callable[..., Any],
-    arguments: tuple[Any, ...],
-    source: str | Path,
-    output: str | Path,
-    key: str,
-    workers: int,
-    rows: int,
-) -> None:
-    """Read parquet, run actors over batches, sort by a key, write parquet."""
+def import_ray() -> None:
+    """Raise if Ray is not installed."""
     require("ray", needed_by="a job of many machines")
+
+
+def _read(source: str | Path, output: str | Path) -> Dataset:
+    """The rows of parquet files, once it is clear that the result can be written."""
     import ray.data
 
-    if workers < 1 or rows < 1:
-        raise ValueError(f"workers={workers} and rows={rows} must be at least 1")
     source, output = Path(source).resolve(), Path(output).resolve()
     if not source.exists():
         raise FileNotFoundError(f"{source} does not exist; give a parquet file or a folder of them")
     if output.exists() and any(output.iterdir()):
         raise FileExistsError(f"{output} holds files already; write to a new folder")
-    data = ray.data.read_parquet(str(source))
-    made = data.map_batches(
+    return ray.data.read_parquet(str(source))
+
+
+def _mapped(data: Dataset, worker: Callable[..., Any], arguments: tuple[Any, ...], workers: int, rows: int) -> Dataset:
+    """Run actors over batches of rows."""
+    from ray.data import ActorPoolStrategy
+
+    if workers < 1 or rows < 1:
+        raise ValueError(f"workers={workers} and rows={rows} must be at least 1")
+    return data.map_batches(
         worker,
         fn_constructor_args=arguments,
-        compute=ray.data.ActorPoolStrategy(size=workers),
+        compute=ActorPoolStrategy(size=workers),
         batch_size=rows,
         batch_format="pyarrow",
     )
-    made.sort(key).write_parquet(str(output))
 
 
-__all__ = ["ItemEncoder", "QuerySearcher", "encode_catalogue", "index_of", "search_queries"]
+def _lists(values: np.ndarray, kind: pa.DataType) -> pa.Array:
+    """Rows of a matrix as an Arrow column of lists."""
+    offsets = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.ravel(), kind))
+
+
+def _matrix(column: pa.ChunkedArray) -> np.ndarray:
+    """An Arrow column of lists of one length as a matrix."""
+    return np.asarray(column.combine_chunks().flatten()).reshape(len(column), -1)
+
+
+__all__ = ["ItemEncoder", "ParentBalancer", "QuerySearcher", "encode_catalogue", "index_of", "search_queries"]
