@@ -35,6 +35,8 @@ _MODULE_OF = {
     "RunFolder": "onesearch.files",
     "Searcher": "onesearch.serving.searcher",
     "SearchConfig": "onesearch.modeling_onesearch.search_config_onesearch",
+    "SidDPOConfig": "onesearch.trainers.dpo.dpo_config",
+    "SidDPOTrainer": "onesearch.trainers.dpo.dpo_trainer",
     "SidDistillationConfig": "onesearch.trainers.distillation.distillation_trainer",
     "SidDistillationTrainer": "onesearch.trainers.distillation.distillation_trainer",
     "SidGRPOConfig": "onesearch.trainers.grpo.grpo_config",
@@ -75,6 +77,8 @@ if TYPE_CHECKING:
     from .tokenization_sid.tokenization_sid import SidTokenizer
     from .trainers.configs import SidLoraConfig
     from .trainers.distillation.distillation_trainer import SidDistillationConfig, SidDistillationTrainer
+    from .trainers.dpo.dpo_config import SidDPOConfig
+    from .trainers.dpo.dpo_trainer import SidDPOTrainer
     from .trainers.grpo.grpo_config import SidGRPOConfig
     from .trainers.grpo.grpo_trainer import SidGRPOTrainer
     from .trainers.sft.sft_config import SidSFTConfig

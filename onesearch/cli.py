@@ -12,7 +12,22 @@ import sys
 from collections.abc import Sequence
 
 import onesearch
-from onesearch.commands import data, evaluate, info, items, new, report, reward, run, search, serve, sids, study, train
+from onesearch.commands import (
+    data,
+    evaluate,
+    info,
+    items,
+    new,
+    preference,
+    report,
+    reward,
+    run,
+    search,
+    serve,
+    sids,
+    study,
+    train,
+)
 from onesearch.commands.arguments import StrictParser
 from onesearch.extras import MissingExtraError
 
@@ -100,6 +115,7 @@ def build_parser() -> StrictParser:
     sids.add(commands)
     train.add(commands)
     reward.add(commands)
+    preference.add(commands)
     evaluate.add(commands)
     report.add(commands)
     search.add(commands)

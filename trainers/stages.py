@@ -181,7 +181,7 @@ def train_stage(
     """
     folder = Path(str(arguments.output_dir))
     weights = folder / "model"
-    _claim_folder(folder, stage, resume)
+    claim_folder(folder, stage, resume)
     if resume and weights.exists():
         logger.info("stage %s: finished earlier", stage.name)
         return TrainedStage(type(model).from_pretrained(weights), read_json(folder / "log.json"))
@@ -200,7 +200,7 @@ def train_stage(
     return TrainedStage(trained, log)
 
 
-def _claim_folder(folder: Path, stage: StageConfig, resume: bool) -> None:
+def claim_folder(folder: Path, stage: Any, resume: bool) -> None:
     """Write the configuration of a stage into its folder, or check that the folder was made with the same one."""
     check_stage_folder(folder)
     path = folder / STAGE_NAME

@@ -109,7 +109,7 @@ def _nothing_to_train(training: TrainingConfig, facts: MarketFacts) -> str:
 
 
 def _without_behaviour(recipe: Recipe, facts: MarketFacts, left_out: list[str]) -> Recipe:
-    """Alignment and reward model learn from searches that were answered; without any they are left out."""
+    """Alignment, reward model and preferences learn from searches that were answered; without any they are left out."""
     if facts.train.requests:
         return recipe
     reason = "no training session has both a query and a click or purchase"
@@ -117,8 +117,10 @@ def _without_behaviour(recipe: Recipe, facts: MarketFacts, left_out: list[str]) 
         left_out.append(f"the alignment of the text encoder is left out: {reason}")
     if recipe.reward is not None:
         left_out.append(f"the reward model is left out: {reason}; the generator's own order is served")
+    if recipe.preference is not None:
+        left_out.append(f"the preference stages are left out: {reason}")
     search = replace(recipe.search, candidates="beam", rerank=False)
-    return replace(recipe, alignment=None, reward=None, search=search)
+    return replace(recipe, alignment=None, reward=None, preference=None, search=search)
 
 
 def _text_problem(facts: MarketFacts) -> str | None:

@@ -18,6 +18,7 @@ from onesearch.tokenization_sid.embedding.configs import AlignmentConfig, TextEn
 from onesearch.tokenization_sid.keywords.configs import KeywordConfig
 from onesearch.tokenization_sid.quantizers.configs import QuantizerConfig
 from onesearch.trainers.configs import FOLDER_NAME, TrainingConfig
+from onesearch.trainers.dpo.preference_config import PreferenceConfig
 from onesearch.trainers.reward.reward_config import RewardConfig
 
 from .mappings import build, plain
@@ -25,6 +26,9 @@ from .market_options import IMPORTERS, SIMULATION
 
 RECIPE_NAME = "recipe.yaml"
 """File of a run's recipe, in the folder of the run."""
+
+SUPERVISED = "supervised"
+"""Name of the report of a checkpoint before its first preference stage, in ``evaluation/``."""
 
 SPLITS = ("validation", "test")
 """Splits that can be measured."""
@@ -114,12 +118,15 @@ class Recipe:
             process with a thread per core: the matrices are small.
         training: prompts, stages and model.
         reward: reward model that ranks the hits of the finished checkpoint (see `onesearch.trainers.reward`); None trains none.
+        preference: stages that train the generator on preferences after the reward model (see `onesearch.trainers.dpo`); None trains
+            none.
         search: search settings, which the checkpoint is saved with and measured with.
         evaluation: requests that are measured.
 
     Raises:
         ValueError: the name is no name of a folder, `fit_on` is unknown, `processes` is below 1, a dictionary is given without keywords, a
-            text index is searched that nothing ranks by, or a cut-off of the evaluation is above the beams of the search.
+            text index is searched that nothing ranks by, preferences are trained without a reward model, a preference stage has the name of
+            another part of a run, or a cut-off of the evaluation is above the beams of the search.
     """
 
     name: str
@@ -133,6 +140,7 @@ class Recipe:
     processes: int = 1
     training: TrainingConfig = field(default_factory=TrainingConfig)
     reward: RewardConfig | None = None
+    preference: PreferenceConfig | None = None
     search: SearchConfig = field(default_factory=SearchConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
@@ -150,7 +158,17 @@ class Recipe:
                 f"search.candidates={self.search.candidates!r} needs a reward model with a text index, or a search.text_weight; add "
                 "`reward: {}`, or set search.candidates to beam"
             )
+        if self.preference is not None:
+            self._check_preference(self.preference)
         check_beams(self.evaluation.cutoffs or (), self.search.num_beams)
+
+    def _check_preference(self, preference: PreferenceConfig) -> None:
+        if self.reward is None:
+            raise ValueError("preference: the stages need a reward model, which ranks the generator's beams; add `reward: {}`")
+        folders = [f"{number}-{stage.name}" for number, stage in enumerate(self.training.stages, 1)]
+        taken = [stage.name for stage in preference.stages if stage.name in (*folders, "examples", SUPERVISED)]
+        if taken:
+            raise ValueError(f"preference stage {taken[0]!r}: the name belongs to another part of a run; choose another one")
 
 
 def check_folder_name(name: str) -> None:
@@ -220,6 +238,7 @@ def _shipped() -> Traversable:
 
 __all__ = [
     "RECIPE_NAME",
+    "SUPERVISED",
     "EvaluationConfig",
     "MarketConfig",
     "Recipe",

@@ -6,7 +6,7 @@ Each step reads the run folder and adds its part to it. A step whose part exists
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +23,7 @@ from .evaluation import evaluate_run
 from .market_facts import MarketFacts
 from .market_options import SIMULATION, check_options
 from .preconditions import possible, say_left_out
-from .recipe import RECIPE_NAME, Recipe, load_recipe, save_recipe
+from .recipe import RECIPE_NAME, SUPERVISED, Recipe, load_recipe, save_recipe
 from .run_lock import LOCK_NAME, NOTE_NAME, writing
 from .steps import (
     align_encoder,
@@ -31,9 +31,11 @@ from .steps import (
     make_checkpoint,
     make_embeddings,
     make_market,
+    make_preference_stage,
     make_reward,
     make_sids,
     make_text_index,
+    measure_arms,
 )
 
 logger = logging.getLogger(__name__)
@@ -85,8 +87,8 @@ def run_recipe(
 
 
 def make_parts(recipe: Recipe, run: RunFolder, resume: bool, progress: bool, last: str | None = None) -> None:
-    """Make the parts of a run that do not exist yet, up to the step `last`: market, alignment, embeddings, SIDs, checkpoint or reward; None
-    makes all.
+    """Make the parts of a run that do not exist yet, up to the step `last`: market, alignment, embeddings, SIDs, checkpoint, reward, or
+    the name of a preference stage; None makes all.
 
     As soon as the market is there, everything that later steps need of it is checked. What it has no examples of is left out.
 
@@ -97,7 +99,12 @@ def make_parts(recipe: Recipe, run: RunFolder, resume: bool, progress: bool, las
     _make(market)
     if last == market.name:
         return
-    for step in _steps(_possible(recipe, run), run, resume, progress):
+    make_steps(_steps(_possible(recipe, run), run, resume, progress), last)
+
+
+def make_steps(steps: Sequence[_Step], last: str | None = None) -> None:
+    """Make the products of steps that do not exist yet, up to the step `last`; None makes all."""
+    for step in steps:
         _make(step)
         if step.name == last:
             return
@@ -108,7 +115,7 @@ def check_recipe(recipe: Recipe, run: RunFolder) -> None:
 
     Raises:
         ValueError: an option of the importer or an argument of the trainer is not allowed, or the importer has no source.
-        TypeError: a name in `recipe.training.arguments` is no field of the trainer's config.
+        TypeError: a name in `recipe.training.arguments` or `recipe.preference.arguments` is no field of the trainer's config.
     """
     from onesearch.trainers.stages import stage_arguments
 
@@ -118,6 +125,11 @@ def check_recipe(recipe: Recipe, run: RunFolder) -> None:
         raise ValueError(f"importer {market.importer} needs a source: the folder with the published files (--source)")
     for number in range(len(recipe.training.stages)):
         stage_arguments(run, recipe.training, number, progress=False)
+    if recipe.preference is not None:
+        from onesearch.trainers.dpo.training import preference_arguments
+
+        for number in range(len(recipe.preference.stages)):
+            preference_arguments(run, recipe.preference, number, progress=False)
 
 
 class _Step(NamedTuple):
@@ -158,7 +170,27 @@ def _steps(recipe: Recipe, run: RunFolder, resume: bool, progress: bool) -> list
         steps.append(_Step("text index", run.checkpoint / TEXT_INDEX_NAME, lambda: make_text_index(run)))
     if recipe.reward is not None:
         steps.append(_Step("reward", run.checkpoint / REWARD_NAME / "reward.json", lambda: make_reward(recipe, run)))
-    return steps
+    return steps + preference_steps(recipe, run, resume, progress)
+
+
+def preference_steps(recipe: Recipe, run: RunFolder, resume: bool, progress: bool) -> list[_Step]:
+    """The report of the checkpoint before the first preference stage, then every stage with its report; empty without preferences."""
+    if recipe.preference is None:
+        return []
+    first = _Step(
+        f"evaluation of {SUPERVISED}",
+        run.evaluation / SUPERVISED / "metrics.json",
+        lambda: measure_arms(recipe, run, SUPERVISED, progress),
+    )
+    return [first, *(_stage_step(recipe, run, number, resume, progress) for number in range(len(recipe.preference.stages)))]
+
+
+def _stage_step(recipe: Recipe, run: RunFolder, number: int, resume: bool, progress: bool) -> _Step:
+    """A preference stage; its report is written last."""
+    assert recipe.preference is not None
+    name = recipe.preference.stages[number].name
+    product = run.evaluation / name / "metrics.json"
+    return _Step(name, product, lambda: make_preference_stage(recipe, run, number, resume, progress))
 
 
 def claim(recipe: Recipe, run: RunFolder, resume: bool) -> None:
@@ -196,4 +228,4 @@ def _made(run: RunFolder) -> list[str]:
     return [name for name in names if name not in (RECIPE_NAME, LOCK_NAME, NOTE_NAME)]
 
 
-__all__ = ["check_claim", "check_recipe", "claim", "run_recipe"]
+__all__ = ["check_claim", "check_recipe", "claim", "make_steps", "preference_steps", "run_recipe"]

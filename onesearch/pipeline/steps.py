@@ -138,6 +138,23 @@ def make_text_index(run: RunFolder) -> None:
     TextIndex.of(Market.load(run.market)).save(run.checkpoint / TEXT_INDEX_NAME)
 
 
+def make_preference_stage(recipe: Recipe, run: RunFolder, number: int, resume: bool, progress: bool) -> None:
+    """Train one stage of `recipe.preference` and measure the checkpoint that it leaves, in ``evaluation/`` under the stage's name."""
+    from onesearch.trainers.dpo.training import train_preference_stage
+
+    if recipe.preference is None:
+        raise ValueError("the recipe has no part `preference`")
+    train_preference_stage(run, recipe.training, recipe.preference, number, recipe.reward, resume, progress)
+    measure_arms(recipe, run, recipe.preference.stages[number].name, progress)
+
+
+def measure_arms(recipe: Recipe, run: RunFolder, name: str, progress: bool) -> None:
+    """Measure the checkpoint with and without its reward model, beside no baselines, and write the report to ``evaluation/name/``."""
+    from .evaluation import evaluate_run
+
+    evaluate_run(run, recipe.evaluation, name=name, overwrite=True, baselines=False, progress=progress)
+
+
 def make_card(recipe: Recipe, run: RunFolder) -> None:
     """Write the card of the checkpoint."""
     from onesearch.model_cards.card import write_card
@@ -151,7 +168,9 @@ __all__ = [
     "make_checkpoint",
     "make_embeddings",
     "make_market",
+    "make_preference_stage",
     "make_reward",
     "make_sids",
     "make_text_index",
+    "measure_arms",
 ]

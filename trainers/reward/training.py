@@ -74,7 +74,7 @@ def train_reward_run(run: RunFolder, config: RewardConfig) -> None:
     parts = RewardParts(
         trained.model, trained.inputs.table, item_ids, trained.inputs.memory, RankingWeights(), load_encoder(run)
     )
-    parts = parts._replace(weights=_weights(parts, searcher, market, config))
+    parts = parts._replace(weights=ranking_weights(parts, searcher, market, config))
     logger.info("reward model: %s", parts.weights)
     if text_index is not None:
         text_index.save(run.checkpoint / TEXT_INDEX_NAME)
@@ -94,7 +94,7 @@ def _beams(searcher: Searcher, market: Market, item_ids: list[str], config: Rewa
     return Beams(sessions.astype(np.int64), np.array(items, dtype=np.int64))
 
 
-def _weights(parts: RewardParts, searcher: Searcher, market: Market, config: RewardConfig) -> RankingWeights:
+def ranking_weights(parts: RewardParts, searcher: Searcher, market: Market, config: RewardConfig) -> RankingWeights:
     """The weights that rank hits of validation requests best."""
     requests = _some(build_requests(market, "validation"), config.searches)
     if not requests:
@@ -112,4 +112,4 @@ def _some(requests: list[Request], most: int) -> list[Request]:
     return sample_requests(requests, most)[0] if requests else []
 
 
-__all__ = ["train_reward_run"]
+__all__ = ["ranking_weights", "train_reward_run"]

@@ -1,0 +1,1 @@
+"""Preference lists: from the reward model's order of the policy's own beams, and from real interactions."""

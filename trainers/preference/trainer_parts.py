@@ -1,0 +1,91 @@
+"""What the trainers of preferences add to TRL's beside their loss: retrieval metrics at every evaluation, and checkpoints that survive a
+kill."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from accelerate.utils import broadcast_object_list
+from torch import nn
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput
+
+from ..checkpoints import is_complete, last_complete_checkpoint, mark_incomplete
+from ..lora import save_search_files
+
+if TYPE_CHECKING:
+    from transformers import Trainer as _Base
+else:
+    _Base = object
+
+RetrievalMetrics = Callable[[Any], dict[str, float]]
+"""Measures a model, for instance HR@10 on validation requests; see `onesearch.trainers.validation`."""
+
+
+class SidCheckpointsMixin(_Base):
+    """Stands before TRL's trainer among the parents."""
+
+    retrieval_metrics: RetrievalMetrics | None = None
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """As in transformers; also computes the retrieval metrics, in the main process, which sends them to all."""
+        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        if self.retrieval_metrics is None:
+            return output
+        found = [self._retrieval(self.retrieval_metrics) if self.accelerator.is_main_process else {}]
+        named = {f"{metric_key_prefix}_{name}": value for name, value in broadcast_object_list(found)[0].items()}
+        return output._replace(metrics={**(output.metrics or {}), **named})
+
+    @torch.no_grad()
+    def _retrieval(self, retrieval_metrics: RetrievalMetrics) -> dict[str, float]:
+        """Retrieval metrics of the model in evaluation mode."""
+        model = self.accelerator.unwrap_model(self.model)
+        was_training = model.training
+        model.eval()
+        metrics = retrieval_metrics(model)
+        model.train(was_training)
+        return metrics
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """As in transformers; True resumes from the last complete checkpoint in `output_dir`, or starts anew without one.
+
+        Raises:
+            ValueError: the named checkpoint is half-written.
+        """
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = last_complete_checkpoint(str(self.args.output_dir))
+        elif resume_from_checkpoint and os.path.isdir(resume_from_checkpoint) and not is_complete(Path(resume_from_checkpoint)):
+            raise ValueError(
+                f"{resume_from_checkpoint} is half-written; pass resume_from_checkpoint=True to go on from the last complete checkpoint"
+            )
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        if self.is_world_process_zero():
+            mark_incomplete(folder)
+        super()._save_checkpoint(model, trial)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()  # the main process writes the trainer's state next, which marks the checkpoint as complete
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.args.should_save:
+            save_search_files(cast(PreTrainedModel, self.model), str(output_dir or self.args.output_dir))
+
+
+__all__ = ["RetrievalMetrics", "SidCheckpointsMixin"]
