@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from onesearch.data.market import Market
 from onesearch.data.requests import Request, build_requests
+from onesearch.evaluation.reports import Report
 from onesearch.files import RunFolder
 from onesearch.modeling_onesearch.hits_onesearch import Hit
 from onesearch.serving.searcher import Searcher
@@ -41,6 +42,22 @@ def example_request(market: Market) -> Request:
     asked = Counter(request.query for request in known)
     most = max(asked.values())
     return next(request for request in reversed(known) if asked[request.query] == most)
+
+
+def figures(report: Report) -> str:
+    """A table of HR@10 and MRR@10 of items, one row per order and baseline, the served order first."""
+    kinds = [kind for kind, counts in report.targets.items() if counts["requests"]]
+    columns = [(kind, metric) for kind in kinds for metric in ("HR@10", "MRR@10")]
+    names = sorted(report.retrievers, key=lambda name: name != report.reference)
+    rows = [["", *(f"{kind}s {metric}" for kind, metric in columns)]]
+    for name in names:
+        cells = [report.retrievers[name]["targets"].get(kind, {}).get("item", {}).get(metric) for kind, metric in columns]
+        label = f"{name} (served)" if name == report.reference else name
+        rows.append([label, *("–" if cell is None else "{value:.3f} [{low:.3f}, {high:.3f}]".format(**cell) for cell in cells)])
+    widths = [max(len(row[place]) for row in rows) for place in range(len(columns) + 1)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    counts = ", ".join(f"{report.targets[kind]['requests']:,} with {kind}s" for kind in kinds)
+    return "\n".join([f"{report.requests:,} test searches, {counts}; 95 % intervals over searches", *lines])
 
 
 def hit_lines(hits: Sequence[Hit], notes: dict[str, str] | None = None) -> Iterator[str]:
@@ -94,4 +111,4 @@ def _catalogue_query(market: Market) -> str:
     return " ".join(reversed(facets)) or " ".join(title.split()[:3])
 
 
-__all__ = ["closing", "example_request", "hit_lines", "places"]
+__all__ = ["closing", "example_request", "figures", "hit_lines", "places"]

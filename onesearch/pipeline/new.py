@@ -23,7 +23,7 @@ from .auto_codes import choose_codes
 from .auto_recipe import auto_recipe, auto_split
 from .auto_search import choose_search, serve
 from .baselines import text_baselines
-from .closing import closing
+from .closing import closing, figures
 from .evaluation import evaluate_run
 from .market_facts import MarketFacts
 from .preconditions import possible
@@ -36,9 +36,6 @@ logger = logging.getLogger(__name__)
 
 DECISIONS_NAME = "auto.json"
 """File of a run whose recipe was chosen: the reasons, and the figures that codes and order were chosen by."""
-
-SHOWN = ("HR@10", "MRR@10", "NDCG@10")
-"""Metrics of the printed table; the file of the report has all."""
 
 OWN_PARTS = ("market", "embeddings", "sids", "training", "evaluation", "checkpoint")
 """Folders of a run, which `overwrite` makes anew."""
@@ -264,7 +261,7 @@ def _evaluated(run: RunFolder, recipe: Recipe, market: Market, progress: bool, s
         return None
 
     def show(report: Report) -> None:
-        say(f"\n{report.to_table(SHOWN)}")
+        say(f"\n{figures(report) if report.requests else report.to_table()}")
 
     report = evaluate_run(run, recipe.evaluation, overwrite=True, progress=progress, show=show)
     make_card(recipe, run)

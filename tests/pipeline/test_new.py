@@ -41,7 +41,12 @@ def test_a_shop_is_searched_with_one_command(files, tmp_path, capsys):
     assert cli.main(command) == 0
     out = capsys.readouterr().out
     assert "* targets: " in out and "* codes: " in out and "* order: " in out
-    assert "| bm25 |" in out and str(run.checkpoint / "README.md") in out and f"onesearch search {run.root}" in out
+    assert (
+        "(served)" in out
+        and "\nbm25 " in out
+        and str(run.checkpoint / "README.md") in out
+        and f"onesearch search {run.root}" in out
+    )
     market = Market.load(run.market)
     assert len(market.items) == TINY.items, "the row without a title and the repeated one are left out"
     titles = set(market.items["title"])
