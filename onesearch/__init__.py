@@ -48,6 +48,7 @@ _MODULE_OF = {
     "SidTrie": "onesearch.modeling_onesearch.trie_onesearch",
     "TrieLogitsProcessor": "onesearch.modeling_onesearch.logits_processor_onesearch",
     "evaluate": "onesearch.evaluation.evaluator",
+    "new_run": "onesearch.pipeline.new",
 }
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from .modeling_onesearch.modeling_reward_onesearch import OneSearchRewardModel
     from .modeling_onesearch.search_config_onesearch import SearchConfig
     from .modeling_onesearch.trie_onesearch import SidTrie
+    from .pipeline.new import new_run
     from .serving.searcher import Searcher
     from .tokenization_sid.quantizers.configs import RQOPQConfig
     from .tokenization_sid.quantizers.rq_opq import RQOPQ

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from onesearch.files import RunFolder
-
 from .arguments import Commands, add_command, positive, quiet_libraries
 
 
@@ -54,20 +52,23 @@ def column_names(text: str) -> dict[str, str]:
 
 
 def _new(options: argparse.Namespace) -> None:
-    from onesearch.pipeline.new import Export, new_run, run_name
+    from onesearch.pipeline.new import new_run, run_name
 
     folder = options.run or Path("runs") / run_name(options.products.name.split(".")[0])
     options.resume_hint = f"go on with the same command and --resume (the run is in {folder})"
-    export = Export(
-        options.products,
-        options.log,
-        options.columns,
-        options.log_columns,
-        options.language,
-        options.session_minutes,
-    )
     quiet_libraries()
-    new_run(export, RunFolder(folder), resume=options.resume, overwrite=options.overwrite, say=_say)
+    new_run(
+        options.products,
+        folder,
+        options.log,
+        columns=options.columns,
+        log_columns=options.log_columns,
+        language=options.language,
+        session_minutes=options.session_minutes,
+        resume=options.resume,
+        overwrite=options.overwrite,
+        say=_say,
+    )
 
 
 def _say(text: str) -> None:

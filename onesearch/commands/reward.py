@@ -7,7 +7,7 @@ import argparse
 from onesearch.extras import require
 from onesearch.files import RunFolder
 
-from .arguments import Commands, add_command, add_run_folder
+from .arguments import Commands, add_command, add_run_folder, quiet_libraries
 
 
 def add(commands: Commands) -> None:
@@ -27,6 +27,7 @@ def _reward(options: argparse.Namespace) -> None:
     from onesearch.trainers.reward.reward_config import RewardConfig
     from onesearch.trainers.reward.training import train_reward_run
 
+    quiet_libraries()
     run = RunFolder(options.run)
     recipe = load_recipe(options.recipe) if options.recipe else run_recipe_of(run)
     config = None if recipe is None else recipe.reward

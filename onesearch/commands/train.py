@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from onesearch.extras import require
 from onesearch.files import RunFolder
 
-from .arguments import Commands, add_command, add_run_folder, given, positive, positive_number
+from .arguments import Commands, add_command, add_run_folder, given, positive, positive_number, quiet_libraries
 
 if TYPE_CHECKING:
     from onesearch.pipeline.market_facts import MarketFacts
@@ -60,6 +60,7 @@ def _train(options: argparse.Namespace) -> None:
     from onesearch.pipeline.run_lock import HELD, writing
     from onesearch.trainers.training import train_run
 
+    quiet_libraries()
     run = RunFolder(options.run)
     market = Market.load(run.require("market", "onesearch data"))
     facts = MarketFacts.of(market)

@@ -75,9 +75,14 @@ class Export(NamedTuple):
 
 
 def new_run(
-    export: Export,
-    run: RunFolder,
+    products: str | Path,
+    run: RunFolder | str | Path,
+    log: str | Path | None = None,
     *,
+    columns: Mapping[str, str] | None = None,
+    log_columns: Mapping[str, str] | None = None,
+    language: str | None = None,
+    session_minutes: int = 30,
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
@@ -96,8 +101,13 @@ def new_run(
     The chosen recipe is written to ``recipe.yaml``, a plain recipe that `onesearch run` accepts; ``auto.json`` holds the reasons.
 
     Args:
-        export: the files.
+        products: file of the products; see `onesearch.data.exports.read_shop` for the formats.
         run: folder of the run.
+        log: file of the events; None for a catalogue alone.
+        columns: our name → column of the products' file, for columns that are not recognised.
+        log_columns: the same for the log.
+        language: language of the texts, for example ``de``; None recognises it.
+        session_minutes: minutes without an event after which a new session of a user begins.
         resume: go on with a run that was stopped; its files are not read again once its market is there.
         overwrite: make the run anew. The old parts are removed when the new files have been read and checked.
         progress: show progress bars.
@@ -113,6 +123,8 @@ def new_run(
     """
     require("train", needed_by="onesearch new")
     require("evaluation", needed_by="onesearch new")
+    run = run if isinstance(run, RunFolder) else RunFolder(run)
+    export = Export(Path(products), None if log is None else Path(log), columns, log_columns, language, session_minutes)
     check_folder(run, resume, overwrite)
     if overwrite or not _is_chosen(run):
         _begin(export, run, overwrite, say)
@@ -268,4 +280,4 @@ def _evaluated(run: RunFolder, recipe: Recipe, market: Market, progress: bool, s
     return report
 
 
-__all__ = ["DECISIONS_NAME", "Export", "check_folder", "new_run", "run_name"]
+__all__ = ["DECISIONS_NAME", "check_folder", "new_run", "run_name"]

@@ -23,7 +23,7 @@ from onesearch.evaluation.evaluator import evaluate
 from onesearch.evaluation.measuring import Bootstrap
 from onesearch.files import RunFolder, read_json, write_json
 from onesearch.pipeline.baselines import text_baselines
-from onesearch.pipeline.new import Export, new_run
+from onesearch.pipeline.new import new_run
 from onesearch.serving.searcher import Searcher
 
 pytestmark = pytest.mark.slow
@@ -52,7 +52,7 @@ def test_a_shop_is_served(shop, tmp_path):
     files = write_shop(shop, root / "export")
     run = RunFolder(root / "run")
     before, started = cpu_seconds(), time.time()
-    new_run(Export(files.products, files.log), run, resume=(run.root / "recipe.yaml").is_file(), progress=False)
+    new_run(files.products, run, files.log, resume=(run.root / "recipe.yaml").is_file(), progress=False)
     spent = {"cpu_minutes": (cpu_seconds() - before) / 60, "wall_minutes": (time.time() - started) / 60}
     figures = behaviour(run) if shop.searches else judged(shop, run)
     write_json(root / "figures.json", {"shop": shop.name, "items": shop.items, **spent, **figures})

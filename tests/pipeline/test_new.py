@@ -8,13 +8,13 @@ import pytest
 from shops.files import write_shop
 from shops.grid import TINY
 
-from onesearch import cli
+from onesearch import cli, new_run
 from onesearch.data.market import Market
 from onesearch.files import RunFolder
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.pipeline import auto_recipe
 from onesearch.pipeline.closing import example_request, hit_lines
-from onesearch.pipeline.new import Export, new_run, run_name
+from onesearch.pipeline.new import run_name
 from onesearch.pipeline.recipe import load_recipe
 
 
@@ -72,7 +72,7 @@ def test_a_shop_is_searched_with_one_command(files, tmp_path, capsys):
 def test_items_only_train_and_are_found(files, tmp_path, capsys):
     run = RunFolder(tmp_path / "items")
     said = []
-    assert new_run(Export(files.products), run, progress=False, say=said.append) is None
+    assert new_run(files.products, run.root, progress=False, say=said.append) is None
     text = "\n".join(said)
     assert "learns from the catalogue alone" in text and "next:" in text
     assert "Nothing was measured" in (run.checkpoint / "README.md").read_text()
