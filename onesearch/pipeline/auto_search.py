@@ -35,7 +35,7 @@ CUTOFF = 10
 WEIGHTS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Weights of the text match that are tried; the largest gives BM25's order."""
 
-TEXT_FIRST = 3.0
+TEXT_FIRST = 10.0
 """Weight of the text match where too few requests say how much it is worth: above every difference of the generator."""
 
 ARMS = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from safetensors.numpy import load_file
 from shops.files import write_shop
 from shops.grid import TINY
 
@@ -16,6 +17,7 @@ from onesearch.pipeline import auto_recipe
 from onesearch.pipeline.closing import example_request, hit_lines
 from onesearch.pipeline.new import run_name
 from onesearch.pipeline.recipe import load_recipe
+from onesearch.pipeline.run import check_recipe
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +57,7 @@ def test_a_shop_is_searched_with_one_command(files, tmp_path, capsys):
 
     recipe = load_recipe(run.root / "recipe.yaml")
     assert recipe.codes is not None and recipe.market.importer == "export" and recipe.market.source == str(files.products)
+    check_recipe(recipe, RunFolder(tmp_path / "again"))
     served = SearchConfig.from_pretrained(run.checkpoint)
     assert (served.rerank, served.candidates) == (recipe.search.rerank, recipe.search.candidates)
     decisions = json.loads((run.root / "auto.json").read_text())
@@ -67,6 +70,19 @@ def test_a_shop_is_searched_with_one_command(files, tmp_path, capsys):
     assert cli.main([*command, "--resume"]) == 0
     assert (run.checkpoint / "model.safetensors").stat().st_mtime_ns == before["checkpoint/model.safetensors"]
     assert "search: " in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_chosen_recipe_makes_the_same_run(files, tmp_path):
+    """`onesearch run` accepts the file, and gives the same weights, codes and served order."""
+    first, again = RunFolder(tmp_path / "first"), RunFolder(tmp_path / "again")
+    new_run(files.products, first, files.log, progress=False, say=lambda text: None)
+    assert cli.main(["run", "--recipe", str(first.root / "recipe.yaml"), "--run", str(again.root)]) == 0
+    assert SearchConfig.from_pretrained(again.checkpoint) == SearchConfig.from_pretrained(first.checkpoint)
+    weights, others = (load_file(run.checkpoint / "model.safetensors") for run in (first, again))
+    assert weights.keys() == others.keys() and all((weights[name] == others[name]).all() for name in weights)
+    index, other = (load_file(run.checkpoint / "sid_index.safetensors") for run in (first, again))
+    assert all((index[name] == other[name]).all() for name in index)
 
 
 def test_items_only_train_and_are_found(files, tmp_path, capsys):

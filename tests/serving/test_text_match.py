@@ -83,7 +83,7 @@ def test_the_served_order_is_the_best_on_validation(own_run, market):
 def test_the_text_comes_first_where_nothing_can_be_chosen_by(own_run, market):
     few = replace(market, info={**market.info, "split": {"method": "none"}})
     choice = choose_search(own_run, few)
-    assert choice.arm == "onesearch_text" and choice.search.text_weight == 3.0 and not choice.quality
+    assert choice.arm == "onesearch_text" and choice.search.text_weight == 10.0 and not choice.quality
     assert "too few to choose by" in str(choice)
 
 
