@@ -25,6 +25,8 @@ def importer_of(name: str) -> Callable[..., Market]:
     from onesearch.data.importers.kuaisearch import import_kuaisearch
     from onesearch.data.importers.tables import import_tables
 
+    from .export_importer import import_export
+
     functions: dict[str, Callable[..., Market]] = {
         "amazon": import_amazon,
         "chorus": import_chorus,
@@ -33,37 +35,6 @@ def importer_of(name: str) -> Callable[..., Market]:
         "tables": import_tables,
     }
     return functions[name]
-
-
-def import_export(
-    source: str,
-    *,
-    log: str | None = None,
-    columns: dict[str, str] | None = None,
-    log_columns: dict[str, str] | None = None,
-    language: str | None = None,
-    session_minutes: int = 30,
-) -> Market:
-    """Import a shop's export; see `onesearch.data.exports.read_shop`.
-
-    Args:
-        source: file of the products.
-        log: file of the events; None for a catalogue alone.
-        columns: our name → column of the products' file, for columns that are not recognised.
-        log_columns: the same for the log.
-        language: language of the texts; None recognises it.
-        session_minutes: minutes without an event after which a new session of a user begins.
-    """
-    from onesearch.data.exports import read_shop
-
-    return read_shop(
-        source,
-        log,
-        columns=columns,
-        log_columns=log_columns,
-        language=language,
-        session_minutes=session_minutes,
-    ).market
 
 
 def check_options(importer: str, options: Mapping[str, Any]) -> None:

@@ -1,0 +1,39 @@
+"""The importer ``export`` of a recipe: a shop's own files."""
+
+from __future__ import annotations
+
+from onesearch.data.market import Market
+
+
+def import_export(
+    source: str,
+    *,
+    log: str | None = None,
+    columns: dict[str, str] | None = None,
+    log_columns: dict[str, str] | None = None,
+    language: str | None = None,
+    session_minutes: int = 30,
+) -> Market:
+    """Import a shop's export; see `onesearch.data.exports.read_shop`.
+
+    Args:
+        source: file of the products.
+        log: file of the events; None for a catalogue alone.
+        columns: our name → column of the products' file, for columns that are not recognised.
+        log_columns: the same for the log.
+        language: language of the texts; None recognises it.
+        session_minutes: minutes without an event after which a new session of a user begins.
+    """
+    from onesearch.data.exports import read_shop
+
+    return read_shop(
+        source,
+        log,
+        columns=columns,
+        log_columns=log_columns,
+        language=language,
+        session_minutes=session_minutes,
+    ).market
+
+
+__all__ = ["import_export"]
