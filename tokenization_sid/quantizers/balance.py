@@ -156,7 +156,9 @@ def enforce_capacity(blocks: Blocks, centroids: np.ndarray, prices: np.ndarray, 
         prices = auction(found.candidates, prices, limit, risk=min(1, 0.03 * 3**fruitless))
     loads = best_pass.loads
     if loads.max() > limit:
-        logger.warning(
+        unavoidable = best_pass.bounded.max() <= limit  # identical vectors get one code, whatever the bound
+        logger.log(
+            logging.DEBUG if unavoidable else logging.WARNING,
             "a code of the balanced level has %s vectors, the bound is %s; %s vectors are one of many identical ones",
             f"{loads.max():,}", f"{limit:,}", f"{loads.sum() - best_pass.bounded.sum():,}",
         )  # fmt: skip
