@@ -88,8 +88,7 @@ def _stages(training: TrainingConfig, facts: MarketFacts, left_out: list[str]) -
     for stage in training.stages:
         tasks = {task: weight for task, weight in stage.tasks.items() if facts.examples(task)}
         missing = [task for task in stage.tasks if task not in tasks]
-        if not tasks:
-            left_out.append(f"stage {stage.name} is left out: the market has no examples of {', '.join(missing)}")
+        if not tasks:  # the training says so, before its first stage
             continue
         if missing:
             left_out.append(f"stage {stage.name} trains without {', '.join(missing)}: the market has no examples of them")
