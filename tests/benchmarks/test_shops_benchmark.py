@@ -32,6 +32,10 @@ ARMS = ("onesearch", "onesearch_reward", "onesearch_reward_text", "bm25", "dense
 """Columns of the table."""
 
 
+ENOUGH = 500
+"""Number of searches of a log below which its test split is too small, and known queries are measured instead."""
+
+
 def chosen() -> tuple[ShopSpec, ...]:
     """The shops that run."""
     names = os.environ.get("SHOPS")
@@ -54,7 +58,7 @@ def test_a_shop_is_served(shop, tmp_path):
     before, started = cpu_seconds(), time.time()
     new_run(files.products, run, files.log, resume=(run.root / "recipe.yaml").is_file(), progress=False)
     spent = {"cpu_minutes": (cpu_seconds() - before) / 60, "wall_minutes": (time.time() - started) / 60}
-    figures = behaviour(run) if shop.searches else judged(shop, run)
+    figures = behaviour(run) if shop.searches >= ENOUGH else judged(shop, run)
     write_json(root / "figures.json", {"shop": shop.name, "items": shop.items, **spent, **figures})
     print("\n" + row(read_json(root / "figures.json")))
 
@@ -71,7 +75,7 @@ def behaviour(run: RunFolder) -> dict:
 
 
 def judged(shop: ShopSpec, run: RunFolder) -> dict:
-    """HR@10 of known-item queries: a product's type with its colour, material or brand; every product that fits is a target."""
+    """NDCG@10 of known queries: a product's type with its colour, material or brand; every product that fits is a target."""
     products = make_products(shop)
     requests = []
     for number, product in enumerate(products[:: max(1, len(products) // 200)]):
