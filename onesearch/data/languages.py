@@ -30,6 +30,9 @@ SAMPLE = 500
 SHARE = 0.2
 """Share of other letters that makes a text not Latin, and share of texts in a second script that makes a catalogue mixed. Our choice."""
 
+MARGIN = 5.0
+"""Logarithm of the likelihood ratio by which another language of the Latin script must beat English: few titles prove none. Our choice."""
+
 DETECTED = (
     "ar", "bg", "bs", "ca", "cs", "da", "de", "en", "es", "et", "fa", "fi", "fr", "hr", "hu", "id", "it", "lt", "lv", "nl", "no", "pl",
     "pt", "ro", "ru", "sk", "sl", "sr", "sv", "tr", "uk", "ur", "vi",
@@ -159,7 +162,10 @@ def _by_detector(sample: Sequence[str], script: str, share: str) -> Detection:
         return Detection(
             language, f"{share}, taken as {language}; pip install onesearch[exports] tells languages of a script apart"
         )
-    language = _identifier().classify("\n".join(sample).lower())[0]
+    scores = dict(_identifier().rank("\n".join(sample).lower()))
+    best = max(scores, key=scores.__getitem__)
+    few = script == "Latin" and scores[best] - scores[DEFAULT_LANGUAGE] < MARGIN
+    language = DEFAULT_LANGUAGE if few else best
     return Detection(language, f"{share}, and py3langid finds {language}")
 
 
@@ -174,6 +180,7 @@ def _identifier() -> Any:
 
 __all__ = [
     "DEFAULT_LANGUAGE",
+    "DETECTED",
     "LANGUAGE_RULE",
     "MIXED",
     "Detection",

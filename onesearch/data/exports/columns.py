@@ -49,10 +49,24 @@ class Columns:
         """The best column of a field; None without one."""
         return next(iter(self.of.get(field_name, ())), None)
 
+    def cell(self, row: Mapping[str, Any], field_name: str) -> Any:
+        """Cell of a field in a row: the first filled one of its columns; None without any."""
+        for column in self.of.get(field_name, ()):
+            value = row.get(column)
+            if as_text(value) is not None:
+                return value
+        return None
+
     def texts(self, column: str) -> list[str]:
         """Filled cells of a column as text, a sample."""
         values = self.table.values(column)
         return [text for value in values[:: max(1, len(values) // SAMPLE)] if (text := as_text(value))]
+
+    def rank(self, field_name: str) -> None:
+        """Say that the second and further columns of a field count where the ones before are empty."""
+        columns = self.of.get(field_name, [])
+        for column in columns[1:]:
+            self.reports[column] = ColumnReport(column, field_name, f"by its name, where {columns[0]!r} is empty")
 
     def keep_one(self, field_name: str) -> None:
         """Keep the best column of a field: the first that has at least half as many filled cells as the fullest one."""

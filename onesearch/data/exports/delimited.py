@@ -21,6 +21,9 @@ SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 LOOKED_AT = 60
 """Number of records by which separator and header are found; our choice."""
 
+LONGEST_CELL = 2**24
+"""Most letters of a cell; descriptions may hold pictures. Our choice."""
+
 MOST_BEFORE = 20
 """Largest number of records before the header; our choice."""
 
@@ -33,7 +36,7 @@ class Layout(NamedTuple):
 
     Attributes:
         separator: character between two cells.
-        header: place of the header among the records.
+        header: place of the header among the records; -1 without a header.
         names: names of the columns.
     """
 
@@ -59,22 +62,26 @@ def read_delimited(
     Raises:
         ValueError: there is no line that can be a header.
     """
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_CELL))
     declared = re.match(r"\s*sep=(.)\r?\n", text)
     layout = find_layout(text, declared.group(1) if declared else None, known)
     if layout is None:
         raise ValueError(f"{origin} holds no table: no line names at least one column and has another line below it")
     lines = Lines(iter(io.StringIO(text, newline="")))
-    _skip(lines, layout)
+    if layout.header >= 0:
+        _skip(lines, layout)
     form = f"separated by {SEPARATORS.get(layout.separator, repr(layout.separator))}"
     if len(layout.names) == 1:
         form = "one column"
-    if layout.header:
+    if layout.header < 0:
+        form += ", no header"
+    if layout.header > 0:
         form += f", {layout.header} line{'s' if layout.header > 1 else ''} before the header"
     return form, layout.names, _rows(lines, layout, origin, bad)
 
 
 def _rows(lines: Lines, layout: Layout, origin: str, bad: BadRows) -> Iterator[tuple[int, dict[str, Any]]]:
-    for record in fitting_records(origin, lines, bad, len(layout.names), layout.separator):
+    for record in fitting_records(origin, lines, bad, len(layout.names), layout.separator, lenient=True):
         yield record.line, dict(zip(layout.names, record.cells))
 
 
@@ -110,11 +117,12 @@ def find_layout(text: str, separator: str | None, known: Known) -> Layout | None
         place = header_place(records, known)
         if place is None:
             continue
-        width = len(records[place])
-        regular = sum(len(record) == width for record in records[place:]) / len(records[place:])
-        score = (sum(map(known, records[place])), regular * (width > 1), width)
+        header = records[place] if place >= 0 else [""] * max(map(len, records))
+        width, below = len(header), records[max(place, 0) :]
+        regular = sum(len(record) == width for record in below) / len(below)
+        score = (sum(map(known, header)), regular * (width > 1), width)
         if best is None or score > best[0]:
-            best = score, Layout(candidate, place, unique_names(records[place]))
+            best = score, Layout(candidate, place, unique_names(header))
     return best[1] if best else None
 
 
@@ -122,7 +130,7 @@ def _some_records(text: str, separator: str) -> list[list[str]]:
     """The first records that are not blank; a quote that is never closed ends them."""
     found = []
     try:
-        for cells in csv.reader(io.StringIO(text, newline=""), delimiter=separator):
+        for cells in csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True):
             if any(cell.strip() for cell in cells):
                 found.append(cells)
             if len(found) >= LOOKED_AT:
@@ -136,7 +144,8 @@ def header_place(records: Sequence[Sequence[Any]], known: Known) -> int | None:
     """Return the place of the header among the first records.
 
     It is the record with the most names that shops use; without any, the first one that is as wide as most records. A line before it,
-    such as "Export of 3 May", has fewer filled cells than the table.
+    such as "Export of 3 May", has fewer filled cells than the table. A first record that holds numbers or addresses is no header: the table
+    has none, and its place is -1.
 
     Args:
         records: cells of the first records.
@@ -150,7 +159,14 @@ def header_place(records: Sequence[Sequence[Any]], known: Known) -> int | None:
     counts = [sum(isinstance(cell, str) and known(cell) for cell in record) for record in candidates]
     if max(counts):
         return counts.index(max(counts))
+    if any(_is_data(cell) for cell in candidates[0]):
+        return -1
     return next((place for place, record in enumerate(candidates) if _width(record) >= common), None)
+
+
+def _is_data(cell: Any) -> bool:
+    """Whether a cell is a number or an address, which no column is called."""
+    return isinstance(cell, int | float) or bool(re.fullmatch(r"\s*(?:[+-]?\d[\d.,]*|https?://\S+)\s*", str(cell or "")))
 
 
 def _width(record: Sequence[Any]) -> int:

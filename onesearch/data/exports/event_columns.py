@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..schema import SCENES
 from .columns import Columns, choose_columns, is_number, share
-from .names import KIND_LOOKUP, log_field, plain
+from .names import KIND_LOOKUP, kind_name, log_field
 from .raw_files import RawTable
 from .times import read_times
 from .values import as_text, listed
@@ -32,7 +32,8 @@ FIELDS = (
 )
 """Fields that a user can name."""
 
-SINGLE = ("user_id", "session_id", "query", "item_id", "kind", "gender", "age_bucket", "region", "scene", "entrance", *KINDS)
+SINGLE = ("session_id", "kind", "gender", "age_bucket", "region", "scene", "entrance", *KINDS)
+"""Fields that are read from one column; users, queries and items are read from the first filled cell of theirs."""
 
 FLAGS = frozenset({"0", "1", "true", "false", "yes", "no", "y", "n", "t", "f", "ja", "nein", "0.0", "1.0"})
 YES = frozenset({"1", "true", "yes", "y", "t", "ja", "1.0"})
@@ -81,6 +82,8 @@ def log_columns(
     _find_time(columns)
     for name in SINGLE:
         columns.keep_one(name)
+    for name in ("user_id", "query", "item_id"):
+        columns.rank(name)
     if catalogue is not None and not columns.first("query") and not columns.first("item_id") and not lists:
         names = ", ".join(map(repr, table.columns))
         raise ValueError(
@@ -102,7 +105,7 @@ def _correct_by_contents(columns: Columns) -> None:
         name, texts = report.field, columns.texts(column)
         if name is None or report.why == "you named it":
             continue
-        if name == "kind" and share(texts, lambda text: plain(text) in KIND_LOOKUP) < 0.5:
+        if name == "kind" and share(texts, lambda text: kind_name(text) in KIND_LOOKUP) < 0.5:
             columns.leave_out(column, "its values are no kinds of events")
         elif name == "query" and share(texts, is_number) > MOSTLY:
             columns.leave_out(column, "its values are numbers")
@@ -111,7 +114,9 @@ def _correct_by_contents(columns: Columns) -> None:
 
 
 def _is_flag(columns: Columns, column: str) -> bool:
-    return all(text.lower() in FLAGS for text in columns.texts(column))
+    """Whether a column holds flags, or counts beside a column of items."""
+    texts = columns.texts(column)
+    return all(text.lower() in FLAGS for text in texts) or (bool(columns.of.get("item_id")) and share(texts, is_number) == 1.0)
 
 
 def _find_items(columns: Columns, catalogue: Collection[str]) -> None:
@@ -193,8 +198,9 @@ def _looks_like_time(columns: Columns, column: str) -> bool:
 
 
 def yes(value: object) -> bool:
-    """Whether a flag is set."""
-    return (as_text(value) or "").lower() in YES
+    """Whether a flag is set, or a count is above 0."""
+    text = (as_text(value) or "").lower()
+    return text in YES or (is_number(text) and text.strip("+0.,") != "" and not text.startswith("-"))
 
 
 def listed_ids(value: object) -> list[str]:

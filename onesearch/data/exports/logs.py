@@ -15,11 +15,11 @@ from ..fields import BadRow
 from .event_columns import KINDS, LogColumns, listed_ids, yes
 from .events import MINUTE, SECOND, Event, SessionRules, session_rows, with_shown
 from .ids import ItemIds
-from .names import IGNORED, KIND_LOOKUP, plain
+from .names import IGNORED, KIND_LOOKUP, kind_name
 from .times import Times, read_times
 from .values import as_id, as_text, ids_are_floats
 
-NOBODY = frozenset({"anonymous", "guest", "gast", "anonym", "not set", "0000000000"})
+NOBODY = frozenset({"-1", "anonymous", "guest", "gast", "anonym", "not set", "0000000000"})
 """Ids, in lower case, that stand for users who did not log in."""
 
 ANONYMOUS = "anonymous"
@@ -103,14 +103,13 @@ class _Reader:
         column = self.columns.first("kind")
         if column is None:
             return {}
-        names = {plain(text) for value in self.table.values(column) if (text := as_text(value))}
+        names = {kind_name(text) for value in self.table.values(column) if (text := as_text(value))}
         kinds = {name: KIND_LOOKUP[name] for name in names if name in KIND_LOOKUP}
         viewed = "impressed" if "clicked" in kinds.values() else "clicked"
         return {name: viewed if kind == "viewed" else kind for name, kind in kinds.items()}
 
     def _cell(self, row: Mapping[str, Any], name: str) -> Any:
-        column = self.columns.first(name)
-        return row.get(column) if column else None
+        return self.columns.cell(row, name)
 
     def _id(self, row: Mapping[str, Any], name: str) -> str | None:
         return as_id(self._cell(row, name), self.was_float.get(name, False))
@@ -205,12 +204,12 @@ class _Reader:
         text = as_text(self._cell(row, "kind"))
         if text is None:
             return [self.log.default_kind]
-        kind = self.kinds.get(plain(text))
+        kind = self.kinds.get(kind_name(text))
         if kind is not None:
             return [kind]
         reason = (
             "the kind of the event says no interest in an item"
-            if plain(text) in IGNORED
+            if kind_name(text) in IGNORED
             else "the kind of the event is unknown"
         )
         self.bad.add(self.name, line, reason, text)

@@ -55,7 +55,7 @@ PRODUCT_NAMES: dict[str, str] = {
         "suchbegriffe mots_cles etiquettes etiquetas parole_chiave trefwoorden теги 标签 关键词 タグ 태그 แท็ก"
     ),
     "price": (
-        "price regular_price sale_price variant_price current_price list_price unit_price retail_price "
+        "price regular_price sale_price variant_price price_min min_price current_price list_price unit_price retail_price "
         "product_price selling_price final_price price_eur price_usd price_gbp amount preis verkaufspreis vk_preis "
         "vk bruttopreis einzelpreis brutto prix prix_ttc prix_vente precio pvp prezzo preco prijs cena цена 价格 "
         "售价 单价 价錢 価格 値段 가격 판매가 ราคา"
@@ -65,7 +65,8 @@ PRODUCT_NAMES: dict[str, str] = {
         "weblink produktlink artikel_url lien url_produit enlace ссылка 链接 商品链接 商品url 상품링크"
     ),
     "image": (
-        "image image_url image_link image_src imageurl img img_url picture picture_url photo photo_url thumbnail "
+        "image images_large images_hi_res image_url image_link image_src "
+        "imageurl img img_url picture picture_url photo photo_url thumbnail "
         "thumbnail_url main_image primary_image base_image small_image images images_src featured_image image_1 "
         "image1 bild bild_url bilder produktbild hauptbild image_produit imagen foto immagine afbeelding "
         "изображение 图片 主图 图片链接 画像 画像url 이미지 รูปภาพ"
@@ -191,7 +192,7 @@ EVENT_KINDS: dict[str, str] = {
     ),
     "viewed": "view views viewed pv seen product_seen ansicht vue vista visto просмотр",
     "clicked": (
-        "click clicks clicked clk pdp detail details detail_view details_view product_view product_viewed view_item "
+        "click clicks clicked list_click clk pdp detail details detail_view details_view product_view product_viewed view_item "
         "item_view view_product viewproduct viewcontent view_content product_detail product_click select_item "
         "page_view_product pageview_product open opened favorite favourite fav favorites wishlist add_to_wishlist "
         "addtowishlist like klick geklickt clic cliquer clique clicca клик 点击 收藏 詳細 クリック 클릭 คลิก "
@@ -203,7 +204,7 @@ EVENT_KINDS: dict[str, str] = {
         "加入购物车 カート 장바구니 begin_checkout checkout initiate_checkout"
     ),
     "purchased": (
-        "purchase purchases purchased order orders ordered transaction transactions buy buys bought sale sold "
+        "purchase purchases purchased completed order orders ordered transaction transactions buy buys bought sale sold "
         "conversion checkout_complete order_completed complete_purchase payment paid kauf gekauft bestellung "
         "bestellt achat commande compra acquisto koop zakup покупка заказ 购买 下单 成交 支付 購入 구매 주문 ซื้อ "
         "placed_order place_order"
@@ -216,7 +217,8 @@ EVENT_KINDS: dict[str, str] = {
 """Kind of an event → its names. ``viewed`` means clicked in a log without any click, and impressed in one with clicks."""
 
 IGNORED_KINDS = (
-    "remove_from_cart removefromcart cart_remove product_removed remove refund return returned cancel cancelled "
+    "page_view pageview page_viewed cart_viewed view_cart first_visit user_engagement remove_from_cart "
+    "removefromcart cart_remove product_removed remove refund return returned cancel cancelled "
     "session_start scroll login logout"
 )
 """Names of events that are no interest in an item."""

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 
+from ..languages import DETECTED
 from .name_lists import ATTRIBUTE_NAMES, EVENT_KINDS, IGNORED_KINDS, LOG_NAMES, PRODUCT_NAMES
 
 LEVEL_WORDS = "category|categorie|categoria|kategorie|cat|subcategory|categorylevel|catlevel|level|lvl|类目|分类|カテゴリ"
@@ -44,11 +45,26 @@ IGNORED = frozenset(plain(word) for word in IGNORED_KINDS.split())
 """Plain names of events that say no interest in an item."""
 
 
+def kind_name(text: str) -> str:
+    """Return the plain name of a kind of event, without words such as "product" where only the rest is known.
+
+    Example:
+        >>> kind_name("Product Clicked")
+        'clicked'
+    """
+    name = plain(text)
+    if name in KIND_LOOKUP or name in IGNORED:
+        return name
+    bare = re.sub(r"product|items?|event|user|ecommerce", "", name)
+    return bare if bare in KIND_LOOKUP or bare in IGNORED else name
+
+
 def product_field(name: str) -> tuple[str, int] | None:
     """Return the field of a column of products by its name, and the rank of the name; None if shops use no such name.
 
     Prefixes and suffixes of shop systems are left out for attributes: ``attributes.color``, ``pa_color`` and
-    ``Color (product.metafields.shopify.color-pattern)`` are all ``attributes.color``.
+    ``Color (product.metafields.shopify.color-pattern)`` are all ``attributes.color``. The code of a language at the end of a name is left
+    out, as in ``title_en``.
     """
     found = PRODUCT_LOOKUP.get(plain(name))
     if found is not None:
@@ -60,9 +76,14 @@ def product_field(name: str) -> tuple[str, int] | None:
         if plain(outer) in ("variants", "variant"):
             return PRODUCT_LOOKUP.get(f"variant{plain(inner)}")
     bare = re.sub(r"\s*\(.*\)$", "", name)
-    prefixes = r"(?:google shopping\s*/|attributes?|attr|pa|spec(?:ification)?s?|meta|custom|product|variant)"
+    prefixes = (
+        r"(?:google shopping\s*/|attributes?|attr|pa|spec(?:ification)?s?|meta|attrs|custom|product|variant|details|properties)"
+    )
     bare = re.sub(rf"^{prefixes}[\s._:/-]+", "", bare, flags=re.IGNORECASE)
-    return PRODUCT_LOOKUP.get(plain(bare)) if bare != name else None
+    if bare != name:
+        return PRODUCT_LOOKUP.get(plain(bare))
+    translated = re.fullmatch(r"(.+?)[ _.-]\(?([a-z]{2})(?:[_-][A-Za-z]{2})?\)?", name)
+    return PRODUCT_LOOKUP.get(plain(translated.group(1))) if translated and translated.group(2) in DETECTED else None
 
 
 def log_field(name: str) -> tuple[str, int] | None:
@@ -81,4 +102,4 @@ def category_level(name: str) -> int | None:
     return CHINESE_NUMBERS.index(chinese.group(1)) + 1 if chinese else None
 
 
-__all__ = ["IGNORED", "KIND_LOOKUP", "category_level", "log_field", "plain", "product_field"]
+__all__ = ["IGNORED", "KIND_LOOKUP", "category_level", "kind_name", "log_field", "plain", "product_field"]

@@ -9,29 +9,18 @@ from ..choices import ATTRIBUTE_TYPES
 from ..schema import STATISTICS, TABLES
 from .columns import Columns, choose_columns, is_image, is_number, is_url, share
 from .names import category_level, product_field
+from .paths import STRONG, WEAK
 from .raw_files import RawTable
-from .values import as_id, as_price, ids_are_floats
+from .report import ColumnReport
+from .values import as_id, as_price, ids_are_floats, listed
 
 ROW_KINDS = frozenset(
     {"simple", "variable", "variation", "grouped", "external", "configurable", "bundle", "virtual", "downloadable", "product"}
 )
 """Kinds of rows in exports of WooCommerce and Magento; their column is called like Shopify's column of categories, ``type``."""
 
-SINGLE = (
-    "title",
-    "description",
-    "short_description",
-    "brand",
-    "seller",
-    "price",
-    "url",
-    "image",
-    "ocr_text",
-    "group",
-    "features",
-    *STATISTICS,
-)
-"""Fields that are read from one column."""
+RANKED = ("title", "description", "short_description", "brand", "seller", "price", "url", "image", "ocr_text")
+"""Fields that are read from the first filled cell of their columns."""
 
 FIELDS = (
     *(name for name in TABLES["items"] if name != "attributes"),
@@ -68,9 +57,10 @@ def product_columns(table: RawTable, override: Mapping[str, str] | None, log_ids
     _choose_id(columns, log_ids)
     if not columns.of.get("title"):
         _find_title(columns)
-    for name in (*SINGLE, *(f"attributes.{kind}" for kind in ATTRIBUTE_TYPES)):
-        if name in SINGLE:
-            columns.keep_one(name)
+    for name in RANKED:
+        columns.rank(name)
+    for name in ("group", "features", *STATISTICS):
+        columns.keep_one(name)
     _keep_categories(columns)
     return columns
 
@@ -99,11 +89,15 @@ def _correct_by_contents(columns: Columns) -> None:
             columns.leave_out(column, "its values are no addresses")
         elif name == "title" and share(texts, is_number) > MOSTLY:
             columns.leave_out(column, "its values are numbers")
-        elif (
-            name in (*STATISTICS, "features")
-            and share(texts, lambda text: is_number(text) or text[:1].isdigit() or "," in text) < MOSTLY
-        ):
+        elif name == "features" and not any(_is_vector(value) for value in columns.table.values(column)):
+            columns.leave_out(column, "its values are no lists of numbers")
+        elif name in STATISTICS and share(texts, lambda text: is_number(text) or text[:1].isdigit() or "," in text) < MOSTLY:
             columns.leave_out(column, "its values are no numbers")
+
+
+def _is_vector(value: Any) -> bool:
+    entries = listed(value)
+    return bool(entries) and all(isinstance(entry, int | float) or is_number(str(entry)) for entry in entries or ())
 
 
 def _is_price(text: str) -> bool:
@@ -121,7 +115,7 @@ def _find_by_contents(columns: Columns) -> None:
             continue
         if share(texts, lambda text: is_url(text) and is_image(text)) > MOSTLY and not columns.of.get("image"):
             columns.add("image", column, "its values are addresses of pictures")
-        elif share(texts, is_url) > MOSTLY and not columns.of.get("url"):
+        elif share(texts, lambda text: is_url(text) and not is_image(text)) > MOSTLY and not columns.of.get("url"):
             columns.add("url", column, "its values are web addresses")
         elif share(texts, lambda text: " > " in text) > MOSTLY and not columns.of.get("categories"):
             columns.add("categories", column, "its values are paths")
@@ -144,6 +138,10 @@ def _choose_id(columns: Columns, log_ids: Collection[str]) -> None:
     columns.of["item_id"] = candidates = [column for column in candidates if column not in of_variants]
     for column in of_variants:
         columns.add("other_id", column, "ids of variants, by which the log may name items")
+    if not candidates and (group := columns.first("group")) is not None and _is_unique(columns.table.values(group)):
+        columns.of["group"].remove(group)
+        columns.add("item_id", group, "the only ids")
+        return
     if not candidates:
         unique = [
             column
@@ -231,23 +229,28 @@ def _keep_categories(columns: Columns) -> None:
     if len(found) < 2 or any(columns.reports[column].why == "you named it" for column in found):
         return
     levels = {column: level for column in found if (level := category_level(column)) is not None}
-    paths = [
-        column
-        for column in found
-        if share(columns.texts(column), lambda text: any(s in text for s in (">", "»", "›", "/", "|"))) > 0.3
-    ]
+    paths = [column for column in found if _holds_paths(columns, column)]
     if len(levels) > 1 and not paths:
-        kept = sorted(levels, key=levels.__getitem__)
+        columns.of["categories"] = sorted(levels, key=levels.__getitem__)
     elif paths:
-        kept = paths[:1]
+        columns.of["categories"] = paths[:1]
+        columns.of["further_categories"] = [column for column in found if column != paths[0]]
     else:
-        kept = sorted(found, key=lambda column: len(set(columns.texts(column))))
+        columns.of["categories"] = sorted(found, key=lambda column: len(set(columns.texts(column))))
     for column in found:
-        if column not in kept:
-            columns.reports[column] = columns.reports[column].__class__(
-                column, None, f"categories are read from {', '.join(map(repr, kept))}"
+        if column not in columns.of["categories"]:
+            columns.reports[column] = (
+                ColumnReport(column, "categories", f"by its name, where {paths[0]!r} is empty")
+                if paths
+                else ColumnReport(column, None, "other columns hold the levels of the categories")
             )
-    columns.of["categories"] = kept
+
+
+def _holds_paths(columns: Columns, column: str) -> bool:
+    """Whether cells are lists, or many of them hold a sign between levels."""
+    if any(isinstance(cell, list) for cell in columns.table.values(column)):
+        return True
+    return share(columns.texts(column), lambda text: any(sign in text for sign in (*STRONG, *WEAK))) > 0.3
 
 
 def explain_left_out(columns: Columns) -> None:

@@ -77,9 +77,10 @@ class _Reader:
             c: ids_are_floats(columns.table.values(c))
             for c in [*columns.of.get("item_id", []), *columns.of.get("other_id", []), *columns.of.get("group", [])]
         }
-        price = columns.first("price")
-        self.decimal = decimal_sign(columns.table.values(price)) if price else None
-        self.styles = {column: path_style(columns.table.values(column)) for column in columns.of.get("categories", [])}
+        prices = [value for column in columns.of.get("price", []) for value in columns.table.values(column)]
+        self.decimal = decimal_sign(prices)
+        paths = [*columns.of.get("categories", []), *columns.of.get("further_categories", [])]
+        self.styles = {column: path_style(columns.table.values(column)) for column in paths}
         self.title_is_cut = (
             columns.first("title") is not None and "120 letters" in columns.reports[columns.first("title") or ""].why
         )
@@ -119,6 +120,8 @@ class _Reader:
                     own += [entry for entry in values if entry not in own]
             elif name == "tags":
                 item["tags"] += [entry for entry in value if entry not in item["tags"]]
+            elif name == "categories" and item["categories"]:
+                item["tags"] += [entry for entry in value if entry not in [*item["tags"], *item["categories"]]]
             elif name != "item_id" and item.get(name) in (None, []):
                 item[name] = value
 
@@ -190,22 +193,20 @@ class _Reader:
             "url": self._text(row, "url"),
             "image": self._first_text(row, "image"),
             "attributes": self._attributes(row),
-            "features": self._features(row),
+            "features": self._features(line, row),
             **{name: self._count(row, name) for name in STATISTICS},
             "hidden": visibility.lower() == HIDDEN,
         }
 
     def _text(self, row: Mapping[str, Any], name: str) -> str | None:
-        column = self.columns.first(name)
-        return as_text(row.get(column)) if column else None
+        value = self.columns.cell(row, name)
+        entries = listed(value) if isinstance(value, list) else None
+        return as_text(value) if entries is None else " ".join(filter(None, map(as_text, entries))) or None
 
     def _first_text(self, row: Mapping[str, Any], name: str) -> str | None:
         """The first of several addresses in a cell."""
-        column = self.columns.first(name)
-        if column is None:
-            return None
-        entries = listed(row.get(column)) or [row.get(column)]
-        text = as_text(entries[0])
+        value = self.columns.cell(row, name)
+        text = as_text((listed(value) or [value])[0])
         return re.split(r"[,|;]\s*(?=\S+\.\w{3,4}\b|https?:)|\s+(?=https?:)", text)[0] if text else None
 
     def _categories(self, row: Mapping[str, Any]) -> tuple[list[str], list[str]]:
@@ -214,13 +215,14 @@ class _Reader:
         if len(columns) > 1:
             names = [name for column in columns if (name := as_text(row.get(column)))]
             return list(dict.fromkeys(names)), []
-        return split_paths([path for column in columns for path in self.styles[column].paths(row.get(column))])
+        paths = [path for column in columns for path in self.styles[column].paths(row.get(column))]
+        if not paths:
+            further = self.columns.of.get("further_categories", [])
+            paths = next((found for column in further if (found := self.styles[column].paths(row.get(column)))), [])
+        return split_paths(paths)
 
     def _price(self, line: int, row: Mapping[str, Any]) -> float | None:
-        column = self.columns.first("price")
-        if column is None:
-            return None
-        cell = row.get(column)
+        cell = self.columns.cell(row, "price")
         entries = listed(cell) if isinstance(cell, list) else [cell]
         try:
             return as_price((entries or [None])[0], self.decimal)
@@ -264,10 +266,14 @@ class _Reader:
                     found.append((name.strip(), as_list(value.strip())))
         return found
 
-    def _features(self, row: Mapping[str, Any]) -> list[float] | None:
+    def _features(self, line: int, row: Mapping[str, Any]) -> list[float] | None:
         column = self.columns.first("features")
         entries = listed(row.get(column)) if column else None
-        return [float(entry) for entry in entries] if entries else None
+        try:
+            return [float(entry) for entry in entries] if entries else None
+        except (TypeError, ValueError):
+            self.bad.add(self.name, line, "features hold something that is no number", entries, VALUE)
+            return None
 
     def _count(self, row: Mapping[str, Any], name: str) -> int | None:
         column = self.columns.first(name)

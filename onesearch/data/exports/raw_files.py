@@ -6,6 +6,7 @@ The format is found by the contents, because names of exports lie: an ``.xls`` i
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import zlib
 from collections.abc import Iterator, Sequence
@@ -72,7 +73,7 @@ def read_raw(path: str | Path, bad: BadRows, known: Known) -> RawTable:
         magic = file.read(8)
     if magic.startswith(b"PAR1"):
         table = _of_objects(path, "parquet", enumerate(read_table(path).to_pylist(), start=1))
-    elif magic.startswith(b"PK"):
+    elif magic.startswith(b"PK\x03\x04"):
         table = _excel(path, known)
     elif magic.startswith(b"\xd0\xcf\x11\xe0"):
         raise ValueError(f"{path} is an old Excel file (.xls); save it as .xlsx or .csv")
@@ -118,7 +119,8 @@ def _json(path: Path, text: str, bad: BadRows) -> RawTable:
         return _of_objects(path, "JSON lines", _json_lines(path.name, text, bad))
     rows = _longest_list(found)
     if rows is None and isinstance(found, dict):
-        rows = [found]
+        is_by_id = len(found) > 1 and all(isinstance(value, dict) for value in found.values())
+        rows = [{"id": name, **value} for name, value in found.items()] if is_by_id else [found]
     return _of_objects(path, "JSON", _objects(path.name, enumerate(rows or [], start=1), bad))
 
 
@@ -167,6 +169,8 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
     """The object without nesting. A list of objects becomes a list per key, and a missing key a missing entry."""
     made: dict[str, Any] = {}
     for key, value in row.items():
+        if isinstance(value, list) and value and all(isinstance(entry, tuple) and len(entry) == 2 for entry in value):
+            value = dict(value)  # a map of parquet
         if isinstance(value, dict):
             made |= {f"{key}.{inner}": part for inner, part in _flat(value).items()}
         elif isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
@@ -184,10 +188,11 @@ def _excel(path: Path, known: Known) -> RawTable:
     from zipfile import BadZipFile
 
     import openpyxl
+    from openpyxl.utils.exceptions import InvalidFileException
 
     try:
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-    except (BadZipFile, KeyError, OSError, ValueError) as error:
+        book = openpyxl.load_workbook(io.BytesIO(path.read_bytes()), read_only=True, data_only=True)
+    except (BadZipFile, KeyError, OSError, ValueError, InvalidFileException) as error:
         raise ValueError(f"{path} is no Excel file ({error}); give .xlsx, or export it as CSV") from error
     sheets = {sheet.title: [list(row) for row in sheet.iter_rows(values_only=True)] for sheet in book.worksheets}
     book.close()
@@ -196,9 +201,10 @@ def _excel(path: Path, known: Known) -> RawTable:
     place = header_place([row for _, row in islice(numbered, LOOKED_AT)], known)
     if place is None:
         raise ValueError(f"{path} holds no table: no row names the columns")
+    header = numbered[place][1] if place >= 0 else []
     width = max((column + 1 for _, row in numbered for column, cell in enumerate(row) if _is_filled(cell)), default=0)
-    names = unique_names((numbered[place][1] + [None] * width)[:width])
-    before = f", {place} row{'s' if place > 1 else ''} before the header" if place else ""
+    names = unique_names((header + [None] * width)[:width])
+    before = f", {place} row{'s' if place > 1 else ''} before the header" if place > 0 else ", no header" if place else ""
     more = f" (of {len(sheets)})" if len(sheets) > 1 else ""
     rows = [(number, dict(zip(names, _without_errors(row)))) for number, row in numbered[place + 1 :]]
     return RawTable(path, f"Excel, sheet {title!r}{more}{before}", names, rows)

@@ -11,6 +11,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from decimal import Decimal
+from functools import lru_cache
 from html.parser import HTMLParser
 from typing import Any
 
@@ -100,7 +101,13 @@ def as_text(value: Any) -> str | None:
         value = ", ".join(filter(None, map(as_text, value)))
     if isinstance(value, bytes):
         value = value.decode("utf-8", errors="replace")
-    text = str(value).encode("utf-8", errors="ignore").decode("utf-8").replace("\0", "")
+    return _clean(str(value))
+
+
+@lru_cache(maxsize=100_000)
+def _clean(text: str) -> str | None:
+    """A text as `as_text` returns it; cells of a log occur again and again."""
+    text = text.encode("utf-8", errors="ignore").decode("utf-8").replace("\0", "")
     text = unicodedata.normalize("NFC", " ".join(without_html(text).replace("\\n", " ").split()))
     return None if text.lower() in NO_VALUE else text
 

@@ -93,7 +93,9 @@ def _header(path: Path, lines: Lines, required: Collection[str]) -> list[str]:
     return header
 
 
-def fitting_records(origin: str, lines: Lines, bad: BadRows, columns: int, separator: str = ",") -> Iterator[Record]:
+def fitting_records(
+    origin: str, lines: Lines, bad: BadRows, columns: int, separator: str = ",", lenient: bool = False
+) -> Iterator[Record]:
     """Yield the records that have a cell for each column.
 
     Args:
@@ -102,14 +104,17 @@ def fitting_records(origin: str, lines: Lines, bad: BadRows, columns: int, separ
         bad: receives the records that cannot be read, and those with another number of cells. Empty cells at the end are no surplus.
         columns: number of columns.
         separator: character between two cells.
+        lenient: read a line whose quotes break the rules, if it then has a cell for each column.
     """
     while (first := lines.next()) is not None:
         start = lines.number
         try:
             cells = _record(first, lines, columns, separator)
         except BadRow as error:
-            bad.add_error(origin, start, error)
-            continue
+            cells = next(csv.reader([first], delimiter=separator, skipinitialspace=True), []) if lenient else []
+            if len(cells) != columns:
+                bad.add_error(origin, start, error)
+                continue
         if any(cells[columns:]):
             bad.add(origin, start, "more cells than the header has columns", cells[columns:])
         elif cells and len(cells) < columns:

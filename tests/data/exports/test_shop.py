@@ -210,7 +210,7 @@ def test_the_user_may_name_columns(tmp_path):
         ("n.csv", "id,name\n1,\n2,\n", "no column can be the title"),
         ("x.xls", b"\xd0\xcf\x11\xe0rest", "save it as .xlsx or .csv"),
         ("z.csv.gz", b"\x1f\x8bgarbage", "damaged gzip"),
-        ("z.xlsx", b"PKgarbage", "no Excel file"),
+        ("z.xlsx", b"PK\x03\x04garbage", "no Excel file"),
         ("p.parquet", b"PAR1garbage", "damaged or no parquet file"),
         ("j.json", '{"products": [1, 2]}', "holds no row|no column can be the title"),
     ],

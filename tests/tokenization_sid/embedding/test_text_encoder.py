@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from onesearch.data.market import Market
 from onesearch.data.requests import build_requests
 from onesearch.data.text import item_texts
 from onesearch.tokenization_sid.embedding.configs import TextEncoderConfig
 from onesearch.tokenization_sid.embedding.embeddings import distinct_queries, embed_market, load_embeddings, load_encoder
 from onesearch.tokenization_sid.embedding.static_encoder import alphabet_limit, blank_rows, static_encoder
 from onesearch.tokenization_sid.embedding.text_encoder import (
+    base_encoder,
     build_text_encoder,
     embed_texts,
     positive_pairs,
@@ -149,3 +151,32 @@ def test_a_text_without_a_known_word_does_not_drown_the_others():
         largest.append(float(weight.grad.abs().max()))
     assert 0 < largest[0] < 1e6
     assert not vectors[1].any()
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "kept"),
+    [
+        ("ja", "がっこう ＡＢＣ", "がっこう abc"),
+        ("ko", "등산화", "등산화"),
+        ("th", "รองเท้าเดินป่า", "รองเท้าเดินป่า"),
+        ("hi", "जूते", "जूते"),
+        ("mul", "Café รองเท้า", "café รองเท้า"),
+        ("de", "Bücher", "bucher"),
+        ("zh", "红色 Café", "红色 cafe"),
+        (None, "Café", "cafe"),
+    ],
+)
+def test_letters_keep_their_marks_where_marks_are_letters(language, text, kept):
+    tokenizer = static_encoder(
+        [text, "other words"] * 5, TextEncoderConfig(dimension=4, vocab_size=300, epochs=0), (), language
+    ).tokenizer
+    tokens = [token.removeprefix("##") for token in tokenizer.encode(text, add_special_tokens=False).tokens]
+    assert "".join(tokens) == kept.replace(" ", "") and "[UNK]" not in tokens
+
+
+def test_a_long_sentence_without_blanks_is_known():
+    sentence = "รองเท้าเดินป่าผู้ชายกันน้ำ" * 20
+    config = TextEncoderConfig(dimension=4, vocab_size=300, epochs=0)
+    assert static_encoder([sentence, "x"], config, (), "th").tokenizer.encode(sentence).tokens[0] != "[UNK]"
+    market = Market.from_rows(items=[{"item_id": str(row), "title": sentence} for row in range(4)])
+    assert base_encoder(market, config).tokenizer.encode(sentence).tokens[0] != "[UNK]"  # the language is that of the titles
