@@ -49,12 +49,10 @@ class OneSearchRewardModel(PreTrainedModel):
         self.query = nn.Sequential(nn.Linear(config.vector_size, size), nn.LayerNorm(size))
         self.kinds = nn.Embedding(len(EVENT_KINDS), size)
         self.gaps = nn.Embedding(GAP_BUCKETS, size)
-        self.similar = TargetAttention(config)
-        self.latest = TargetAttention(config)
+        self.history = HistoryAttention(config)
         self.register_buffer("feature_mean", torch.zeros(len(config.features)))
         self.register_buffer("feature_scale", torch.ones(len(config.features)))
-        width = 7 * size + len(config.features)
-        self.towers = nn.ModuleList(Tower(width, len(config.features), config) for _ in TOWERS)
+        self.towers = Towers(7 * size + len(config.features), config)
         self.dropout = nn.Dropout(config.dropout)
         self.post_init()
 
@@ -66,9 +64,9 @@ class OneSearchRewardModel(PreTrainedModel):
         history: Tensor,
         kinds: Tensor,
         gaps: Tensor,
-        item_leaf: Tensor,
-        item_codes: Tensor,
+        item_groups: Tensor,
         item_vectors: Tensor | None = None,
+        item_codes: Tensor | None = None,
         item_facets: Tensor | None = None,
         item_facet_offsets: Tensor | None = None,
         item_ids: Tensor | None = None,
@@ -84,13 +82,13 @@ class OneSearchRewardModel(PreTrainedModel):
             history: rows of items, oldest first, -1 for padding, long ``(requests, events)``.
             kinds: number of each event's kind in `EVENT_KINDS`, long ``(requests, events)``.
             gaps: bucket of the time between each event and the request, 0 if unknown, long ``(requests, events)``.
-            item_leaf: number of each item's leaf category, -1 without one, long ``(items,)``.
-            item_codes: codes of the Semantic IDs, -1 where an item has none, long ``(items, levels)``.
+            item_groups: numbers of each item's leaf category and of the first code of its Semantic ID, -1 without one, long ``(items, 2)``.
             item_vectors: text vectors, float ``(items, vector_size)``.
+            item_codes: codes of the Semantic IDs, -1 where an item has none, long ``(items, levels)``.
             item_facets: facet numbers of all items one after the other, long ``(entries,)``.
             item_facet_offsets: where each item's facets begin, long ``(items,)``.
             item_ids: number of each item's own embedding, 0 for items without one, long ``(items,)``.
-            item_states: states of the items, float ``(items, hidden_size)``, where `items` has computed them before; the four arguments
+            item_states: states of the items, float ``(items, hidden_size)``, where `items` has computed them before; the five arguments
                 above are not read then.
             labels: 0, 1 or `IGNORED` for each tower, float ``(requests, candidates, 3)``.
         """
@@ -101,15 +99,13 @@ class OneSearchRewardModel(PreTrainedModel):
         past = item_states[events] + self.kinds(kinds) + self.gaps(gaps)  # (requests, events, hidden)
         query = self.query(query_vectors)[:, None].expand_as(candidate)
         there = (history >= 0)[:, None]  # (requests, 1, events)
-        alike = _same(item_leaf, rows, events) | _same(item_codes[:, 0], rows, events)
-        similar = self.similar(candidate + query, past, there & alike)
+        alike = _share_a_group(item_groups[rows], item_groups[events])
         remaining = there.flip(-1).cumsum(-1).flip(-1)  # events from this one on, counted from the latest
-        latest = self.latest(candidate + query, past, there & (remaining <= self.config.recent))
-        cross = (features - self.feature_mean) / self.feature_scale
-        cross = cross.clamp(-8, 8)
+        recent = (there & (remaining <= self.config.recent)).expand_as(alike)
+        similar, latest = self.history(candidate + query, past, torch.stack([there & alike, recent], dim=1))
+        cross = ((features - self.feature_mean) / self.feature_scale).clamp(-8, 8)
         parts = [candidate, query, candidate * query, similar, latest, candidate * similar, candidate * latest, cross]
-        state = self.dropout(torch.cat(parts, dim=-1))
-        logits = torch.stack([tower(state, cross) for tower in self.towers], dim=-1)
+        logits = self.towers(self.dropout(torch.cat(parts, dim=-1)), cross)
         loss = None
         if labels is not None:
             known = labels != IGNORED
@@ -118,23 +114,23 @@ class OneSearchRewardModel(PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
+            for part in module.weight.split(module.sizes) if isinstance(module, StackedLinear) else (module.weight,):
+                nn.init.xavier_uniform_(part)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding | nn.EmbeddingBag):
             nn.init.normal_(module.weight, std=0.05)
 
 
-def _same(numbers: Tensor, candidates: Tensor, events: Tensor) -> Tensor:
-    """Whether a candidate and an event have the same number, bool ``(requests, candidates, events)``.
+def _share_a_group(candidates: Tensor, events: Tensor) -> Tensor:
+    """Whether a candidate and an event have a number in common, bool ``(requests, candidates, events)``.
 
     Args:
-        numbers: number of each item, -1 without one, long ``(items,)``; items without a number are like no other.
-        candidates: rows of items, long ``(requests, candidates)``.
-        events: rows of items, long ``(requests, events)``.
+        candidates: numbers of each candidate's groups, -1 without one, long ``(requests, candidates, groups)``.
+        events: those of each event, long ``(requests, events, groups)``.
     """
-    own = numbers[candidates][:, :, None]
-    return (own == numbers[events][:, None]) & (own >= 0)
+    own = candidates.masked_fill(candidates < 0, -2)[:, :, None]  # an item without a group is like no other
+    return (own == events[:, None]).any(-1)
 
 
 class ItemEncoder(nn.Module):
@@ -157,46 +153,69 @@ class ItemEncoder(nn.Module):
         return self.norm(state)
 
 
-class TargetAttention(nn.Module):
-    """Multi-head attention from candidates to events; candidates without any event get zeros."""
+class HistoryAttention(nn.Module):
+    """Two multi-head attentions from candidates to events: to those that are like the candidate, and to the latest ones.
+
+    The projections of both lie in one matrix each, so that a search runs few operations. A candidate without any allowed event gets zeros.
+    """
 
     def __init__(self, config: OneSearchRewardConfig) -> None:
         super().__init__()
         size = config.hidden_size
         self.heads = config.attention_heads
-        self.query, self.key, self.value, self.out = (nn.Linear(size, size) for _ in range(4))
+        self.query, self.key, self.value = (StackedLinear(size, 2 * [size]) for _ in range(3))
+        self.out = nn.ModuleList(nn.Linear(size, size) for _ in range(2))
 
-    def forward(self, candidates: Tensor, events: Tensor, allowed: Tensor) -> Tensor:
+    def forward(self, candidates: Tensor, events: Tensor, allowed: Tensor) -> list[Tensor]:
         """Attend.
 
         Args:
             candidates: ``(requests, candidates, hidden)``.
             events: ``(requests, events, hidden)``.
-            allowed: whether a candidate may attend to an event, ``(requests, candidates, events)``.
+            allowed: whether each attention may go from a candidate to an event, ``(requests, 2, candidates, events)``.
 
         Returns:
-            ``(requests, candidates, hidden)``.
+            What each attention found, ``(requests, candidates, hidden)`` each.
         """
-        query, key, value = self.query(candidates), self.key(events), self.value(events)
-        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value))
-        found = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=allowed[:, None])
-        found = torch.where(allowed.any(-1)[:, :, None], found.transpose(1, 2).flatten(-2), 0.0)
-        return self.out(found)
+        shape = (2, self.heads, -1)
+        projected = (self.query(candidates), self.key(events), self.value(events))
+        query, key, value = (part.unflatten(-1, shape).permute(0, 2, 3, 1, 4).flatten(0, 1) for part in projected)
+        mask = allowed.flatten(0, 1)[:, None]  # (requests × 2, 1, candidates, events)
+        found = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        found = torch.where(mask.any(-1, keepdim=True), found, 0.0).transpose(1, 2).flatten(-2)
+        return [out(part) for out, part in zip(self.out, found.unflatten(0, (-1, 2)).unbind(1))]
 
 
-class Tower(nn.Module):
-    """One output: a hidden layer over everything, and a linear layer over the cross features alone."""
+class Towers(nn.Module):
+    """The three outputs: for each a hidden layer over everything, and a linear layer over the cross features alone.
 
-    def __init__(self, width: int, features: int, config: OneSearchRewardConfig) -> None:
+    The layers of all towers lie in one matrix each; no tower reads the hidden layer of another.
+    """
+
+    def __init__(self, width: int, config: OneSearchRewardConfig) -> None:
         super().__init__()
-        self.deep = nn.Sequential(
-            nn.Linear(width, config.tower_size), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(config.tower_size, 1)
-        )
-        self.wide = nn.Linear(features, 1)
+        self.hidden = StackedLinear(width, len(TOWERS) * [config.tower_size])
+        self.dropout = nn.Dropout(config.dropout)
+        self.out = StackedLinear(config.tower_size, len(TOWERS) * [1])
+        self.wide = StackedLinear(len(config.features), len(TOWERS) * [1])
 
     def forward(self, state: Tensor, cross: Tensor) -> Tensor:
-        """Log-odds, ``(requests, candidates)``."""
-        return (self.deep(state) + self.wide(cross)).squeeze(-1)
+        """Log-odds, ``(requests, candidates, 3)``."""
+        hidden = self.dropout(nn.functional.gelu(self.hidden(state))).unflatten(-1, (len(TOWERS), -1))
+        return (hidden * self.out.weight).sum(-1) + self.out.bias + self.wide(cross)
+
+
+class StackedLinear(nn.Linear):
+    """Several linear layers of one input as one: their outputs stand side by side. Each gets the initial weights of its own size.
+
+    Args:
+        inputs: width of the input.
+        outputs: width of each layer's output.
+    """
+
+    def __init__(self, inputs: int, outputs: list[int]) -> None:
+        super().__init__(inputs, sum(outputs))
+        self.sizes = outputs
 
 
 OneSearchRewardConfig.register_for_auto_class()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -87,18 +87,18 @@ class Reranker:
         """
         scored = self.score(requests, hits)
         values = rewards(self.parts.weights, scored.logits, scored.relevance, scored.log_p)
-        towers = scored.terms[..., : len(TOWERS)] if explain else None
+        chances = scored.terms[..., : len(TOWERS)] if explain else None
+        known = scored.rows >= 0
+        if not known.all():
+            least = np.where(known, values, 0.0).min(axis=1, keepdims=True)
+            values = np.where(known, values, least - 1.0 - np.arange(values.shape[1]) / values.shape[1])
         ranked = []
-        for request, (found, own, rows) in enumerate(zip(hits, values, scored.rows)):
-            known = rows[: len(found)] >= 0
-            least = own[: len(found)][known].min(initial=0.0)
-            behind = least - 1.0 - np.arange(len(found)) / max(len(found), 1)
-            scores = np.where(known, own[: len(found)], behind)
-            best = [replace(found[place], score=float(scores[place])) for place in stable_order(scores)[:top_k].tolist()]
-            if towers is not None:
-                chances = dict(zip((hit.item_id for hit in found), towers[request].tolist()))
-                unknown = {hit.item_id for hit, there in zip(found, known) if not there}
-                best = [hit if hit.item_id in unknown else replace(hit, towers=tuple(chances[hit.item_id])) for hit in best]
+        for request, (found, own) in enumerate(zip(hits, values)):
+            places = stable_order(own[: len(found)])[:top_k]
+            best = [replace(found[place], score=score) for place, score in zip(places.tolist(), own[places].tolist())]
+            if chances is not None:
+                towers = zip(chances[request, places].tolist(), known[request, places])
+                best = [replace(hit, towers=tuple(own)) if there else hit for hit, (own, there) in zip(best, towers)]
             ranked.append(best)
         return ranked
 
@@ -140,9 +140,15 @@ class Reranker:
         return torch.cat(states)
 
     def _embed(self, queries: Sequence[str]) -> np.ndarray:
+        return self._vectors(list(queries))
+
+    @cached_property
+    def _vectors(self) -> Callable[[list[str]], np.ndarray]:
+        """Makes unit vectors of texts."""
+        from onesearch.tokenization_sid.embedding.static_encoder import StaticVectors
         from onesearch.tokenization_sid.embedding.text_encoder import embed_texts
 
-        return embed_texts(self.parts.encoder, list(queries))
+        return StaticVectors.of(self.parts.encoder) or partial(embed_texts, self.parts.encoder)
 
 
 __all__ = ["Reranker", "Scored"]

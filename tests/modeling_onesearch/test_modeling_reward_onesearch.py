@@ -49,7 +49,7 @@ def inputs():
         "item_facets": torch.arange(2 * ITEMS) % 9,
         "item_facet_offsets": torch.arange(0, 2 * ITEMS, 2),
         "item_ids": torch.arange(ITEMS) % 6,
-        "item_leaf": torch.tensor([0, 1, 1, 0, 2, 0, 1, 1, 2, 2, 0, 1]),
+        "item_groups": torch.stack([torch.tensor([0, 1, 1, 0, 2, 0, 1, 1, 2, 2, 0, 1]), torch.arange(ITEMS) % 4], dim=1),
     }
 
 
@@ -75,7 +75,7 @@ def test_states_of_items_can_be_computed_before(model, inputs):
     with torch.no_grad():
         states = model.items(*parts)
     kept = {
-        name: value for name, value in inputs.items() if name in ("item_leaf", "item_codes") or not name.startswith("item_")
+        name: value for name, value in inputs.items() if name == "item_groups" or not name.startswith("item_")
     }
     torch.testing.assert_close(logits(model, {**kept, "item_states": states}), logits(model, inputs))
 
@@ -92,7 +92,7 @@ def test_states_of_items_can_be_computed_before(model, inputs):
         "item_codes",
         "item_facets",
         "item_ids",
-        "item_leaf",
+        "item_groups",
     ],
 )
 def test_every_input_reaches_the_scores(model, inputs, name):
@@ -107,13 +107,7 @@ def test_the_general_search_keeps_events_of_the_candidates_category_or_first_cod
     moved["kinds"][0, 0] = 2
     changed = (logits(model, moved)[0] - first).abs().sum(-1) > 1e-6
     event = inputs["history"][0, 0]
-    own = [
-        bool(
-            inputs["item_leaf"][item] == inputs["item_leaf"][event]
-            or inputs["item_codes"][item, 0] == inputs["item_codes"][event, 0]
-        )
-        for item in inputs["candidates"][0]
-    ]
+    own = [bool((inputs["item_groups"][item] == inputs["item_groups"][event]).any()) for item in inputs["candidates"][0]]
     assert changed.tolist() == own and any(own) and not all(own)
 
 
@@ -135,8 +129,16 @@ def test_ignored_labels_have_no_gradient(model, inputs):
     labels[:, :, 0] = IGNORED
     model.zero_grad()
     model(**inputs, labels=labels).loss.backward()
-    assert all(part.grad is None or not part.grad.any() for part in model.towers[0].parameters())
-    assert any(part.grad.any() for part in model.towers[1].parameters())
+    for layer in (model.towers.hidden, model.towers.out, model.towers.wide):
+        click, purchase, _ = layer.weight.grad.chunk(3)
+        assert not click.any() and purchase.any()
+
+
+def test_stacked_layers_start_like_layers_of_their_own_size():
+    torch.manual_seed(0)
+    stacked = OneSearchRewardModel(OneSearchRewardConfig(hidden_size=64, attention_heads=1, features=FEATURES)).history.query
+    for part in stacked.weight.chunk(2):  # uniform up to √(6 / (64 + 64)), not √(6 / (64 + 128))
+        assert 0.21 < part.abs().max() < (6 / 128) ** 0.5 + 1e-6
 
 
 def test_what_is_saved_is_loaded(model, inputs, tmp_path):

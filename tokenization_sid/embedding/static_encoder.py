@@ -65,6 +65,39 @@ def static_encoder(
     return encoder
 
 
+class StaticVectors:
+    """A static encoder without sentence-transformers, whose preparations cost a single text more than its vector does.
+
+    Args:
+        tokenizer: tokenizer of the encoder.
+        weights: vector of each token, float32 ``(tokens, size)``.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, weights: np.ndarray) -> None:
+        self.tokenizer, self.weights = tokenizer, weights
+
+    @classmethod
+    def of(cls, encoder: SentenceTransformer) -> StaticVectors | None:
+        """The same vectors as those of an encoder; None for one that is more than a mean of token vectors."""
+        from sentence_transformers.sentence_transformer.modules import Normalize
+
+        static = static_module(encoder)
+        plain = all(isinstance(part, Normalize) for part in list(encoder)[1:])
+        if static is None or not plain or encoder.default_prompt_name is not None:
+            return None
+        return cls(static.tokenizer, static.embedding.weight.detach().cpu().numpy())
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit vectors of texts, float32 ``(texts, size)``; zeros for a text without a known token."""
+        vectors = np.zeros((len(texts), self.weights.shape[1]), dtype=np.float32)
+        for vector, text in zip(vectors, texts):
+            tokens = self.tokenizer.encode(text, add_special_tokens=False).ids
+            if tokens:
+                total = self.weights[tokens].sum(axis=0)
+                vector[:] = total / (float(np.sqrt(total @ total)) or 1.0)
+        return vectors
+
+
 def static_module(encoder: SentenceTransformer) -> StaticEmbedding | None:
     """Token vectors of a static encoder; None for an encoder of another kind."""
     from sentence_transformers.sentence_transformer.modules import StaticEmbedding

@@ -72,16 +72,23 @@ class TimedCounts:
         return np.where(self.keys[rows] == keys, sums, 0.0).astype(np.float32)
 
 
-def occurrences(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+FEW_COUNTERS, COUNTERS_PER_KEY = 1 << 16, 32
+"""Up to so many distinct keys, in all or per key, are counted with one counter each, which is faster than sorting; our choice."""
+
+
+def occurrences(keys: np.ndarray, wanted: np.ndarray, distinct_keys: int) -> np.ndarray:
     """How often each wanted key is among some keys.
 
     Args:
-        keys: keys, int64 ``(events,)``.
-        wanted: keys to count, int64 of any shape.
+        keys: keys, int64 ``(events,)``, from 0 to below `distinct_keys`.
+        wanted: keys to count, int64 of any shape, in the same range.
+        distinct_keys: number of keys that there can be.
 
     Returns:
         Counts, int64 of the shape of `wanted`.
     """
+    if distinct_keys <= max(FEW_COUNTERS, COUNTERS_PER_KEY * (len(keys) + wanted.size)):
+        return np.bincount(keys, minlength=distinct_keys)[wanted]
     distinct, counts = np.unique(keys, return_counts=True)
     if not len(distinct):
         return np.zeros(wanted.shape, dtype=np.int64)

@@ -142,49 +142,36 @@ def facet_features(facets: ItemFacets, histories: FacetHistories, candidates: np
         the touched, purchased and shown items, n over the number of events of the touched and recent items, and the share of the shown
         ones that were touched, smoothed towards that of the user.
     """
-    wanted = _Wanted.of(facets, candidates)
-    touched, recent, purchased, shown = (_matches(facets, part, wanted) for part in histories)
-    lengths = [np.maximum(part.lengths, 1).astype(np.float32)[:, None, None] for part in histories]
+    counts = _shared(facets, histories, candidates)  # (histories, users, candidates, kinds)
+    touched, recent, _, shown = counts
+    lengths = np.stack([np.maximum(part.lengths, 1) for part in histories]).astype(np.float32)[..., None, None]
     rate = np.minimum(lengths[0] / lengths[3], 1.0)
-    columns = [
-        np.log1p(touched),
-        touched / lengths[0],
-        recent / lengths[1],
-        np.log1p(purchased),
-        np.log1p(shown),
-        np.log((touched + PRIOR * rate) / (shown + PRIOR) + 1e-3),
-    ]
-    return np.concatenate(columns, axis=2)
+    features = np.empty((*candidates.shape, len(FACET_FEATURES), len(facets.kinds)), dtype=np.float32)
+    features[:, :, [0, 3, 4]] = np.log1p(counts[[0, 2, 3]]).transpose(1, 2, 0, 3)
+    features[:, :, 1] = touched / lengths[0]
+    features[:, :, 2] = recent / lengths[1]
+    features[:, :, 5] = np.log((touched + PRIOR * rate) / (shown + PRIOR) + 1e-3)
+    return features.reshape(*candidates.shape, -1)
 
 
-class _Wanted(NamedTuple):
-    """The facets of all candidates: owner, facet and cell (candidate × kind) of each entry, and the shape of the cells."""
-
-    users: np.ndarray
-    facets: np.ndarray
-    cells: np.ndarray
-    shape: tuple[int, int, int]
-
-    @classmethod
-    def of(cls, facets: ItemFacets, candidates: np.ndarray) -> _Wanted:
-        users, width = candidates.shape
-        kinds = len(facets.kinds)
-        own = facets.of_items.take(np.maximum(candidates, 0).reshape(-1))
-        place = np.repeat(np.arange(users * width), own.lengths)
-        return cls(place // max(width, 1), own.values, place * kinds + facets.kind_of[own.values], (users, width, kinds))
-
-
-def _matches(facets: ItemFacets, events: Ragged, wanted: _Wanted) -> np.ndarray:
-    """Number of events that share a facet of each kind with each candidate, float32 ``(users, candidates, kinds)``."""
-    best = np.zeros(wanted.shape, dtype=np.float32)
-    if not len(events.values):
-        return best
-    items = facets.of_items.take(events.values)
-    owner = np.repeat(np.repeat(np.arange(len(events)), events.lengths), items.lengths)
-    count = len(facets.kind_of)
-    found = occurrences(owner * count + items.values, wanted.users * count + wanted.facets)
-    np.maximum.at(best.reshape(-1), wanted.cells, found.astype(np.float32))
-    return best
+def _shared(facets: ItemFacets, histories: FacetHistories, candidates: np.ndarray) -> np.ndarray:
+    """Number of events of each history that share a facet of each kind with each candidate, float32 ``(4, users, candidates, kinds)``."""
+    users, width = candidates.shape
+    kinds, count = len(facets.kinds), len(facets.kind_of)
+    shared = np.zeros((len(histories), users * width * kinds), dtype=np.float32)
+    own = facets.of_items.take(np.maximum(candidates, 0).reshape(-1))
+    if not len(own.values):
+        return shared.reshape(len(histories), users, width, kinds)
+    place = np.repeat(np.arange(users * width), own.lengths)
+    cells = place * kinds + facets.kind_of[own.values]  # ascending: an item's facets are, and so are the kinds of facets
+    first = np.flatnonzero(np.concatenate([[True], cells[1:] != cells[:-1]]))
+    events = facets.of_items.take(np.concatenate([part.values for part in histories]))
+    rows = np.repeat(np.arange(len(histories) * users), np.concatenate([part.lengths for part in histories]))
+    met = np.repeat(rows, events.lengths) * count + events.values
+    wanted = (np.arange(len(histories)) * users)[:, None] + place // width  # (histories, entries)
+    found = occurrences(met, wanted * count + own.values, len(histories) * users * count)
+    shared[:, cells[first]] = np.maximum.reduceat(found, first, axis=1)
+    return shared.reshape(len(histories), users, width, kinds)
 
 
 def _alone(numbers: np.ndarray) -> Pairs:

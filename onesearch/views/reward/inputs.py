@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 RECENT = 10
 """Number of latest items whose facets are also counted alone; our choice."""
 
+OWN_FEATURES = ("text_match", "history_length", "times_in_history")
+"""Features beside those of the memory and of the facets."""
+
 UNKNOWN_GAP = 0
 """Bucket of an event whose time is not known."""
 
@@ -50,8 +53,14 @@ class ItemTable:
             "item_facets": facets.values,
             "item_facet_offsets": facets.offsets[:-1],
             "item_ids": self.ids[rows],
-            "item_leaf": self.facets.leaf[rows],
+            "item_groups": self.groups[rows],
         }
+
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """Numbers of each item's leaf category and of its first code, -1 without one, int64 ``(items, 2)``."""
+        first = self.codes[:, 0] if self.codes.shape[1] else np.full(len(self.codes), -1, dtype=np.int64)
+        return np.stack([self.facets.leaf, first], axis=1)
 
 
 class RewardColumns(NamedTuple):
@@ -95,21 +104,21 @@ class RewardInputs:
         self.names = (
             *MEMORY_FEATURES,
             *(f"{name}_{kind}" for name in FACET_FEATURES for kind in kinds),
-            "text_match",
-            "history_length",
-            "times_in_history",
+            *OWN_FEATURES,
         )
 
     def features(self, columns: RewardColumns) -> np.ndarray:
         """Cross features, float32 ``(n, candidates, len(names))``."""
         rows = np.maximum(columns.candidates, 0)
-        match = np.einsum("ncd,nd->nc", self.table.vectors[rows], columns.query_vectors)
-        length = np.broadcast_to(np.log1p(columns.history.lengths)[:, None], rows.shape)
-        own = np.stack([match, length, np.log1p(_times_in(columns.history, rows))], axis=2)
-        counted = self.memory.features(columns.queries, columns.history, columns.candidates, columns.times)
         events = FacetHistories(columns.history, columns.history.tail(RECENT), columns.purchased, columns.shown)
-        met = facet_features(self.table.facets, events, columns.candidates)
-        return np.concatenate([counted, met, own], axis=2).astype(np.float32)
+        features = np.empty((*rows.shape, len(self.names)), dtype=np.float32)
+        counted, own = len(MEMORY_FEATURES), len(OWN_FEATURES)
+        features[..., :counted] = self.memory.features(columns.queries, columns.history, columns.candidates, columns.times)
+        features[..., counted:-own] = facet_features(self.table.facets, events, columns.candidates)
+        features[..., -3] = np.einsum("ncd,nd->nc", self.table.vectors[rows], columns.query_vectors)
+        features[..., -2] = np.log1p(columns.history.lengths)[:, None]
+        features[..., -1] = np.log1p(_times_in(columns.history, rows, len(self.table.vectors)))
+        return features
 
     def tensors(self, columns: RewardColumns) -> dict[str, torch.Tensor]:
         """All arguments of the model's `forward` but the labels. Items are gathered once each, however often they occur."""
@@ -128,18 +137,19 @@ class RewardInputs:
 
     @cached_property
     def _whole(self) -> dict[str, torch.Tensor]:
-        return _as_tensors({"item_leaf": self.table.facets.leaf, "item_codes": self.table.codes})
+        return _as_tensors({"item_groups": self.table.groups})
 
     def _requests(self, columns: RewardColumns) -> dict[str, np.ndarray]:
         """What describes the requests; items are rows of the catalogue."""
-        history = columns.history.tail(self.max_history)
-        kept = _tail_places(columns.history, self.max_history)
-        kinds, gaps = (Ragged(values[kept], history.offsets).padded(0) for values in (columns.kinds, columns.gaps))
+        history, kinds, gaps = columns.history, columns.kinds, columns.gaps
+        if history.lengths.max(initial=0) > self.max_history:
+            history, kept = history.tail(self.max_history), _tail_places(history, self.max_history)
+            kinds, gaps = kinds[kept], gaps[kept]
         return {
             "candidates": columns.candidates,
             "history": history.padded(-1),
-            "kinds": kinds,
-            "gaps": gaps,
+            "kinds": Ragged(kinds, history.offsets).padded(0),
+            "gaps": Ragged(gaps, history.offsets).padded(0),
             "features": self.features(columns),
             "query_vectors": columns.query_vectors,
         }
@@ -184,11 +194,10 @@ def _tail_places(rows: Ragged, most: int) -> np.ndarray:
     return Ragged(np.arange(len(rows.values)), rows.offsets).tail(most).values
 
 
-def _times_in(history: Ragged, rows: np.ndarray) -> np.ndarray:
-    """How often each candidate occurs in its request's history, ``(n, candidates)``."""
-    width = int(max(history.values.max(initial=0), rows.max(initial=0))) + 1
+def _times_in(history: Ragged, rows: np.ndarray, items: int) -> np.ndarray:
+    """How often each candidate occurs in its request's history, ``(n, candidates)``; `items` is the size of the catalogue."""
     owner = np.repeat(np.arange(len(history)), history.lengths)
-    return occurrences(owner * width + history.values, np.arange(len(rows))[:, None] * width + rows)
+    return occurrences(owner * items + history.values, np.arange(len(rows))[:, None] * items + rows, len(rows) * items)
 
 
-__all__ = ["UNKNOWN_GAP", "ItemTable", "RewardColumns", "RewardInputs", "event_kinds", "gap_buckets"]
+__all__ = ["OWN_FEATURES", "UNKNOWN_GAP", "ItemTable", "RewardColumns", "RewardInputs", "event_kinds", "gap_buckets"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -109,25 +110,31 @@ class BehaviourMemory:
             float32 ``(requests, candidates, len(MEMORY_FEATURES))``.
         """
         rows, moment = np.maximum(candidates, 0), None if times is None else times[:, None]
-        shown, clicked, purchased = (counts.before(rows, moment) for counts in self.statistics)
-        pair = np.where(queries[:, None] < 0, -1, queries[:, None] * self.items + rows)
+        asked = queries[:, None]
+        pair = np.where(asked < 0, -1, asked * self.items + rows)
         under_clicked, under_purchased = self.query_clicked.before(pair, moment), self.query_purchased.before(pair, moment)
-        leaf = np.where((queries[:, None] < 0) | (self.leaf[rows] < 0), -1, queries[:, None] * self.leaves + self.leaf[rows])
+        leaf = np.where((asked < 0) | (self.leaf[rows] < 0), -1, asked * self.leaves + self.leaf[rows])
         events = self.query_events.before(queries, times)[:, None]
-        columns = [
-            np.log1p(shown),
-            np.log1p(clicked),
-            np.log1p(purchased),
-            (clicked + 1) / (shown + 10),
-            (purchased + 1) / (clicked + 10),
-            np.log1p(under_clicked),
-            np.log1p(under_purchased),
-            (under_clicked + under_purchased) / np.sqrt(events + 1),
-            self.query_leaves.before(leaf, moment) / np.maximum(events, 1e-9),
-            np.broadcast_to(np.log1p(events), rows.shape),
-            *self._votes(history, rows, times),
-        ]
-        return np.stack(columns, axis=2).astype(np.float32)
+        features = np.empty((*rows.shape, len(MEMORY_FEATURES)), dtype=np.float32)
+        features[..., :5] = self._of_all_items[rows] if moment is None else self._of_items(rows, moment)
+        features[..., 5] = np.log1p(under_clicked)
+        features[..., 6] = np.log1p(under_purchased)
+        features[..., 7] = (under_clicked + under_purchased) / np.sqrt(events + 1)
+        features[..., 8] = self.query_leaves.before(leaf, moment) / np.maximum(events, 1e-9)
+        features[..., 9] = np.log1p(events)
+        features[..., 10], features[..., 11] = self._votes(history, rows, times)
+        return features
+
+    @cached_property
+    def _of_all_items(self) -> np.ndarray:
+        """`_of_items` of the whole catalogue with all events, ``(items, 5)``."""
+        return self._of_items(np.arange(self.items), None)
+
+    def _of_items(self, rows: np.ndarray, moment: np.ndarray | None) -> np.ndarray:
+        """The five features that depend on the item alone, float32 ``(..., 5)``; `rows` and `moment` as for `TimedCounts.before`."""
+        shown, clicked, purchased = (counts.before(rows, moment) for counts in self.statistics)
+        logs = [np.log1p(counts) for counts in (shown, clicked, purchased)]
+        return np.stack([*logs, (clicked + 1) / (shown + 10), (purchased + 1) / (clicked + 10)], axis=-1).astype(np.float32)
 
     def _votes(self, history: Ragged, rows: np.ndarray, times: np.ndarray | None) -> list[np.ndarray]:
         """Transitions from the latest items to each candidate: their decayed sum, and those from the very last item."""

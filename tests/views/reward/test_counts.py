@@ -29,5 +29,7 @@ def test_without_events_every_count_is_zero():
 
 def test_occurrences_of_any_shape():
     keys = np.array([3, 5, 3, 3, 9])
-    assert occurrences(keys, np.array([[3, 4], [9, 5], [0, 10]])).tolist() == [[3, 0], [1, 1], [0, 0]]
-    assert occurrences(keys[:0], np.array([3])).tolist() == [0]
+    for distinct_keys in (11, 10**12):  # a counter each, and sorting
+        found = occurrences(keys, np.array([[3, 4], [9, 5], [0, 10]]), distinct_keys)
+        assert found.tolist() == [[3, 0], [1, 1], [0, 0]]
+        assert occurrences(keys[:0], np.array([3]), distinct_keys).tolist() == [0]
