@@ -27,10 +27,12 @@ class RewardOutput(ModelOutput):
     Args:
         loss: mean binary cross-entropy over the labels that are not ignored; None without labels.
         logits: log-odds of each tower, float ``(requests, candidates, 3)``, in the order of `TOWERS`.
+        matches: how well each item of the batch fits each request's user and query, float ``(requests, items)``; None without labels.
     """
 
     loss: Tensor | None = None
     logits: Tensor | None = None
+    matches: Tensor | None = None
 
 
 class OneSearchRewardModel(PreTrainedModel):
@@ -52,7 +54,8 @@ class OneSearchRewardModel(PreTrainedModel):
         self.history = HistoryAttention(config)
         self.register_buffer("feature_mean", torch.zeros(len(config.features)))
         self.register_buffer("feature_scale", torch.ones(len(config.features)))
-        self.towers = Towers(7 * size + len(config.features), config)
+        self.user = nn.Sequential(nn.Linear(3 * size, size), nn.GELU(), nn.Linear(size, size))
+        self.towers = Towers(7 * size, len(config.features) + 1, config)
         self.dropout = nn.Dropout(config.dropout)
         self.post_init()
 
@@ -103,14 +106,34 @@ class OneSearchRewardModel(PreTrainedModel):
         remaining = there.flip(-1).cumsum(-1).flip(-1)  # events from this one on, counted from the latest
         recent = (there & (remaining <= self.config.recent)).expand_as(alike)
         similar, latest = self.history(candidate + query, past, torch.stack([there & alike, recent], dim=1))
+        user = self._user(query[:, 0], past, recent[:, 0])  # (requests, hidden)
+        match = candidate @ user[:, :, None]  # (requests, candidates, 1)
         cross = ((features - self.feature_mean) / self.feature_scale).clamp(-8, 8)
+        cross = torch.cat([cross, match], dim=-1)
         parts = [candidate, query, candidate * query, similar, latest, candidate * similar, candidate * latest, cross]
         logits = self.towers(self.dropout(torch.cat(parts, dim=-1)), cross)
-        loss = None
-        if labels is not None:
-            known = labels != IGNORED
-            loss = nn.functional.binary_cross_entropy_with_logits(logits[known], labels[known])
-        return RewardOutput(loss=loss, logits=logits)
+        if labels is None:
+            return RewardOutput(logits=logits)
+        known = labels != IGNORED
+        loss = nn.functional.binary_cross_entropy_with_logits(logits[known], labels[known])
+        return RewardOutput(loss=loss, logits=logits, matches=user @ item_states.T)
+
+    def _user(self, query: Tensor, past: Tensor, recent: Tensor) -> Tensor:
+        """State of each user before any candidate is known, from the query, the mean of the latest events and the very last one.
+
+        Args:
+            query: ``(requests, hidden)``.
+            past: ``(requests, events, hidden)``.
+            recent: whether each event is one of the latest, ``(requests, events)``.
+
+        Returns:
+            ``(requests, hidden)``, divided by √hidden, so that its inner products with items are of moderate size.
+        """
+        share = recent / recent.sum(-1, keepdim=True).clamp(min=1)  # (requests, events)
+        end = recent.cumsum(-1) == recent.sum(-1, keepdim=True)
+        last = (recent & end).to(past.dtype)  # 1 at the last event
+        pooled = torch.stack([share, last], dim=1) @ past  # (requests, 2, hidden)
+        return self.user(torch.cat([query, pooled.flatten(1)], dim=-1)) / query.shape[-1] ** 0.5
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear):
@@ -192,12 +215,12 @@ class Towers(nn.Module):
     The layers of all towers lie in one matrix each; no tower reads the hidden layer of another.
     """
 
-    def __init__(self, width: int, config: OneSearchRewardConfig) -> None:
+    def __init__(self, width: int, features: int, config: OneSearchRewardConfig) -> None:
         super().__init__()
-        self.hidden = StackedLinear(width, len(TOWERS) * [config.tower_size])
+        self.hidden = StackedLinear(width + features, len(TOWERS) * [config.tower_size])
         self.dropout = nn.Dropout(config.dropout)
         self.out = StackedLinear(config.tower_size, len(TOWERS) * [1])
-        self.wide = StackedLinear(len(config.features), len(TOWERS) * [1])
+        self.wide = StackedLinear(features, len(TOWERS) * [1])
 
     def forward(self, state: Tensor, cross: Tensor) -> Tensor:
         """Log-odds, ``(requests, candidates, 3)``."""

@@ -1,26 +1,75 @@
-"""`onesearch reward`: train the reward model that ranks the hits of a run's checkpoint."""
+"""`onesearch reward`: train the reward model that ranks the hits of a run's checkpoint, measure it, or let it count new sessions."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from onesearch.extras import require
 from onesearch.files import RunFolder
 
-from .arguments import Commands, add_command, add_run_folder, quiet_libraries
+from .arguments import Commands, add_command, add_run_folder, positive, quiet_libraries
 
 
 def add(commands: Commands) -> None:
     """Add `reward` to the command line."""
-    text = "train a reward model on a run's sessions and on its checkpoint's beams; it ranks the hits of later searches"
+    text = (
+        "train a reward model on a run's sessions and on its checkpoint's beams; it ranks the hits of later searches. With --report or "
+        "--update, measure or update the one that is there"
+    )
     parser = add_command(commands, "reward", _reward, text)
     add_run_folder(parser)
     parser.add_argument(
         "--recipe", help="recipe whose `reward` part is used (default: the run's own recipe.yaml, or the defaults without one)"
     )
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
+        "--report",
+        action="store_true",
+        help="train nothing; report how true the probabilities are and what re-ranking changes for whom (evaluation/reward/)",
+    )
+    instead.add_argument(
+        "--update",
+        type=Path,
+        metavar="SESSIONS",
+        help="train nothing; count the sessions of a parquet file, sorted by time, in the memory. Each counts as often as it is given",
+    )
+    parser.add_argument(
+        "--split", choices=("validation", "test"), default="test", help="split that --report measures (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--sample", type=positive, default=2000, metavar="N", help="requests that --report draws (default: %(default)s)"
+    )
 
 
 def _reward(options: argparse.Namespace) -> None:
+    if options.report:
+        _report(options)
+    elif options.update is not None:
+        _update(options)
+    else:
+        _train(options)
+
+
+def _report(options: argparse.Namespace) -> None:
+    from onesearch.pipeline.reward_report import report_reward, report_table
+
+    print(report_table(report_reward(RunFolder(options.run), options.split, options.sample)), end="")
+
+
+def _update(options: argparse.Namespace) -> None:
+    from onesearch.parquet_files import read_given_table
+    from onesearch.pipeline.run_lock import writing
+    from onesearch.views.reward.reward_folder import FOLDER_NAME, update_memory
+
+    run = RunFolder(options.run)
+    sessions = read_given_table(options.update)
+    with writing(run, "onesearch reward --update"):
+        queries = update_memory(run.require("checkpoint", "onesearch train") / FOLDER_NAME, sessions, str(options.update))
+    print(f"{len(sessions):,} sessions counted; the memory knows {queries:,} queries now")
+
+
+def _train(options: argparse.Namespace) -> None:
     require("train", needed_by="training a reward model")
     from onesearch.pipeline.recipe import load_recipe, run_recipe_of
     from onesearch.pipeline.run_lock import writing

@@ -14,10 +14,11 @@ from onesearch.data.requests import Request
 from onesearch.modeling_onesearch.configuration_reward_onesearch import TOWERS
 from onesearch.views.reward.inputs import RewardColumns, RewardInputs
 from onesearch.views.reward.ranking import rewards, stable_order, terms
-from onesearch.views.reward.reward_folder import RewardParts, load_reward
+from onesearch.views.reward.reward_folder import RewardParts, load_reward, sessions_market
 from onesearch.views.reward.reward_requests import RewardRequests
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import torch
 
     from onesearch.modeling_onesearch.hits_onesearch import Hit
@@ -58,6 +59,9 @@ class Reranker:
     """
 
     def __init__(self, parts: RewardParts) -> None:
+        self._set(parts)
+
+    def _set(self, parts: RewardParts) -> None:
         self.parts = parts
         self.inputs = RewardInputs(parts.table, parts.memory, parts.model.config.max_history)
         self.requests = RewardRequests(parts.item_ids, parts.memory, self._embed)
@@ -71,6 +75,18 @@ class Reranker:
             ValueError: a file is damaged.
         """
         return cls(load_reward(Path(folder)))
+
+    def update(self, sessions: pa.Table) -> None:
+        """Count new sessions in the memory of this process, without any training; `update_memory` does so in a checkpoint.
+
+        Args:
+            sessions: rows with the columns of the sessions table, sorted by time. A session counts each time that it is given.
+
+        Raises:
+            ValueError: the table does not fit.
+        """
+        market = sessions_market(self.parts.item_ids, sessions)
+        self._set(self.parts._replace(memory=self.parts.memory.updated(market)))
 
     def rerank(
         self, requests: Sequence[Request], hits: Sequence[Sequence[Hit]], top_k: int, explain: bool = False
@@ -110,15 +126,20 @@ class Reranker:
         for place, found in enumerate(hits):
             rows[place, : len(found)] = [self.requests.row_of.get(hit.item_id, -1) for hit in found]
             log_p[place, : len(found)] = [max(hit.score, MIN_LOG_P) for hit in found]
-        columns = self.requests.columns(requests, rows)
-        return Scored(rows, self.logits(columns), self.relevance(columns), log_p)
+        features, logits = self.predict(self.requests.columns(requests, rows))
+        return Scored(rows, logits, features[..., self.inputs.names.index("text_match")], log_p)
+
+    def predict(self, columns: RewardColumns) -> tuple[np.ndarray, np.ndarray]:
+        """Cross features ``(requests, candidates, features)`` and log-odds of the towers ``(requests, candidates, 3)`` of columns."""
+        import torch
+
+        tensors = self.inputs.tensors_with_states(columns, self._states)
+        with torch.inference_mode():
+            return tensors["features"].numpy(), self.parts.model(**tensors).logits.numpy()
 
     def logits(self, columns: RewardColumns) -> np.ndarray:
         """Log-odds of the towers, ``(requests, candidates, 3)``."""
-        import torch
-
-        with torch.inference_mode():
-            return self.parts.model(**self.inputs.tensors_with_states(columns, self._states)).logits.numpy()
+        return self.predict(columns)[1]
 
     def relevance(self, columns: RewardColumns) -> np.ndarray:
         """Cosine of the text vectors of query and item, ``(requests, candidates)``."""

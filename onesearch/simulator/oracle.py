@@ -6,7 +6,7 @@ an item's own noise, its click and its purchase are integrated exactly (Rao-Blac
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from .world import Block, World, blocks_of
 
 CUTOFFS = (5, 10, 50)
 KINDS = ("purchase", "click")
+LISTED = "listed"
+"""The event that an item is in the list at all."""
+
 _MEANING = (
     "Hit rate on test requests of ranking all items by their true chance to be bought (clicked), given the user's taste, "
     "what the query stands for, the whole wish of its mission and which items are launched, averaged over the lists that might be shown. "
@@ -46,14 +49,50 @@ def score_oracle(world: World, constants: Constants, log: Log) -> dict[str, Any]
     return {"purchase": purchase, "click": click, **counts, "meaning": _MEANING}
 
 
+class ShownChances(NamedTuple):
+    """Probabilities that items of a list are clicked and bought, given that they are listed, both ``(pairs,)``."""
+
+    click: np.ndarray
+    purchase: np.ndarray
+
+
+def shown_chances(world: World, constants: Constants, sessions: np.ndarray, items: np.ndarray) -> ShownChances:
+    """The optimal predictor of clicks and purchases of shown items, which knows the session and the item but not the item's place.
+
+    Args:
+        world: all latent state.
+        constants: constants of the click and the purchase logit.
+        sessions: session number of each pair, ``(pairs,)``.
+        items: item number of each pair; the item is of what the session's list is drawn from, ``(pairs,)``.
+
+    Raises:
+        ValueError: a list of its session never holds an item.
+    """
+    found = np.zeros((len(KINDS) + 1, len(sessions)))
+    for block in blocks_of(world, np.unique(sessions)):
+        column_of = np.full(world.config.items, -1)
+        column_of[block.items] = np.arange(len(block.items))
+        row = np.minimum(np.searchsorted(block.sessions, sessions), len(block.sessions) - 1)
+        pairs = np.flatnonzero((block.sessions[row] == sessions) & (column_of[items] >= 0))
+        for place, kind in enumerate((*KINDS, LISTED)):  # the same draws for each, so that their noise cancels in the ratios
+            rng = world.config.stream("shown chances", int(block.sessions[0]))
+            expected = expected_chances(world, constants, block, kind, rng)
+            found[place, pairs] = expected[row[pairs], column_of[items[pairs]]]
+    purchase, click, listed = found
+    if (listed <= 0).any():
+        wrong = int(np.argmin(listed))
+        raise ValueError(f"item {items[wrong]} is never listed in session {sessions[wrong]}; give items that were shown")
+    return ShownChances(np.minimum(click / listed, 1.0), np.minimum(purchase / listed, 1.0))
+
+
 def expected_chances(world: World, constants: Constants, block: Block, kind: str, rng: np.random.Generator) -> np.ndarray:
-    """Compute each item's probability of a purchase or a click, averaged over the lists that might be shown.
+    """Compute each item's probability of a purchase or a click, or of a place in the list, averaged over the lists that might be shown.
 
     Args:
         world: all latent state.
         constants: constants of the click and the purchase logit.
         block: sessions and items.
-        kind: ``purchase`` or ``click``.
+        kind: ``purchase``, ``click`` or ``listed``.
         rng: random stream.
 
     Returns:
@@ -63,16 +102,18 @@ def expected_chances(world: World, constants: Constants, block: Block, kind: str
     of_item = logits(world, block, np.broadcast_to(np.arange(len(block.items)), block.match.shape))
     click, buy = sigmoid(of_item.click + constants.click), sigmoid(of_item.buy + constants.buy)
     value = click * sigmoid(of_item.cart + constants.cart) * buy if kind == "purchase" else click
+    if kind == LISTED:
+        value = np.ones_like(click)
     stops = (1.0 - config.purchase_again) * value if kind == "purchase" else np.zeros_like(value)
     reach = np.zeros(value.shape)
     with np.errstate(over="ignore", invalid="ignore"):
         for _ in range(config.oracle_draws):
-            reach += _reach(world, block, stops, rng)
+            reach += _reach(world, block, stops, rng, examined_only=kind != LISTED)
     launched = np.isfinite(block.shown_score)
     return np.where(launched, value * reach / config.oracle_draws, 0.0)
 
 
-def _reach(world: World, block: Block, stops: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _reach(world: World, block: Block, stops: np.ndarray, rng: np.random.Generator, examined_only: bool = True) -> np.ndarray:
     """Probability that an item is examined and the session has not ended before it, given one draw of the other items' noise.
 
     Steps:
@@ -85,6 +126,7 @@ def _reach(world: World, block: Block, stops: np.ndarray, rng: np.random.Generat
         block: sessions and items.
         stops: probability that an examined item ends the session, ``(rows, columns)``.
         rng: random stream.
+        examined_only: False gives the probability of any place in the list.
 
     Returns:
         Probabilities, ``(rows, columns)``.
@@ -96,6 +138,7 @@ def _reach(world: World, block: Block, stops: np.ndarray, rng: np.random.Generat
     scores = np.pad(scores, ((0, 0), (0, max(missing, 0))), constant_values=-np.inf)
     stops = np.pad(stops, ((0, 0), (0, max(missing, 0))))
     examined = draw_examination(config, len(columns), rng)
+    examined = examined if examined_only else (examined > 0).astype(examined.dtype)
     reach = _enter(config.noise, block.shown_score, scores[:, None, :size], _weights(examined, stops[:, :size])[:, None])
     # An item of the ranking competes with the ranking that lacks this item.
     ranks = np.arange(columns.shape[1])

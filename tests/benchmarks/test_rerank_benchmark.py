@@ -44,7 +44,9 @@ def demo(tmp_path_factory):
 @pytest.mark.slow
 def test_cost_of_reranking(demo):
     requests = build_requests(Market.load(demo.market), "test")[: sized(100, 500)]
-    with Report("rerank", "CPU time of a single search, and the share that re-ranking has in it (target: at most 0.25)") as report:
+    with Report(
+        "rerank", "CPU time of a single search, and the share that re-ranking has in it (target: at most 0.25)"
+    ) as report:
         for beams in sized((50,), (10, 50, 100)):
             searcher = Searcher.from_pretrained(demo.checkpoint, num_beams=beams)
 

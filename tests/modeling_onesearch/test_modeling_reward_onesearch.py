@@ -74,9 +74,7 @@ def test_states_of_items_can_be_computed_before(model, inputs):
     parts = [inputs[f"item_{name}"] for name in ("vectors", "codes", "facets", "facet_offsets", "ids")]
     with torch.no_grad():
         states = model.items(*parts)
-    kept = {
-        name: value for name, value in inputs.items() if name == "item_groups" or not name.startswith("item_")
-    }
+    kept = {name: value for name, value in inputs.items() if name == "item_groups" or not name.startswith("item_")}
     torch.testing.assert_close(logits(model, {**kept, "item_states": states}), logits(model, inputs))
 
 

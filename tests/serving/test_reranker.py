@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from onesearch import Searcher
+from onesearch.cli import main
+from onesearch.data.arrow_tables import table_from_rows
 from onesearch.data.market import Market
-from onesearch.data.requests import build_requests
+from onesearch.data.requests import Request, build_requests
 from onesearch.data.user_logs import UserLogs
-from onesearch.files import read_json
+from onesearch.files import RunFolder, read_json
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.pipeline.evaluation import evaluate_run
 from onesearch.pipeline.recipe import EvaluationConfig
 from onesearch.serving.reranker import Reranker
 from onesearch.views.reward.ranking import rewards
+from onesearch.views.reward.reward_folder import update_memory
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +99,48 @@ def test_without_a_reward_model_re_ranking_is_refused(checkpoint, shared_searche
         shared_searcher.search("red shoe", rerank=True)
     with pytest.raises(ValueError, match="train one with `onesearch reward`"):
         Searcher.from_pretrained(checkpoint, rerank=True)
+
+
+def test_new_sessions_are_counted_without_training(rewarded, searcher, market, tmp_path):
+    folder = shutil.copytree(rewarded.checkpoint / "reward", tmp_path / "reward")
+    before = Reranker.from_pretrained(folder)
+    item_id = before.parts.item_ids[3]
+    sessions = [
+        {
+            "session_id": f"new{place}",
+            "user_id": "somebody",
+            "time": place,
+            "query": "unheard of",
+            "clicked": [item_id],
+            "purchased": [item_id],
+        }
+        for place in range(5)
+    ]
+    assert update_memory(folder, table_from_rows("sessions", sessions)) == len(before.parts.memory.queries) + 1
+    after = Reranker.from_pretrained(folder)
+    for part, own in zip(after.parts.memory.statistics[1:], before.parts.memory.statistics[1:]):
+        assert part.before(np.array([3])) == own.before(np.array([3])) + 5
+    before.update(table_from_rows("sessions", sessions))
+    hits = searcher.arm("plain", rerank=False).hits(build_requests(market, "test")[:2], 10)
+    requests = [Request("", "", "unheard of")] * 2
+    assert before.rerank(requests, hits, 5) == after.rerank(requests, hits, 5) != searcher.reranker.rerank(requests, hits, 5)
+    with pytest.raises(ValueError, match="row 1 is earlier"):
+        update_memory(folder, table_from_rows("sessions", sessions[::-1]))
+
+
+def test_the_command_counts_sessions_and_writes_the_report(rewarded, tmp_path, capsys):
+    run = RunFolder(shutil.copytree(rewarded.root, tmp_path / "run"))
+    shutil.copy(run.market / "sessions.parquet", tmp_path / "sessions.parquet")
+    assert main(["reward", str(run.root), "--update", str(tmp_path / "sessions.parquet")]) == 0
+    assert "sessions counted" in capsys.readouterr().out
+    assert main(["reward", str(run.root), "--report", "--sample", "30"]) == 0
+    table, report = capsys.readouterr().out, read_json(run.evaluation / "reward" / "reward_report.json")
+    for tower in ("ctr", "ctcvr"):
+        found = report["towers"]["quality"][tower]
+        assert {"reward model", "logistic regression", "raw rate", "optimal"} <= set(
+            found
+        ) and f"| {tower} | optimal |" in table
+        assert all(0 <= own["ece"] <= 1 for own in found.values())
+    assert sum(own["requests"] for own in report["cohorts"]["length of the history"].values()) == report["requests"] == 30
+    recalls = [own["value"] for own in report["beam_recall"].values()]
+    assert recalls == sorted(recalls) and 0 < recalls[-1] <= 1

@@ -28,6 +28,8 @@ class RewardConfig:
         weight_decay: weight decay of AdamW. Raising it keeps the towers simpler.
         list_weight: weight of a list-wise loss beside the paper's binary cross-entropy: the softmax over the candidates of a search of its
             most wanted ones (bought ones, or clicked ones where nothing was bought). 0 is the paper's loss alone.
+        match_weight: weight of a loss that compares the wanted items of a search with all items that its batch names. Raising it lets the
+            embeddings of items learn more of who buys them. 0 leaves it out. Our addition.
         negatives: items that the clicked and bought ones are compared with.
         searches: number of training requests whose beams give hard negatives, and of validation requests that choose the weights of the
             ranking. Raising it costs the time of these searches.
@@ -53,6 +55,7 @@ class RewardConfig:
     learning_rate: float = 0.002
     weight_decay: float = 0.01
     list_weight: float = 1.0
+    match_weight: float = 0.3
     negatives: NegativeSampling = field(default_factory=NegativeSampling)
     searches: int = 2000
     text_index: bool = True
@@ -72,7 +75,7 @@ class RewardConfig:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"reward.{name}={getattr(self, name)} is invalid; give at least 1")
-        for name in ("weight_decay", "list_weight", "seed"):
+        for name in ("weight_decay", "list_weight", "match_weight", "seed"):
             if getattr(self, name) < 0:
                 raise ValueError(f"reward.{name}={getattr(self, name)} is invalid; give at least 0")
         for name in ("dropout", "warm_up"):

@@ -20,11 +20,11 @@ from onesearch.tokenization_sid.embedding.text_encoder import unit_rows
 from onesearch.views.reward.facets import item_facets
 from onesearch.views.reward.inputs import ItemTable, RewardInputs
 from onesearch.views.reward.memory import BehaviourMemory
-from onesearch.views.reward.session_columns import SessionColumns
+from onesearch.views.reward.session_columns import SessionColumns, user_numbers
 
 from .data import LabelledSearches, RewardCollator, known_towers
 from .levels import Interactions, label_sessions
-from .losses import list_wise
+from .losses import list_wise, match_loss
 from .reward_config import RewardConfig
 
 logger = logging.getLogger(__name__)
@@ -33,26 +33,33 @@ NORMALISING_SEARCHES = 1000
 """Searches from which the means and scales of the cross features are taken; our choice."""
 
 
+NOT_BY_TIME = ("leave_last_out", "random")
+"""Splits after which a measured search is no later than the training sessions of other users."""
+
+
 class RewardTrainer(Trainer):
-    """transformers' `Trainer` with the list-wise loss added to the towers' own.
+    """transformers' `Trainer` with further losses added to the towers' own.
 
     Args:
         list_weight: weight of the list-wise loss; see `RewardConfig`.
+        match_weight: weight of the loss over all items of a batch; see `RewardConfig`.
     """
 
-    def __init__(self, *args: Any, list_weight: float = 0.0, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, list_weight: float = 0.0, match_weight: float = 0.0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.list_weight = list_weight
+        self.list_weight, self.match_weight = list_weight, match_weight
         self.model_accepts_loss_kwargs = False
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Mean binary cross-entropy of the towers, plus the weighted list-wise loss."""
+        """Mean binary cross-entropy of the towers, plus the weighted list-wise and match losses."""
         outputs = model(**inputs)
         loss = outputs.loss
         if self.list_weight:
             loss = loss + self.list_weight * list_wise(outputs.logits[..., 2], inputs["labels"], inputs["candidates"])
+        if self.match_weight:
+            loss = loss + self.match_weight * match_loss(outputs.matches, inputs["labels"], inputs["candidates"])
         return (loss, outputs) if return_outputs else loss
 
 
@@ -101,7 +108,9 @@ def train_reward(
         1. Number the facets of the items, and count the behaviour of the training split by time.
         2. Label the items of the training searches, after a warm-up in which the counts only grow.
         3. Take means and scales of the cross features from some of these searches.
-        4. Train. Each search sees only counts and events from strictly before its own time.
+        4. Train. Each search sees only counts and events from strictly before its own time. Where the market is split otherwise than by
+           time, a measured search sees all that other users did in training; a training search then does so, too, and sees its own user's
+           behaviour alone as of its time.
 
     Args:
         market: catalogue and sessions.
@@ -118,20 +127,21 @@ def train_reward(
     logs = UserLogs(market)
     training = split_sessions(market) == SPLITS.index("train")
     facets = item_facets(market.items.data.table)
-    past = training_market(market)
-    memory = BehaviourMemory.of(past, UserLogs(past), facets.leaf)
+    past, users = training_market(market), None
+    if market.info.get("split", {}).get("method") in NOT_BY_TIME:
+        users = user_numbers(market)
+    memory = BehaviourMemory.of(past, UserLogs(past), facets.leaf, None if users is None else users[training])
     ids = _own_embeddings(logs, training, config.min_events)
     inputs = RewardInputs(ItemTable(unit_rows(vectors.items), codes, facets, ids), memory, config.max_history)
-    columns = SessionColumns(market, logs, memory, vectors.texts, unit_rows(vectors.queries), config.max_history)
+    columns = SessionColumns(market, logs, memory, vectors.texts, unit_rows(vectors.queries), config.max_history, users)
     interactions = _labelled(market, facets.leaf, training, config, beams)
     searches = LabelledSearches(interactions, known_towers(interactions))
     torch.manual_seed(config.seed)
     model = OneSearchRewardModel(_model_config(config, inputs, codebook_sizes))
     collator = RewardCollator(searches, columns, inputs, config.hidden_gaps, config.seed)
     _normalise(model, collator, config)
-    trainer = RewardTrainer(
-        model, _arguments(config, output), data_collator=collator, train_dataset=searches, list_weight=config.list_weight
-    )
+    weights = {"list_weight": config.list_weight, "match_weight": config.match_weight}
+    trainer = RewardTrainer(model, _arguments(config, output), data_collator=collator, train_dataset=searches, **weights)
     trainer.train()
     return TrainedReward(model.eval(), inputs, columns, interactions)
 

@@ -1,4 +1,7 @@
-"""Counts that can be read as they stood before any time, so that no session is judged by its own events or by later ones."""
+"""Counts that can be read as they stood before any time, so that no session is judged by its own events or by later ones.
+
+Where times of different users cannot be compared, a user's own events alone are read as of a time; those of all others count whole.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,14 @@ class TimedCounts:
         times: distinct times in ascending order, int64 ``(times,)``.
         places: ``row of the key × (number of times + 1) + row of the time`` of each event, ascending, int64 ``(events,)``.
         totals: sum of the weights of all events before each place, float64 ``(events + 1,)``.
+        own: the events of each user alone, by ``user × (number of keys) + row of the key``; None where users were not given.
     """
 
     keys: np.ndarray
     times: np.ndarray
     places: np.ndarray
     totals: np.ndarray
+    own: TimedCounts | None = None
 
     @cached_property
     def sums(self) -> np.ndarray:
@@ -31,29 +36,43 @@ class TimedCounts:
         return np.diff(self.totals[edges]).astype(np.float32)
 
     @classmethod
-    def of(cls, keys: np.ndarray, times: np.ndarray, weights: np.ndarray | None = None) -> TimedCounts:
+    def of(
+        cls, keys: np.ndarray, times: np.ndarray, weights: np.ndarray | None = None, users: np.ndarray | None = None
+    ) -> TimedCounts:
         """Count events.
 
         Args:
             keys: key of each event, int64 ``(events,)``.
             times: time of each event, int64 ``(events,)``.
             weights: weight of each event, ``(events,)``; None counts each as 1.
+            users: number of each event's user, ``(events,)``; None if counts are never read for a user.
         """
         distinct, rows = np.unique(keys, return_inverse=True)
         moments, ranks = np.unique(times, return_inverse=True)
         places = rows.astype(np.int64) * (len(moments) + 1) + ranks
         order = np.argsort(places, kind="stable")
         worth = np.ones(len(keys)) if weights is None else np.asarray(weights, dtype=np.float64)[order]
-        return cls(
-            distinct.astype(np.int64), moments.astype(np.int64), places[order], np.concatenate([[0.0], np.cumsum(worth)])
-        )
+        own = None if users is None else cls.of(users * len(distinct) + rows, times, weights)
+        totals = np.concatenate([[0.0], np.cumsum(worth)])
+        return cls(distinct.astype(np.int64), moments.astype(np.int64), places[order], totals, own)
 
-    def before(self, keys: np.ndarray, times: np.ndarray | None = None) -> np.ndarray:
+    @classmethod
+    def whole(cls, keys: np.ndarray, weights: np.ndarray) -> TimedCounts:
+        """Counts that are read whole; `keys` and `weights` are ``(events,)``, and a key may occur several times."""
+        return cls.of(keys, np.zeros(len(keys), dtype=np.int64), weights)
+
+    def plus(self, keys: np.ndarray, weights: np.ndarray) -> TimedCounts:
+        """These counts and further events, to be read whole; `keys` and `weights` are ``(events,)``."""
+        return TimedCounts.whole(np.concatenate([self.keys, keys]), np.concatenate([self.sums, weights]))
+
+    def before(self, keys: np.ndarray, times: np.ndarray | None = None, users: np.ndarray | None = None) -> np.ndarray:
         """Sum of the weights of each key's events strictly before a time.
 
         Args:
             keys: keys, int64 of any shape; an unknown key has the sum 0.
             times: time of each key, broadcast to the shape of `keys`; None counts all events, which is faster.
+            users: user of each key, broadcast to the shape of `keys`: the time bounds this user's own events alone, and those of all others
+                count whole. None bounds the events of everybody.
 
         Returns:
             Sums, float32 of the shape of `keys`.
@@ -64,6 +83,12 @@ class TimedCounts:
         rows = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
         if times is None:
             return np.where(self.keys[rows] == keys, self.sums[rows], np.float32(0))
+        if users is not None:
+            if self.own is None:
+                raise ValueError("the counts were made without users; give TimedCounts.of the user of each event")
+            mine = users * len(self.keys) + rows
+            later = self.own.before(mine) - self.own.before(mine, times)
+            return np.where(self.keys[rows] == keys, self.sums[rows] - later, np.float32(0))
         ranks = np.broadcast_to(np.searchsorted(self.times, times), keys.shape)
         width = len(self.times) + 1
         begin = np.searchsorted(self.places, rows * width)

@@ -76,6 +76,7 @@ class RewardColumns(NamedTuple):
         purchased: item rows of what was bought before, n rows.
         shown: item rows of what was listed before, n rows.
         times: only behaviour strictly before these is counted, int64 ``(n,)``; None counts all.
+        users: the times bound the behaviour of these users alone, int64 ``(n,)``; None bounds that of everybody.
     """
 
     candidates: np.ndarray
@@ -87,6 +88,7 @@ class RewardColumns(NamedTuple):
     purchased: Ragged
     shown: Ragged
     times: np.ndarray | None
+    users: np.ndarray | None = None
 
 
 class RewardInputs:
@@ -113,7 +115,8 @@ class RewardInputs:
         events = FacetHistories(columns.history, columns.history.tail(RECENT), columns.purchased, columns.shown)
         features = np.empty((*rows.shape, len(self.names)), dtype=np.float32)
         counted, own = len(MEMORY_FEATURES), len(OWN_FEATURES)
-        features[..., :counted] = self.memory.features(columns.queries, columns.history, columns.candidates, columns.times)
+        seen = columns.queries, columns.history, columns.candidates, columns.times, columns.users
+        features[..., :counted] = self.memory.features(*seen)
         features[..., counted:-own] = facet_features(self.table.facets, events, columns.candidates)
         features[..., -3] = np.einsum("ncd,nd->nc", self.table.vectors[rows], columns.query_vectors)
         features[..., -2] = np.log1p(columns.history.lengths)[:, None]

@@ -6,7 +6,7 @@ New sessions are counted without any training.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -64,40 +64,103 @@ class BehaviourMemory:
     departures: TimedCounts
 
     @classmethod
-    def of(cls, market: Market, logs: UserLogs, leaf: np.ndarray) -> BehaviourMemory:
+    def of(cls, market: Market, logs: UserLogs, leaf: np.ndarray, users: np.ndarray | None = None) -> BehaviourMemory:
         """Count all sessions of a market.
 
         Args:
             market: sessions and catalogue; `onesearch.data.requests.training_market` leaves out the sessions that a model is measured on.
             logs: event logs of the same market.
             leaf: leaf category of each item, ``(items,)``.
+            users: number of each session's user, ``(sessions,)``, where counts are to be read for a user; see `TimedCounts.before`.
         """
         times = np.asarray(market.sessions.data.column("time"), dtype=np.int64)
         items, leaves = len(market.items), int(leaf.max(initial=-1)) + 1
         queries = {key: number for number, key in enumerate(dict.fromkeys(map(query_key, logs.queries)))}
         query = _query_of_sessions(logs, queries)
         events = {column: _Events(*session_entries(market, column)) for column in STATISTICS}
-        answers = _answers(events, query, times, leaf)
-        transitions = _transitions(logs, times, items)
+        answers = _answers(events, query, leaf)
+        transitions = _transitions(logs, items)
+
+        def counts(keys: np.ndarray, sessions: np.ndarray, weights: np.ndarray | None = None) -> TimedCounts:
+            return TimedCounts.of(keys, times[sessions], weights, None if users is None else users[sessions])
+
         return cls(
             items=items,
             leaves=leaves,
             leaf=leaf,
             queries=queries,
-            statistics=tuple(TimedCounts.of(part.rows, times[part.sessions]) for part in events.values()),
-            query_clicked=_under_query(events["clicked"], query, times, items),
-            query_purchased=_under_query(events["purchased"], query, times, items),
-            query_leaves=TimedCounts.of(*answers),
-            query_events=TimedCounts.of(answers.keys // max(leaves, 1), answers.times, answers.weights),
-            transitions=TimedCounts.of(*transitions),
-            departures=TimedCounts.of(transitions.keys // max(items, 1), transitions.times, transitions.weights),
+            statistics=tuple(counts(part.rows, part.sessions) for part in events.values()),
+            query_clicked=counts(*_under_query(events["clicked"], query, items)),
+            query_purchased=counts(*_under_query(events["purchased"], query, items)),
+            query_leaves=counts(*answers),
+            query_events=counts(answers.keys // max(leaves, 1), answers.sessions, answers.weights),
+            transitions=counts(*transitions),
+            departures=counts(transitions.keys // max(items, 1), transitions.sessions, transitions.weights),
+        )
+
+    def updated(self, market: Market) -> BehaviourMemory:
+        """Count further sessions, without any training. The result is read whole: it keeps no times.
+
+        Transitions are counted between the further sessions of a user; those from earlier sessions to the first further one are not known.
+
+        Args:
+            market: sessions that are not counted yet, sorted by time, and the same items in the same rows.
+        """
+        more = BehaviourMemory.of(market, UserLogs(market), self.leaf)
+        queries = dict(self.queries)
+        for query in more.queries:
+            queries.setdefault(query, len(queries))
+        number = np.array([queries[query] for query in more.queries] or [0], dtype=np.int64)
+
+        def under_query(part: TimedCounts, width: int) -> np.ndarray:
+            query, rest = np.divmod(part.keys, max(width, 1))
+            return number[query] * width + rest
+
+        return replace(
+            self,
+            queries=queries,
+            statistics=tuple(own.plus(new.keys, new.sums) for own, new in zip(self.statistics, more.statistics)),
+            query_clicked=self.query_clicked.plus(under_query(more.query_clicked, self.items), more.query_clicked.sums),
+            query_purchased=self.query_purchased.plus(under_query(more.query_purchased, self.items), more.query_purchased.sums),
+            query_leaves=self.query_leaves.plus(under_query(more.query_leaves, self.leaves), more.query_leaves.sums),
+            query_events=self.query_events.plus(number[more.query_events.keys], more.query_events.sums),
+            transitions=self.transitions.plus(more.transitions.keys, more.transitions.sums),
+            departures=self.departures.plus(more.departures.keys, more.departures.sums),
+        )
+
+    def with_items(self, leaf: np.ndarray) -> BehaviourMemory:
+        """The same counts for a catalogue with further items behind the known ones. The result is read whole: it keeps no times.
+
+        Args:
+            leaf: leaf category of each further item, one of the known ones or -1, ``(further items,)``.
+        """
+        items = self.items + len(leaf)
+
+        def widened(part: TimedCounts) -> TimedCounts:
+            first, second = np.divmod(part.keys, self.items)
+            return TimedCounts.whole(first * items + second, part.sums)
+
+        return replace(
+            self,
+            items=items,
+            leaf=np.concatenate([self.leaf, leaf]),
+            query_clicked=widened(self.query_clicked),
+            query_purchased=widened(self.query_purchased),
+            transitions=widened(self.transitions),
         )
 
     def query_numbers(self, queries: Sequence[str]) -> np.ndarray:
         """Number of each query, -1 for one that was never asked, ``(queries,)``."""
         return np.array([self.queries.get(query_key(query), -1) for query in queries], dtype=np.int64)
 
-    def features(self, queries: np.ndarray, history: Ragged, candidates: np.ndarray, times: np.ndarray | None) -> np.ndarray:
+    def features(
+        self,
+        queries: np.ndarray,
+        history: Ragged,
+        candidates: np.ndarray,
+        times: np.ndarray | None,
+        users: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Counts of each candidate before a time.
 
         Args:
@@ -105,47 +168,75 @@ class BehaviourMemory:
             history: item rows of each history, oldest first, ``requests`` rows.
             candidates: item rows, -1 for padding, ``(requests, candidates)``.
             times: only events strictly before these are counted, ``(requests,)``; None counts all.
+            users: the times bound the events of these users alone, ``(requests,)``; None bounds those of everybody.
 
         Returns:
             float32 ``(requests, candidates, len(MEMORY_FEATURES))``.
         """
-        rows, moment = np.maximum(candidates, 0), None if times is None else times[:, None]
-        asked = queries[:, None]
+        rows, asked, seen = np.maximum(candidates, 0), queries[:, None], Seen.of(times, users)
         pair = np.where(asked < 0, -1, asked * self.items + rows)
-        under_clicked, under_purchased = self.query_clicked.before(pair, moment), self.query_purchased.before(pair, moment)
+        under_clicked, under_purchased = seen.sums(self.query_clicked, pair), seen.sums(self.query_purchased, pair)
         leaf = np.where((asked < 0) | (self.leaf[rows] < 0), -1, asked * self.leaves + self.leaf[rows])
-        events = self.query_events.before(queries, times)[:, None]
+        events = seen.sums(self.query_events, asked)
         features = np.empty((*rows.shape, len(MEMORY_FEATURES)), dtype=np.float32)
-        features[..., :5] = self._of_all_items[rows] if moment is None else self._of_items(rows, moment)
+        features[..., :5] = self._of_all_items[rows] if times is None else self._of_items(rows, seen)
         features[..., 5] = np.log1p(under_clicked)
         features[..., 6] = np.log1p(under_purchased)
         features[..., 7] = (under_clicked + under_purchased) / np.sqrt(events + 1)
-        features[..., 8] = self.query_leaves.before(leaf, moment) / np.maximum(events, 1e-9)
+        features[..., 8] = seen.sums(self.query_leaves, leaf) / np.maximum(events, 1e-9)
         features[..., 9] = np.log1p(events)
-        features[..., 10], features[..., 11] = self._votes(history, rows, times)
+        features[..., 10], features[..., 11] = self._votes(history, rows, seen)
         return features
 
     @cached_property
     def _of_all_items(self) -> np.ndarray:
         """`_of_items` of the whole catalogue with all events, ``(items, 5)``."""
-        return self._of_items(np.arange(self.items), None)
+        return self._of_items(np.arange(self.items), Seen.of(None, None))
 
-    def _of_items(self, rows: np.ndarray, moment: np.ndarray | None) -> np.ndarray:
-        """The five features that depend on the item alone, float32 ``(..., 5)``; `rows` and `moment` as for `TimedCounts.before`."""
-        shown, clicked, purchased = (counts.before(rows, moment) for counts in self.statistics)
+    def _of_items(self, rows: np.ndarray, seen: Seen) -> np.ndarray:
+        """The five features that depend on the item alone, float32 ``(..., 5)``; `rows` is of any shape."""
+        shown, clicked, purchased = (seen.sums(counts, rows) for counts in self.statistics)
         logs = [np.log1p(counts) for counts in (shown, clicked, purchased)]
         return np.stack([*logs, (clicked + 1) / (shown + 10), (purchased + 1) / (clicked + 10)], axis=-1).astype(np.float32)
 
-    def _votes(self, history: Ragged, rows: np.ndarray, times: np.ndarray | None) -> list[np.ndarray]:
+    def _votes(self, history: Ragged, rows: np.ndarray, seen: Seen) -> list[np.ndarray]:
         """Transitions from the latest items to each candidate: their decayed sum, and those from the very last item."""
         latest = history.tail(WINDOW).padded(-1)  # (requests, latest), aligned to the left
         age = np.minimum(history.lengths, WINDOW)[:, None] - 1 - np.arange(latest.shape[1])
-        start, moment = np.maximum(latest, 0), None if times is None else times[:, None]
-        norm = np.sqrt(self.departures.before(start, moment)) + 1e-9
+        start = np.maximum(latest, 0)
+        norm = np.sqrt(seen.sums(self.departures, start)) + 1e-9
         weights = np.where(age >= 0, DECAY ** np.maximum(age, 0), 0.0) / norm  # (requests, latest)
         pairs = start[:, :, None] * self.items + rows[:, None]  # (requests, latest, candidates)
-        found = self.transitions.before(pairs, None if moment is None else moment[:, :, None]) * weights[:, :, None]
+        found = seen.sums(self.transitions, pairs) * weights[:, :, None]
         return [np.log1p(found.sum(1)), np.log1p((found * (age == 0)[:, :, None]).sum(1))]
+
+    def transitions_to(self, history: Ragged, candidates: np.ndarray) -> np.ndarray:
+        """Sum of all transitions from the latest items of each history to each candidate, float32 ``(requests, candidates)``.
+
+        Args:
+            history: item rows, oldest first, ``requests`` rows.
+            candidates: item rows, -1 for an unknown one, ``(requests, candidates)``.
+        """
+        latest = history.tail(WINDOW).padded(-1)
+        known = (latest[:, :, None] >= 0) & (candidates[:, None] >= 0)
+        return self.transitions.before(np.where(known, latest[:, :, None] * self.items + candidates[:, None], -1)).sum(1)
+
+
+class Seen(NamedTuple):
+    """The events that requests may see; see `TimedCounts.before`. Both are ``(requests, 1)`` or None."""
+
+    times: np.ndarray | None
+    users: np.ndarray | None
+
+    @classmethod
+    def of(cls, times: np.ndarray | None, users: np.ndarray | None) -> Seen:
+        """Make columns of ``(requests,)`` times and users."""
+        return cls(*(None if part is None else part[:, None] for part in (times, users)))
+
+    def sums(self, counts: TimedCounts, keys: np.ndarray) -> np.ndarray:
+        """Sums of the events that may be seen, float32; `keys` is ``(requests, ...)``, of any shape where all events may be."""
+        times, users = (None if part is None else part.reshape(-1, *[1] * (keys.ndim - 1)) for part in self)
+        return counts.before(keys, times, users)
 
 
 MEMORY_FEATURES = (
@@ -163,11 +254,11 @@ class _Events(NamedTuple):
 
 
 class _Weighted(NamedTuple):
-    """Arguments of `TimedCounts.of`, each ``(events,)``."""
+    """Key, row of the session and weight of each event, each ``(events,)``; without weights each event counts as 1."""
 
     keys: np.ndarray
-    times: np.ndarray
-    weights: np.ndarray
+    sessions: np.ndarray
+    weights: np.ndarray | None = None
 
 
 def _query_of_sessions(logs: UserLogs, queries: Mapping[str, int]) -> np.ndarray:
@@ -176,14 +267,14 @@ def _query_of_sessions(logs: UserLogs, queries: Mapping[str, int]) -> np.ndarray
     return np.where(logs.blank[logs.query_rows], -1, number_of[logs.query_rows])
 
 
-def _under_query(events: _Events, query: np.ndarray, times: np.ndarray, items: int) -> TimedCounts:
-    """Count the events of sessions with a query by query and item; `query` and `times` are ``(sessions,)``."""
+def _under_query(events: _Events, query: np.ndarray, items: int) -> _Weighted:
+    """The events of sessions with a query by query and item; `query` is ``(sessions,)``."""
     sessions, rows = events
     searched = query[sessions] >= 0
-    return TimedCounts.of((query[sessions] * items + rows)[searched], times[sessions][searched])
+    return _Weighted((query[sessions] * items + rows)[searched], sessions[searched])
 
 
-def _answers(events: Mapping[str, _Events], query: np.ndarray, times: np.ndarray, leaf: np.ndarray) -> _Weighted:
+def _answers(events: Mapping[str, _Events], query: np.ndarray, leaf: np.ndarray) -> _Weighted:
     """Purchases, and clicks at `CLICK_SHARE`, under a query by leaf category; key: query × leaves + leaf."""
     clicked, purchased = events["clicked"], events["purchased"]
     sessions, rows = (np.concatenate(pair) for pair in zip(clicked, purchased))
@@ -191,24 +282,24 @@ def _answers(events: Mapping[str, _Events], query: np.ndarray, times: np.ndarray
     known = (query[sessions] >= 0) & (leaf[rows] >= 0)
     sessions, rows = sessions[known], rows[known]
     leaves = int(leaf.max(initial=-1)) + 1
-    return _Weighted(query[sessions] * leaves + leaf[rows], times[sessions], weights[known])
+    return _Weighted(query[sessions] * leaves + leaf[rows], sessions, weights[known])
 
 
-def _transitions(logs: UserLogs, times: np.ndarray, items: int) -> _Weighted:
-    """Pairs of items close to each other in a history, at the time of the later one; key: from × items + to."""
+def _transitions(logs: UserLogs, items: int) -> _Weighted:
+    """Pairs of items close to each other in a history, in the session of the later one; key: from × items + to."""
     sessions, rows = logs.own("clicked", "purchased")
     log = logs.touched
-    keys, moments, weights = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
+    keys, owners, weights = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
     for gap in range(1, WINDOW + 1):
         place = log.end[sessions] - gap
         there = place >= log.begin[sessions]
         before, after = log.values[place[there]].astype(np.int64), rows[there]
         other = before != after
-        before, after, moment = before[other], after[other], times[sessions[there]][other]
+        before, after, owner = before[other], after[other], sessions[there][other]
         keys += [before * items + after, after * items + before]
-        moments += [moment, moment]
+        owners += [owner, owner]
         weights += [np.full(2 * len(before), DECAY ** (gap - 1))]
-    return _Weighted(np.concatenate(keys), np.concatenate(moments), np.concatenate(weights))
+    return _Weighted(np.concatenate(keys), np.concatenate(owners), np.concatenate(weights))
 
 
 __all__ = ["MEMORY_FEATURES", "BehaviourMemory"]

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,7 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from onesearch.files import read_json, write_json
+from onesearch.data.arrow_tables import as_dataset, conform, table_from_rows
+from onesearch.data.market import Market
+from onesearch.files import atomic_files, read_json, write_json
 from onesearch.parquet_files import read_table, write_table
 from onesearch.tokenization_sid.ragged import Ragged
 from onesearch.tokenization_sid.tensor_files import read_tensors, write_tensors
@@ -78,15 +81,64 @@ def save_reward(parts: RewardParts, folder: Path) -> None:
     }
     write_tensors(folder / "reward_items.safetensors", arrays, {"format": ITEMS_FORMAT})
     write_table(pa.table({"item_id": pa.array(parts.item_ids, pa.string())}), folder / "reward_items.parquet")
-    memory = parts.memory
+    _save_memory(parts.memory, folder)
+    parts.encoder.save(str(folder / "encoder"), create_model_card=False)
+    settings = {"kinds": list(facets.kinds), "leaves": parts.memory.leaves, "weights": asdict(parts.weights)}
+    write_json(folder / "reward.json", settings)
+
+
+def _save_memory(memory: BehaviourMemory, folder: Path) -> None:
     counts = {f"statistics_{name}": part for name, part in zip(STATISTICS, memory.statistics)}
     counts |= {name: getattr(memory, name) for name in COUNTS}
-    sums = {name: (part.keys, part.before(part.keys)) for name, part in counts.items()}
+    sums = {name: (part.keys, part.sums) for name, part in counts.items()}
     tensors = {f"{name}.{what}": array for name, pair in sums.items() for what, array in zip(("keys", "sums"), pair)}
     write_tensors(folder / "memory.safetensors", tensors, {"format": MEMORY_FORMAT})
     write_table(pa.table({"query": pa.array(list(memory.queries), pa.string())}), folder / "memory_queries.parquet")
-    parts.encoder.save(str(folder / "encoder"), create_model_card=False)
-    write_json(folder / "reward.json", {"kinds": list(facets.kinds), "leaves": memory.leaves, "weights": asdict(parts.weights)})
+
+
+def update_memory(folder: Path, sessions: pa.Table, origin: str = "sessions") -> int:
+    """Count new sessions in the memory of a saved reward model, without any training. The file is replaced whole or not at all.
+
+    A session counts each time that it is given: give new ones only. Items that the reward model does not know are left out.
+
+    Args:
+        folder: folder ``reward/`` of a checkpoint.
+        sessions: rows with the columns of the sessions table, sorted by time.
+        origin: name of the table in errors.
+
+    Returns:
+        the number of queries that the memory knows afterwards.
+
+    Raises:
+        FileNotFoundError: there is no reward model.
+        ValueError: the table does not fit, or a file is damaged.
+    """
+    item_ids, table, memory, _ = _load_tables(folder)
+    updated = memory.updated(sessions_market(item_ids, sessions, origin))
+    with atomic_files(folder, last="memory.safetensors") as new:
+        _save_memory(updated, new)
+    return len(updated.queries)
+
+
+def sessions_market(item_ids: Sequence[str], sessions: pa.Table, origin: str = "sessions") -> Market:
+    """A market of sessions and of items of which the ids alone are known.
+
+    Raises:
+        ValueError: the table does not have the columns of the sessions table, or is not sorted by time.
+    """
+    rows = conform("sessions", sessions, origin)
+    times = rows.column("time").to_numpy()
+    if (np.diff(times) < 0).any():
+        row = int(np.argmax(np.diff(times) < 0)) + 1
+        raise ValueError(f"{origin}: row {row} is earlier than the row before it; sort the sessions by time")
+    items = conform("items", pa.table({"item_id": pa.array(item_ids, pa.string()), "title": [""] * len(item_ids)}), "items")
+    tables = {
+        "items": items,
+        "sessions": rows,
+        "users": table_from_rows("users", ()),
+        "relevance": table_from_rows("relevance", ()),
+    }
+    return Market(**{name: as_dataset(table) for name, table in tables.items()}, info={"split": {"method": "none"}})
 
 
 def load_reward(folder: Path) -> RewardParts:
@@ -100,6 +152,19 @@ def load_reward(folder: Path) -> RewardParts:
 
     from onesearch.modeling_onesearch.modeling_reward_onesearch import OneSearchRewardModel
 
+    item_ids, table, memory, settings = _load_tables(folder)
+    return RewardParts(
+        model=OneSearchRewardModel.from_pretrained(folder).eval(),
+        table=table,
+        item_ids=item_ids,
+        memory=memory,
+        weights=RankingWeights(**settings["weights"]),
+        encoder=SentenceTransformer(str(folder / "encoder"), device="cpu"),
+    )
+
+
+def _load_tables(folder: Path) -> tuple[list[str], ItemTable, BehaviourMemory, dict[str, Any]]:
+    """Ids of the items, what is known of them, the memory, and the settings."""
     if not (folder / "reward.json").is_file():
         raise FileNotFoundError(f"{folder} holds no reward model (no reward.json); train one with `onesearch reward`")
     settings: dict[str, Any] = read_json(folder / "reward.json")
@@ -109,14 +174,7 @@ def load_reward(folder: Path) -> RewardParts:
     )
     table = ItemTable(items["vectors"], items["codes"], facets, items["ids"])
     item_ids = read_table(folder / "reward_items.parquet", REMEDY).column("item_id").to_pylist()
-    return RewardParts(
-        model=OneSearchRewardModel.from_pretrained(folder).eval(),
-        table=table,
-        item_ids=item_ids,
-        memory=_memory(folder, table, settings["leaves"]),
-        weights=RankingWeights(**settings["weights"]),
-        encoder=SentenceTransformer(str(folder / "encoder"), device="cpu"),
-    )
+    return item_ids, table, _memory(folder, table, settings["leaves"]), settings
 
 
 def _memory(folder: Path, table: ItemTable, leaves: int) -> BehaviourMemory:
@@ -124,8 +182,7 @@ def _memory(folder: Path, table: ItemTable, leaves: int) -> BehaviourMemory:
     queries = read_table(folder / "memory_queries.parquet", REMEDY).column("query").to_pylist()
 
     def counts(name: str) -> TimedCounts:
-        keys = tensors[f"{name}.keys"]
-        return TimedCounts.of(keys, np.zeros(len(keys), dtype=np.int64), tensors[f"{name}.sums"])
+        return TimedCounts.whole(tensors[f"{name}.keys"], tensors[f"{name}.sums"])
 
     return BehaviourMemory(
         items=len(table.vectors),
@@ -137,4 +194,4 @@ def _memory(folder: Path, table: ItemTable, leaves: int) -> BehaviourMemory:
     )
 
 
-__all__ = ["FOLDER_NAME", "RewardParts", "load_reward", "save_reward"]
+__all__ = ["FOLDER_NAME", "RewardParts", "load_reward", "save_reward", "sessions_market", "update_memory"]

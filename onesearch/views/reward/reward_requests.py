@@ -33,6 +33,10 @@ class RewardRequests:
         """Rows of the items that the reward model knows."""
         return [self.row_of[item_id] for item_id in item_ids if item_id in self.row_of]
 
+    def histories(self, requests: Sequence[Request]) -> Ragged:
+        """Item rows of each history, oldest first; items that the reward model does not know are left out."""
+        return Ragged.of([self.rows(request.history) for request in requests])
+
     def columns(self, requests: Sequence[Request], candidates: np.ndarray) -> RewardColumns:
         """The columns of requests. All behaviour in the memory counts; the times of events are not known.
 
@@ -41,7 +45,7 @@ class RewardRequests:
             candidates: item rows, -1 for padding, ``(n, candidates)``.
         """
         queries = [request.query for request in requests]
-        history = Ragged.of([self.rows(request.history) for request in requests])
+        history = self.histories(requests)
         purchased = Ragged.of([self.rows(request.context.purchased) for request in requests])
         return RewardColumns(
             candidates=candidates,

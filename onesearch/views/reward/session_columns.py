@@ -25,6 +25,9 @@ class SessionColumns:
         queries: distinct queries, ``(queries,)``.
         query_vectors: their unit text vectors, float32 ``(queries, size)``.
         max_history: number of latest events that are read.
+        users: number of each session's user in the memory, ``(sessions,)``: a session then sees its user's own behaviour as of its time and
+            all that of others, as a session that is measured does where times of users cannot be compared. None bounds all behaviour by
+            the session's time.
     """
 
     def __init__(
@@ -35,8 +38,9 @@ class SessionColumns:
         queries: Sequence[str],
         query_vectors: np.ndarray,
         max_history: int = 1000,
+        users: np.ndarray | None = None,
     ) -> None:
-        self.logs, self.max_history = logs, max_history
+        self.logs, self.max_history, self.users = logs, max_history, users
         self.times = np.asarray(market.sessions.data.column("time"), dtype=np.int64)
         row_of = {query: row for row, query in enumerate(queries)}
         places = np.array([row_of.get(query, len(queries)) for query in logs.queries], dtype=np.int64)
@@ -69,6 +73,7 @@ class SessionColumns:
             purchased=purchased,
             shown=self._past(self.logs.shown, sessions),
             times=self.times[sessions],
+            users=None if self.users is None else self.users[sessions],
         )
 
     def _past(self, log: EventLog, sessions: np.ndarray) -> Ragged:
@@ -78,9 +83,15 @@ class SessionColumns:
 def _moments(market: Market, logs: UserLogs) -> np.ndarray:
     """Time of every event of ``logs.touched``, ``(events,)``: the log runs by user, then by session."""
     sessions, _ = logs.own("clicked", "purchased")
-    users = np.asarray(market.sessions.data.column("user_id").combine_chunks().dictionary_encode().indices, dtype=np.int64)
+    users = user_numbers(market)
     times = np.asarray(market.sessions.data.column("time"), dtype=np.int64)
     return times[sessions[np.lexsort((sessions, users[sessions]))]]
 
 
-__all__ = ["SessionColumns"]
+def user_numbers(market: Market) -> np.ndarray:
+    """Number of each session's user, int64 ``(sessions,)``."""
+    users = market.sessions.data.column("user_id").combine_chunks().dictionary_encode()
+    return np.asarray(users.indices, dtype=np.int64)
+
+
+__all__ = ["SessionColumns", "user_numbers"]

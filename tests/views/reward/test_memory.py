@@ -10,7 +10,8 @@ from onesearch.data.requests import build_requests, training_market
 from onesearch.data.session_pairs import category_ids
 from onesearch.data.user_logs import UserLogs
 from onesearch.tokenization_sid.ragged import Ragged
-from onesearch.views.reward.memory import DECAY, MEMORY_FEATURES, BehaviourMemory
+from onesearch.views.reward.counts import TimedCounts
+from onesearch.views.reward.memory import DECAY, MEMORY_FEATURES, STATISTICS, BehaviourMemory
 
 SESSIONS = [
     ("u", 1, "Dress", ["a"], ["a"], ["a", "b"]),
@@ -85,3 +86,47 @@ def test_the_memory_of_the_training_split_knows_no_held_out_session(split):
     assert held_out and (memory.query_numbers(sorted(held_out)) == -1).all()
     training = [request.query for request in build_requests(market, "train")]
     assert memory.statistics[2].before(np.arange(6)).sum() == len(training) == len(sessions) - len(held_out)
+
+
+SUMS = ("query_clicked", "query_purchased", "query_leaves", "query_events", "transitions", "departures")
+
+
+def whole(memory):
+    """All counts of a memory, with queries by their text."""
+    names = list(memory.queries)
+    found = {name: dict(zip(part.keys.tolist(), part.sums.tolist())) for name, part in zip(STATISTICS, memory.statistics)}
+    for name in SUMS:
+        part = getattr(memory, name)
+        width = {"query_leaves": memory.leaves, "query_events": 1}.get(name, memory.items)
+        keys = [(names[key // width], key % width) if name.startswith("query") else key for key in part.keys.tolist()]
+        found[name] = dict(zip(keys, part.sums.tolist()))
+    return found
+
+
+def test_an_update_counts_as_if_all_sessions_had_been_there():
+    first = [("u", 1, "dress", ["a"], ["a"], ["a", "b"]), ("u", 3, "shoe", ["c"], [], ["c"])]
+    later = [("v", 4, "hat", ["e"], ["f"], ["e"]), ("v", 9, "Dress", ["b"], ["b"], ["b"]), ("w", 9, " ", ["a"], [], [])]
+
+    updated, every = memory_of(first).updated(market_of(later)), memory_of(first + later)
+    assert whole(updated) == whole(every)
+    assert whole(memory_of([]).updated(market_of(first + later))) == whole(every)
+
+
+def test_further_items_change_no_count():
+    memory = memory_of([("u", 1, "dress", ["a"], ["a"], ["a", "b"]), ("u", 3, "shoe", ["c"], ["d"], ["c"])])
+    wider = memory.with_items(np.array([memory.leaf[0], -1]))
+    candidates, history = np.arange(6)[None], Ragged.of([[0, 2]])
+    for number in (0, 1):
+        before = memory.features(np.array([number]), history, candidates, None)
+        after = wider.features(np.array([number]), history, np.arange(8)[None], None)
+        np.testing.assert_array_equal(after[:, :6], before)
+        assert not after[0, 6:, [0, 1, 2, 5, 6, 10, 11]].any()  # nothing of the item itself was counted
+        assert after[0, 6, 8] == before[0, 0, 8] and after[0, 7, 8] == 0  # its category was
+
+
+def test_own_behaviour_is_bounded_by_time_and_that_of_others_is_not():
+    counts = TimedCounts.of(np.array([7, 7, 7, 8]), np.array([1, 5, 9, 2]), None, np.array([0, 0, 1, 1]))
+    keys, times = np.array([7, 7, 7, 8]), np.array([5, 6, 5, 2])
+    assert counts.before(keys, times, np.array([0, 0, 1, 1])).tolist() == [2, 3, 2, 0]
+    with pytest.raises(ValueError, match="made without users"):
+        TimedCounts.of(keys, times).before(keys, times, keys)
