@@ -8,7 +8,7 @@ import numpy as np
 
 from onesearch.data.columns import session_entries
 from onesearch.data.market import Market
-from onesearch.data.requests import SPLITS, has_query, split_sessions
+from onesearch.data.requests import SPLITS, has_query, split_sessions, training_market
 from onesearch.evaluation.calibration import quality
 from onesearch.modeling_onesearch.configuration_reward_onesearch import TOWERS
 
@@ -105,6 +105,8 @@ def tower_quality(market: Market, reranker: Reranker, split: str, sample: int) -
 def _pairs(market: Market, reranker: Reranker, shown: tuple[np.ndarray, np.ndarray], split: str, sample: int) -> Pairs:
     """Shown items of a sample of one split's searches. Those of training see what was known at their time, the others the whole memory."""
     from onesearch.data.user_logs import UserLogs
+    from onesearch.views.reward.inputs import RewardInputs
+    from onesearch.views.reward.memory import BehaviourMemory
     from onesearch.views.reward.session_columns import SessionColumns
 
     searches = (split_sessions(market) == SPLITS.index(split)) & has_query(market)
@@ -116,7 +118,13 @@ def _pairs(market: Market, reranker: Reranker, shown: tuple[np.ndarray, np.ndarr
     asked = np.unique(logs.query_rows[drawn])
     vectors = np.zeros((len(texts), reranker.parts.table.vectors.shape[1]), dtype=np.float32)
     vectors[asked] = reranker.requests.embed([texts[row] for row in asked.tolist()])
-    columns = SessionColumns(market, logs, reranker.parts.memory, texts, vectors, reranker.inputs.max_history)
+    inputs, memory = reranker.inputs, reranker.parts.memory
+    is_training = split == "train"
+    if is_training:  # the memory of a checkpoint knows no times: the events of these very sessions are in it
+        past = training_market(market)
+        memory = BehaviourMemory.of(past, UserLogs(past), memory.leaf)
+        inputs = RewardInputs(reranker.parts.table, memory, inputs.max_history)
+    columns = SessionColumns(market, logs, memory, texts, vectors, inputs.max_history)
     order = np.argsort(shown[0], kind="stable")
     sessions, items = shown[0][order], shown[1][order]
     parts: list[tuple[np.ndarray, ...]] = []
@@ -128,7 +136,7 @@ def _pairs(market: Market, reranker: Reranker, shown: tuple[np.ndarray, np.ndarr
         there = place < end[:, None]
         rows = np.where(there, items[np.minimum(place, len(items) - 1)], -1)
         seen = columns.of(own, rows)
-        features, logits = reranker.predict(seen._replace(times=None, users=None))
+        features, logits = reranker.predict(seen if is_training else seen._replace(times=None), inputs)
         parts.append((np.repeat(own, there.sum(1)), rows[there], features[there], logits[there]))
     owner, rows, features, logits = (np.concatenate(arrays) for arrays in zip(*parts)) if parts else _nothing(reranker)
     keys = owner * len(market.items) + rows

@@ -129,11 +129,16 @@ class Reranker:
         features, logits = self.predict(self.requests.columns(requests, rows))
         return Scored(rows, logits, features[..., self.inputs.names.index("text_match")], log_p)
 
-    def predict(self, columns: RewardColumns) -> tuple[np.ndarray, np.ndarray]:
-        """Cross features ``(requests, candidates, features)`` and log-odds of the towers ``(requests, candidates, 3)`` of columns."""
+    def predict(self, columns: RewardColumns, inputs: RewardInputs | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Cross features ``(requests, candidates, features)`` and log-odds of the towers ``(requests, candidates, 3)`` of columns.
+
+        Args:
+            columns: what is known of the requests.
+            inputs: makes the tensors, for instance with a memory that knows times; None takes those of serving.
+        """
         import torch
 
-        tensors = self.inputs.tensors_with_states(columns, self._states)
+        tensors = (inputs or self.inputs).tensors_with_states(columns, self._states)
         with torch.inference_mode():
             return tensors["features"].numpy(), self.parts.model(**tensors).logits.numpy()
 

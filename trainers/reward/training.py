@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from onesearch.data.requests import Request, build_requests
 from onesearch.evaluation.evaluator import sample_requests
 from onesearch.files import RunFolder, atomic_folder
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
-from onesearch.serving.reranker import Reranker
+from onesearch.serving.reranker import Reranker, Scored
 from onesearch.serving.searcher import Searcher
 from onesearch.serving.text_index import TEXT_INDEX_NAME, TextIndex, require_text_search
 from onesearch.tokenization_sid.embedding.embeddings import distinct_queries, load_embeddings, load_encoder
@@ -23,6 +24,9 @@ from onesearch.views.reward.reward_folder import FOLDER_NAME, RewardParts, save_
 
 from .reward_config import RewardConfig
 from .reward_trainer import Vectors, train_reward
+
+if TYPE_CHECKING:
+    from onesearch.modeling_onesearch.hits_onesearch import Hit
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +44,8 @@ def train_reward_run(run: RunFolder, config: RewardConfig) -> None:
     Steps:
         1. Search some training requests, whose hits are hard negatives.
         2. Train on the training split; see `train_reward`.
-        3. Choose the weights of the ranking on hits of validation requests; without any they are those of `RankingWeights`.
+        3. Choose the weights of the ranking on candidates of validation requests, those of the beam or of beam and text as the checkpoint's
+           settings say; without any request they are those of `RankingWeights`.
         4. Save a text index of the market's items, unless the config leaves it out. Texts that were appended later are not in it.
         5. Save the model with a memory of the training split, and set ``rerank`` in the checkpoint's search settings.
 
@@ -74,13 +79,15 @@ def train_reward_run(run: RunFolder, config: RewardConfig) -> None:
     parts = RewardParts(
         trained.model, trained.inputs.table, item_ids, trained.inputs.memory, RankingWeights(), load_encoder(run)
     )
-    parts = parts._replace(weights=ranking_weights(parts, searcher, market, config))
+    search = SearchConfig.from_pretrained(run.checkpoint)
+    searcher.text_index = text_index or searcher.text_index
+    parts = parts._replace(weights=ranking_weights(parts, searcher, market, config, search.candidates))
     logger.info("reward model: %s", parts.weights)
     if text_index is not None:
         text_index.save(run.checkpoint / TEXT_INDEX_NAME)
     with atomic_folder(run.checkpoint / FOLDER_NAME, replaces=["reward.json"]) as folder:
         save_reward(parts, folder)
-    replace(SearchConfig.from_pretrained(run.checkpoint), rerank=True).save_pretrained(run.checkpoint)
+    replace(search, rerank=True).save_pretrained(run.checkpoint)
 
 
 def _beams(searcher: Searcher, market: Market, item_ids: list[str], config: RewardConfig) -> Beams:
@@ -94,18 +101,54 @@ def _beams(searcher: Searcher, market: Market, item_ids: list[str], config: Rewa
     return Beams(sessions.astype(np.int64), np.array(items, dtype=np.int64))
 
 
-def ranking_weights(parts: RewardParts, searcher: Searcher, market: Market, config: RewardConfig) -> RankingWeights:
-    """The weights that rank hits of validation requests best."""
+class _Recorder(Reranker):
+    """Keeps what the reward model makes of the candidates of a search, and their order as it is."""
+
+    def __init__(self, parts: RewardParts) -> None:
+        super().__init__(parts)
+        self.scored: list[tuple[Scored, np.ndarray]] = []
+
+    def rerank(
+        self, requests: Sequence[Request], hits: Sequence[Sequence[Hit]], top_k: int, explain: bool = False
+    ) -> list[list[Hit]]:
+        """Score the hits, note which of them were wanted, and return them in the order in which they came."""
+        scored = self.score(requests, hits)
+        wanted = np.zeros(scored.rows.shape, dtype=bool)
+        for place, (request, found) in enumerate(zip(requests, hits)):
+            targets = set(request.purchased or request.clicked)
+            wanted[place, : len(found)] = [hit.item_id in targets for hit in found]
+        self.scored.append((scored, wanted))
+        return [list(found) for found in hits]
+
+
+def ranking_weights(
+    parts: RewardParts, searcher: Searcher, market: Market, config: RewardConfig, candidates: str = "beam"
+) -> RankingWeights:
+    """The weights that rank the candidates of validation requests best.
+
+    Args:
+        parts: the reward model and what it reads.
+        searcher: search of the generator, with a text index for candidates of it.
+        market: its validation requests are searched.
+        config: number of these requests.
+        candidates: where the candidates come from, as in `SearchConfig`: those that will be served.
+    """
     requests = _some(build_requests(market, "validation"), config.searches)
     if not requests:
         return parts.weights
-    hits = searcher.hits(requests, searcher.config.num_beams * searcher.config.items_per_sid)
-    scored = Reranker(parts).score(requests, hits)
-    wanted = np.zeros(scored.rows.shape, dtype=bool)
-    for place, (request, found) in enumerate(zip(requests, hits)):
-        targets = set(request.purchased or request.clicked)
-        wanted[place, : len(found)] = [hit.item_id in targets for hit in found]
-    return fit_weights(scored.terms, wanted, scored.rows >= 0)
+    recorder = _Recorder(parts)
+    arm = searcher.arm("validation", rerank=True, candidates=candidates)
+    arm.reranker = recorder
+    arm.hits(requests, searcher.config.num_beams * searcher.config.items_per_sid)
+    width = max(wanted.shape[1] for _, wanted in recorder.scored)
+    columns = [(scored.terms, wanted, scored.rows >= 0) for scored, wanted in recorder.scored]
+    terms, wanted, known = (np.concatenate([_widened(part, width) for part in column]) for column in zip(*columns))
+    return fit_weights(terms, wanted, known)
+
+
+def _widened(values: np.ndarray, width: int) -> np.ndarray:
+    """Values with zeros for further candidates, ``(requests, candidates, ...)`` → ``(requests, width, ...)``."""
+    return np.pad(values, [(0, 0), (0, width - values.shape[1]), *[(0, 0)] * (values.ndim - 2)])
 
 
 def _some(requests: list[Request], most: int) -> list[Request]:

@@ -13,6 +13,13 @@ CUTOFF = 10
 """Length of the lists whose quality `fit_weights` raises."""
 
 
+RELEVANCE, LOG_P = 3, 4
+"""Places of two terms in the last axis of `terms`."""
+
+TOLERANCE = 1e-3
+"""Loss of mean relevance that counts as none, of a cosine between -1 and 1; our choice."""
+
+
 @dataclass(frozen=True)
 class RankingWeights:
     """R = λ₁ CTR + λ₂ CVR + λ₃ CTCVR + λ₄ S_rel (OneSearch, arXiv 2509.03236, PARS), and λ₅ log p of the generator.
@@ -60,34 +67,52 @@ def terms(logits: np.ndarray, relevance: np.ndarray, log_p: np.ndarray) -> np.nd
     return np.concatenate([towers, relevance[..., None], log_p[..., None] / 10], axis=-1)
 
 
-def fit_weights(parts: np.ndarray, wanted: np.ndarray, known: np.ndarray) -> RankingWeights:
-    """Choose the weights with the best NDCG@10 on some requests.
+def fit_weights(parts: np.ndarray, wanted: np.ndarray, known: np.ndarray, keep_relevance: bool = True) -> RankingWeights:
+    """Choose the weights with the best NDCG@10 on some requests, under the condition that the first ten do not lose relevance.
 
     Steps:
         1. Start with λ₃ alone.
-        2. Try for one weight after the other every value in `STEPS` and keep the best; equal values keep the earlier one.
+        2. Try for one weight after the other every value in `STEPS` and keep the best; equal values keep the earlier one. Weights whose
+           first ten are less relevant than those of the generator's own order are worse than all others, by as much as they fall short.
         3. Repeat until nothing gets better. The quality never falls from one step to the next.
 
     Args:
         parts: terms of the candidates, ``(requests, candidates, 5)``.
         wanted: whether the request's user bought (or, where nothing was bought, clicked) the candidate, ``(requests, candidates)``.
         known: whether there is a candidate, ``(requests, candidates)``.
+        keep_relevance: False drops the condition.
     """
+    least = first_relevance(parts[..., LOG_P], parts[..., RELEVANCE], known) if keep_relevance else -np.inf
+
+    def quality(weights: RankingWeights) -> tuple[float, float]:
+        scores = parts @ np.array(astuple(weights))
+        lost = max(least - first_relevance(scores, parts[..., RELEVANCE], known) - TOLERANCE, 0.0)
+        return -lost, ndcg(scores, wanted, known)
+
     best = RankingWeights()
-    quality = ndcg(parts @ np.array(astuple(best)), wanted, known)
+    reached = quality(best)
     while True:
-        before = quality
+        before = reached
         for field in fields(RankingWeights):
             for value in STEPS:
                 changed = {**{part.name: getattr(best, part.name) for part in fields(best)}, field.name: value}
                 if not any(changed.values()):
                     continue
                 tried = replace(best, **{field.name: value})
-                found = ndcg(parts @ np.array(astuple(tried)), wanted, known)
-                if found > quality + 1e-9:
-                    best, quality = tried, found
-        if quality <= before:
+                found = quality(tried)
+                if found > (reached[0] + 1e-12, -np.inf) or (found[0] >= reached[0] and found[1] > reached[1] + 1e-9):
+                    best, reached = tried, found
+        if reached <= before:
             return best
+
+
+def first_relevance(scores: np.ndarray, relevance: np.ndarray, known: np.ndarray) -> float:
+    """Mean relevance of the first ten candidates by `scores`, all ``(requests, candidates)``; 0 without any candidate."""
+    order = np.argsort(-np.where(known, scores, -np.inf), axis=1, kind="stable")[:, :CUTOFF]
+    there = np.take_along_axis(known, order, axis=1)
+    found = np.where(there, np.take_along_axis(relevance, order, axis=1), 0.0)
+    counts = there.sum(axis=1)
+    return float((found.sum(axis=1) / np.maximum(counts, 1))[counts > 0].mean()) if counts.any() else 0.0
 
 
 def ndcg(scores: np.ndarray, wanted: np.ndarray, known: np.ndarray) -> float:
@@ -107,4 +132,4 @@ def stable_order(scores: np.ndarray) -> np.ndarray:
     return np.argsort(-scores, kind="stable")
 
 
-__all__ = ["RankingWeights", "fit_weights", "ndcg", "rewards", "stable_order", "terms"]
+__all__ = ["RankingWeights", "first_relevance", "fit_weights", "ndcg", "rewards", "stable_order", "terms"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 
-from onesearch.views.reward.ranking import RankingWeights, fit_weights, ndcg, rewards, stable_order, terms
+from onesearch.views.reward.ranking import RankingWeights, first_relevance, fit_weights, ndcg, rewards, stable_order, terms
 
 
 def test_the_score_is_the_weighted_sum_of_probabilities_relevance_and_log_p():
@@ -31,7 +33,7 @@ def test_the_fit_finds_the_term_that_tells_the_wanted_items(useful):
     wanted = np.zeros((60, 20), dtype=bool)
     wanted[np.arange(60), parts[:, :, useful].argmax(axis=1)] = True
     known = np.ones_like(wanted)
-    weights = fit_weights(parts, wanted, known)
+    weights = fit_weights(parts, wanted, known, keep_relevance=False)
     values = np.array([weights.ctr, weights.cvr, weights.ctcvr, weights.relevance, weights.log_p])
     first = ndcg(parts[:, :, 2], wanted, known)
     assert values.argmax() == useful and ndcg(parts @ values, wanted, known) >= max(first, 0.95)
@@ -50,3 +52,20 @@ def test_equal_scores_keep_their_order():
 def test_weights_that_do_not_fit_are_refused(values):
     with pytest.raises(ValueError, match="weights must be at least 0"):
         RankingWeights(*values)
+
+
+def test_the_first_ten_do_not_lose_relevance():
+    """Twenty candidates: the bought one is least relevant, and CTCVR alone puts it and others like it in front."""
+    rng = np.random.default_rng(0)
+    parts = np.zeros((50, 20, 5))
+    parts[..., 2] = rng.random((50, 20))
+    parts[..., 3] = 0.5 - 0.5 * parts[..., 2]  # what sells is not what was asked for
+    parts[..., 4] = parts[..., 3]  # the generator's order is that of relevance
+    wanted, known = parts[..., 2] == parts[..., 2].max(axis=1, keepdims=True), np.ones((50, 20), dtype=bool)
+    own = first_relevance(parts[..., 4], parts[..., 3], known)
+    free, kept = (fit_weights(parts, wanted, known, keep_relevance=keep) for keep in (False, True))
+    relevance = [first_relevance(parts @ np.array(astuple(weights)), parts[..., 3], known) for weights in (free, kept)]
+    assert relevance[0] < own - 0.1 and relevance[1] >= own - 0.0011
+    order = np.array([[3.0, 2.0, 1.0], [1.0, 2.0, 9.0]])
+    there = np.array([[True, True, True], [True, True, False]])
+    assert first_relevance(order, np.array([[0.1, 0.2, 0.3], [0.4, 0.6, 9.0]]), there) == pytest.approx((0.2 + 0.5) / 2)
