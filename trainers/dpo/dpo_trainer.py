@@ -30,6 +30,7 @@ from ..preference.references import frozen_copy, reference_likelihoods
 from ..preference.trainer_parts import RetrievalMetrics, SidCheckpointsMixin
 from ..sft.data.collators import LongViewLookup
 from ..sft.data.rows import ArrowRows
+from ..sft.sft_trainer import KeepEndOfGeneration
 from ..trl_contract import check_trl
 from .data.lists import COLUMNS, LIST_COLUMNS, PreferenceCollator, TextLists, check_lists
 from .data.refreshed import ListMaker, RefreshedLists
@@ -110,6 +111,7 @@ class SidDPOTrainer(SidCheckpointsMixin, DPOTrainer):
         )
         for own in (base, None if ref_model is None else self.accelerator.unwrap_model(self.ref_model)):
             _take_head_off(own)
+        self.add_callback(KeepEndOfGeneration(base))
 
     # Data
 

@@ -74,6 +74,7 @@ def test_preferences_are_learned(tmp_path, kind, objective):
     trainer.train()
     losses, accuracies = logged(trainer, "loss"), logged(trainer, "rewards/accuracies")
     assert losses[-1] < 0.9 * losses[0] and accuracies[-1] > 0.75
+    assert model.generation_config.eos_token_id is None, "a SID ends by its length"
     assert logged(trainer, "kl")[0] == pytest.approx(0, abs=1e-5) and logged(trainer, "kl")[-1] > 0.01
     assert logged(trainer, "logps/chosen")[-1] > logged(trainer, "logps/rejected")[-1]
 
