@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from datasets import Dataset
+from safetensors.torch import load_file
 from tiny import random_codes, tiny_index
-from toy import CODES, LEVELS, MODELS, TOKENIZER, StopAt, arguments, assert_same_weights, logged, toy_rows, weights
+from toy import (
+    CODES,
+    LEVELS,
+    MODELS,
+    TOKENIZER,
+    StopAt,
+    arguments,
+    assert_same_weights,
+    logged,
+    script_of,
+    torchrun,
+    toy_rows,
+    weights,
+)
 from transformers import set_seed
 from trl import DPOTrainer
 
 from onesearch import SidDPOConfig, SidDPOTrainer
+from onesearch.files import read_json, write_json
 from onesearch.trainers import trl_contract
 from onesearch.trainers.configs import SidLoraConfig
 from onesearch.trainers.dpo.data.lists import Preferences
@@ -202,6 +220,32 @@ def test_lists_are_refreshed_and_a_stopped_training_goes_on(tmp_path):
     assert_same_weights(weights(whole.model), weights(resumed.model))
     files = [pq.read_table(tmp_path / name / "lists" / "00001.parquet") for name in ("whole", "cut")]
     assert files[0].equals(files[1])
+
+
+def train_lists(folder: Path, processes: int) -> None:
+    """What each process runs: lists that the policy makes anew after two of four steps; leaves weights and log in `folder`."""
+    settings = {"max_steps": 4, "refresh_steps": 2, "per_device_train_batch_size": 8 // processes}
+    requests = Dataset.from_dict({"number": list(range(16))})
+    trainer = trainer_of(policy(), folder, requests, list_maker=CountMaking(), **settings)
+    trainer.train()
+    trainer.save_model(str(folder))
+    if trainer.is_world_process_zero():
+        write_json(folder / "log.json", trainer.state.log_history)
+
+
+@pytest.mark.slow
+def test_two_processes_train_like_one(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    train_lists(one, 1)
+    two.mkdir()
+    call = f"import test_dpo_trainer; test_dpo_trainer.train_lists(pathlib.Path({str(two)!r}), 2)"
+    finished = subprocess.run(
+        [*torchrun(2), *script_of(two, call, Path(__file__).parent)], capture_output=True, text=True, timeout=550
+    )
+    assert finished.returncode == 0, finished.stderr[-4000:]
+    losses = [[entry["loss"] for entry in read_json(folder / "log.json") if "loss" in entry] for folder in (one, two)]
+    assert len(losses[0]) == 4 and losses[0] == pytest.approx(losses[1], abs=2e-4)
+    assert_same_weights(*(load_file(folder / "model.safetensors") for folder in (one, two)), atol=5e-5)
 
 
 def test_texts_are_lists_too(tmp_path):
