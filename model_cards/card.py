@@ -10,6 +10,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from onesearch.data.languages import MIXED, market_language
 from onesearch.data.market import Market
 from onesearch.evaluation.reports import METRICS_NAME, Report, load_report
 from onesearch.files import RunFolder, atomic_file, read_json
@@ -55,6 +56,7 @@ def write_card(run: RunFolder, name: str, repository: str | None = None) -> Path
         ModelCardData(
             library_name="transformers",
             license="apache-2.0",
+            language="multilingual" if market_language(market) == MIXED else market_language(market),
             tags=["onesearch", "generative-retrieval", "semantic-ids", "product-search"],
             model_name=name,
             eval_results=_eval_results(report),

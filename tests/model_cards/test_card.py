@@ -24,7 +24,7 @@ OTHER_SETTINGS = SearchConfig(num_beams=7, rank_by="item", items_per_sid=2, excl
 def test_the_card_shows_the_codes_and_their_page(shared_run):
     text = (shared_run.checkpoint / "README.md").read_text(encoding="utf-8")
     report = read_json(shared_run.sids / "diagnostics.json")
-    assert "](diagnostics.png)" in text
+    assert "](diagnostics.png)" in text and "\nlanguage: en\n" in text
     assert (shared_run.checkpoint / "diagnostics.png").read_bytes() == (shared_run.sids / "diagnostics.png").read_bytes()
     rows = [line for line in text.splitlines() if line.startswith(tuple(f"| {level} |" for level in range(5)))]
     assert len(rows) == len(report["codebook_sizes"])

@@ -18,13 +18,16 @@ SECOND = 1000
 
 MINUTE = 60 * SECOND
 
+ANONYMOUS = "anonymous"
+"""Begins the id of a user who did not log in."""
+
 
 class Event(NamedTuple):
     """One event of a log.
 
     Attributes:
         moment: milliseconds, or the number of an order.
-        user_id: id of the user; the users of anonymous events are made up before.
+        user_id: id of the user; "" for an anonymous event with a query, whose session is a user of its own.
         visit: id that the log gives to a visit; "" without one.
         query: text of the query; "" without one.
         item_id: id of an item of the catalogue; None without one.
@@ -69,6 +72,7 @@ class SessionRules:
 
     * A user's events with the same query (capitals and blanks do not matter) belong together as long as no two of them are more than `gap`
       apart, and as long as the log does not say that the visit is another one.
+    * Anonymous events with the same query belong together in the same way.
     * An event without a query belongs to the latest session of the user within the gap that holds its item already, else to
       the latest session with a query within the gap. Without one, it belongs to a session without a query, whose scene is
       ``recommendation``.
@@ -88,10 +92,10 @@ class SessionRules:
             and of events outside of a search, by name.
         """
         made: list[OpenSession] = []
-        recent: dict[str, list[OpenSession]] = defaultdict(list)
+        recent: dict[tuple[str, str], list[OpenSession]] = defaultdict(list)
         counts: Counter[str] = Counter()
         for event in events:
-            open_ones = recent[event.user_id]
+            open_ones = recent[(event.user_id, "" if event.user_id else query_key(event.query))]
             if self.gap is not None:
                 open_ones[:] = [session for session in open_ones if event.moment - session.last <= self.gap]
             else:
@@ -136,7 +140,7 @@ def session_rows(sessions: Iterable[OpenSession], is_clock: bool) -> list[dict[s
         rows.append(
             {
                 "session_id": f"s{number}",
-                "user_id": session.user_id,
+                "user_id": session.user_id or f"{ANONYMOUS}-s{number}",
                 "time": session.begin // SECOND if is_clock else session.begin,
                 "query": session.query,
                 "scene": "search" if session.query else "recommendation",
@@ -154,4 +158,4 @@ def with_shown(items: Mapping[str, list[str]]) -> dict[str, list[str]]:
     return found
 
 
-__all__ = ["MINUTE", "SECOND", "Event", "OpenSession", "SessionRules", "session_rows", "with_shown"]
+__all__ = ["ANONYMOUS", "MINUTE", "SECOND", "Event", "OpenSession", "SessionRules", "session_rows", "with_shown"]

@@ -13,7 +13,7 @@ from .. import rows as row_rules
 from ..bad_rows import VALUE, BadRows
 from ..fields import BadRow
 from .event_columns import KINDS, LogColumns, listed_ids, yes
-from .events import MINUTE, SECOND, Event, SessionRules, session_rows, with_shown
+from .events import ANONYMOUS, MINUTE, SECOND, Event, SessionRules, session_rows, with_shown
 from .ids import ItemIds
 from .names import IGNORED, KIND_LOOKUP, kind_name
 from .times import Times, read_times
@@ -21,9 +21,6 @@ from .values import as_id, as_text, ids_are_floats
 
 NOBODY = frozenset({"-1", "anonymous", "guest", "gast", "anonym", "not set", "0000000000"})
 """Ids, in lower case, that stand for users who did not log in."""
-
-ANONYMOUS = "anonymous"
-"""Begins the id of a user who did not log in."""
 
 PROFILE = ("gender", "age_bucket", "region")
 
@@ -114,8 +111,8 @@ class _Reader:
     def _id(self, row: Mapping[str, Any], name: str) -> str | None:
         return as_id(self._cell(row, name), self.was_float.get(name, False))
 
-    def _user(self, row: Mapping[str, Any], visit: str) -> str:
-        """Id of the user; of an anonymous one that of the visit, else a new one per row."""
+    def _user(self, row: Mapping[str, Any], visit: str, query: str = "") -> str:
+        """Id of the user; of an anonymous one that of the visit, else "" with a query and a time, else a new one per row."""
         user = self._id(row, "user_id")
         if user is not None and user.lower() not in NOBODY:
             user = _without_address(user)
@@ -124,6 +121,8 @@ class _Reader:
             known.update({name: value for name, value in profile.items() if value})
             return user
         self.anonymous += 1
+        if query and not visit and self.times.is_clock:
+            return ""
         return f"{ANONYMOUS}-{visit or f'row-{self.anonymous}'}"
 
     def grouped(self, session_minutes: int) -> Log:
@@ -164,8 +163,12 @@ class _Reader:
                 f"{counts['outside']:,} events without a query before them make sessions without a query (scene recommendation)"
             )
         if self.anonymous:
-            by = "their visit" if self.columns.first("session_id") else "nothing, so that each row is a session of its own"
-            notes.append(f"{self.anonymous:,} rows without a user: anonymous users are told apart by {by}")
+            by = (
+                "by their visit"
+                if self.columns.first("session_id")
+                else "by query and time; a row without one of them stands alone"
+            )
+            notes.append(f"{self.anonymous:,} rows without a user: anonymous users are told apart {by}")
         return notes
 
     def _events(self, line: int, row: Mapping[str, Any], moment: int | None) -> list[Event]:
@@ -182,14 +185,14 @@ class _Reader:
         names = listed_ids(cell) if isinstance(cell, list) else [self._id(row, "item_id")]
         if not any(names) or kinds == ["searched"]:
             if query:
-                return [Event(moment, self._user(row, visit), visit, query, None, "")]
+                return [Event(moment, self._user(row, visit, query), visit, query, None, "")]
             self.bad.add(self.name, line, "neither a query nor an item")
             return []
         found = [item for name in names if (item := self._item(name)) is not None]
         if not found:
             self.bad.add(self.name, line, "the item is not in the catalogue", names[0])
             return []
-        user = self._user(row, visit)
+        user = self._user(row, visit, query)
         return [Event(moment, user, visit, query, item, kind) for item in found for kind in kinds]
 
     def _item(self, name: str | None) -> str | None:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
+from onesearch.data.languages import market_language
+
 from .service import SearchService
 from .shoppers import example_queries, shoppers
 
@@ -36,7 +38,7 @@ class PageData:
             rankings.append("text")
         return {
             "name": str(market.info.get("name", "")) if market else self.service.model.checkpoint.name,
-            "language": market.info.get("language", "en") if market else "en",
+            "language": market_language(market) if market else "en",
             "items": len(self.service.index),
             "categories": self._categories,
             "codebook_sizes": list(self.service.index.codebook_sizes),

@@ -75,14 +75,14 @@ def test_queries_without_items_and_views_that_are_clicks(tmp_path):
 
 
 def test_anonymous_users_are_their_visits_or_their_rows(tmp_path):
-    events = (",a,shoe,1", "guest,a,shoe,2", ",b,shoe,3", ",,shoe,1", ",,shoe,2")
+    events = (",a,shoe,1", "guest,a,shoe,2", ",b,shoe,3", ",,shoe,1", ",,shoe,2", ",,,3")
     head = "time,user,session,query,item,event\n"
     log = head + "".join(f"2024-01-01 10:00:0{second},{rest},click\n" for second, rest in enumerate(events))
     sessions, shop = read(tmp_path, log)
     assert [(s["user_id"], s["clicked"]) for s in sessions] == [
-        ("anonymous-a", ["1", "2"]), ("anonymous-b", ["3"]), ("anonymous-row-4", ["1"]), ("anonymous-row-5", ["2"]),
+        ("anonymous-a", ["1", "2"]), ("anonymous-b", ["3"]), ("anonymous-s3", ["1", "2"]), ("anonymous-row-6", ["3"]),
     ]  # fmt: skip
-    assert "5 rows without a user" in shop.report.to_table()
+    assert "6 rows without a user" in shop.report.to_table()
 
 
 def test_every_lost_row_is_counted_by_reason(tmp_path):
@@ -125,11 +125,16 @@ def test_a_row_may_be_a_session_or_a_shown_item(tmp_path):
 
 
 def test_a_log_without_times_keeps_its_order_and_is_split_at_random(tmp_path):
-    sessions, shop = read(tmp_path, "search_term,sku\n" + "shoe,1\ncoat,2\n" * 20)
-    assert [s["time"] for s in sessions] == list(range(40)) and {s["user_id"] for s in sessions} == {
-        f"anonymous-row-{n}" for n in range(1, 41)
-    }
+    sessions, shop = read(tmp_path, "search_term,sku,user\n" + "shoe,1,u\ncoat,2,u\n" * 20)
+    assert [s["time"] for s in sessions] == list(range(40)) and {s["user_id"] for s in sessions} == {"u"}
     assert shop.market.info["split"]["method"] == "random"
+
+
+def test_pairs_of_queries_and_items_alone_are_sessions(tmp_path):
+    sessions, _ = read(tmp_path, "search_term,sku\nshoe,1\ncoat,2\nshoe,3\n")
+    assert [(s["user_id"], s["query"], s["clicked"]) for s in sessions] == [
+        ("anonymous-row-1", "shoe", ["1"]), ("anonymous-row-2", "coat", ["2"]), ("anonymous-row-3", "shoe", ["3"]),
+    ]  # fmt: skip
 
 
 def test_a_profile_becomes_a_user(tmp_path):
