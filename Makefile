@@ -11,7 +11,7 @@ OFFLINE := HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 TOKENIZERS_PARALLELISM=fa
 # Two processes, each of which makes its own fixtures: half the time of one on two cores. More processes gain little.
 TESTS := $(OFFLINE) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 --dist loadfile
 
-.PHONY: install demo test test-all checks lint docs package benchmark benchmark-all clean
+.PHONY: install demo test test-all transformers-suite checks lint docs package benchmark benchmark-all clean
 
 install: $(READY)
 
@@ -39,6 +39,13 @@ test: checks
 
 test-all: checks
 	$(TESTS) -m ""
+
+# transformers' own tests on our models, from the source distribution of the installed release.
+transformers-suite: $(READY)
+	mkdir -p build
+	$(BIN)/pip download --quiet --no-deps --no-binary :all: --no-build-isolation --dest build transformers==$$($(BIN)/python -c "import transformers; print(transformers.__version__)")
+	tar -xzf build/transformers-*.tar.gz -C build
+	$(OFFLINE) OMP_NUM_THREADS=1 TRANSFORMERS_SOURCE=$$(ls -d build/transformers-*/) $(BIN)/python -m pytest -m slow tests/modeling_onesearch/test_transformers_suite.py
 
 # Seconds once mypy has its cache; half a minute before.
 checks: $(READY)

@@ -31,6 +31,7 @@ VARIANTS = ["vector-quantize-pytorch>=1.32,<2"]
 FAST = ["numba>=0.61,<1"]
 EXPORTS = ["openpyxl>=3.1,<4", "py3langid>=0.4,<1", "charset-normalizer>=3.3,<4"]
 SERVE = ["fastapi>=0.115,<1", "uvicorn>=0.34,<1", "prometheus_client>=0.21,<1"]
+ONNX = ["onnx>=1.18,<2", "onnxscript>=0.7,<1", "onnxruntime>=1.23,<2"]
 RAY = ["ray[serve,data]>=2.50,<3"]
 
 # The extras of contributors. The tests compare our metrics with those of ir-measures.
@@ -42,6 +43,7 @@ TEST = [
     "httpx>=0.27,<1",
     "playwright>=1.49,<2",
     "schemathesis>=4,<5",
+    "parameterized>=0.9,<1",
 ]
 LINT = ["ruff>=0.15", "mypy>=1.18", "types-PyYAML", "types-tqdm", "pandas-stubs"]
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6,<10", "mkdocstrings[python]>=1,<2"]
@@ -82,7 +84,7 @@ setup(
     package_data={
         "onesearch": ["py.typed"],
         "onesearch.trainers": ["recipes/*.yaml", "recipes/studies/*.yaml", "recipes/accelerate/*.yaml"],
-        "onesearch.model_cards": ["*.md", "*.html", "space/*"],
+        "onesearch.model_cards": ["*.md", "*.html", "space/*", "benchmarks/*.yaml"],
         "onesearch.serving.http": ["static/*"],
     },
     install_requires=[
@@ -112,11 +114,21 @@ setup(
         "exports": EXPORTS,
         "serve": SERVE,
         "ray": RAY,
+        "onnx": ONNX,
         "test": TEST,
         "lint": LINT,
         "docs": DOCS,
         "release": RELEASE,
-        "all": TRAIN + EVALUATION + PLOTS + VARIANTS + FAST + EXPORTS + SERVE + TEST + LINT,  # what use and the tests need
+        "all": TRAIN
+        + EVALUATION
+        + PLOTS
+        + VARIANTS
+        + FAST
+        + EXPORTS
+        + SERVE
+        + ONNX
+        + TEST
+        + LINT,  # what use and the tests need
     },
     entry_points={"console_scripts": ["onesearch = onesearch.cli:main"]},
 )

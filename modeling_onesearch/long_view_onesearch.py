@@ -107,7 +107,8 @@ class LongViewMixin(_Base):
         if is_torchdynamo_compiling():
             has_places = input_ids.shape[1] >= self.config.long_view_tokens
         else:
-            has_places = self._check_places(is_place, long_view_codes, is_start)
+            # A later step reads what was generated: a placeholder there is an ordinary token.
+            has_places = is_start and self._check_places(is_place, long_view_codes)
         if not has_places and not (self.training and torch.is_grad_enabled()):
             return embeddings
         if long_view_codes is None or not has_places:
@@ -121,7 +122,7 @@ class LongViewMixin(_Base):
         vectors = vectors.expand(len(input_ids), -1, -1).gather(1, number.expand(-1, -1, vectors.shape[2]))
         return torch.where(is_place[..., None], vectors, embeddings)
 
-    def _check_places(self, is_place: torch.Tensor, codes: torch.Tensor | None, is_start: bool) -> bool:
+    def _check_places(self, is_place: torch.Tensor, codes: torch.Tensor | None) -> bool:
         """Whether any row has placeholders; ValueError where placeholders and codes do not fit each other."""
         tokens, name = self.config.long_view_tokens, f"long_view_token_id={self.config.long_view_token_id}"
         counts = is_place.sum(1)
@@ -136,7 +137,7 @@ class LongViewMixin(_Base):
             raise ValueError(
                 f"long_view_codes of {len(codes)} rows for {len(is_place)} prompts; both need the same number of rows"
             )
-        if codes is not None and is_start:
+        if codes is not None:
             lost = (codes >= 0).flatten(1).any(1) & (counts == 0)
             if bool(lost.any()):
                 raise ValueError(

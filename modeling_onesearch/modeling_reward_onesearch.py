@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from .configuration_reward_onesearch import EVENT_KINDS, GAP_BUCKETS, TOWERS, OneSearchRewardConfig
+from .publishing_onesearch import PublishMixin
 
 IGNORED = -100.0
 """Label of a candidate that a tower does not learn from."""
@@ -35,7 +37,7 @@ class RewardOutput(ModelOutput):
     matches: Tensor | None = None
 
 
-class OneSearchRewardModel(PreTrainedModel):
+class OneSearchRewardModel(PublishMixin, PreTrainedModel):
     """Click, purchase and click-and-purchase probabilities of candidates (OneSearch, arXiv 2509.03236, PARS, reward model)."""
 
     config_class = OneSearchRewardConfig
@@ -136,7 +138,10 @@ class OneSearchRewardModel(PreTrainedModel):
         return self.user(torch.cat([query, pooled.flatten(1)], dim=-1)) / query.shape[-1] ** 0.5
 
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Linear):
+        if isinstance(module, OneSearchRewardModel):
+            init.zeros_(module.feature_mean)
+            init.ones_(module.feature_scale)
+        elif isinstance(module, nn.Linear):
             for part in module.weight.split(module.sizes) if isinstance(module, StackedLinear) else (module.weight,):
                 nn.init.xavier_uniform_(part)
             if module.bias is not None:

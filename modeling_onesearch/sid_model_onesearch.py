@@ -15,13 +15,15 @@ from transformers.utils import cached_file
 
 from .catalogue_onesearch import SID_INDEX_NAME, SID_UPDATES_NAME, SidIndex
 from .constrained_onesearch import ConstrainedGenerateMixin
+from .exports_onesearch import ExportMixin
 from .long_view_onesearch import LongViewMixin
+from .publishing_onesearch import PublishMixin
 from .search_config_onesearch import SEARCH_CONFIG_NAME, SearchConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    class _Base(ConstrainedGenerateMixin, PreTrainedModel):
+    class _Base(ConstrainedGenerateMixin, ExportMixin, PublishMixin, PreTrainedModel):
         """For type checkers: the mixin stands before a model's class among its parents."""
 
         config: Any
@@ -29,7 +31,10 @@ if TYPE_CHECKING:
         lm_head: Any
         generation_config: Any
 else:
-    _Base = ConstrainedGenerateMixin
+
+    class _Base(ConstrainedGenerateMixin, ExportMixin, PublishMixin):
+        """The mixins of every model that emits Semantic IDs."""
+
 
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 """Arguments of `from_pretrained` that say where a file is loaded from."""
@@ -51,6 +56,10 @@ class SidModelMixin(_Base):
         config.auto_map = {**(getattr(config, "auto_map", None) or {}), "AutoModel": f"modeling_onesearch.{backbone.__name__}"}
         self.post_init()
         self.generation_config.update(**_sid_generation(config.sid_levels))
+        if (
+            config.long_view_tokens
+        ):  # a free `generate` must not emit a place of the long view, which a prompt has in one number only
+            self.generation_config.suppress_tokens = [config.long_view_token_id]
         self.generation_config._from_model_config = False  # or the settings above would be dropped when loading
 
     @classmethod
@@ -125,7 +134,7 @@ class SidModelMixin(_Base):
             self._save_search_files(save_directory)
 
     def _upload_modified_files(self, working_dir: str | os.PathLike, *args: Any, **kwargs: Any) -> Any:
-        """As in transformers, which calls it at the end of `save_pretrained(push_to_hub=True)`, before the line above writes the files."""
+        """See [`PublishMixin`]; within `save_pretrained(push_to_hub=True)` it runs before the line above has written the files."""
         self._save_search_files(working_dir)
         return super()._upload_modified_files(working_dir, *args, **kwargs)
 

@@ -15,10 +15,12 @@ import onesearch
 from onesearch.commands import (
     data,
     evaluate,
+    export,
     info,
     items,
     new,
     preference,
+    push,
     report,
     reward,
     run,
@@ -121,6 +123,8 @@ def build_parser() -> StrictParser:
     search.add(commands)
     serve.add(commands)
     items.add(commands)
+    push.add(commands)
+    export.add(commands)
     info.add(commands)
     return parser
 

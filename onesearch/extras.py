@@ -1,7 +1,8 @@
 """Libraries that only an extra installs: one error message for all that are missing.
 
 The base installation imports, simulates and checks markets, builds Semantic IDs, searches, and evaluates a checkpoint alone. Training,
-the baselines, the plots, the learned quantizers, the compiled search step, Excel files, the HTTP server and the fleet need an extra.
+the baselines, the plots, the learned quantizers, the compiled search step, Excel files, the HTTP server, the fleet and the ONNX graphs
+need an extra.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ MODULES = {
     "exports": ("openpyxl", "py3langid"),
     "serve": ("fastapi", "uvicorn", "prometheus_client"),
     "ray": ("ray",),
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
 }
 """Extra in ``setup.py`` → import names of the modules that it installs."""
 

@@ -28,6 +28,12 @@ settings.register_profile("suite", deadline=None, derandomize=True, suppress_hea
 settings.load_profile("suite")
 
 
+def pytest_configure(config):
+    """Markers of transformers' own tests, which `transformers_suite` loads."""
+    for name in ("accelerate_tests", "flash_attn_test", "flash_attn_3_test", "flash_attn_4_test", "torch_compile_test"):
+        config.addinivalue_line("markers", f"{name}: transformers' own")
+
+
 def pytest_collection_finish():
     """Leave what the imports made out of every later garbage collection: each training ends with a full one, of 0.7 s otherwise."""
     gc.collect()
@@ -109,3 +115,43 @@ def run(shared_run, tmp_path) -> RunFolder:
 def checkpoint(shared_run, tmp_path):
     """A copy of the tiny run's checkpoint."""
     return shutil.copytree(shared_run.checkpoint, tmp_path / "checkpoint")
+
+
+@pytest.fixture(scope="session")
+def rewarded(shared_run, recipe, tmp_path_factory) -> RunFolder:
+    """A copy of the tiny run with a reward model, trained by the command. Read only."""
+    from dataclasses import replace
+
+    from onesearch.cli import main
+    from onesearch.pipeline.recipe import save_recipe
+    from onesearch.trainers.reward.negatives import NegativeSampling
+    from onesearch.trainers.reward.reward_config import RewardConfig
+
+    run = RunFolder(shutil.copytree(shared_run.root, tmp_path_factory.mktemp("rewarded") / "tiny"))
+    config = RewardConfig(hidden_size=8, attention_heads=2, tower_size=8, searches=40, negatives=NegativeSampling(category=4))
+    path = run.root.parent / "reward.yaml"
+    save_recipe(replace(recipe, reward=config), path)
+    assert main(["reward", str(run.root), "--recipe", str(path)]) == 0
+    return run
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A running Hub that this process talks to, with a token that may write for `tester` and `shop`."""
+    from fakehub import FakeHub
+    from huggingface_hub import constants
+
+    with FakeHub() as server:
+        values = {
+            "ENDPOINT": server.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": server.url + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HUB_OFFLINE": False,
+            "HF_HUB_DISABLE_XET": True,
+            "HF_HUB_CACHE": str(tmp_path / "cache"),
+        }
+        for name, value in values.items():
+            monkeypatch.setattr(constants, name, value)
+        monkeypatch.setattr("transformers.utils.hub._hf_api", None)  # made at first use
+        monkeypatch.setenv("HF_TOKEN", "hf_fake")
+        monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)  # retries without waiting
+        yield server

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 QUERY_ENCODER_NAME = "query_encoder"
 """Folder of a checkpoint that holds the encoder which makes the SIDs of queries."""
 
+REWARD_NAME = "reward.json"
+"""File that every folder of a reward model holds."""
+
 FILE_ARGUMENTS = ("cache_dir", "local_files_only", "token", "revision", "subfolder")
 """Arguments of the Auto classes that say where a single file is loaded from."""
 
@@ -75,7 +78,7 @@ def load_parts(checkpoint: str | Path, hub: Mapping[str, Any]) -> CheckpointPart
         ) from error
     encoder, defaults = _query_encoder(checkpoint, tokenizer, files), _defaults(checkpoint, tokenizer, files)
     text_index, shown = _text_index(checkpoint, files), _shown_items(checkpoint, files)
-    return CheckpointParts(model.eval(), tokenizer, encoder, defaults, _reranker(folder), text_index, shown)
+    return CheckpointParts(model.eval(), tokenizer, encoder, defaults, _reranker(checkpoint, files), text_index, shown)
 
 
 def _query_encoder(checkpoint: str | Path, tokenizer: SidTokenizer, files: Mapping[str, Any]) -> SidEncoder | None:
@@ -88,15 +91,35 @@ def _query_encoder(checkpoint: str | Path, tokenizer: SidTokenizer, files: Mappi
     return SidEncoder.from_pretrained(checkpoint, subfolder, files.get("revision"))
 
 
-def _reranker(folder: Path) -> Reranker | None:
-    """The reranker of a checkpoint folder, if it has a reward model."""
+def _reranker(checkpoint: str | Path, files: Mapping[str, Any]) -> Reranker | None:
+    """The reranker of a checkpoint, if it has a reward model."""
+    from transformers.utils import cached_file
+
     from onesearch.views.reward.reward_folder import FOLDER_NAME
 
-    if not (folder / FOLDER_NAME / "reward.json").is_file():
+    hub = {name: files[name] for name in FILE_ARGUMENTS if name in files}
+    folder = Path(checkpoint, hub.get("subfolder") or "", FOLDER_NAME)
+    if not Path(checkpoint).is_dir():
+        name = f"{FOLDER_NAME}/{REWARD_NAME}"
+        path = cached_file(checkpoint, name, _raise_exceptions_for_missing_entries=False, **hub)
+        if path is None:
+            return None
+        folder = Path(path).parent
+        _download_folder(checkpoint, FOLDER_NAME, hub)
+    if not (folder / REWARD_NAME).is_file():
         return None
     from .reranker import Reranker
 
-    return Reranker.from_pretrained(folder / FOLDER_NAME)
+    return Reranker.from_pretrained(folder)
+
+
+def _download_folder(repository: str | Path, name: str, hub: Mapping[str, Any]) -> None:
+    """Fetch a folder of a Hub repository, next to its files in the cache."""
+    from huggingface_hub import snapshot_download
+
+    pattern = "/".join(part for part in (hub.get("subfolder"), name, "*") if part)
+    asked = {key: value for key, value in hub.items() if key != "subfolder"}
+    snapshot_download(str(repository), allow_patterns=[pattern], **asked)
 
 
 def _text_index(checkpoint: str | Path, files: Mapping[str, Any]) -> TextIndex | None:

@@ -7,9 +7,12 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from fakehub import FakeHub
 from tiny import random_codes, tiny_model
 
+from onesearch import OneSearchForConditionalGeneration, Searcher
+from onesearch.modeling_onesearch.card_onesearch import NO_RESULTS
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 
 CODEBOOK_SIZES = (8, 4, 4)
@@ -67,6 +70,39 @@ def test_index_and_search_settings_reach_the_hub(tmp_path):
     for repo in ("tester/saved", "tester/pushed"):
         assert {"config.json", "model.safetensors", "sid_index.safetensors", "search_config.json"} <= set(files[repo])
     assert printed[-4:] == ["20", "7", "20", "7"]
+
+
+def test_a_model_is_pushed_with_what_lies_beside_its_weights_unless_they_changed(run, hub, caplog):
+    """In one commit, with a card that tells of these weights; the card of the Hub keeps the text of people."""
+    folder, card = run.checkpoint, run.checkpoint / "README.md"
+    model = OneSearchForConditionalGeneration.from_pretrained(folder)
+    model.push_to_hub("shop/model")
+    files = hub.files["shop/model"]
+    assert {"tokenizer.json", "evaluation/metrics.json" if (folder / "evaluation").is_dir() else "diagnostics.png"} <= set(
+        files
+    )
+    assert files["README.md"].decode() == card.read_text(encoding="utf-8")
+    assert len([path for verb, path in hub.requests if "/commit/" in path]) == 1
+    assert len(Searcher.from_pretrained("shop/model").search("red", top_k=5)) == 5
+    hub.edit("shop/model", "README.md", files["README.md"].replace(b"## Limits\n", b"## Limits\n\nMine.\n"))
+    with torch.no_grad():
+        model.lm_head.weight[0] += 1
+    model.push_to_hub("shop/model", revision="trained")
+    repo = hub.repos["shop/model"]
+    text = repo.commits[repo.branches["trained"]]["README.md"].decode()
+    assert "Mine." in text and NO_RESULTS in text and "| onesearch |" not in text
+    assert "its weights are not those of a folder" in caplog.text
+    model.push_to_hub("shop/other")
+    assert NO_RESULTS in hub.files["shop/other"]["README.md"].decode() and "tokenizer.json" not in hub.files["shop/other"]
+
+
+def test_saving_with_a_push_leaves_the_card_in_the_folder_as_it_is(run, hub):
+    model = OneSearchForConditionalGeneration.from_pretrained(run.checkpoint)
+    card = run.checkpoint / "README.md"
+    card.write_text(card.read_text(encoding="utf-8") + "\nMine.\n", encoding="utf-8")
+    before = card.read_bytes()
+    model.save_pretrained(run.checkpoint, push_to_hub=True, repo_id="shop/saved")
+    assert card.read_bytes() == before == hub.files["shop/saved"]["README.md"]
 
 
 @pytest.mark.slow

@@ -23,11 +23,12 @@ from tiny import (
     save_tiny_bart,
     save_tiny_qwen3,
     sid_batch,
+    tiny_causal_model,
     tiny_index,
     tiny_model,
     with_places,
 )
-from transformers import AutoModel
+from transformers import AutoModel, LogitsProcessorList
 from transformers.models.bart.modeling_bart import BartModel
 from transformers.models.qwen3.modeling_qwen3 import Qwen3Model
 
@@ -573,3 +574,21 @@ def test_tables_that_do_not_fit_are_refused(model):
         model.set_long_view_centroids([table * 0 for table in good])
     assert isinstance(model._prompt_reader(), LongViewMixin)
     model.set_long_view_centroids([torch.from_numpy(table) for table in good])
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_a_free_generate_is_not_stopped_by_its_own_placeholders(use_cache):
+    """A decoder-only model could emit the placeholder of its long view: it is suppressed, and harmless where somebody allows it."""
+    model = tiny_causal_model(**LONG_VIEW)
+    with torch.no_grad():  # the placeholder is the most likely token everywhere
+        model.lm_head.weight.zero_()
+    free = {"max_new_tokens": 4, "min_new_tokens": None, "do_sample": False, "constrained": False, "use_cache": use_cache}
+    placeholder = LONG_VIEW["long_view_token_id"]
+    forced = LogitsProcessorList([lambda ids, scores: scores + 100.0 * (torch.arange(scores.shape[1]) == placeholder)])
+    prompts, mask = random_prompts(2, padding_side="left")
+    found = model.generate(prompts, attention_mask=mask, logits_processor=forced, **free)[:, prompts.shape[1] :]
+    assert found.shape == (2, 4) and placeholder not in found
+    if use_cache:
+        model.generation_config.suppress_tokens = None
+        found = model.generate(prompts, attention_mask=mask, logits_processor=forced, **free)[:, prompts.shape[1] :]
+        assert (found == placeholder).all()

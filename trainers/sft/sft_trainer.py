@@ -38,6 +38,7 @@ from ..checkpoints import is_complete, last_complete_checkpoint, mark_incomplete
 from ..lora import base_of, check_adapters, save_search_files
 from ..models import SidModel
 from ..prompt_watch import PromptWatch
+from ..training_card import TrainingCardMixin
 from ..trl_contract import check_trl
 from .data.collators import CausalCollator, LongViewLookup, Seq2SeqCollator
 from .data.row_checks import RowLimits, TextRows, check_token_rows, refuse_item_ids
@@ -54,7 +55,7 @@ TARGETS = ("labels", "shift_labels", "teacher_shift_labels")
 """Entries of a batch that hold targets."""
 
 
-class SidSFTTrainer(SFTTrainer):
+class SidSFTTrainer(TrainingCardMixin, SFTTrainer):
     """TRL's [`~trl.SFTTrainer`] for [`OneSearchForConditionalGeneration`] and [`OneSearchForCausalLM`].
 
     Args:
