@@ -44,7 +44,13 @@ CARD_CHOICES = ("hub", "local")
 
 OWNED = (
     *("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json"),
-    *("sid_index.safetensors", "sid_index_updates.safetensors", "text_index.safetensors", "default_histories.parquet"),
+    *(
+        "sid_index.safetensors",
+        "sid_index_updates.safetensors",
+        "text_index.safetensors",
+        "default_histories.parquet",
+        "items.parquet",
+    ),
     *("*_onesearch.py", "*_unisearch.py", "reward/*", "query_encoder/*", "evaluation/metrics.json", "evaluation/latency.json"),
     ".eval_results/onesearch-*.yaml",
 )
