@@ -25,13 +25,14 @@ def arm_settings(name: str, config: SearchConfig) -> dict[str, Any]:
         config: settings of the report.
     """
     with_text = {"candidates": "beam+text"}
-    return {
+    changes: dict[str, dict[str, Any]] = {
         "onesearch": {"rerank": False, "candidates": "beam", "text_weight": 0.0},
         "onesearch_text": with_text,
         "onesearch_reward": {"rerank": True, "candidates": "beam", "text_weight": 0.0},
         "onesearch_reward_text": {"rerank": True, "text_weight": config.text_weight if config.rerank else 0.0, **with_text},
         "onesearch_as_set": {},
-    }[name]
+    }
+    return changes[name]
 
 
 def model_arms(report: Report) -> list[str]:

@@ -34,7 +34,7 @@ class TrainingCardMixin(_Base):
 
     _name: str
 
-    def create_model_card(
+    def create_model_card(  # type: ignore[override]  # TRL's own differs from transformers' in the same way
         self, model_name: str | None = None, dataset_name: str | None = None, tags: str | list[str] | None = None
     ) -> None:
         """Write ``README.md`` into `output_dir`. A card that is there keeps what people wrote, and its generated parts are renewed.
