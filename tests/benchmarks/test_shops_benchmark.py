@@ -29,7 +29,7 @@ from onesearch.serving.searcher import Searcher
 pytestmark = pytest.mark.slow
 
 ARMS = ("onesearch", "onesearch_reward", "onesearch_reward_text", "bm25", "dense")
-"""Columns of the table."""
+"""Columns of the table after the served order and its lead over BM25."""
 
 
 ENOUGH = 500
@@ -69,8 +69,12 @@ def behaviour(run: RunFolder) -> dict:
     found = {}
     for kind in ("click", "purchase"):
         requests = report["targets"][kind]["requests"]
-        arms = {name: part["targets"][kind]["item"] for name, part in report["retrievers"].items() if requests}
-        found[kind] = {"requests": requests, **{name: [item["HR@10"], item["MRR@10"]] for name, item in arms.items()}}
+        if not requests:
+            continue
+        parts = {name: part["targets"][kind] for name, part in report["retrievers"].items()}
+        lead = parts["bm25"]["reference_lead"]["item"]
+        found[kind] = {"requests": requests, "lead": [lead["HR@10"], lead["MRR@10"]]}
+        found[kind] |= {name: [part["item"]["HR@10"], part["item"]["MRR@10"]] for name, part in parts.items()}
     return {"served": report["reference"], "figures": found}
 
 
@@ -102,7 +106,7 @@ def row(found: dict) -> str:
     """A line of the table for each kind of target."""
     lines = []
     for kind, arms in found["figures"].items():
-        shown = [found["served"], *ARMS]
+        shown = [found["served"], "lead", *ARMS]
         cells = ["{value:.3f} [{low:.3f}, {high:.3f}]".format(**arms[name][0]) if name in arms else "–" for name in shown]
         minutes = f"{found['cpu_minutes']:.1f}"
         lines.append(
