@@ -89,7 +89,7 @@ def auto_recipe(facts: MarketFacts, name: str, market: MarketConfig | None = Non
         training=training,
         reward=_reward(facts, reasons),
         search=SearchConfig(num_beams=100, rank_by="item"),
-        evaluation=EvaluationConfig(tune_cascade=facts.validation.requests >= 100, sasrec=False, sample=2000),
+        evaluation=EvaluationConfig(tune_cascade=facts.validation.requests >= 100, sasrec=False, sample=1000),
     )
     return AutoRecipe(recipe, reasons)
 

@@ -78,6 +78,25 @@ def test_without_patience_the_last_weights_are_kept(untrained, recipe, hit_rates
     assert len(hit_rates) == 5 and all(torch.equal(found[name], hit_rates[4][name]) for name in found)
 
 
+def test_a_training_on_a_fixed_number_of_threads_is_the_same_on_any_machine(shared_run, recipe, tmp_path):
+    found = []
+    before = torch.get_num_threads()
+    for threads in (1, 2):
+        run = RunFolder(tmp_path / str(threads))
+        for part in ("market", "sids"):
+            shutil.copytree(getattr(shared_run, part), getattr(run, part))
+        config = training(recipe, threads=1)
+        config = replace(config, arguments={**config.arguments, "max_steps": 2, "eval_strategy": "no", "save_strategy": "no"})
+        torch.set_num_threads(threads)
+        try:
+            train_run(run, config, progress=False)
+            assert torch.get_num_threads() == threads
+        finally:
+            torch.set_num_threads(before)
+        found.append(load_file(run.checkpoint / "model.safetensors"))
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
 def test_patience_and_threads_are_counts():
     for name in ("patience", "threads"):
         with pytest.raises(ValueError, match=f"{name}=0 must be at least 1"):
