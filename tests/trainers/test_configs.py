@@ -22,7 +22,7 @@ def test_stages_of_the_paper():
     assert list(STAGES) == ["alignment", "co-occurrence", "personalised"]
     assert set(StageConfig("alignment").tasks) == set(STAGES["alignment"]) and not StageConfig("alignment").personal
     assert StageConfig("mine", {"clicks": 0.5}).personal
-    assert sum(map(len, STAGES.values())) == len(TASKS) - 1  # all but sampled words
+    assert sum(map(len, STAGES.values())) == len(TASKS) - 2  # all but sampled words and facets
 
 
 @pytest.mark.parametrize(
