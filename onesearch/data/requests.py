@@ -38,6 +38,10 @@ class UserContext:
         purchased: ids of items bought before.
         shown: ids of items listed before.
         profile: known values of gender, age bucket and region, for example ``("f", "25-34")``.
+        ages: time from each event of the request's history to the request, in the unit of the market's session times, aligned with the
+            history; empty where times are not known. The reward model reads them.
+        kinds: kind of each event of the history, ``clicked``, ``carted`` or ``purchased``, aligned with it; empty where they are not known:
+            an item among `purchased` counts as bought then, any other as clicked. The reward model reads them.
     """
 
     queries: Sequence[str] = ()
@@ -45,6 +49,8 @@ class UserContext:
     purchased: Sequence[str] = ()
     shown: Sequence[str] = ()
     profile: tuple[str, ...] = ()
+    ages: Sequence[int] = ()
+    kinds: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

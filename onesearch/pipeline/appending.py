@@ -54,6 +54,7 @@ def append_to_run(run: RunFolder, table: Path, known: str = "raise") -> AppendRe
         _index_appended(run)
         if text_index.is_file():
             _index_texts(run, items, text_index)
+        _tell_reward_model(run, items)
     return report
 
 
@@ -70,6 +71,20 @@ def _index_texts(run: RunFolder, items: pa.Table, path: Path) -> None:
     if len(new):
         texts = item_texts(replace(Market.load(run.market), items=as_dataset(new)))
         index.with_items(new.column("item_id").to_pylist(), texts).save(path)
+
+
+def _tell_reward_model(run: RunFolder, items: pa.Table) -> None:
+    """Let the reward model of the checkpoint know appended items, if there is one."""
+    from onesearch.data.arrow_tables import as_dataset
+    from onesearch.data.market import Market
+    from onesearch.data.text import item_texts
+    from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME, SidIndex
+    from onesearch.views.reward.reward_folder import FOLDER_NAME, add_items
+
+    if (run.checkpoint / FOLDER_NAME / "reward.json").is_file():
+        texts = item_texts(replace(Market.load(run.market), items=as_dataset(items)))
+        codes = SidIndex.load(run.checkpoint / SID_INDEX_NAME).codes_of(items.column("item_id").to_pylist())
+        add_items(run.checkpoint / FOLDER_NAME, items, texts, codes)
 
 
 def _index_appended(run: RunFolder) -> None:

@@ -62,6 +62,7 @@ def add_from_table(checkpoint: str | Path, table: str | Path, known: str = "rais
                 return len(index)
         _add(index, rows, table)
         _add_texts(path.parent, rows)  # first: a text of an item that is not in the catalogue is never found
+        _add_to_reward(path.parent, rows, index)  # likewise
         index.save_updates(path)
     return len(index)
 
@@ -88,6 +89,24 @@ def _add_texts(checkpoint: Path, rows: pa.Table) -> None:
     known = rows.filter(pc.is_valid(rows.column("text")))
     texts = checked_texts(known.column("text").to_pylist(), "text")
     TextIndex.load(path).with_items(known.column("item_id").to_pylist(), texts).save(path)
+
+
+def _add_to_reward(checkpoint: Path, rows: pa.Table, index: SidIndex) -> None:
+    """Let the reward model of a checkpoint know new items, if there is one; categories and texts are read where there are any."""
+    from onesearch.data.arrow_tables import conform
+    from onesearch.views.reward.reward_folder import FOLDER_NAME, add_items
+
+    folder = checkpoint / FOLDER_NAME
+    if not (folder / "reward.json").is_file():
+        return
+    item_ids = rows.column("item_id").to_pylist()
+    texts = [text or "" for text in rows.column("text").to_pylist()] if "text" in rows.column_names else [""] * len(item_ids)
+    columns = {"item_id": pa.array(item_ids, pa.string()), "title": pa.array(texts, pa.string())}
+    if "categories" in rows.column_names:
+        columns["categories"] = pa.array(
+            [list(names or ()) for names in rows.column("categories").to_pylist()], pa.list_(pa.string())
+        )
+    add_items(folder, conform("items", pa.table(columns), "items"), texts, index.codes_of(item_ids))
 
 
 def remove(checkpoint: str | Path, item_ids: Sequence[str], unknown: str = "raise") -> int:

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from onesearch.data.requests import Request, UserContext
+from onesearch.modeling_onesearch.configuration_reward_onesearch import EVENT_KINDS
 
 if TYPE_CHECKING:
     from onesearch.modeling_onesearch.catalogue_onesearch import SidIndex
@@ -47,6 +50,23 @@ def checked_text_index(config: SearchConfig, text_index: TextIndex | None) -> Te
     return text_index
 
 
+def check_events(history: Sequence[str], context: UserContext) -> None:
+    """Refuse ages and kinds of events that do not fit the history; ValueError names the first value that does not."""
+    for name, values in (("ages", context.ages), ("kinds", context.kinds)):
+        if len(values) not in (0, len(history)):
+            raise ValueError(
+                f"context.{name} holds {len(values)} values for a history of {len(history)} items; give one per item, or none"
+            )
+    for age in context.ages:
+        if isinstance(age, bool) or not isinstance(age, int | np.integer) or age < 0:
+            raise ValueError(
+                f"context.ages holds {age!r}; an age is a whole number of at least 0, the time from the event to the search"
+            )
+    unknown = [kind for kind in context.kinds if kind not in EVENT_KINDS]
+    if unknown:
+        raise ValueError(f"context.kinds holds {unknown[0]!r}; allowed are {', '.join(EVENT_KINDS)}")
+
+
 def refuse_other_types(request: Request) -> None:
     """Refuse a text, a set or an iterator where a request must hold a sequence. The entries, possibly thousands of them, are not read."""
     parts = {
@@ -80,4 +100,4 @@ def checked_index(model: OneSearchModel, tokenizer: SidTokenizer) -> SidIndex:
     return model.sid_index
 
 
-__all__ = ["checked_index", "checked_reranker", "checked_text_index", "refuse_other_types"]
+__all__ = ["check_events", "checked_index", "checked_reranker", "checked_text_index", "refuse_other_types"]

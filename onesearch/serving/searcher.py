@@ -20,7 +20,7 @@ from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.modeling_onesearch.sequences_onesearch import checked_texts
 from onesearch.views.request_views import RequestViews
 
-from .checks import checked_index, checked_reranker, checked_text_index, refuse_other_types
+from .checks import check_events, checked_index, checked_reranker, checked_text_index, refuse_other_types
 from .prompt_sizes import prompt_size
 from .text_match import ranks_anew, reads_texts, with_text_match
 
@@ -456,7 +456,9 @@ def _request(query: str, history: Sequence[str], context: UserContext | None) ->
     if context is None:
         return Request("", "", query, items, context=UserContext(clicked=items))
     for part in fields(UserContext):
-        checked_texts(getattr(context, part.name), f"context.{part.name}")
+        if part.name != "ages":
+            checked_texts(getattr(context, part.name), f"context.{part.name}")
+    check_events(items, context)
     return Request("", "", query, items, context=context)
 
 

@@ -6,6 +6,8 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from onesearch import Searcher
@@ -18,6 +20,7 @@ from onesearch.files import RunFolder, read_json
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.pipeline.evaluation import evaluate_run
 from onesearch.pipeline.recipe import EvaluationConfig
+from onesearch.serving.catalogue import add_from_table
 from onesearch.serving.reranker import Reranker
 from onesearch.views.reward.ranking import rewards
 from onesearch.views.reward.reward_folder import update_memory
@@ -144,3 +147,65 @@ def test_the_command_counts_sessions_and_writes_the_report(rewarded, tmp_path, c
     assert sum(own["requests"] for own in report["cohorts"]["length of the history"].values()) == report["requests"] == 30
     recalls = [own["value"] for own in report["beam_recall"].values()]
     assert recalls == sorted(recalls) and 0 < recalls[-1] <= 1
+
+
+def test_times_and_kinds_of_events_are_read_where_they_are_given(searcher, market):
+    request = next(request for request in build_requests(market, "test") if len(request.history) > 2)
+    history = list(request.history)
+
+    def scores(**events):
+        context = replace(request.context, **events)
+        return [hit.score for hit in searcher.search(request.query, history, context=context)]
+
+    plain, count = scores(), len(history)
+    assert scores(ages=[60] * count) != plain and scores(ages=[60] * count) != scores(ages=[10**6] * count)
+    assert scores(kinds=["carted"] * count) != plain
+    bought = set(request.context.purchased)
+    assert scores(kinds=["purchased" if item in bought else "clicked" for item in history]) == plain
+    for events, message in (
+        ({"ages": [1]}, f"ages holds 1 values for a history of {count}"),
+        ({"ages": [-1] * count}, "ages holds -1"),
+        ({"kinds": ["seen"] * count}, "kinds holds 'seen'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            scores(**events)
+    columns = searcher.reranker.requests.columns(
+        [replace(request, history=["gone", *history], context=replace(request.context, ages=[9] * (count + 1)))],
+        np.array([[0]]),
+    )
+    assert columns.gaps.tolist() == [4] * count  # 8 ≤ 9 < 16, and no value for the item that is not known
+
+
+def test_items_that_join_later_are_ranked_by_what_is_known_of_them(rewarded, market, tmp_path):
+    folder = shutil.copytree(rewarded.checkpoint, tmp_path / "checkpoint")
+    searcher = Searcher.from_pretrained(folder)
+    old = searcher.index.item_ids[7]
+    row = market.items[list(market.items["item_id"]).index(old)]
+    codes = searcher.index.codes_of([old]).tolist()
+    table = pa.table(
+        {
+            "item_id": ["newcomer", "stranger"],
+            "codes": codes * 2,
+            "categories": [row["categories"], []],
+            "text": [row["title"], None],
+        }
+    )
+    pq.write_table(table, tmp_path / "more.parquet")
+    add_from_table(folder, tmp_path / "more.parquet")
+    after = Searcher.from_pretrained(folder).reranker
+    rows = [after.requests.row_of[item_id] for item_id in (old, "newcomer", "stranger")]
+    facets, kinds = after.parts.table.facets, after.parts.table.facets.kinds
+    category = [facet for facet in facets.of_items[rows[0]].tolist() if kinds[facets.kind_of[facet]] == "category"]
+    assert facets.of_items[rows[1]].tolist() == category and facets.of_items[rows[2]].tolist() == []
+    assert after.parts.table.ids[rows].tolist()[1:] == [0, 0] and after.parts.memory.items == len(after.parts.item_ids)
+    assert (
+        np.linalg.norm(after.parts.table.vectors[rows[1]]) == pytest.approx(1) and not after.parts.table.vectors[rows[2]].any()
+    )
+    hit = searcher.arm("plain", rerank=False).hits(build_requests(market, "test")[:1], 1)[0][0]
+    hits = [[replace(hit, item_id=item_id) for item_id in ("stranger", "newcomer", old, *after.parts.item_ids[:5])]]
+    found = after.rerank([Request("", "", row["title"])], hits, 10, explain=True)[0]
+    assert all(one.towers is not None for one in found)
+    assert [one for one in after.score([Request("", "", "x")], hits).rows[0]][:3] == [rows[2], rows[1], rows[0]]
+    sessions = [{"session_id": "s", "user_id": "u", "time": 1, "query": "x", "clicked": ["newcomer"]}]
+    update_memory(folder / "reward", table_from_rows("sessions", sessions))
+    assert Reranker.from_pretrained(folder / "reward").parts.memory.statistics[1].before(np.array(rows[1:2])).tolist() == [1]

@@ -55,7 +55,7 @@ class RewardConfig:
     learning_rate: float = 0.002
     weight_decay: float = 0.01
     list_weight: float = 1.0
-    match_weight: float = 0.3
+    match_weight: float = 0.1
     negatives: NegativeSampling = field(default_factory=NegativeSampling)
     searches: int = 2000
     text_index: bool = True

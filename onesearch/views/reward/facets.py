@@ -27,8 +27,12 @@ MOST_VALUES = 8
 """Largest number of values that an item has of one kind; the rest is left out (our choice)."""
 
 
-Pairs = tuple[np.ndarray, np.ndarray]
-"""Row of the item and value of each entry, both ``(entries,)``."""
+class Values(NamedTuple):
+    """Values of one kind: row of the item and number of the value of each entry, both ``(entries,)``, and the text of each number."""
+
+    rows: np.ndarray
+    numbers: np.ndarray
+    texts: list[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,12 +44,40 @@ class ItemFacets:
         kind_of: number of each facet's kind, ``(facets,)``.
         of_items: facet numbers of each item, ascending, ``items`` rows.
         leaf: number of each item's leaf category, -1 without one, ``(items,)``.
+        values: text of each facet, such as a brand's name in lower case, so that later items can be given the same facets.
     """
 
     kinds: tuple[str, ...]
     kind_of: np.ndarray
     of_items: Ragged
     leaf: np.ndarray
+    values: tuple[str, ...]
+
+    def with_items(self, items: pa.Table) -> ItemFacets:
+        """The same facets with further items behind the known ones. Values that no known item has, and prices, are left out.
+
+        Args:
+            items: columns as in `onesearch.data.schema.TABLES`.
+        """
+        number_of = {
+            (self.kinds[kind], value): facet for facet, (kind, value) in enumerate(zip(self.kind_of.tolist(), self.values))
+        }
+        own: list[set[int]] = [set() for _ in range(len(items))]
+        leaf, names = category_ids(items.column("categories"))
+        for kind, found in _values(items, leaf, names).items():
+            if kind == "price":  # a band is counted within the items that it was made of
+                continue
+            facets = [number_of.get((kind, text)) for text in found.texts]
+            for row, number in zip(found.rows.tolist(), found.numbers.tolist()):
+                facet = facets[number]
+                if facet is not None:
+                    own[row].add(facet)
+        leaf_of = {value: facet for (kind, value), facet in number_of.items() if kind == "category"}
+        leaves = [-1 if number < 0 else leaf_of.get(names[number], -1) for number in leaf.tolist()]
+        values = np.concatenate([self.of_items.values, *(np.array(sorted(row), dtype=np.int64) for row in own)])
+        lengths = np.concatenate([self.of_items.lengths, np.array([len(row) for row in own], dtype=np.int64)])
+        every = np.concatenate([self.leaf, np.array(leaves, dtype=np.int64)])
+        return ItemFacets(self.kinds, self.kind_of, Ragged(values, offsets_of(lengths)), every, self.values)
 
 
 def item_facets(items: pa.Table) -> ItemFacets:
@@ -54,33 +86,34 @@ def item_facets(items: pa.Table) -> ItemFacets:
     Args:
         items: columns as in `onesearch.data.schema.TABLES`.
     """
-    leaf, _ = category_ids(items.column("categories"))
-    values = {kind: pairs for kind, pairs in _values(items, leaf).items() if len(pairs[0])}
+    leaf, names = category_ids(items.column("categories"))
+    values = {kind: found for kind, found in _values(items, leaf, names).items() if len(found.rows)}
     none = np.zeros(0, dtype=np.int64)
     rows, facets, kind_of = [none], [none], [none]
-    first = 0
-    for number, (row, value) in enumerate(values.values()):
+    first, texts = 0, []
+    for number, (row, value, names) in enumerate(values.values()):
         distinct, codes = np.unique(value, return_inverse=True)
+        texts += [names[place] for place in distinct.tolist()]
         kept = _within(row) < MOST_VALUES
         rows.append(row[kept])
         facets.append(codes[kept] + first)
         kind_of.append(np.full(len(distinct), number, dtype=np.int64))
         first += len(distinct)
     of_items = _by_item(np.concatenate(rows), np.concatenate(facets), len(items), first)
-    return ItemFacets(tuple(values), np.concatenate(kind_of), of_items, leaf)
+    return ItemFacets(tuple(values), np.concatenate(kind_of), of_items, leaf, tuple(texts))
 
 
-def _values(items: pa.Table, leaf: np.ndarray) -> dict[str, Pairs]:
+def _values(items: pa.Table, leaf: np.ndarray, leaves: list[str]) -> dict[str, Values]:
     """Values of each kind of facet; the columns for brand and price come before the attributes of the same name."""
     found = {
-        "category": _alone(leaf),
+        "category": _alone(leaf, leaves),
         "brand": _texts(items.column("brand")),
-        "price": _alone(_price_bands(items)),
+        "price": _alone(_price_bands(items), [str(band) for band in range(PRICE_BANDS)]),
         "tag": _lists(items.column("tags")),
     }
     attributes = items.column("attributes").combine_chunks()
     for kind in ATTRIBUTE_TYPES:
-        if kind not in found or not len(found[kind][0]):
+        if kind not in found or not len(found[kind].rows):
             found[kind] = _lists(pc.struct_field(attributes, kind))
     return found
 
@@ -174,21 +207,21 @@ def _shared(facets: ItemFacets, histories: FacetHistories, candidates: np.ndarra
     return shared.reshape(len(histories), users, width, kinds)
 
 
-def _alone(numbers: np.ndarray) -> Pairs:
+def _alone(numbers: np.ndarray, texts: list[str]) -> Values:
     rows = np.flatnonzero(numbers >= 0)
-    return rows, numbers[rows]
+    return Values(rows, numbers[rows], texts)
 
 
-def _texts(column: pa.ChunkedArray) -> Pairs:
+def _texts(column: pa.ChunkedArray) -> Values:
     cleaned = pc.utf8_lower(pc.utf8_trim_whitespace(column.combine_chunks()))
     encoded = pc.if_else(pc.equal(pc.fill_null(cleaned, ""), ""), None, cleaned).dictionary_encode()
-    return _alone(np.asarray(pc.fill_null(encoded.indices, -1), dtype=np.int64))
+    return _alone(np.asarray(pc.fill_null(encoded.indices, -1), dtype=np.int64), encoded.dictionary.to_pylist())
 
 
-def _lists(column: pa.ChunkedArray | pa.Array) -> Pairs:
+def _lists(column: pa.ChunkedArray | pa.Array) -> Values:
     rows, values = flat_lists(column)
     encoded = pc.utf8_lower(pc.utf8_trim_whitespace(values)).dictionary_encode()
-    return rows, np.asarray(encoded.indices, dtype=np.int64)
+    return Values(rows, np.asarray(encoded.indices, dtype=np.int64), encoded.dictionary.to_pylist())
 
 
 def _within(rows: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
 """The folder ``reward/`` of a checkpoint: the reward model, the items as it knows them, the memory, and the encoder of queries.
 
 * ``config.json``, ``model.safetensors``: the model.
-* ``reward_items.safetensors``: vectors, codes, facets and numbers of own embeddings of the items; ``reward_items.parquet``: their ids.
+* ``reward_items.safetensors``: vectors, codes, facets and numbers of own embeddings of the items; ``reward_items.parquet``: their ids;
+  ``reward_facets.parquet``: the texts of the facets.
 * ``memory.safetensors``: what was counted; ``memory_queries.parquet``: the queries that it was counted under.
 * ``reward.json``: kinds of the facets, sizes, and weights of the ranking.
 * ``encoder/``: the text encoder, in the format of sentence-transformers.
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 FOLDER_NAME = "reward"
 """Folder of the reward model in a checkpoint."""
 
+ITEMS_NAME = "reward_items.safetensors"
+
 ITEMS_FORMAT, MEMORY_FORMAT = "onesearch-reward-items/1", "onesearch-memory/1"
 
 REMEDY = "copy the checkpoint again, or train the reward model with `onesearch reward`"
@@ -69,22 +72,27 @@ class RewardParts(NamedTuple):
 def save_reward(parts: RewardParts, folder: Path) -> None:
     """Write all parts into a folder. Times of counted events are not kept: a checkpoint counts what happened before it was made."""
     parts.model.save_pretrained(folder)
-    facets = parts.table.facets
+    _save_items(parts.item_ids, parts.table, folder)
+    _save_memory(parts.memory, folder)
+    parts.encoder.save(str(folder / "encoder"), create_model_card=False)
+    settings = {"kinds": list(parts.table.facets.kinds), "leaves": parts.memory.leaves, "weights": asdict(parts.weights)}
+    write_json(folder / "reward.json", settings)
+
+
+def _save_items(item_ids: Sequence[str], table: ItemTable, folder: Path) -> None:
+    facets = table.facets
     arrays = {
-        "vectors": parts.table.vectors,
-        "codes": parts.table.codes,
-        "ids": parts.table.ids,
+        "vectors": table.vectors,
+        "codes": table.codes,
+        "ids": table.ids,
         "leaf": facets.leaf,
         "facets": facets.of_items.values,
         "facet_offsets": facets.of_items.offsets,
         "kind_of": facets.kind_of,
     }
-    write_tensors(folder / "reward_items.safetensors", arrays, {"format": ITEMS_FORMAT})
-    write_table(pa.table({"item_id": pa.array(parts.item_ids, pa.string())}), folder / "reward_items.parquet")
-    _save_memory(parts.memory, folder)
-    parts.encoder.save(str(folder / "encoder"), create_model_card=False)
-    settings = {"kinds": list(facets.kinds), "leaves": parts.memory.leaves, "weights": asdict(parts.weights)}
-    write_json(folder / "reward.json", settings)
+    write_tensors(folder / ITEMS_NAME, arrays, {"format": ITEMS_FORMAT})
+    write_table(pa.table({"item_id": pa.array(item_ids, pa.string())}), folder / "reward_items.parquet")
+    write_table(pa.table({"value": pa.array(facets.values, pa.string())}), folder / "reward_facets.parquet")
 
 
 def _save_memory(memory: BehaviourMemory, folder: Path) -> None:
@@ -113,11 +121,59 @@ def update_memory(folder: Path, sessions: pa.Table, origin: str = "sessions") ->
         FileNotFoundError: there is no reward model.
         ValueError: the table does not fit, or a file is damaged.
     """
-    item_ids, table, memory, _ = _load_tables(folder)
+    item_ids, _, memory, _ = _load_tables(folder)
     updated = memory.updated(sessions_market(item_ids, sessions, origin))
     with atomic_files(folder, last="memory.safetensors") as new:
         _save_memory(updated, new)
     return len(updated.queries)
+
+
+def add_items(folder: Path, items: pa.Table, texts: Sequence[str], codes: np.ndarray) -> int:
+    """Let a saved reward model know further items, without any training. The files are replaced whole or not at all.
+
+    A further item is what is known of it: its text vector, its codes and its facets. It has no embedding of its own, and counts from the
+    next `update_memory` on. Items that are known already stay as they are.
+
+    Args:
+        folder: folder ``reward/`` of a checkpoint.
+        items: rows with the columns of the items table; prices are not read.
+        texts: text of each item, for its vector; an empty one gives zeros.
+        codes: codes of its Semantic ID, int64 ``(items, levels)``.
+
+    Returns:
+        the number of items that were added.
+
+    Raises:
+        FileNotFoundError: there is no reward model.
+        ValueError: a file is damaged.
+    """
+    from sentence_transformers import SentenceTransformer
+
+    from onesearch.tokenization_sid.embedding.text_encoder import embed_texts
+
+    item_ids, table, memory, _ = _load_tables(folder)
+    known = set(item_ids)
+    new = np.array([item_id not in known for item_id in items.column("item_id").to_pylist()], dtype=bool)
+    if not new.any():
+        return 0
+    fresh, words = items.filter(pa.array(new)), [text for text, is_new in zip(texts, new) if is_new]
+    vectors = np.zeros((len(fresh), table.vectors.shape[1]), dtype=np.float32)
+    said = [place for place, text in enumerate(words) if text.strip()]
+    if said:
+        vectors[said] = embed_texts(
+            SentenceTransformer(str(folder / "encoder"), device="cpu"), [words[place] for place in said]
+        )
+    facets = table.facets.with_items(fresh)
+    wider = ItemTable(
+        np.concatenate([table.vectors, vectors]),
+        np.concatenate([table.codes, codes[new].astype(np.int64)]),
+        facets,
+        np.concatenate([table.ids, np.zeros(len(fresh), dtype=np.int64)]),
+    )
+    with atomic_files(folder, last=ITEMS_NAME) as temporary:
+        _save_items([*item_ids, *fresh.column("item_id").to_pylist()], wider, temporary)
+        _save_memory(memory.with_items(facets.leaf[len(item_ids) :]), temporary)
+    return len(fresh)
 
 
 def sessions_market(item_ids: Sequence[str], sessions: pa.Table, origin: str = "sessions") -> Market:
@@ -168,10 +224,10 @@ def _load_tables(folder: Path) -> tuple[list[str], ItemTable, BehaviourMemory, d
     if not (folder / "reward.json").is_file():
         raise FileNotFoundError(f"{folder} holds no reward model (no reward.json); train one with `onesearch reward`")
     settings: dict[str, Any] = read_json(folder / "reward.json")
-    items = read_tensors(folder / "reward_items.safetensors", ITEMS_FORMAT, REMEDY).tensors
-    facets = ItemFacets(
-        tuple(settings["kinds"]), items["kind_of"], Ragged(items["facets"], items["facet_offsets"]), items["leaf"]
-    )
+    items = read_tensors(folder / ITEMS_NAME, ITEMS_FORMAT, REMEDY).tensors
+    values = tuple(read_table(folder / "reward_facets.parquet", REMEDY).column("value").to_pylist())
+    of_items = Ragged(items["facets"], items["facet_offsets"])
+    facets = ItemFacets(tuple(settings["kinds"]), items["kind_of"], of_items, items["leaf"], values)
     table = ItemTable(items["vectors"], items["codes"], facets, items["ids"])
     item_ids = read_table(folder / "reward_items.parquet", REMEDY).column("item_id").to_pylist()
     return item_ids, table, _memory(folder, table, settings["leaves"]), settings
@@ -194,4 +250,4 @@ def _memory(folder: Path, table: ItemTable, leaves: int) -> BehaviourMemory:
     )
 
 
-__all__ = ["FOLDER_NAME", "RewardParts", "load_reward", "save_reward", "sessions_market", "update_memory"]
+__all__ = ["FOLDER_NAME", "RewardParts", "add_items", "load_reward", "save_reward", "sessions_market", "update_memory"]

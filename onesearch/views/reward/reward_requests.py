@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from onesearch.data.requests import Request
+from onesearch.modeling_onesearch.configuration_reward_onesearch import EVENT_KINDS, GAP_BUCKETS
 from onesearch.tokenization_sid.ragged import Ragged
 
-from .inputs import UNKNOWN_GAP, RewardColumns, event_kinds
+from .inputs import UNKNOWN_GAP, RewardColumns, event_kinds, gap_buckets
 from .memory import BehaviourMemory
 
 Embed = Callable[[Sequence[str]], np.ndarray]
@@ -38,7 +39,7 @@ class RewardRequests:
         return Ragged.of([self.rows(request.history) for request in requests])
 
     def columns(self, requests: Sequence[Request], candidates: np.ndarray) -> RewardColumns:
-        """The columns of requests. All behaviour in the memory counts; the times of events are not known.
+        """The columns of requests. All behaviour in the memory counts. Times and kinds of events are read where the context gives them.
 
         Args:
             requests: n requests.
@@ -52,12 +53,34 @@ class RewardRequests:
             queries=self.memory.query_numbers(queries),
             query_vectors=self.embed(queries).astype(np.float32),
             history=history,
-            kinds=event_kinds(history, purchased, len(self.row_of)),
-            gaps=np.full(len(history.values), UNKNOWN_GAP),
+            kinds=self._kinds(requests, history, purchased),
+            gaps=self._gaps(requests, history),
             purchased=purchased,
             shown=Ragged.of([self.rows(request.context.shown) for request in requests]),
             times=None,
         )
+
+    def _gaps(self, requests: Sequence[Request], history: Ragged) -> np.ndarray:
+        """Bucket of each event's age, `UNKNOWN_GAP` where the request gives no ages, aligned with ``history.values``."""
+        gaps = np.full(len(history.values), UNKNOWN_GAP)
+        for place, request in enumerate(requests):
+            if len(request.context.ages):
+                ages = np.asarray(request.context.ages, dtype=np.int64)[self._known(request.history)]
+                gaps[history.offsets[place] : history.offsets[place + 1]] = gap_buckets(ages, GAP_BUCKETS)
+        return gaps
+
+    def _kinds(self, requests: Sequence[Request], history: Ragged, purchased: Ragged) -> np.ndarray:
+        """Number of each event's kind, as the request gives it or as `event_kinds` finds it, aligned with ``history.values``."""
+        kinds = event_kinds(history, purchased, len(self.row_of))
+        for place, request in enumerate(requests):
+            if len(request.context.kinds):
+                numbers = np.array([EVENT_KINDS.index(kind) for kind in request.context.kinds])
+                kinds[history.offsets[place] : history.offsets[place + 1]] = numbers[self._known(request.history)]
+        return kinds
+
+    def _known(self, item_ids: Sequence[str]) -> np.ndarray:
+        """Whether the reward model knows each item, ``(items,)``."""
+        return np.array([item_id in self.row_of for item_id in item_ids], dtype=bool)
 
 
 __all__ = ["Embed", "RewardRequests"]

@@ -91,3 +91,22 @@ def test_items_without_any_value_have_no_facets():
     assert found.kinds == () and found.of_items.lengths.tolist() == [0, 0] and found.leaf.tolist() == [-1, -1]
     none = Ragged.of([[0]])
     assert facet_features(found, FacetHistories(none, none, none, none), np.array([[0, 1, -1]])).shape == (1, 3, 0)
+
+
+def test_a_later_item_gets_the_facets_that_are_known(facets):
+    later = [
+        {
+            "item_id": "e",
+            "title": "e",
+            "brand": " KAVO",
+            "categories": ["Home", "Pan"],
+            "attributes": {"color": ["green", "red"]},
+        },
+        {"item_id": "f", "title": "f", "brand": "Other", "categories": ["Garden"], "price": 3.0},
+    ]
+    wider = facets.with_items(Market.from_rows(items=later).items.data.table)
+    assert wider.kinds == facets.kinds and wider.kind_of is facets.kind_of
+    assert wider.of_items.tolist()[:4] == facets.of_items.tolist() and wider.leaf[:4].tolist() == facets.leaf.tolist()
+    own = [(facets.kinds[facets.kind_of[facet]], facets.values[facet]) for facet in wider.of_items[4].tolist()]
+    assert own == [("category", "Home > Pan"), ("brand", "kavo"), ("color", "red")]  # green is new, and no item had it
+    assert wider.leaf[4] == facets.leaf[2] and wider.of_items[5].tolist() == [] and wider.leaf[5] == -1
