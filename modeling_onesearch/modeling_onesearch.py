@@ -56,12 +56,13 @@ class OneSearchForConditionalGeneration(SidModelMixin, OneSearchPreTrainedModel,
     base_model_prefix = "model"
     _tied_weights_keys = {"lm_head.weight": "model.shared.weight"}
     _beam_decoder = BartBeamDecoder
+    _backbone: type[OneSearchModel] = OneSearchModel
 
     def __init__(self, config: OneSearchConfig) -> None:
         super().__init__(config)
-        self.model = OneSearchModel(config)
+        self.model = self._backbone(config)
         self.lm_head = nn.Linear(cast(int, config.d_model), config.vocab_size, bias=False)
-        self._finish(OneSearchModel)
+        self._finish(self._backbone)
 
     @classmethod
     def from_bart(

@@ -50,10 +50,10 @@ class SidModelMixin(_Base):
     def _prompt_reader(self) -> LongViewMixin:
         raise NotImplementedError
 
-    def _finish(self, backbone: type) -> None:
-        """End of a model's `__init__`: weights, where `AutoModel` finds the backbone, and how `generate` emits one SID."""
+    def _finish(self, backbone: type, module: str = "modeling_onesearch") -> None:
+        """End of a model's `__init__`: weights, in which `module` `AutoModel` finds the backbone, and how `generate` emits one SID."""
         config = self.config
-        config.auto_map = {**(getattr(config, "auto_map", None) or {}), "AutoModel": f"modeling_onesearch.{backbone.__name__}"}
+        config.auto_map = {**(getattr(config, "auto_map", None) or {}), "AutoModel": f"{module}.{backbone.__name__}"}
         self.post_init()
         self.generation_config.update(**_sid_generation(config.sid_levels))
         if (

@@ -47,6 +47,9 @@ _MODULE_OF = {
     "SidTokenizer": "onesearch.tokenization_sid.tokenization_sid",
     "SidTrie": "onesearch.modeling_onesearch.trie_onesearch",
     "TrieLogitsProcessor": "onesearch.modeling_onesearch.logits_processor_onesearch",
+    "UniSearchConfig": "onesearch.modeling_onesearch.configuration_unisearch",
+    "UniSearchForConditionalGeneration": "onesearch.modeling_onesearch.modeling_unisearch",
+    "UniSearchModel": "onesearch.modeling_onesearch.modeling_unisearch",
     "evaluate": "onesearch.evaluation.evaluator",
     "new_run": "onesearch.pipeline.new",
 }
@@ -59,6 +62,7 @@ if TYPE_CHECKING:
     from .modeling_onesearch.catalogue_onesearch import SidIndex
     from .modeling_onesearch.configuration_onesearch import OneSearchConfig, OneSearchQwen3Config
     from .modeling_onesearch.configuration_reward_onesearch import OneSearchRewardConfig
+    from .modeling_onesearch.configuration_unisearch import UniSearchConfig
     from .modeling_onesearch.filters_onesearch import ItemFilter
     from .modeling_onesearch.hits_onesearch import Hit
     from .modeling_onesearch.logits_processor_onesearch import TrieLogitsProcessor
@@ -69,6 +73,7 @@ if TYPE_CHECKING:
         OneSearchQwen3Model,
     )
     from .modeling_onesearch.modeling_reward_onesearch import OneSearchRewardModel
+    from .modeling_onesearch.modeling_unisearch import UniSearchForConditionalGeneration, UniSearchModel
     from .modeling_onesearch.search_config_onesearch import SearchConfig
     from .modeling_onesearch.trie_onesearch import SidTrie
     from .pipeline.new import new_run

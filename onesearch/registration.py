@@ -28,15 +28,18 @@ def register_auto_classes() -> None:
 def _register_config(auto: ModuleType) -> None:
     from onesearch.modeling_onesearch.configuration_onesearch import OneSearchConfig, OneSearchQwen3Config
     from onesearch.modeling_onesearch.configuration_reward_onesearch import OneSearchRewardConfig
+    from onesearch.modeling_onesearch.configuration_unisearch import UniSearchConfig
 
-    for config in (OneSearchConfig, OneSearchQwen3Config, OneSearchRewardConfig):
+    for config in (OneSearchConfig, OneSearchQwen3Config, OneSearchRewardConfig, UniSearchConfig):
         auto.AutoConfig.register(config.model_type, config, exist_ok=True)
 
 
 def _register_models(auto: ModuleType) -> None:
     from onesearch.modeling_onesearch import modeling_onesearch as models
+    from onesearch.modeling_onesearch import modeling_unisearch as unisearch
     from onesearch.modeling_onesearch.configuration_onesearch import OneSearchConfig, OneSearchQwen3Config
     from onesearch.modeling_onesearch.configuration_reward_onesearch import OneSearchRewardConfig
+    from onesearch.modeling_onesearch.configuration_unisearch import UniSearchConfig
     from onesearch.modeling_onesearch.modeling_reward_onesearch import OneSearchRewardModel
 
     auto.AutoModel.register(OneSearchConfig, models.OneSearchModel, exist_ok=True)
@@ -44,13 +47,16 @@ def _register_models(auto: ModuleType) -> None:
     auto.AutoModel.register(OneSearchQwen3Config, models.OneSearchQwen3Model, exist_ok=True)
     auto.AutoModelForCausalLM.register(OneSearchQwen3Config, models.OneSearchForCausalLM, exist_ok=True)
     auto.AutoModel.register(OneSearchRewardConfig, OneSearchRewardModel, exist_ok=True)
+    auto.AutoModel.register(UniSearchConfig, unisearch.UniSearchModel, exist_ok=True)
+    auto.AutoModelForSeq2SeqLM.register(UniSearchConfig, unisearch.UniSearchForConditionalGeneration, exist_ok=True)
 
 
 def _register_tokenizer(auto: ModuleType) -> None:
     from onesearch.modeling_onesearch.configuration_onesearch import OneSearchConfig, OneSearchQwen3Config
+    from onesearch.modeling_onesearch.configuration_unisearch import UniSearchConfig
     from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 
-    for config in (OneSearchConfig, OneSearchQwen3Config):
+    for config in (OneSearchConfig, OneSearchQwen3Config, UniSearchConfig):
         auto.AutoTokenizer.register(config, fast_tokenizer_class=SidTokenizer, exist_ok=True)
 
 

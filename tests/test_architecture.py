@@ -48,6 +48,7 @@ TRAVELLING = [
         for name in ("tokenization_sid.py", "bpe.py", "prompts.py", "templates.py", "ragged.py", "user_ids.py")
     ),
     *(ROOT / "modeling_onesearch").glob("*_onesearch.py"),
+    *(ROOT / "modeling_onesearch").glob("*_unisearch.py"),
 ]
 """Files that are copied beside a published checkpoint."""
 

@@ -204,3 +204,27 @@ def save_tiny_qwen3(folder: Path, vocab_size: int = TEXT_TOKENS, **changes):
     model = Qwen3ForCausalLM(Qwen3Config(**{**QWEN3_SIZES, "vocab_size": vocab_size, **changes})).eval()
     model.save_pretrained(folder)
     return model
+
+
+UNISEARCH = {"item_layers": 1, "item_features": 5, "item_statistics": ["price", "click_count"], "item_max_tokens": 12}
+"""Fields of a tiny item encoder."""
+
+
+def tiny_unisearch(codebook_sizes=(8, 4, 4), codes=None, seed=0, **changes):
+    """UniSearch with the sizes of `tiny_model`."""
+    from onesearch import UniSearchConfig, UniSearchForConditionalGeneration
+
+    fields = tiny_config(codebook_sizes).to_dict()
+    kept = {name: fields[name] for name in fields if name not in ("model_type", "transformers_version", "architectures")}
+    torch.manual_seed(seed)
+    model = UniSearchForConditionalGeneration(UniSearchConfig(**{**kept, **UNISEARCH, **changes})).eval()
+    return _equipped(model, codes)
+
+
+def random_items(items, seed=0):
+    """Inputs of the tiny item encoder; the first item has no features, the second no statistics."""
+    random = torch.Generator().manual_seed(seed)
+    input_ids, mask = random_prompts(items, seed=seed)
+    features, statistics = torch.randn(items, 5, generator=random), torch.randn(items, 2, generator=random)
+    features[0], statistics[1] = torch.nan, torch.nan
+    return {"input_ids": input_ids, "attention_mask": mask, "features": features, "statistics": statistics}

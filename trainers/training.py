@@ -28,7 +28,7 @@ from .sft.sft_config import SidSFTConfig
 from .stages import check_stage_folder, remove_stage, stage_arguments, stages_with_examples, train_stage
 
 CHECKPOINT_PARTS = (
-    "*_onesearch.py",
+    *("*_onesearch.py", "*_unisearch.py"),
     *("tokenization_sid.py", "prompts.py", "ragged.py", "user_ids.py", "templates.py", "bpe.py"),
     *("*.safetensors", "*.safetensors.index.json"),
     *("config.json", "generation_config.json", "search_config.json", "adapter_config.json"),
