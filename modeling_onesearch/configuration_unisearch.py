@@ -30,8 +30,14 @@ ITEM_LIMITS = {
 """Largest values of the sizes of the item encoder: a damaged or hostile configuration is refused at once."""
 
 
+class _Sizes(_Vocabulary):
+    """Types of the fields that the checks below read; a configuration has them from its other parents."""
+
+    d_model: int | None
+
+
 @dataclass(init=False, repr=False, eq=False)  # fields only: the rest is the parent configuration's
-class ItemFields(_Vocabulary):
+class ItemFields(_Sizes):
     """Fields of the item encoder and of the quantizer. The paper gives no value but the 6 layers of its smaller model.
 
     Args:

@@ -30,10 +30,10 @@ from transformers.utils import is_torchdynamo_compiling
 from transformers.utils.generic import can_return_tuple
 
 from .bart_onesearch import CAUSAL_CALL, OneSearchEncoder, OneSearchModel, OneSearchPreTrainedModel
-from .configuration_onesearch import OneSearchConfig, OneSearchQwen3Config
+from .configuration_onesearch import LongViewFields, OneSearchConfig, OneSearchQwen3Config
 from .decoding_onesearch import BartBeamDecoder, Qwen3BeamDecoder
 from .long_view_onesearch import LongViewMixin
-from .origins_onesearch import check_origin, settings_of, take_long_view_fields, take_over
+from .origins_onesearch import check_origin, settings_of, take_fields, take_over
 from .qwen3_onesearch import OneSearchQwen3Model, OneSearchQwen3PreTrainedModel
 from .scores_onesearch import IGNORED, Objective, SidCausalOutput, SidSeq2SeqOutput, TargetScores
 from .sid_model_onesearch import SidModelMixin
@@ -57,6 +57,7 @@ class OneSearchForConditionalGeneration(SidModelMixin, OneSearchPreTrainedModel,
     _tied_weights_keys = {"lm_head.weight": "model.shared.weight"}
     _beam_decoder = BartBeamDecoder
     _backbone: type[OneSearchModel] = OneSearchModel
+    _own_fields: tuple[type, ...] = (LongViewFields,)
 
     def __init__(self, config: OneSearchConfig) -> None:
         super().__init__(config)
@@ -83,21 +84,21 @@ class OneSearchForConditionalGeneration(SidModelMixin, OneSearchPreTrainedModel,
             sid_offset: see [`OneSearchConfig`].
             sid_fingerprint: see [`OneSearchConfig`].
             kwargs: fields of [`LongViewFields`] for a long view, which starts with random weights and needs
-                `set_long_view_centroids`; all others are passed to BART's `from_pretrained`.
+                `set_long_view_centroids`, and for UniSearch of [`ItemFields`]; all others are passed to BART's `from_pretrained`.
 
         Raises:
             ValueError: the checkpoint has a logits bias that is not zero, which a plain tied head cannot hold, or more rows than
                 `vocab_size`.
         """
-        long_view = take_long_view_fields(kwargs)
+        own = take_fields(kwargs, *cls._own_fields)
         bart = AutoModelForSeq2SeqLM.from_pretrained(checkpoint, **kwargs)
         check_origin(bart, "bart", checkpoint, vocab_size, sid_offset)
         if bart.final_logits_bias.count_nonzero():
             raise ValueError(f"{checkpoint} has a non-zero final_logits_bias, which OneSearch's tied head does not hold")
         bart.resize_token_embeddings(vocab_size)
-        known = {**settings_of(bart), **long_view, "forced_eos_token_id": None}
+        known = {**settings_of(bart), **own, "forced_eos_token_id": None}
         known |= {"sid_codebook_sizes": list(sid_codebook_sizes), "sid_offset": sid_offset, "sid_fingerprint": sid_fingerprint}
-        model = cls(OneSearchConfig(**known))
+        model = cls(cls.config_class(**known))
         take_over(model.model, bart.model)
         model.model.encoder.match_long_view_scale()
         return model.to(bart.dtype)
@@ -241,7 +242,7 @@ class OneSearchForCausalLM(SidModelMixin, OneSearchQwen3PreTrainedModel, Qwen3Fo
         Raises:
             ValueError: no Qwen3 checkpoint, or the SIDs do not fit into `vocab_size`.
         """
-        long_view = take_long_view_fields(kwargs)
+        long_view = take_fields(kwargs, LongViewFields)
         qwen = AutoModelForCausalLM.from_pretrained(checkpoint, **kwargs)
         check_origin(qwen, "qwen3", checkpoint, vocab_size, vocab_size)
         qwen.resize_token_embeddings(vocab_size)

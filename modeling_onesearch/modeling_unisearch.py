@@ -20,7 +20,8 @@ import torch
 from torch import nn
 
 from .bart_onesearch import OneSearchModel, OneSearchPreTrainedModel
-from .configuration_unisearch import UniSearchConfig
+from .configuration_onesearch import LongViewFields
+from .configuration_unisearch import ItemFields, UniSearchConfig
 from .item_encoder_unisearch import ItemEncoder, bounded
 from .modeling_onesearch import OneSearchForConditionalGeneration
 from .scores_onesearch import SidSeq2SeqOutput
@@ -81,7 +82,7 @@ class UniSearchModel(UniSearchPreTrainedModel, OneSearchModel):
         )
 
 
-class UniSearchForConditionalGeneration(UniSearchPreTrainedModel, OneSearchForConditionalGeneration):
+class UniSearchForConditionalGeneration(UniSearchPreTrainedModel, OneSearchForConditionalGeneration):  # type: ignore[misc]  # `config`
     """A query with its history in, the Semantic IDs of items out; and an item in, its Semantic ID out.
 
     Example:
@@ -100,6 +101,7 @@ class UniSearchForConditionalGeneration(UniSearchPreTrainedModel, OneSearchForCo
     ```"""
 
     _backbone = UniSearchModel
+    _own_fields = (LongViewFields, ItemFields)
 
     def _finish(self, backbone: type, module: str = "modeling_unisearch") -> None:
         super()._finish(backbone, module)
@@ -109,6 +111,7 @@ class UniSearchForConditionalGeneration(UniSearchPreTrainedModel, OneSearchForCo
         *args: Any,
         items: Mapping[str, torch.Tensor] | None = None,
         soft_targets: float = 0.0,
+        contrast_only: bool = False,
         **kwargs: Any,
     ) -> Any:
         """Run the search generator as [`OneSearchForConditionalGeneration`] does, and the item encoder.
@@ -119,12 +122,15 @@ class UniSearchForConditionalGeneration(UniSearchPreTrainedModel, OneSearchForCo
             soft_targets: above 0, the gradient of the token loss reaches the item encoder, through targets that are the softmax of
                 −‖d − c‖² / `soft_targets` in the backward pass and one code each in the forward pass. It needs `items`, one per prompt, and
                 `labels`. The default of 0 stops the gradient before the item encoder, as in the paper.
+            contrast_only: run the encoder of the prompts and the item encoder alone, which make q and d; `labels` are not read.
             kwargs: as in [`OneSearchForConditionalGeneration`].
 
         Returns:
             [`UniSearchOutput`]; a tuple with `return_dict=False`.
         """
         vectors = None if items is None else self.model.item_encoder(**items)
+        if contrast_only:
+            return self._contrast(vectors, *args, **kwargs)
         if soft_targets > 0:
             if vectors is None:
                 raise ValueError("soft_targets needs `items`: the item of each prompt's target")
@@ -140,6 +146,15 @@ class UniSearchForConditionalGeneration(UniSearchPreTrainedModel, OneSearchForCo
             quantised=None if vectors is None else self.model.quantizer(vectors),
         )
         return output.to_tuple() if wanted is False else output
+
+    def _contrast(
+        self, vectors: torch.Tensor | None, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **_: Any
+    ) -> UniSearchOutput:
+        """q of the prompts beside the vectors of items."""
+        states = self.model.encoder(input_ids=input_ids, attention_mask=attention_mask, return_dict=True).last_hidden_state
+        quantised = None if vectors is None else self.model.quantizer(vectors)
+        queries = self.model.query_vectors(states, attention_mask)
+        return UniSearchOutput(query_vectors=queries, item_vectors=vectors, quantised=quantised)
 
     @torch.no_grad()
     def item_codes(self, **items: torch.Tensor) -> torch.Tensor:

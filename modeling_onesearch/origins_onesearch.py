@@ -9,11 +9,13 @@ import os
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from .configuration_onesearch import LongViewFields
-
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
+
+
+OWN_PARTS = ("long_view", "item_encoder", "quantizer", "query_head")
+"""Parts of names of weights that a plain backbone does not have."""
 
 
 def check_origin(
@@ -48,15 +50,16 @@ def settings_of(model: PreTrainedModel) -> dict[str, Any]:
     return {key: value for key, value in model.config.to_dict().items() if key not in ("model_type", "architectures")}
 
 
-def take_long_view_fields(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Removes the fields of [`LongViewFields`] from `kwargs` and returns them."""
-    return {field.name: kwargs.pop(field.name) for field in fields(LongViewFields) if field.name in kwargs}
+def take_fields(kwargs: dict[str, Any], *kinds: Any) -> dict[str, Any]:
+    """Removes the fields of some dataclasses, such as [`LongViewFields`], from `kwargs` and returns them."""
+    names = [field.name for kind in kinds for field in fields(kind)]
+    return {name: kwargs.pop(name) for name in names if name in kwargs}
 
 
 def take_over(model: nn.Module, origin: nn.Module) -> None:
-    """Load the weights of the plain model; the long view, which it does not have, keeps its own."""
-    own = {name: tensor for name, tensor in model.state_dict().items() if "long_view" in name}
+    """Load the weights of the plain model; the parts that it does not have (`OWN_PARTS`) keep their own."""
+    own = {name: tensor for name, tensor in model.state_dict().items() if any(part in name for part in OWN_PARTS)}
     model.load_state_dict({**own, **origin.state_dict()})
 
 
-__all__ = ["check_origin", "settings_of", "take_long_view_fields", "take_over"]
+__all__ = ["check_origin", "settings_of", "take_fields", "take_over"]

@@ -14,6 +14,7 @@ from typing import Any
 from onesearch.tokenization_sid.templates import LANGUAGES, PromptLayout, template
 
 from .tasks import STAGES, TASKS
+from .unisearch.unisearch_config import UniSearchTrainingConfig
 
 BACKBONES = ("bart", "qwen3")
 
@@ -219,6 +220,9 @@ class TrainingConfig:
             teacher.
         keywords: parquet file with the teacher's keywords of each query, columns ``query`` and ``keywords``. None derives them from the
             market; see `onesearch.trainers.distillation.data`.
+        unisearch: joint training of UniSearch in place of the stages: item encoder, quantizer and search generator learn together, and the
+            run needs no Semantic IDs before. `stages`, `lora`, `distillation`, `keywords` and `streaming` do not apply to it. ``{}`` takes
+            all of its defaults. None trains the stages.
         streaming: makes the examples while they are read instead of storing them; each stage then needs `max_steps`.
         validation_requests: number of requests of the validation split that each evaluation searches. More make HR@10 and MRR@10 less
             noisy and the evaluation slower; 0 measures the loss only.
@@ -244,6 +248,7 @@ class TrainingConfig:
     lora: SidLoraConfig | None = None
     distillation: dict[str, Any] | None = None
     keywords: str | None = None
+    unisearch: UniSearchTrainingConfig | None = None
     streaming: bool = False
     validation_requests: int = 500
     validation_beams: int = 20
@@ -258,9 +263,29 @@ class TrainingConfig:
         if not names or len(set(names)) < len(names):
             raise ValueError(f"stages={names}: at least one stage is needed, and no two may have the same name")
         template(self.prompt.name)
+        if self.unisearch is not None:
+            self._check_unisearch()
         _refuse_below(self, ("validation_requests",), 0)
         _refuse_below(self, ("validation_beams",), 10)
         _refuse_below(self, tuple(name for name in ("patience", "threads") if getattr(self, name) is not None), 1)
+
+    def _check_unisearch(self) -> None:
+        """Refuse settings that the joint training of UniSearch does not have."""
+        unused = {
+            "lora": self.lora,
+            "distillation": self.distillation,
+            "keywords": self.keywords,
+            "streaming": self.streaming or None,
+        }
+        given = [name for name, value in unused.items() if value is not None]
+        if given or self.model.backbone != "bart":
+            what = f"training.{given[0]}" if given else f"training.model.backbone={self.model.backbone!r}"
+            raise ValueError(f"{what} does not apply to training.unisearch, whose search generator is BART; leave it out")
+        if self.prompt.needs_query_sids or self.prompt.long_view_tokens:
+            raise ValueError(
+                "training.unisearch encodes items alone, and its codebooks move: set sid and default_history to false and "
+                "long_view_tokens to 0 in training.prompt"
+            )
 
 
 def _refuse_below(config: object, names: Sequence[str], least: int) -> None:

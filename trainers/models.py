@@ -103,24 +103,27 @@ def _long_view_fields(config: ModelConfig, tokenizer: SidTokenizer, centroids: S
 def _bart_model(config: ModelConfig, tokenizer: SidTokenizer, fields: dict[str, Any]) -> OneSearchForConditionalGeneration:
     if config.checkpoint is not None:
         return OneSearchForConditionalGeneration.from_bart(config.checkpoint, len(tokenizer), **fields)
-    sizes = OneSearchConfig(
-        vocab_size=len(tokenizer),
-        d_model=config.d_model,
-        encoder_layers=config.encoder_layers,
-        decoder_layers=config.decoder_layers,
-        encoder_attention_heads=config.attention_heads,
-        decoder_attention_heads=config.attention_heads,
-        encoder_ffn_dim=config.ffn_dim,
-        decoder_ffn_dim=config.ffn_dim,
-        dropout=config.dropout,
-        max_position_embeddings=config.max_position_embeddings,
-        bos_token_id=tokenizer.bos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        decoder_start_token_id=tokenizer.eos_token_id,
-        **fields,
-    )
-    return OneSearchForConditionalGeneration(sizes)
+    return OneSearchForConditionalGeneration(OneSearchConfig(**bart_fields(config, tokenizer), **fields))
+
+
+def bart_fields(config: ModelConfig, tokenizer: SidTokenizer) -> dict[str, Any]:
+    """Fields of the configuration of an encoder-decoder from random weights."""
+    return {
+        "vocab_size": len(tokenizer),
+        "d_model": config.d_model,
+        "encoder_layers": config.encoder_layers,
+        "decoder_layers": config.decoder_layers,
+        "encoder_attention_heads": config.attention_heads,
+        "decoder_attention_heads": config.attention_heads,
+        "encoder_ffn_dim": config.ffn_dim,
+        "decoder_ffn_dim": config.ffn_dim,
+        "dropout": config.dropout,
+        "max_position_embeddings": config.max_position_embeddings,
+        "bos_token_id": tokenizer.bos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "decoder_start_token_id": tokenizer.eos_token_id,
+    }
 
 
 def _qwen3_model(config: ModelConfig, tokenizer: SidTokenizer, fields: dict[str, Any]) -> OneSearchForCausalLM:
@@ -145,4 +148,4 @@ def _qwen3_model(config: ModelConfig, tokenizer: SidTokenizer, fields: dict[str,
     return OneSearchForCausalLM(sizes)
 
 
-__all__ = ["SidModel", "build_model", "build_tokenizer", "longest_prompt"]
+__all__ = ["SidModel", "bart_fields", "build_model", "build_tokenizer", "longest_prompt"]

@@ -11,34 +11,18 @@ from transformers import set_seed
 from onesearch.files import RunFolder, atomic_folder, write_json
 from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
-from onesearch.serving.loading import QUERY_ENCODER_NAME
-from onesearch.serving.shown_items import SHOWN_ITEMS_NAME, ShownItems
-from onesearch.signed_text import is_unedited
 from onesearch.tokenization_sid.parallel.threads import fixed_threads
-from onesearch.views.default_histories import FILE_NAME as DEFAULTS_NAME
-from onesearch.views.reward.reward_folder import FOLDER_NAME as REWARD_NAME
 
+from .checkpoint_folder import check_target, replaced_files, save_checkpoint
 from .configs import TrainingConfig
 from .distillation.distillation_config import SidDistillationConfig
 from .distillation.dropout_check import refuse_r_drop_without_dropout
 from .lora import lora_config
 from .models import SidModel, build_model, longest_prompt
-from .run_inputs import RunInputs, load_inputs
+from .run_inputs import load_inputs
 from .sft.sft_config import SidSFTConfig
 from .stages import check_stage_folder, remove_stage, stage_arguments, stages_with_examples, train_stage
-
-CHECKPOINT_PARTS = (
-    *("*_onesearch.py", "*_unisearch.py"),
-    *("tokenization_sid.py", "prompts.py", "ragged.py", "user_ids.py", "templates.py", "bpe.py"),
-    *("*.safetensors", "*.safetensors.index.json"),
-    *("config.json", "generation_config.json", "search_config.json", "adapter_config.json"),
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt"),
-    *(QUERY_ENCODER_NAME, DEFAULTS_NAME, REWARD_NAME, SHOWN_ITEMS_NAME),
-)
-"""Patterns of what a checkpoint holds, which a new training replaces. Other files in its folder stay, an edited card among them."""
-
-CARD_NAME = "README.md"
-"""The card of a checkpoint. It tells of one training: the next one removes it, unless somebody has edited it."""
+from .unisearch.training import train_unisearch_run
 
 
 def train_run(
@@ -71,7 +55,10 @@ def train_run(
         TypeError: a name in `config.arguments` is no field of the trainer's config.
     """
     with fixed_threads(config.threads):
-        _train(run, config, search, resume, progress, overwrite)
+        if config.unisearch is not None:
+            train_unisearch_run(run, config, search, resume, progress, overwrite)
+        else:
+            _train(run, config, search, resume, progress, overwrite)
 
 
 def _train(
@@ -81,7 +68,7 @@ def _train(
     folders = [Path(str(arguments.output_dir)) for arguments in settings]
     for folder in folders:
         check_stage_folder(folder)
-    _check_target(run.checkpoint, overwrite or resume)
+    check_target(run.checkpoint, overwrite or resume)
     first = settings[0]
     set_seed(first.seed)
     inputs = load_inputs(run, config)
@@ -102,7 +89,7 @@ def _train(
         log += entries
     if first.process_index == 0:
         with atomic_folder(run.checkpoint, replaces=[SID_INDEX_NAME], parts=replaced_files(run.checkpoint)) as folder:
-            _save_checkpoint(folder, model, inputs, search or SearchConfig())
+            save_checkpoint(folder, model, inputs, search or SearchConfig())
         write_json(run.training / "log.json", log)
 
 
@@ -114,34 +101,4 @@ def _check_r_drop(settings: Sequence[SidSFTConfig], config: TrainingConfig, mode
             refuse_r_drop_without_dropout(arguments, model, model.config, adapter_dropout)
 
 
-def _check_target(checkpoint: Path, overwrite: bool) -> None:
-    """Refuse to replace a folder that is no checkpoint, and a checkpoint unless `overwrite`."""
-    if not overwrite and (checkpoint / SID_INDEX_NAME).is_file():
-        raise FileExistsError(
-            f"{checkpoint} holds a trained checkpoint; --overwrite replaces it, --resume continues its training"
-        )
-    if checkpoint.is_dir() and any(checkpoint.iterdir()) and not (checkpoint / SID_INDEX_NAME).is_file():
-        raise FileExistsError(f"{checkpoint} holds no checkpoint of this package (no {SID_INDEX_NAME}); move it away")
-
-
-def replaced_files(checkpoint: Path) -> list[str]:
-    """Patterns of what the new checkpoint replaces in the folder of an older one."""
-    card = checkpoint / CARD_NAME
-    unedited = card.is_file() and is_unedited(card.read_text(encoding="utf-8", errors="replace"))
-    return [*CHECKPOINT_PARTS, CARD_NAME] if unedited else [*CHECKPOINT_PARTS]
-
-
-def _save_checkpoint(folder: Path, model: SidModel, inputs: RunInputs, search: SearchConfig) -> None:
-    """Write everything that a search needs: weights, item index, search settings, tokenizer, query encoder and default histories; and the
-    titles, brands and prices that its hits carry."""
-    model.search_config = search
-    model.save_pretrained(folder)
-    inputs.tokenizer.save_pretrained(folder)
-    ShownItems.save(inputs.builder.market, folder / SHOWN_ITEMS_NAME)
-    if inputs.query_encoder is not None:
-        inputs.query_encoder.save_pretrained(folder / QUERY_ENCODER_NAME)
-    if inputs.defaults is not None:
-        inputs.defaults.save(folder / DEFAULTS_NAME)
-
-
-__all__ = ["replaced_files", "train_run"]
+__all__ = ["train_run"]

@@ -14,7 +14,7 @@ from onesearch.files import LOCK_TIMEOUT, RunFolder, locked
 from .run_lock import writing
 
 if TYPE_CHECKING:
-    from onesearch.tokenization_sid.sids.appending import AppendReport
+    from onesearch.tokenization_sid.sids.appending import AppendReport, EncodeItems
 
 
 def append_to_run(run: RunFolder, table: Path, known: str = "raise") -> AppendReport:
@@ -50,12 +50,33 @@ def append_to_run(run: RunFolder, table: Path, known: str = "raise") -> AppendRe
         _index_appended(
             run
         )  # what an append left out that was stopped: its items are published, so that `append_items` refuses them
-        report = append_items(run, items, known)
+        report = append_items(run, items, known, encode=_unisearch_encoder(run))
         _index_appended(run)
         if text_index.is_file():
             _index_texts(run, items, text_index)
         _tell_reward_model(run, items)
     return report
+
+
+def _unisearch_encoder(run: RunFolder) -> EncodeItems | None:
+    """Encodes items by the frozen item encoder of a run's UniSearch checkpoint; None for a run with codebooks of its own."""
+    from onesearch.serving.item_encoding import FrozenItemEncoder, is_unisearch
+    from onesearch.tokenization_sid.sids.appending import EncodedItems, market_of
+    from onesearch.tokenization_sid.sids.item_codes import ItemCodes
+
+    if not is_unisearch(run.checkpoint):
+        return None
+    encoder = FrozenItemEncoder.load(run.checkpoint)
+
+    def encode(items: pa.Table, published: np.ndarray | None) -> EncodedItems:
+        found = encoder.encode(market_of(run, items))
+        paths = [list(path or ()) for path in items.column("categories").to_pylist()]
+        popularity = np.zeros(len(items), dtype=np.float32)
+        ids = items.column("item_id").to_pylist()
+        coded = ItemCodes(ids, found.codes.astype(np.int32), popularity, encoder.codebook_sizes, encoder.fingerprint, paths)
+        return EncodedItems(coded, found.vectors.sum(1), np.ones(len(items), dtype=bool))
+
+    return encode
 
 
 def _index_texts(run: RunFolder, items: pa.Table, path: Path) -> None:

@@ -168,7 +168,7 @@ def _is_chosen(run: RunFolder) -> bool:
 
 def _foreign_files(run: RunFolder) -> list[str]:
     """Files in a run's checkpoint that its training did not write, and edited cards: they are somebody's work."""
-    from onesearch.trainers.training import replaced_files
+    from onesearch.trainers.checkpoint_folder import replaced_files
 
     patterns = [*replaced_files(run.checkpoint), "text_index.safetensors", "*.lock"]
     held = [path.name for path in run.checkpoint.iterdir()] if run.checkpoint.is_dir() else []

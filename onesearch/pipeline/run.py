@@ -123,6 +123,11 @@ def check_recipe(recipe: Recipe, run: RunFolder) -> None:
     check_options(market.importer, market.options)
     if market.importer != SIMULATION and market.source is None and not run.market.exists():
         raise ValueError(f"importer {market.importer} needs a source: the folder with the published files (--source)")
+    if recipe.training.unisearch is not None:
+        from onesearch.trainers.unisearch.training import unisearch_arguments
+
+        unisearch_arguments(run, recipe.training, progress=False)
+        return
     for number in range(len(recipe.training.stages)):
         stage_arguments(run, recipe.training, number, progress=False)
     if recipe.preference is not None:
@@ -161,11 +166,10 @@ def _steps(recipe: Recipe, run: RunFolder, resume: bool, progress: bool) -> list
     steps = []
     if recipe.alignment is not None:
         steps.append(_Step("alignment", run.embeddings / ALIGNMENT_NAME, lambda: align_encoder(recipe, run)))
-    steps += [
-        _Step("embeddings", run.embeddings / EMBEDDINGS_NAME, lambda: make_embeddings(recipe, run)),
-        _Step("SIDs", run.sids / "sid_index.safetensors", lambda: make_sids(recipe, run)),
-        _Step("checkpoint", run.checkpoint, lambda: make_checkpoint(recipe, run, resume, progress)),
-    ]
+    steps.append(_Step("embeddings", run.embeddings / EMBEDDINGS_NAME, lambda: make_embeddings(recipe, run)))
+    if recipe.training.unisearch is None:  # UniSearch's training makes the SIDs
+        steps.append(_Step("SIDs", run.sids / "sid_index.safetensors", lambda: make_sids(recipe, run)))
+    steps.append(_Step("checkpoint", run.checkpoint, lambda: make_checkpoint(recipe, run, resume, progress)))
     if recipe.search.text_weight:
         steps.append(_Step("text index", run.checkpoint / TEXT_INDEX_NAME, lambda: make_text_index(run)))
     if recipe.reward is not None:

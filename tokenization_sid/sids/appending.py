@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,6 +42,24 @@ MAX_ROWS = 1_000_000
 
 MAX_BYTES = 1 << 30
 """Largest size of the columns of one append in memory. Our choice: a million items with long descriptions take less."""
+
+
+class EncodedItems(NamedTuple):
+    """Encoded items.
+
+    Attributes:
+        coded: ids, codes and categories.
+        vectors: vectors with keywords fused in, (items, dimension).
+        known: whether the encoder knows a word of each item, (items,) bool.
+    """
+
+    coded: ItemCodes
+    vectors: np.ndarray
+    known: np.ndarray
+
+
+EncodeItems = Callable[[pa.Table, np.ndarray | None], EncodedItems]
+"""(items table, (published items, levels) codes that the items are new beside, or None) → encoded items."""
 
 
 @dataclass(frozen=True)
@@ -116,13 +135,19 @@ def encode_items(run: RunFolder, items: pa.Table, known: str = "raise") -> ItemC
         ValueError: an item is published already and `known` is ``raise``; or the run's encoder, text fields or market have changed since
             its SIDs were built, so that new codes would not fit the published ones.
     """
-    encoder = SidEncoder.load(run)
-    _refuse_changed(run, encoder)
+    encode = _frozen_encoder(run)
+    _refuse_changed(run, encode)
     published = np.concatenate([load_codes(run, "items").codes, load_appended(run).codes])
-    return _encode(run, encoder, _new_items(run, items, known), published).coded
+    return encode(_new_items(run, items, known), published).coded
 
 
-def append_items(run: RunFolder, items: pa.Table, known: str = "raise", config: DriftConfig | None = None) -> AppendReport:
+def append_items(
+    run: RunFolder,
+    items: pa.Table,
+    known: str = "raise",
+    config: DriftConfig | None = None,
+    encode: EncodeItems | None = None,
+) -> AppendReport:
     """Encode new items, add them to ``sids/appended/`` as one file, and report their collisions and drift.
 
     Args:
@@ -130,6 +155,7 @@ def append_items(run: RunFolder, items: pa.Table, known: str = "raise", config: 
         items: items table, as `read_items` gives it.
         known: ``raise``, or ``skip`` to leave items that are published already, and their SIDs, as they are.
         config: thresholds of the drift warnings; None takes the defaults.
+        encode: encodes the items instead of the run's encoder and codebooks, as UniSearch's item encoder does.
 
     Raises:
         ValueError: as `encode_items`, or there are more than `MAX_ROWS` rows or `MAX_BYTES` bytes.
@@ -138,12 +164,11 @@ def append_items(run: RunFolder, items: pa.Table, known: str = "raise", config: 
     run.require("sids", "onesearch sids build")
     _refuse_large("the table", len(items), items.nbytes)
     with locked(run.append_lock, f"appending to {run.root}"):
-        return _append(run, items, known, config or DriftConfig())
+        return _append(run, items, known, config or DriftConfig(), encode or _frozen_encoder(run))
 
 
-def _append(run: RunFolder, items: pa.Table, known: str, config: DriftConfig) -> AppendReport:
-    encoder = SidEncoder.load(run)
-    _refuse_changed(run, encoder)
+def _append(run: RunFolder, items: pa.Table, known: str, config: DriftConfig, encode: EncodeItems) -> AppendReport:
+    _refuse_changed(run, encode)
     stored, before = load_codes(run, "items"), load_appended(run)
     if stored.reference is None:
         raise ValueError(f"{run.sids} holds no reference for new items; build the SIDs again")
@@ -151,7 +176,7 @@ def _append(run: RunFolder, items: pa.Table, known: str, config: DriftConfig) ->
     if not len(new):
         return AppendReport(None, len(items), None, None)
     published = np.concatenate([stored.codes, before.codes])
-    encoded = _encode(run, encoder, new, published)
+    encoded = encode(new, published)
     codes, sizes = encoded.coded.codes, encoded.coded.codebook_sizes
     path = save_appended(run, new, encoded.coded)
     distances = centroid_distances(encoded.vectors, codes[:, 0], stored.reference.centroids)
@@ -188,7 +213,7 @@ def _new_items(run: RunFolder, items: pa.Table, known: str) -> pa.Table:
     return items.filter(pa.array(~published))
 
 
-def _refuse_changed(run: RunFolder, encoder: SidEncoder) -> None:
+def _refuse_changed(run: RunFolder, encode: EncodeItems) -> None:
     """Raise if published items no longer get their own SIDs.
 
     Fingerprints identify the codebooks, but not the encoder and the text fields, so that a sample of the items is encoded again.
@@ -196,27 +221,13 @@ def _refuse_changed(run: RunFolder, encoder: SidEncoder) -> None:
     items, stored = Market.load(run.require("market", "onesearch data")).items, load_codes(run, "items")
     rows = np.unique(np.linspace(0, len(items) - 1, CHECKED_ITEMS).astype(int))
     if len(items) == len(stored.codes):
-        again = _encode(run, encoder, items.with_format("arrow")[rows.tolist()]).coded.codes
+        again = encode(items.with_format("arrow")[rows.tolist()], None).coded.codes
         if (again == stored.codes[rows]).all(axis=1).mean() > 0.5:
             return
     raise ValueError(
         f"the encoder, the text fields or the items of {run.root} have changed since its SIDs were built: published items no longer get "
         "their own SIDs; restore them, or build the SIDs again (which moves every SID)"
     )
-
-
-class EncodedItems(NamedTuple):
-    """Encoded items.
-
-    Attributes:
-        coded: ids, codes and categories.
-        vectors: vectors with keywords fused in, (items, dimension).
-        known: whether the encoder knows a word of each item, (items,) bool.
-    """
-
-    coded: ItemCodes
-    vectors: np.ndarray
-    known: np.ndarray
 
 
 def encode_table(run: RunFolder, encoder: SidEncoder, items: pa.Table) -> EncodedItems:
@@ -268,6 +279,11 @@ def rebalanced(encoder: SidEncoder, item_ids: Sequence[str], vectors: np.ndarray
     return codes
 
 
+def _frozen_encoder(run: RunFolder) -> EncodeItems:
+    """The run's frozen encoder, keywords and codebooks."""
+    return partial(_encode, run, SidEncoder.load(run))
+
+
 def _encode(run: RunFolder, encoder: SidEncoder, items: pa.Table, published: np.ndarray | None = None) -> EncodedItems:
     """Encode an items table with the text fields of the run's market.
 
@@ -277,7 +293,7 @@ def _encode(run: RunFolder, encoder: SidEncoder, items: pa.Table, published: np.
         items: items table.
         published: (published items, levels) codes that the items are new beside; None encodes items that are published themselves.
     """
-    market = _market_of(run, items)
+    market = market_of(run, items)
     texts = item_texts(market)
     codebook_sizes = encoder.quantizer.config.codebook_sizes
     vectors, known = np.zeros((0, encoder.quantizer.dimension)), np.zeros(0, dtype=bool)
@@ -293,19 +309,21 @@ def _encode(run: RunFolder, encoder: SidEncoder, items: pa.Table, published: np.
     return EncodedItems(coded, vectors, known)
 
 
-def _market_of(run: RunFolder, items: pa.Table) -> Market:
+def market_of(run: RunFolder, items: pa.Table) -> Market:
     """The run's market with other items. Statistics that are counted in sessions are those of published items; new ones have none."""
     return replace(Market.load(run.require("market", "onesearch data")), items=as_dataset(items))
 
 
 __all__ = [
     "AppendReport",
+    "EncodeItems",
     "EncodedItems",
     "append_items",
     "appended_codes",
     "encode_items",
     "encode_table",
     "is_balanced_inside_parents",
+    "market_of",
     "parents_of",
     "read_items",
     "rebalanced",

@@ -1,0 +1,1 @@
+"""Joint training of UniSearch: item encoder, quantizer and search generator."""
