@@ -134,11 +134,12 @@ class UniSearchForConditionalGeneration(UniSearchPreTrainedModel, OneSearchForCo
         if soft_targets > 0:
             if vectors is None:
                 raise ValueError("soft_targets needs `items`: the item of each prompt's target")
-            kwargs["objective"] = SoftTargets(self.model.quantizer.soft_codes(vectors, soft_targets))
+            soft = SoftTargets(self.model.quantizer.soft_codes(vectors, soft_targets))
+            kwargs["objective"] = soft
         wanted = kwargs.pop("return_dict", None)
         found = super().forward(*args, **kwargs, return_dict=True)
         mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
-        states = found.encoder_last_hidden_state
+        states = soft.states if soft_targets > 0 else found.encoder_last_hidden_state
         output = UniSearchOutput(
             **found,
             query_vectors=None if states is None else self.model.query_vectors(states, mask),

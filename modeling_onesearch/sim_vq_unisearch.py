@@ -1,6 +1,6 @@
 """Quantizer of UniSearch: k item vectors in, one code per level out.
 
-SimVQ (arXiv 2411.02038) keeps a codebook C of random vectors frozen and learns a linear map W: the code vectors are C W. A step moves all
+SimVQ (arXiv 2411.02038) keeps a codebook C of random vectors frozen and learns a linear map: the code vectors are C W + b. A step moves all
 of them, also those that no item uses, so that no code is left behind. `tokenization_sid/quantizers/learned.py` has SimVQ for the residuals
 of fixed embeddings, with the layer of a library that a checkpoint on the Hub cannot import. Here each of k moving vectors has a codebook of
 its own.
@@ -49,14 +49,14 @@ class LevelCodebook(nn.Module):
     def __init__(self, size: int, dim: int, kind: str) -> None:
         super().__init__()
         self.kind = kind
-        self.map = nn.Linear(dim, dim, bias=False) if kind == "sim-vq" else None
+        self.map = nn.Linear(dim, dim) if kind == "sim-vq" else None
         if kind == "vq":
             self.codebook = nn.Parameter(torch.zeros(size, dim))
         else:
             self.register_buffer("codebook", torch.zeros(size, dim))
 
     def vectors(self) -> torch.Tensor:
-        """Code vectors (codes, dim): C W for SimVQ, else the codebook itself."""
+        """Code vectors (codes, dim): C W + b for SimVQ, else the codebook itself."""
         return self.codebook if self.map is None else self.map(self.codebook)
 
     def reset_parameters(self) -> None:
@@ -64,6 +64,7 @@ class LevelCodebook(nn.Module):
         init.normal_(self.codebook, std=self.codebook.shape[1] ** -0.5)
         if self.map is not None:
             init.eye_(self.map.weight)
+            init.zeros_(self.map.bias)
 
     @torch.no_grad()
     def start_from(self, vectors: torch.Tensor) -> None:
@@ -75,6 +76,19 @@ class LevelCodebook(nn.Module):
         self.codebook.copy_(vectors)
         if self.map is not None:
             nn.init.eye_(self.map.weight)
+            nn.init.zeros_(self.map.bias)
+
+    @torch.no_grad()
+    def move_codes(self, codes: torch.Tensor, vectors: torch.Tensor) -> None:
+        """Give some codes other vectors; the map and all other codes stay as they are.
+
+        Args:
+            codes: (n,) numbers of the codes.
+            vectors: (n, dim) their new vectors.
+        """
+        if self.map is not None:  # the frozen vector whose image is the wanted one
+            vectors = torch.linalg.lstsq(self.map.weight.double(), (vectors - self.map.bias).double().T).solution.T
+        self.codebook[codes] = vectors.to(self.codebook.dtype)
 
 
 class SidQuantizer(nn.Module):

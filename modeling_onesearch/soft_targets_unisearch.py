@@ -25,9 +25,11 @@ class SoftTargets:
 
     Args:
         soft: p of each level, (batch, codes).
+        states: states of the encoder, which a call leaves here.
     """
 
     soft: Sequence[torch.Tensor]
+    states: torch.Tensor | None = None
 
     def __call__(self, model: Any, inputs: dict[str, Any], targets: torch.Tensor) -> TargetScores:
         """Score the targets (batch, levels), a whole Semantic ID each.
@@ -57,6 +59,7 @@ class SoftTargets:
             )
         given = {**inputs, "decoder_input_ids": None, "decoder_inputs_embeds": torch.stack(embedded).sum(0)}
         outputs = model.model(**given)
+        self.states = outputs.encoder_last_hidden_state
         scores = model.score_targets(outputs.last_hidden_state, targets)
         extra = torch.zeros_like(scores.log_probs).flatten()
         for (rows, logits, _), change in zip(model.target_logits(outputs.last_hidden_state, targets), changes):

@@ -48,10 +48,11 @@ def _add_simulate(actions: Commands) -> None:
     simulate.add_argument("folder", type=Path, help="market folder to write")
     simulate.add_argument(
         "--preset",
-        choices=("plain", "full"),
+        choices=("plain", "full", "video"),
         default="plain",
         help="plain: each session is a search of its own; full: also missions of several searches, sessions without a query, carts, "
-        "several purchases in a session, statistics, features and further texts of items (default: %(default)s)",
+        "several purchases in a session, statistics, features and further texts of items; video: titles say little, and features show what "
+        "is seen (default: %(default)s)",
     )
     simulate.set_defaults(source=None)
     simulate.add_argument(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -105,7 +105,7 @@ class FrozenItemEncoder:
         config = model.config
         if config.sid_fingerprint is None:
             raise ValueError(f"{checkpoint} was saved while its Semantic IDs moved; use the checkpoint of a finished training")
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+        tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint)
         return cls(model.model, tokenizer, tuple(config.sid_codebook_sizes), config.sid_fingerprint)
 
     def encode(self, market: Market) -> EncodedItems:

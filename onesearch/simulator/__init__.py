@@ -104,6 +104,7 @@ def _write(folder: Path, name: str, tables: Iterable[pa.Table]) -> int:
 
 def _info(config: ResolvedConfig) -> dict[str, Any]:
     """Contents of ``market.json``, without the oracle."""
+    text = {"text_fields": ["title"]} if config.silent_titles else {}
     return {
         "name": "simulated",
         "source": "onesearch.simulator: generated, no real users, brands or products",
@@ -112,4 +113,5 @@ def _info(config: ResolvedConfig) -> dict[str, Any]:
         "split": {"method": "time", "validation": config.validation, "test": config.test},
         "queries": "generated: a few words, some of them synonyms or mistyped; equal queries repeat",
         "config": asdict(config),
+        **text,
     }

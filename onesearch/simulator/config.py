@@ -51,6 +51,8 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "features": (0, 4096),
     "feature_noise": (0, 10),
     "texts": (0, 1),
+    "silent_titles": (0, 1),
+    "feature_leaf": (0, 10),
 }
 _WEIGHT_BOUNDS = (0, 10)
 
@@ -61,7 +63,13 @@ _WHOLE = frozenset(
 """Settings that are whole numbers."""
 
 PRESETS: dict[str, dict[str, float]] = {
-    "plain": dict.fromkeys(("missions", "recommendations", "carts", "purchase_again", "past_days", "features", "texts"), 0),
+    "plain": dict.fromkeys(
+        (
+            *("missions", "recommendations", "carts", "purchase_again", "past_days", "features", "texts"),
+            *("silent_titles", "feature_leaf"),
+        ),
+        0,
+    ),
     "full": {
         "missions": 0.6,
         "recommendations": 0.25,
@@ -70,12 +78,25 @@ PRESETS: dict[str, dict[str, float]] = {
         "past_days": 30,
         "features": 16,
         "texts": 0.8,
+        "silent_titles": 0,
+        "feature_leaf": 0,
+    },
+    "video": {
+        "missions": 0,
+        "recommendations": 0,
+        "carts": 0,
+        "purchase_again": 0,
+        "past_days": 30,
+        "features": 32,
+        "texts": 0,
+        "silent_titles": 0.8,
+        "feature_leaf": 2,
     },
 }
 """Values of the settings that are None, by `SimulatorConfig.preset`."""
 
 
-SESSIONS_PER_USER = {"plain": 12, "full": 24}
+SESSIONS_PER_USER = {"plain": 12, "full": 24, "video": 12}
 """Mean number of sessions of a user by preset, unless `users` and `sessions` are both given. Missions need several."""
 
 
@@ -85,10 +106,12 @@ class SimulatorConfig:
 
     A session is a search of its own in the preset ``plain``. The preset ``full`` adds what OneSearch (arXiv 2509.03236) reads of a shop:
     missions (several searches of one wish, such as gift searches and then "silver ring"), sessions without a query, carts, several
-    purchases in a session, statistics of items, features in place of pictures, and further texts.
+    purchases in a session, statistics of items, features in place of pictures, and further texts. The preset ``video`` is a market of short
+    videos: most titles say nothing of what is seen, and the features, in place of an embedding of the frames, show it; the text of an item
+    is its title alone. A purchase stands for a long play, a click for a play.
 
     Args:
-        preset: ``plain`` or ``full``: gives the values of the last seven settings that are None.
+        preset: ``plain``, ``full`` or ``video``: gives the values of the last nine settings that are None.
         items: number of items, 50 to 5,000,000.
         users: number of users, 10 to 5,000,000; default: one per 12 sessions, in the preset ``full`` one per 24.
         sessions: number of sessions, 100 to 20,000,000; default: 12 per item, at most 1,200,000 (reached at 100,000 items).
@@ -154,6 +177,8 @@ class SimulatorConfig:
         features: dimension of the items' `features`, a noisy view of style, colour, material, pattern and product group in place of an
             embedding of a picture, 0 to 4096; 0 leaves them empty.
         texts: share of items with a description and a text in the picture, which name attributes that the title lacks, 0 to 1.
+        silent_titles: share of items whose title names nothing but series and model, 0 to 1; raising it makes text say less.
+        feature_leaf: weight of the leaf category in `features` relative to an attribute, 0 to 10; 0 shows the product group alone.
     """
 
     preset: str = "plain"
@@ -214,6 +239,8 @@ class SimulatorConfig:
     past_days: int | None = None
     features: int | None = None
     texts: float | None = None
+    silent_titles: float | None = None
+    feature_leaf: float | None = None
 
     def __post_init__(self) -> None:
         """Check every value.
@@ -275,6 +302,8 @@ class ResolvedConfig(SimulatorConfig):
     past_days: int = 0
     features: int = 0
     texts: float = 0.0
+    silent_titles: float = 0.0
+    feature_leaf: float = 0.0
 
     def __post_init__(self) -> None:
         """Check every value, and that the sizes fit each other."""

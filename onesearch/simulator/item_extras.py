@@ -1,4 +1,4 @@
-"""What the preset ``full`` adds to items: features in place of an embedding of their picture, and texts for what the title leaves out."""
+"""What presets add to items: features in place of an embedding of their picture or frames, and texts for what the title leaves out."""
 
 from __future__ import annotations
 
@@ -52,7 +52,10 @@ def item_features(
     for kind in _SEEN:
         values = catalogue.words[WORD_TYPES.index(kind), rows]
         seen = seen + np.where((values >= 0)[:, None], words[values], np.float32(0.0))
-    scale = np.float32((len(_SEEN) + 1) ** -0.5)
+    if config.feature_leaf:
+        leaves = config.stream("feature leaves").normal(size=(config.leaves, size)).astype(np.float32)
+        seen = seen + np.float32(config.feature_leaf) * leaves[catalogue.leaves[rows]]
+    scale = np.float32((len(_SEEN) + 1 + config.feature_leaf**2) ** -0.5)
     noise = config.stream("feature noise", int(rows[0])).normal(size=seen.shape).astype(np.float32)
     features = scale * seen + np.float32(config.feature_noise) * noise
     offsets = size * np.arange(len(rows) + 1)

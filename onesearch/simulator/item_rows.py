@@ -54,6 +54,8 @@ def item_tables(
         rows = np.arange(start, min(start + CHUNK, config.items))
         values = attribute_values(vocabulary, catalogue, rows)
         titles = _titles(rng, values)
+        if config.silent_titles:
+            titles = _silenced(config, titles, values, start)
         columns = {
             "item_id": ids.take(pa.array(rows)),
             "title": pa.array(titles.texts, type=pa.string()),
@@ -150,6 +152,22 @@ def _titles(rng: np.random.Generator, values: dict[str, list[str | None]]) -> _T
     texts = [", ".join(" ".join(phrase.split()) for phrase in text.split(",") if phrase.strip()) for text in filled]
     named = [frozenset(name for _, name, _, _ in Formatter().parse(template) if name) for template in _TEMPLATES]
     return _Titles(texts, [named[shape] for shape in shapes])
+
+
+def _silenced(config: ResolvedConfig, titles: _Titles, values: Mapping[str, list[str | None]], first: int) -> _Titles:
+    """Titles of which `silent_titles` name nothing but series and model.
+
+    Args:
+        config: settings.
+        titles: whole titles.
+        values: value of every attribute type for each item.
+        first: number of the first item.
+    """
+    silent = config.stream("silent titles", first).random(len(titles.texts)) < config.silent_titles
+    short = [" ".join(filter(None, pair)) for pair in zip(values["series"], values["model"])]
+    texts = [other if is_silent else text for text, other, is_silent in zip(titles.texts, short, silent.tolist())]
+    kinds = [frozenset(("series", "model")) if is_silent else kind for kind, is_silent in zip(titles.kinds, silent.tolist())]
+    return _Titles(texts, kinds)
 
 
 def _seller_names(config: ResolvedConfig, count: int) -> pa.Array:

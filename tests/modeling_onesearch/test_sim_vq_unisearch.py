@@ -35,13 +35,13 @@ def test_residual_levels_quantise_what_is_left_of_the_sum():
         left = left - book[code]
 
 
-@pytest.mark.parametrize(("kind", "moved"), [("sim-vq", "map.weight"), ("vq", "codebook")])
+@pytest.mark.parametrize(("kind", "moved"), [("sim-vq", ("map.weight", "map.bias")), ("vq", ("codebook",))])
 def test_the_codebook_loss_moves_the_map_of_sim_vq_and_the_codes_of_plain_vq(kind, moved):
     books = quantizer(sid_quantizer=kind)
     vectors = torch.randn(5, 3, 16, requires_grad=True)
     found = books(vectors)
     found.codebook_loss.sum().backward()
-    assert set(gradients(books)) == {f"levels.{level}.{moved}" for level in range(3)} and vectors.grad is None
+    assert set(gradients(books)) == {f"levels.{level}.{name}" for level in range(3) for name in moved} and vectors.grad is None
     books.zero_grad()
     found = books(vectors)
     found.commitment_loss.sum().backward()
@@ -63,6 +63,18 @@ def test_code_vectors_can_start_from_data():
     level, data = quantizer().levels[0], torch.randn(8, 16)
     level.start_from(data)
     torch.testing.assert_close(level.vectors(), data)
+
+
+def test_single_codes_can_move():
+    for kind in ("sim-vq", "vq"):
+        level, wanted = quantizer(sid_quantizer=kind).levels[0], torch.randn(2, 16)
+        if level.map is not None:
+            torch.nn.init.normal_(level.map.weight)
+            torch.nn.init.normal_(level.map.bias)
+        before = level.vectors().detach()
+        level.move_codes(torch.tensor([1, 5]), wanted)
+        torch.testing.assert_close(level.vectors()[[1, 5]], wanted, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(level.vectors()[[0, 2, 3, 4, 6, 7]], before[[0, 2, 3, 4, 6, 7]])
 
 
 def test_both_gradients_give_the_code_vector_forward():

@@ -14,11 +14,12 @@ from onesearch import OneSearchForCausalLM, PromptLayout, RunFolder, Searcher, c
 from onesearch.files import _copy_others, read_json
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.tokenization_sid.templates import PLAIN_LAYOUT
+from onesearch.trainers.checkpoint_folder import replaced_files
 from onesearch.trainers.configs import SidLoraConfig, StageConfig, TrainingConfig
 from onesearch.trainers.models import longest_prompt
 from onesearch.trainers.run_inputs import load_inputs
 from onesearch.trainers.stages import remove_stage
-from onesearch.trainers.training import replaced_files, train_run
+from onesearch.trainers.training import train_run
 
 STAGES = ["1-alignment", "2-co-occurrence", "3-personalised"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -106,7 +107,7 @@ def build_model(
     Raises:
         ValueError: a statistic is no column of numbers.
     """
-    fields = {
+    fields: dict[str, Any] = {
         "sid_codebook_sizes": list(tokenizer.sid_codebook_sizes),
         "sid_offset": tokenizer.sid_offset,
         "item_layers": settings.item_layers or config.model.encoder_layers,
@@ -120,8 +121,7 @@ def build_model(
     }
     if config.model.checkpoint is not None:
         found = UniSearchForConditionalGeneration.from_bart(config.model.checkpoint, len(tokenizer), **fields)
-        assert isinstance(found, UniSearchForConditionalGeneration)
-        return found
+        return cast(UniSearchForConditionalGeneration, found)
     return UniSearchForConditionalGeneration(UniSearchConfig(**bart_fields(config.model, tokenizer), **fields))
 
 

@@ -90,6 +90,29 @@ class Catalogue:
             level.start_from(torch.from_numpy(np.ascontiguousarray(chosen)).to(vectors.device))  # type: ignore[operator]
 
     @torch.no_grad()
+    def revive_codes(self, model: UniSearchModel, codes: np.ndarray, vectors: torch.Tensor, seed: list[int]) -> None:
+        """Give the codes of each level that no item uses the vectors of random items.
+
+        Args:
+            model: backbone.
+            codes: (items, levels) codes in use.
+            vectors: (items, levels, dim).
+            seed: seeds the draws.
+        """
+        random = np.random.default_rng([*seed, 19])
+        for place, level in enumerate(model.quantizer.levels):
+            unused = np.setdiff1d(np.arange(len(level.codebook)), codes[:, place])  # type: ignore[arg-type]
+            rows = random.choice(len(codes), len(unused), replace=len(unused) > len(codes))
+            device = vectors.device
+            level.move_codes(torch.from_numpy(unused).to(device), vectors[torch.from_numpy(rows).to(device), place])  # type: ignore[operator]
+
+    @torch.no_grad()
+    def code_vectors(self, model: UniSearchModel, codes: np.ndarray) -> torch.Tensor:
+        """Code vectors (items, levels, dim) of codes (items, levels)."""
+        books = model.quantizer.level_vectors()
+        return torch.stack([book[torch.from_numpy(codes[:, place]).to(book.device)] for place, book in enumerate(books)], dim=1)
+
+    @torch.no_grad()
     def fit_residual(self, model: UniSearchModel, vectors: torch.Tensor, seed: int) -> None:
         """Two stages: codebooks of RQ-KMeans over the sum of each item's vectors (items, levels, dim)."""
         config = RQKMeansConfig(residual_sizes=tuple(model.config.sid_codebook_sizes), seed=seed)

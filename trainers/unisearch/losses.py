@@ -23,20 +23,21 @@ class Negatives(NamedTuple):
     is_there: torch.Tensor
 
 
-def partial_sums(vectors: torch.Tensor, residual: bool, bound: str) -> torch.Tensor:
+def partial_sums(vectors: torch.Tensor, before: torch.Tensor | None, bound: str) -> torch.Tensor:
     """What the query is compared with at each level: sg[Σ_{m<n} d⁽ᵐ⁾] + d⁽ⁿ⁾, so that each vector only learns what those before it left.
 
     Args:
         vectors: (items, levels, dim) d¹ … dᵏ.
-        residual: False gives each d⁽ⁿ⁾ alone.
+        before: (items, levels, dim) what is summed of the levels before: the vectors themselves, as in the paper, or their code vectors.
+            None compares with each d⁽ⁿ⁾ alone.
         bound: ``sphere`` scales each sum to length 1.
 
     Returns:
         (items, levels, dim).
     """
-    if not residual:
+    if before is None:
         return vectors
-    fixed = vectors.detach()
+    fixed = before.detach()
     sums = fixed.cumsum(1) - fixed + vectors
     return bounded(sums, bound) if bound == "sphere" else sums
 

@@ -94,7 +94,7 @@ class HardNegatives:
         bank: torch.Tensor,
         beams: np.ndarray | None,
         random: np.random.Generator,
-        residual: bool,
+        before: torch.Tensor | None,
         bound: str,
     ) -> list[Negatives | None]:
         """Negatives of all levels.
@@ -104,7 +104,7 @@ class HardNegatives:
             bank: (catalogue, levels, dim) vectors of all items.
             beams: see `rows`.
             random: random generator.
-            residual: see `partial_sums`.
+            before: (catalogue, levels, dim) what is summed of the levels before; see `partial_sums`.
             bound: see `partial_sums`.
         """
         levels: list[Negatives | None] = []
@@ -114,8 +114,9 @@ class HardNegatives:
                 levels.append(None)
                 continue
             chosen = torch.from_numpy(np.maximum(rows, 0)).to(bank.device)
-            upto = bank[chosen.flatten(), : level + 1]  # later vectors do not matter
-            sums = partial_sums(upto, residual, bound)[:, level].view(*rows.shape, -1)
+            upto = chosen.flatten(), slice(level + 1)  # later vectors do not matter
+            sums = partial_sums(bank[upto], None if before is None else before[upto], bound)
+            sums = sums[:, level].view(*rows.shape, -1)
             levels.append(Negatives(sums, torch.from_numpy(rows >= 0).to(bank.device)))
         return levels
 

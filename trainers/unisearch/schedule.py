@@ -44,7 +44,7 @@ class Schedule(NamedTuple):
         """Whether the catalogue is encoded again after `step` finished steps."""
         if step in (self.start, self.freeze):
             return True
-        return step < self.freeze and step % self.every == 0
+        return 0 < step < self.freeze and step % self.every == 0
 
 
 __all__ = ["CONTRAST", "GENERATOR", "JOINT", "Schedule"]

@@ -15,6 +15,9 @@ EVENTS = ("clicked", "carted", "purchased")
 CODEBOOK_STARTS = ("k-means", "data", "random")
 """Vectors that the codebooks start from."""
 
+RESIDUALS = ("vectors", "codes", "none")
+"""What the contrastive loss sums of the levels before."""
+
 
 @dataclass(frozen=True)
 class NegativeSchedule:
@@ -79,8 +82,9 @@ class UniSearchTrainingConfig:
         quantised_weight: weight of a contrastive loss between the query and the sum of the code vectors, whose gradient reaches the item
             encoder by `gradient`; 0 leaves it out, as the paper does.
         temperature: τ of the contrastive loss.
-        residual: contrast the query with the sum of the vectors so far, where only the last one learns; False contrasts it with each
-            vector alone.
+        residual: ``vectors`` contrasts the query with the sum of the vectors so far, where only the last one learns, as the paper does.
+            ``codes`` sums the code vectors of the levels before instead, so that a vector learns what their codes have lost; during
+            `warm_up`, when there are no codes yet, it is ``vectors``. ``none`` contrasts the query with each vector alone.
         coarse_to_fine: add the hard negatives of `negatives`; False has those of the batch at every level.
         negatives: hard negatives by level.
         interactions: quality of each kind of interaction; a kind that is left out trains nothing.
@@ -88,6 +92,7 @@ class UniSearchTrainingConfig:
         least_quality: interactions of a lower quality are dropped.
         stop_gradient: stop the gradient of the token loss before the item encoder, as the paper does.
         soft_temperature: temperature of the codes' probabilities through which the gradient passes without `stop_gradient`.
+        revive: at each refresh, give codes that no item uses the vectors of random items; SimVQ has no such step.
         warm_up: share of the steps that train the contrast alone, before the codebooks start and the token loss joins.
         freeze: share of the steps after which item encoder and quantizer stay as they are and the generator learns fixed Semantic IDs,
             with a learning rate that begins anew; 1 trains all of them to the end.
@@ -121,7 +126,7 @@ class UniSearchTrainingConfig:
     commitment: float = 0.25
     quantised_weight: float = 0.0
     temperature: float = 0.1
-    residual: bool = True
+    residual: str = "vectors"
     coarse_to_fine: bool = True
     negatives: NegativeSchedule = field(default_factory=NegativeSchedule)
     interactions: dict[str, float] = field(default_factory=lambda: {"clicked": 0.3, "carted": 0.6, "purchased": 1.0})
@@ -129,6 +134,7 @@ class UniSearchTrainingConfig:
     least_quality: float = 0.2
     stop_gradient: bool = True
     soft_temperature: float = 0.1
+    revive: bool = False
     warm_up: float = 0.1
     freeze: float = 1.0
     two_stage: bool = False
@@ -148,8 +154,9 @@ class UniSearchTrainingConfig:
         unknown = [name for name in self.interactions if name not in EVENTS]
         if unknown or not self.interactions:
             raise ValueError(f"interactions={self.interactions}: allowed are {', '.join(EVENTS)}, at least one of them")
-        if self.codebook_start not in CODEBOOK_STARTS:
-            raise ValueError(f"codebook_start={self.codebook_start!r}: allowed are {', '.join(CODEBOOK_STARTS)}")
+        for name, allowed in {"codebook_start": CODEBOOK_STARTS, "residual": RESIDUALS}.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}={getattr(self, name)!r}: allowed are {', '.join(allowed)}")
         weights = ("contrast_weight", "codebook_weight", "token_weight", "commitment", "quantised_weight", "cache_rows")
         _refuse_below(self, weights, 0)
         _refuse_below(self, ("item_tokens",), 1)
@@ -192,4 +199,4 @@ def _check_shares(config: object, names: Sequence[str]) -> None:
             raise ValueError(f"{name}={getattr(config, name)} is no share; allowed are 0 to 1")
 
 
-__all__ = ["CODEBOOK_STARTS", "EVENTS", "SOURCES", "NegativeSchedule", "UniSearchTrainingConfig"]
+__all__ = ["CODEBOOK_STARTS", "EVENTS", "RESIDUALS", "SOURCES", "NegativeSchedule", "UniSearchTrainingConfig"]

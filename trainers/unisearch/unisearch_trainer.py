@@ -19,6 +19,7 @@ from onesearch.modeling_onesearch.catalogue_onesearch import SidIndex
 from onesearch.modeling_onesearch.modeling_unisearch import UniSearchForConditionalGeneration, UniSearchOutput
 
 from ..checkpoints import last_complete_checkpoint, mark_incomplete
+from ..sft.sft_trainer import KeepEndOfGeneration
 from .cached_gradients import RandomState, parts_of
 from .catalogue import Catalogue
 from .examples import JointExamples, collate_rows
@@ -85,6 +86,7 @@ class UniSearchTrainer(Trainer):
         super().__init__(model, args, train_dataset=examples, eval_dataset=examples, data_collator=collate_rows, **kwargs)
         self.model_accepts_loss_kwargs = False
         self.add_callback(_Refreshes(self))
+        self.add_callback(KeepEndOfGeneration(model))
 
     @property
     def base(self) -> UniSearchForConditionalGeneration:
@@ -133,15 +135,16 @@ class UniSearchTrainer(Trainer):
         model.train()
         batch = self._prepare_inputs(inputs)
         parts = parts_of(batch, rows)
-        states, queries, vectors = [], [], []
+        states, queries, vectors, code_vectors = [], [], [], []
         for part in parts:
             states.append(RandomState(self.args.device))
             with torch.no_grad(), self.compute_loss_context_manager():
                 found = self.base(part["input_ids"], part["attention_mask"], items=part["items"], contrast_only=True)
             queries.append(cast(torch.Tensor, found.query_vectors).float())
             vectors.append(cast(torch.Tensor, found.item_vectors).float())
+            code_vectors.append(found.quantised.vectors.float())
         leaves = torch.cat(queries).requires_grad_(), torch.cat(vectors).requires_grad_()
-        loss = self._contrast(*leaves, None, batch)
+        loss = self._contrast(*leaves, torch.cat(code_vectors), batch)
         gradients = torch.autograd.grad(loss, leaves)
         total = loss.detach()
         scale = 1 / self.current_gradient_accumulation_steps
@@ -190,22 +193,30 @@ class UniSearchTrainer(Trainer):
         all_vectors, all_rows = gathered(vectors.float()), gathered(rows)
         positives = torch.arange(len(rows), device=rows.device) + process_number() * len(rows)
         is_same = rows[:, None] == all_rows[None]
+        uses_vectors = config.residual != "codes" or self.phase == CONTRAST or code_vectors is None
         hard = None
         if config.coarse_to_fine and self.state.global_step >= self.schedule.hard and self.model.training:
             items = rows.cpu().numpy()
             seed = [self.args.seed, self.state.global_step, self._micro_step[1], process_number()]
             beams = sids.beams[inputs["examples"].cpu().numpy()] if sids.beams.shape[1] else None
-            hard = self.negatives.draw(items, sids.bank, beams, np.random.default_rng(seed), config.residual, bound)
+            before = self._before(sids.bank, None if uses_vectors else self.catalogue.code_vectors(self.base.model, sids.codes))
+            hard = self.negatives.draw(items, sids.bank, beams, np.random.default_rng(seed), before, bound)
         with torch.no_grad():
             sids.bank[all_rows] = all_vectors.detach().to(sids.bank.dtype)
-        sums = partial_sums(all_vectors, config.residual, bound)
+        sums = partial_sums(all_vectors, self._before(all_vectors, None if uses_vectors else gathered(code_vectors)), bound)
         shared = positives, is_same, config.temperature
         loss = config.contrast_weight * contrastive_loss(queries, sums, *shared, hard or ())
         if config.quantised_weight and code_vectors is not None and self.phase != CONTRAST:
-            whole = partial_sums(gathered(code_vectors.float()), False, bound).sum(1, keepdim=True)
+            whole = gathered(code_vectors.float()).sum(1, keepdim=True)
             whole = nn.functional.normalize(whole, dim=-1) if bound == "sphere" else whole
             loss = loss + config.quantised_weight * contrastive_loss(queries, whole, *shared)
         return loss
+
+    def _before(self, vectors: torch.Tensor, code_vectors: torch.Tensor | None) -> torch.Tensor | None:
+        """What `partial_sums` sums of the levels before: vectors or code vectors, (items, levels, dim); None without a residual."""
+        if self.config.residual == "none":
+            return None
+        return vectors if code_vectors is None else code_vectors
 
     # Semantic IDs
 
@@ -240,6 +251,13 @@ class UniSearchTrainer(Trainer):
         if sids.averages:
             sids.averages |= self.catalogue.start_averages(backbone)
 
+    def revive_codes(self) -> None:
+        """Give codes that no item used at the last refresh the vectors of random items, before the next one."""
+        sids, backbone = cast(MovingSids, self.sids), self.base.model
+        self.catalogue.revive_codes(backbone, sids.codes, sids.bank, [self.args.seed, self.state.global_step])
+        if sids.averages:
+            sids.averages |= self.catalogue.start_averages(backbone)
+
     def freeze(self) -> None:
         """Keep item encoder and quantizer as they are from now on; without `two_stage` their codes are those of the last weights."""
         averages = cast(MovingSids, self.sids).averages
@@ -261,7 +279,7 @@ class UniSearchTrainer(Trainer):
         cut = round(self.config.freeze * num_training_steps)
         if self.lr_scheduler is not None or not 0 < cut < num_training_steps:
             return super().create_scheduler(num_training_steps, optimizer)
-        own = optimizer or self.optimizer
+        own = cast(torch.optim.Optimizer, optimizer or self.optimizer)
         lengths = cut, num_training_steps - cut
         first, second = (
             cast(
@@ -271,7 +289,7 @@ class UniSearchTrainer(Trainer):
                     own,
                     num_warmup_steps=min(self.args.get_warmup_steps(num_training_steps), length // 2),
                     num_training_steps=length,
-                    scheduler_specific_kwargs=self.args.lr_scheduler_kwargs,
+                    scheduler_specific_kwargs=cast("dict[str, Any] | None", self.args.lr_scheduler_kwargs),
                 ),
             ).lr_lambdas[0]
             for length in lengths
@@ -349,6 +367,8 @@ class _Refreshes(TrainerCallback):
                 if step:
                     trainer.refresh()  # the vectors of this moment
                 trainer.start_codebooks()
+        if trainer.config.revive and schedule.start < step < schedule.freeze and schedule.refreshes(step):
+            trainer.revive_codes()
         if step == schedule.freeze < schedule.total:
             if trainer.config.two_stage:
                 trainer.refresh()
