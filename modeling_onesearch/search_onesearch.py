@@ -14,6 +14,7 @@ import torch
 from .catalogue_onesearch import SidIndex
 from .decoding_onesearch import BeamDecoder
 from .filters_onesearch import ItemFilter
+from .free_search_onesearch import free_beams
 from .generation_onesearch import Beams, StepFunction, beam_search
 from .given_items_onesearch import merged
 from .given_scores_onesearch import GivenScores, score_given
@@ -238,6 +239,23 @@ class SearchMixin(ScoringMixin):
         trie = index.trie if item_filter is None else item_filter.state.trie  # the filter's own numbers of SIDs
         codes = trie.sids_of(found.leaves.flatten()).view(*found.leaves.shape, -1)
         return SidSamples(codes, found.scores, found.level_scores, found.log_inclusion)
+
+    @torch.no_grad()
+    def free_sids(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        num_beams: int = 50,
+        long_view_codes: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Most likely sequences of codes without a trie; many of them may belong to no item. The arguments are those of `retrieve`.
+
+        Returns:
+            codes (queries, beams, levels) and scores (queries, beams), best first.
+        """
+        check_count("num_beams", num_beams)
+        mask = self._checked_mask(input_ids, attention_mask)
+        return free_beams(self._step(input_ids, mask, "level", long_view_codes), self.config.sid_levels, num_beams)
 
     @torch.no_grad()
     def score_sids(

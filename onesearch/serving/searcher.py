@@ -386,7 +386,7 @@ class Searcher:
             filters = item_filter if isinstance(item_filter, Sequence) else [item_filter] * len(requests)
             also = self._text_items(requests, config, filters, excluded)
         result = self.model.retrieve(
-            **self._inputs(requests, config.hidden_views),
+            **self.model_inputs(requests, config.hidden_views),
             num_beams=config.num_beams,
             rank_by=config.rank_by,
             items_per_sid=config.items_per_sid,
@@ -424,7 +424,7 @@ class Searcher:
 
         return [search(*parts) for parts in zip(requests, filters, excluded)]
 
-    def _inputs(self, requests: Sequence[Request], hidden: Sequence[str] = ()) -> dict[str, Any]:
+    def model_inputs(self, requests: Sequence[Request], hidden: Sequence[str] = ()) -> dict[str, Any]:
         """Model inputs of a batch: `input_ids` and `attention_mask` (requests, length), with a long view also `long_view_codes`."""
         import torch
 

@@ -248,7 +248,7 @@ def test_a_ranking_has_the_sids_of_its_beams_in_their_order(shared_searcher, mar
     searcher = Searcher(shared_searcher.model, shared_searcher.tokenizer, config, batch_size=4, **parts)
     assert searcher.num_beams == 12 and isinstance(searcher, BeamRetriever)
     for request, ranking in zip(requests, searcher.retrieve(requests, 3)):
-        codes, scores = searcher.model.search_sids(**searcher._inputs([request]), num_beams=12)
+        codes, scores = searcher.model.search_sids(**searcher.model_inputs([request]), num_beams=12)
         expected = [tuple(sid) for sid, score in zip(codes[0].tolist(), scores[0].tolist()) if score > -math.inf]
         assert list(ranking.beam_sids) == expected and len(expected) == ranking.beams == 12 > len(ranking.item_ids)
 

@@ -108,7 +108,8 @@ def test_a_killed_training_ends_like_an_uninterrupted_one(shared_run, uninterrup
 def train_in(market_folder, folder, processes):
     """What each process runs: the same examples in each step, however many processes share them."""
     batch = {"per_device_train_batch_size": 16 // processes, "train_sampling_strategy": "sequential"}
-    settings = {"negatives": NegativeSchedule(memory=0, category=0, prefix=0, beam=0)}
+    batch |= {"optim": "sgd", "learning_rate": 0.05}  # Adam scales up gradients that are rounding
+    settings = {"negatives": NegativeSchedule(memory=0, category=0, prefix=0, beam=0), "codebook_start": "random"}
     trainer = joint_trainer(market_folder, folder, settings=settings, **batch)
     assert trainer.accelerator.num_processes == processes
     trainer.train()
@@ -128,7 +129,7 @@ def test_two_processes_train_like_one(shared_run, tmp_path):
         {name: tensor for name, tensor in load_file(folder / "model.safetensors").items() if "bias" not in name}
         for folder in (one, two)
     )
-    assert_same_weights(first, second, atol=2e-4)
+    assert_same_weights(first, second, atol=1e-5)
 
 
 @pytest.mark.parametrize(
