@@ -52,15 +52,17 @@ def possible(recipe: Recipe, facts: MarketFacts, run: RunFolder) -> Possible:
         ValueError: something would stop the run later; the message names everything at once, with the remedies.
     """
     left_out: list[str] = []
-    stages = _stages(recipe.training, facts, left_out)
+    training = _with_joint_stage(recipe.training)
+    stages = _stages(training, facts, left_out)
     recipe = _without_behaviour(recipe, facts, left_out)
-    found = [_text_problem(facts), _code_problem(recipe, facts), _disk_problem(recipe, facts, run)]
-    found.append(None if stages else _nothing_to_train(recipe.training, facts))
+    checked = replace(recipe, training=training)
+    found = [_text_problem(facts), _code_problem(recipe, facts), _disk_problem(checked, facts, run)]
+    found.append(None if stages else _nothing_to_train(training, facts))
     problems = [problem for problem in found if problem is not None]
     if problems:
         raise ValueError("; ".join(problems))
-    left_out += _unmeasured(recipe.training, facts)
-    left_out += _warm_up(recipe, facts)
+    left_out += _unmeasured(training, facts)
+    left_out += _warm_up(checked, facts)
     return Possible(recipe, left_out)
 
 
@@ -80,6 +82,16 @@ def epoch_examples(stage: StageConfig, facts: MarketFacts, copies: int = 1) -> i
     """
     of_task = {task: facts.examples(task) * (copies if task in ("item-words", "item-facets") else 1) for task in stage.tasks}
     return round(sum(weight * of_task[task] for task, weight in stage.tasks.items()))
+
+
+def _with_joint_stage(training: TrainingConfig) -> TrainingConfig:
+    """The training as one stage of clicks and purchases if it is UniSearch's, which has no stages of its own."""
+    if training.unisearch is None:
+        return training
+    tasks = {"purchases": 1.0, "clicks": 1.0}
+    if training.unisearch.item_words:
+        tasks["item-words"] = training.unisearch.item_words / training.examples.copies
+    return replace(training, stages=(StageConfig("unisearch", tasks),))
 
 
 def _stages(training: TrainingConfig, facts: MarketFacts, left_out: list[str]) -> list[StageConfig]:

@@ -317,7 +317,7 @@ class Searcher:
         """
         request = _request(query, history, context)
         found = self.model.retrieve(
-            **self._inputs([request], self.config.hidden_views),
+            **self.model_inputs([request], self.config.hidden_views),
             num_beams=1,
             top_k=1,
             rank_by=self.config.rank_by,

@@ -26,7 +26,7 @@ from ..configs import TrainingConfig
 from ..models import bart_fields, build_tokenizer, longest_prompt
 from ..run_inputs import RunInputs
 from ..sft.data.examples import ExampleBuilder
-from .examples import JointExamples
+from .examples import JointExamples, word_examples
 from .interactions import accepted_interactions
 from .unisearch_config import UniSearchTrainingConfig
 
@@ -76,7 +76,8 @@ def build_parts(run: RunFolder, config: TrainingConfig) -> JointParts:
     model.model.item_encoder.set_scales(*scales)
     held_out = [request for request in build_requests(market, "validation") if request.purchased or not _buys(market)]
     inputs = RunInputs(empty, (), tokenizer, ExampleBuilder(views, tokenizer, config.examples), held_out, None, None)
-    examples = JointExamples(views, tokenizer, accepted_interactions(market, settings), items)
+    words = word_examples(item_texts(market), settings.item_words, config.examples.words, config.examples.seed)
+    examples = JointExamples(views, tokenizer, accepted_interactions(market, settings), items, words)
     categories = category_ids(market.items.data.column("categories"))[0]
     return JointParts(market, inputs, model, examples, make_index, categories)
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from onesearch.tokenization_sid.prompts import PromptFields
 from onesearch.tokenization_sid.ragged import Ragged
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 from onesearch.views.item_inputs import ItemInputs
 from onesearch.views.session_views import SessionViews
 
+from ..sft.data.synthetic import sampled_words
 from .interactions import Interactions
 
 if TYPE_CHECKING:
@@ -20,6 +22,18 @@ if TYPE_CHECKING:
 
 CHUNK = 4096
 """Sessions whose prompts are made at once."""
+
+
+class WordExamples(NamedTuple):
+    """Examples without a user.
+
+    Args:
+        queries: words in place of a query.
+        items: (examples,) row of the item that each belongs to.
+    """
+
+    queries: list[str]
+    items: np.ndarray
 
 
 class JointExamples(Dataset):
@@ -33,12 +47,20 @@ class JointExamples(Dataset):
         tokenizer: tokenizer for the codes.
         interactions: accepted interactions.
         inputs: inputs of the item encoder.
+        words: further examples, each a few words in place of a query; see `word_examples`.
 
     Raises:
         ValueError: the prompts show what UniSearch does not have: SIDs of queries, default histories or a long view.
     """
 
-    def __init__(self, views: SessionViews, tokenizer: SidTokenizer, interactions: Interactions, inputs: ItemInputs) -> None:
+    def __init__(
+        self,
+        views: SessionViews,
+        tokenizer: SidTokenizer,
+        interactions: Interactions,
+        inputs: ItemInputs,
+        words: WordExamples | None = None,
+    ) -> None:
         layout = tokenizer.prompt
         if layout.needs_query_sids or layout.long_view_tokens:
             raise ValueError(
@@ -48,10 +70,15 @@ class JointExamples(Dataset):
         self.views, self.tokenizer, self.interactions, self.inputs = views, tokenizer, interactions, inputs
         self.targets = np.zeros((0, 0), dtype=np.int64)
         self.prompts = Ragged.of([])
-        self._sessions, self._prompt_of = np.unique(interactions.sessions, return_inverse=True)
+        words = words or WordExamples([], np.zeros(0, dtype=np.int64))
+        self._sessions, prompt_of = np.unique(interactions.sessions, return_inverse=True)
+        self._prompt_of = np.concatenate([prompt_of, len(self._sessions) + np.arange(len(words.items))])
+        self._word_prompts = tokenizer.encode_fields(PromptFields(words.queries)) if words.queries else Ragged.of([])
+        self.items = np.concatenate([interactions.items, words.items])
+        self.weights = np.concatenate([interactions.weights, np.ones(len(words.items), dtype=np.float32)])
 
     def __len__(self) -> int:
-        return len(self.interactions.items)
+        return len(self.items)
 
     def __getitem__(self, row: int) -> int:
         return row
@@ -64,6 +91,7 @@ class JointExamples(Dataset):
             self.tokenizer.encode_fields(self.views.fields(self._sessions[start : start + CHUNK]))
             for start in range(0, len(self._sessions), CHUNK)
         ]
+        parts.append(self._word_prompts)
         lengths = np.concatenate([part.lengths for part in parts])
         self.prompts = Ragged(np.concatenate([part.values for part in parts]), np.concatenate([[0], np.cumsum(lengths)]))
 
@@ -83,16 +111,31 @@ class JointExamples(Dataset):
             `input_ids` and `attention_mask` of the prompts, `labels` (n, levels), `items` (inputs of the item encoder), `item_rows` (n,),
             `weights` (n,) and `examples` (n,).
         """
-        items = self.interactions.items[rows]
+        items = self.items[rows]
         arrays = {
             **self.prompts_of(rows),
             "labels": self.targets[items],
             "item_rows": items,
-            "weights": self.interactions.weights[rows],
+            "weights": self.weights[rows],
             "examples": rows,
         }
         tensors: dict[str, Any] = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
         return {**tensors, "items": self.inputs.batch(items)}
+
+
+def word_examples(texts: Sequence[str], copies: int, most: int, seed: int) -> WordExamples:
+    """A few words of each item's text in place of a query, `copies` times.
+
+    Args:
+        texts: text of each item.
+        copies: examples per item.
+        most: largest number of words of an example; each has between 1 and this many.
+        seed: seeds the draws.
+    """
+    random = np.random.default_rng(seed)
+    known = [row for row, text in enumerate(texts) if text.strip()]
+    queries = [sampled_words(texts[row], most, random) for _ in range(copies) for row in known]
+    return WordExamples(queries, np.tile(np.array(known, dtype=np.int64), copies))
 
 
 def collate_rows(rows: Sequence[int]) -> dict[str, torch.Tensor]:
@@ -100,4 +143,4 @@ def collate_rows(rows: Sequence[int]) -> dict[str, torch.Tensor]:
     return {"rows": torch.tensor(list(rows))}
 
 
-__all__ = ["CHUNK", "JointExamples", "collate_rows"]
+__all__ = ["CHUNK", "JointExamples", "WordExamples", "collate_rows", "word_examples"]

@@ -90,6 +90,8 @@ class UniSearchTrainingConfig:
         interactions: quality of each kind of interaction; a kind that is left out trains nothing.
         passed_over: factor of the quality of an item in whose search another item got a stronger interaction.
         least_quality: interactions of a lower quality are dropped.
+        item_words: number of further examples per item, each with a few words of its text in place of a query (as many as `examples.words`
+            at most). They teach the item encoder to tell items apart where a log is small; 0 as in the paper.
         stop_gradient: stop the gradient of the token loss before the item encoder, as the paper does.
         soft_temperature: temperature of the codes' probabilities through which the gradient passes without `stop_gradient`.
         revive: at each refresh, give codes that no item uses the vectors of random items; SimVQ has no such step.
@@ -132,6 +134,7 @@ class UniSearchTrainingConfig:
     interactions: dict[str, float] = field(default_factory=lambda: {"clicked": 0.3, "carted": 0.6, "purchased": 1.0})
     passed_over: float = 0.5
     least_quality: float = 0.2
+    item_words: int = 0
     stop_gradient: bool = True
     soft_temperature: float = 0.1
     revive: bool = False
@@ -157,7 +160,15 @@ class UniSearchTrainingConfig:
         for name, allowed in {"codebook_start": CODEBOOK_STARTS, "residual": RESIDUALS}.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r}: allowed are {', '.join(allowed)}")
-        weights = ("contrast_weight", "codebook_weight", "token_weight", "commitment", "quantised_weight", "cache_rows")
+        weights = (
+            "contrast_weight",
+            "codebook_weight",
+            "token_weight",
+            "commitment",
+            "quantised_weight",
+            "cache_rows",
+            "item_words",
+        )
         _refuse_below(self, weights, 0)
         _refuse_below(self, ("item_tokens",), 1)
         _check_shares(self, ("passed_over", "least_quality", "warm_up", "freeze", "momentum", "collapse"))

@@ -203,7 +203,11 @@ class UniSearchTrainer(Trainer):
             hard = self.negatives.draw(items, sids.bank, beams, np.random.default_rng(seed), before, bound)
         with torch.no_grad():
             sids.bank[all_rows] = all_vectors.detach().to(sids.bank.dtype)
-        sums = partial_sums(all_vectors, self._before(all_vectors, None if uses_vectors else gathered(code_vectors)), bound)
+        sums = partial_sums(
+            all_vectors,
+            self._before(all_vectors, None if uses_vectors or code_vectors is None else gathered(code_vectors)),
+            bound,
+        )
         shared = positives, is_same, config.temperature
         loss = config.contrast_weight * contrastive_loss(queries, sums, *shared, hard or ())
         if config.quantised_weight and code_vectors is not None and self.phase != CONTRAST:
