@@ -165,7 +165,10 @@ LOG_NAMES: dict[str, str] = {
         "activity type interaction interaction_type ereignis ereignistyp aktion evenement evento azione действие "
         "событие 行为 行为类型 事件 事件类型 行動 イベント 이벤트 행동 เหตุการณ์"
     ),
-    "impressed": ("impressed impressions shown displayed results impression_items impression_list shown_items result_ids"),
+    "impressed": (
+        "impressed impressed_item_ids shown_item_ids "
+        "impressions shown displayed results impression_items impression_list shown_items result_ids"
+    ),
     "clicked": ("clicked clicks click clicked_items clicked_item_ids is_click is_clicked clicked_products click_list geklickt"),
     "carted": "carted added_to_cart add_to_cart cart is_cart cart_items basket is_added_to_cart warenkorb atc",
     "purchased": (

@@ -15,6 +15,9 @@ LEVEL_WORDS = "category|categorie|categoria|kategorie|cat|subcategory|categoryle
 CONTENTS = frozenset({"value", "amount", "text", "name", "title", "label", "path", "url", "src", "en", "de"})
 """Names of the parts of nested values that hold the value itself, such as ``price.amount``."""
 
+SUFFIXES = frozenset(DETECTED) - {"id", "no"}
+"""Codes of languages at the end of a name; ``brand_id`` and ``style_no`` are numbers and not translations."""
+
 CHINESE_NUMBERS = "一二三四五"
 
 
@@ -83,7 +86,7 @@ def product_field(name: str) -> tuple[str, int] | None:
     if bare != name:
         return PRODUCT_LOOKUP.get(plain(bare))
     translated = re.fullmatch(r"(.+?)[ _.-]\(?([a-z]{2})(?:[_-][A-Za-z]{2})?\)?", name)
-    return PRODUCT_LOOKUP.get(plain(translated.group(1))) if translated and translated.group(2) in DETECTED else None
+    return PRODUCT_LOOKUP.get(plain(translated.group(1))) if translated and translated.group(2) in SUFFIXES else None
 
 
 def log_field(name: str) -> tuple[str, int] | None:

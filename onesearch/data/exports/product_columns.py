@@ -230,7 +230,8 @@ def _keep_categories(columns: Columns) -> None:
         return
     levels = {column: level for column in found if (level := category_level(column)) is not None}
     paths = [column for column in found if _holds_paths(columns, column)]
-    if len(levels) > 1 and not paths:
+    if len(levels) > 1 and not any(_holds_paths(columns, column, STRONG) for column in levels):
+        paths = []
         columns.of["categories"] = sorted(levels, key=levels.__getitem__)
     elif paths:
         columns.of["categories"] = paths[:1]
@@ -246,11 +247,11 @@ def _keep_categories(columns: Columns) -> None:
             )
 
 
-def _holds_paths(columns: Columns, column: str) -> bool:
-    """Whether cells are lists, or many of them hold a sign between levels."""
+def _holds_paths(columns: Columns, column: str, signs: Collection[str] = (*STRONG, *WEAK)) -> bool:
+    """Whether cells are lists, or many of them hold one of the signs between levels."""
     if any(isinstance(cell, list) for cell in columns.table.values(column)):
         return True
-    return share(columns.texts(column), lambda text: any(sign in text for sign in (*STRONG, *WEAK))) > 0.3
+    return share(columns.texts(column), lambda text: any(sign in text for sign in signs)) > 0.3
 
 
 def explain_left_out(columns: Columns) -> None:

@@ -176,6 +176,8 @@ class _Reader:
         """The values of one row by column of the items table."""
         categories, tags = self._categories(row)
         tags += [tag for column in self.columns.of.get("tags", []) for tag in as_list(row.get(column)) if tag not in tags]
+        for column in self.columns.of.get("further_attributes", []):
+            tags += [word for word in as_list(row.get(column)) if "=" not in word and ":" not in word and word not in tags]
         title = self._text(row, "title")
         visibility = as_text(next((row[column] for column in row if column.lower() == "visibility"), None)) or ""
         return {

@@ -67,6 +67,20 @@ def test_a_category_per_row_and_a_long_description(tmp_path):
     )
 
 
+def test_names_that_look_like_translations_and_words_as_attributes(tmp_path):
+    row = {"item_id": 1, "item_title": "红色连衣裙", "brand_id": 7, "brand_name": "诺维", "category_level1_id": 1}
+    row |= {"category_level1_name": "女装/女士", "category_level2_name": "连衣裙", "category_level3_name": "UNKNOWN"}
+    row |= {"attributes": ["red", "color=rot"]}
+    (tmp_path / "p.jsonl").write_text(json.dumps(row))
+    (item,) = sound(read_shop(tmp_path / "p.jsonl").market, tmp_path).items.to_list()
+    assert (item["brand"], item["categories"], item["tags"], item["attributes"]["color"]) == (
+        "诺维",
+        ["女装/女士", "连衣裙"],
+        ["red"],
+        ["rot"],
+    )
+
+
 def test_typed_columns_of_parquet(tmp_path):
     table = pa.table(
         {
