@@ -261,6 +261,12 @@ def test_texts_are_lists_too(tmp_path):
         trainer_of(policy(), tmp_path, Dataset.from_dict({**rows, "chosen": ["shoes"] * 8}))
 
 
+def test_streamed_lists_train_too(tmp_path):
+    trainer = trainer_of(policy(), tmp_path, toy_lists(8).to_iterable_dataset(), max_steps=2, per_device_train_batch_size=4)
+    trainer.train()
+    assert len(logged(trainer, "loss")) == 2 and all(np.isfinite(logged(trainer, "loss")))
+
+
 def test_evaluation_measures_loss_and_retrieval(tmp_path):
     trainer = trainer_of(policy(), tmp_path, eval_dataset=toy_lists(8), max_steps=2, eval_strategy="steps", eval_steps=2)
     trainer.retrieval_metrics = lambda model: {"hr@10": float(model.training)}

@@ -190,15 +190,16 @@ def test_lists_of_interactions_are_those_of_the_levels(parts):
 
 
 @pytest.mark.slow
-def test_a_stage_killed_at_any_time_ends_with_the_same_weights(rewarded_run, trained_run, preference_recipe, tmp_path):
+def test_stages_that_are_killed_end_with_the_same_weights(rewarded_run, trained_run, preference_recipe, tmp_path):
     save_recipe(preference_recipe, rewarded_run.root / "recipe.yaml")
     command = [sys.executable, "-m", "onesearch.cli", "preference", str(rewarded_run.root), "--resume"]
-    for seconds in (6, 9, 12, 15, 18):
+    moments = ("dpo-1/lists/00000.parquet", "dpo-1/checkpoint-3", "dpo-1/model", "dpo-2/checkpoint-3")
+    for moment in moments:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(seconds)
-        if process.poll() is None:
-            process.kill()
-            assert process.wait() == -signal.SIGKILL
+        while not (rewarded_run.training / moment).exists() and process.poll() is None:
+            time.sleep(0.001)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     assert passed_stages(rewarded_run.checkpoint) == ["dpo-1", "dpo-2"]
     for part in (WEIGHTS, "training/dpo-1/lists/00001.parquet", "training/dpo-2/lists/00001.parquet"):
