@@ -19,6 +19,7 @@ from onesearch.data.market import Market
 from onesearch.data.requests import request_rows
 from onesearch.files import RunFolder, atomic_file, atomic_folder, read_json, write_json
 from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME
+from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.serving.searcher import Searcher
 from onesearch.views.reward.reward_folder import FOLDER_NAME as REWARD_NAME
 from onesearch.views.reward.reward_folder import load_reward
@@ -248,10 +249,11 @@ def _install(run: RunFolder, weights: Path, stages: Sequence[str]) -> None:
 
 def _fit_ranking(run: RunFolder, config: RewardConfig) -> None:
     """Choose the weights of the reward model's ranking on hits of the checkpoint's policy, and keep everything else of it."""
-    searcher = Searcher.from_pretrained(run.checkpoint, rerank=False, candidates="beam")
+    searcher = Searcher.from_pretrained(run.checkpoint, rerank=False, candidates="beam", text_weight=0.0)
+    candidates = SearchConfig.from_pretrained(run.checkpoint).candidates
     path = run.checkpoint / REWARD_NAME / "reward.json"
     parts = load_reward(path.parent)
-    found = ranking_weights(parts, searcher, Market.load(run.require("market", "onesearch data")), config)
+    found = ranking_weights(parts, searcher, Market.load(run.require("market", "onesearch data")), config, candidates)
     logger.info("reward model: %s", found)
     settings: dict[str, Any] = read_json(path)
     with atomic_file(path) as temporary:
