@@ -123,7 +123,7 @@ def _pairs(market: Market, reranker: Reranker, shown: tuple[np.ndarray, np.ndarr
     if is_training:  # the memory of a checkpoint knows no times: the events of these very sessions are in it
         past = training_market(market)
         memory = BehaviourMemory.of(past, UserLogs(past), memory.leaf)
-        inputs = RewardInputs(reranker.parts.table, memory, inputs.max_history)
+        inputs = RewardInputs(reranker.parts.table, memory, inputs.max_history, inputs.without)
     columns = SessionColumns(market, logs, memory, texts, vectors, inputs.max_history)
     order = np.argsort(shown[0], kind="stable")
     sessions, items = shown[0][order], shown[1][order]

@@ -45,12 +45,13 @@ class CheckpointParts(NamedTuple):
     shown: ShownItems | None
 
 
-def load_parts(checkpoint: str | Path, hub: Mapping[str, Any]) -> CheckpointParts:
+def load_parts(checkpoint: str | Path, hub: Mapping[str, Any], with_reward: bool = True) -> CheckpointParts:
     """Load a checkpoint folder or Hub repository.
 
     Args:
         checkpoint: folder or repository with config, weights, tokenizer and ``sid_index.safetensors``.
         hub: arguments of the Auto classes (``revision``, ``token``, ``dtype``, ...).
+        with_reward: False leaves the reward model out, so that a damaged one can be replaced.
 
     Raises:
         OSError: a part is missing (FileNotFoundError), or the repository cannot be reached.
@@ -78,7 +79,9 @@ def load_parts(checkpoint: str | Path, hub: Mapping[str, Any]) -> CheckpointPart
         ) from error
     encoder, defaults = _query_encoder(checkpoint, tokenizer, files), _defaults(checkpoint, tokenizer, files)
     text_index, shown = _text_index(checkpoint, files), _shown_items(checkpoint, files)
-    return CheckpointParts(model.eval(), tokenizer, encoder, defaults, _reranker(checkpoint, files), text_index, shown)
+    return CheckpointParts(
+        model.eval(), tokenizer, encoder, defaults, _reranker(checkpoint, files) if with_reward else None, text_index, shown
+    )
 
 
 def _query_encoder(checkpoint: str | Path, tokenizer: SidTokenizer, files: Mapping[str, Any]) -> SidEncoder | None:

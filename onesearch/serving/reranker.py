@@ -63,7 +63,7 @@ class Reranker:
 
     def _set(self, parts: RewardParts) -> None:
         self.parts = parts
-        self.inputs = RewardInputs(parts.table, parts.memory, parts.model.config.max_history)
+        self.inputs = RewardInputs(parts.table, parts.memory, parts.model.config.max_history, parts.without)
         self.requests = RewardRequests(parts.item_ids, parts.memory, self._embed)
 
     @classmethod

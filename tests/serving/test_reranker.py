@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from onesearch import Searcher
 from onesearch.cli import main
@@ -19,9 +20,10 @@ from onesearch.data.user_logs import UserLogs
 from onesearch.files import RunFolder, read_json
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.pipeline.evaluation import evaluate_run
-from onesearch.pipeline.recipe import EvaluationConfig
+from onesearch.pipeline.recipe import EvaluationConfig, save_recipe
 from onesearch.serving.catalogue import add_from_table
 from onesearch.serving.reranker import Reranker
+from onesearch.trainers.reward.reward_config import RewardConfig
 from onesearch.views.reward.ranking import rewards
 from onesearch.views.reward.reward_folder import update_memory
 
@@ -209,3 +211,31 @@ def test_items_that_join_later_are_ranked_by_what_is_known_of_them(rewarded, mar
     sessions = [{"session_id": "s", "user_id": "u", "time": 1, "query": "x", "clicked": ["newcomer"]}]
     update_memory(folder / "reward", table_from_rows("sessions", sessions))
     assert Reranker.from_pretrained(folder / "reward").parts.memory.statistics[1].before(np.array(rows[1:2])).tolist() == [1]
+
+
+def test_a_damaged_reward_model_is_replaced_and_one_without_a_group_of_inputs_ignores_it(rewarded, recipe, market, tmp_path):
+    run = RunFolder(shutil.copytree(rewarded.root, tmp_path / "run"))
+    (run.checkpoint / "reward" / "reward_items.safetensors").write_bytes(b"damaged")
+    groups = ["id_memory", "long_history", "attributes", "transitions", "log_p"]
+    config = RewardConfig(
+        hidden_size=8, attention_heads=2, tower_size=8, searches=40, epochs=1, without=groups, text_index=False
+    )
+    save_recipe(replace(recipe, reward=config), tmp_path / "reward.yaml")
+    assert main(["reward", str(run.root), "--recipe", str(tmp_path / "reward.yaml")]) == 0
+    reranker = Reranker.from_pretrained(run.checkpoint / "reward")
+    assert reranker.parts.without == tuple(groups) and reranker.parts.weights.log_p == 0
+    assert not reranker.inputs.table.ids.any() and reranker.inputs.table.facets.of_items.lengths.sum() == 0
+    request = max(build_requests(market, "test"), key=lambda one: len(one.history))
+    columns = reranker.requests.columns([request], np.arange(5)[None])
+    tensors = reranker.inputs.tensors(columns)
+    names = reranker.inputs.names
+    zero = [
+        name.split("_")[0] in ("touched", "recent", "purchased", "shown", "rate")
+        and name not in ("shown", "purchased")
+        or "transition" in name
+        for name in names
+    ]
+    assert not tensors["features"][..., torch.tensor(zero)].any() and tensors["features"].any()
+    assert len(request.history) > 10 == tensors["history"].shape[1]
+    with pytest.raises(ValueError, match="reward.without holds 'colour'; allowed are id_memory"):
+        RewardConfig(without=("colour",))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from onesearch.views.reward.groups import INPUT_GROUPS
+
 from .negatives import NegativeSampling
 
 
@@ -35,6 +37,8 @@ class RewardConfig:
             ranking. Raising it costs the time of these searches.
         text_index: also build the text index of the checkpoint, with which a search can rank items that the beam missed (`candidates:
             beam+text`). It needs the extra ``evaluation``.
+        without: groups of inputs that are left out, of `INPUT_GROUPS`: id_memory, long_history, attributes, transitions, log_p. For studies
+            of what each is worth.
         seed: seeds the initial weights, the negatives and the order of the searches.
 
     Raises:
@@ -59,9 +63,11 @@ class RewardConfig:
     negatives: NegativeSampling = field(default_factory=NegativeSampling)
     searches: int = 2000
     text_index: bool = True
+    without: tuple[str, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
+        self._check_groups()
         for name in (
             "hidden_size",
             "attention_heads",
@@ -89,6 +95,13 @@ class RewardConfig:
             raise ValueError(
                 f"reward.hidden_size={self.hidden_size} must be divisible by reward.attention_heads={self.attention_heads}"
             )
+
+    def _check_groups(self) -> None:
+        """Make `without` a tuple; ValueError for an unknown group."""
+        object.__setattr__(self, "without", tuple(self.without))
+        unknown = [group for group in self.without if group not in INPUT_GROUPS]
+        if unknown:
+            raise ValueError(f"reward.without holds {unknown[0]!r}; allowed are {', '.join(INPUT_GROUPS)}")
 
 
 __all__ = ["RewardConfig"]

@@ -132,7 +132,7 @@ def train_reward(
         users = user_numbers(market)
     memory = BehaviourMemory.of(past, UserLogs(past), facets.leaf, None if users is None else users[training])
     ids = _own_embeddings(logs, training, config.min_events)
-    inputs = RewardInputs(ItemTable(unit_rows(vectors.items), codes, facets, ids), memory, config.max_history)
+    inputs = RewardInputs(ItemTable(unit_rows(vectors.items), codes, facets, ids), memory, config.max_history, config.without)
     columns = SessionColumns(market, logs, memory, vectors.texts, unit_rows(vectors.queries), config.max_history, users)
     interactions = _labelled(market, facets.leaf, training, config, beams)
     searches = LabelledSearches(interactions, known_towers(interactions))

@@ -15,6 +15,7 @@ from onesearch.data.requests import Request, build_requests
 from onesearch.evaluation.evaluator import sample_requests
 from onesearch.files import RunFolder, atomic_folder
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
+from onesearch.serving.loading import load_parts
 from onesearch.serving.reranker import Reranker, Scored
 from onesearch.serving.searcher import Searcher
 from onesearch.serving.text_index import TEXT_INDEX_NAME, TextIndex, require_text_search
@@ -67,17 +68,16 @@ def train_reward_run(run: RunFolder, config: RewardConfig) -> None:
             "the checkpoint searches without one"
         )
     text_index = TextIndex.of(market) if config.text_index else None
-    searcher = Searcher.from_pretrained(
-        run.require("checkpoint", "onesearch train"), rerank=False, candidates="beam", text_weight=0.0
-    )
+    searcher = _generator(run)
     vectors = Vectors(load_embeddings(run, "items"), load_embeddings(run, "queries"), distinct_queries(market))
     item_ids = market.items.data.column("item_id").to_pylist()
     codes = searcher.index.codes_of(item_ids).astype(np.int64)
     beams = _beams(searcher, market, item_ids, config) if config.negatives.beam else None
     with tempfile.TemporaryDirectory() as scratch:
         trained = train_reward(market, codes, tuple(searcher.index.codebook_sizes), vectors, config, scratch, beams)
+    inputs = trained.inputs
     parts = RewardParts(
-        trained.model, trained.inputs.table, item_ids, trained.inputs.memory, RankingWeights(), load_encoder(run)
+        trained.model, inputs.table, item_ids, inputs.memory, RankingWeights(), load_encoder(run), config.without
     )
     search = SearchConfig.from_pretrained(run.checkpoint)
     searcher.text_index = text_index or searcher.text_index
@@ -88,6 +88,13 @@ def train_reward_run(run: RunFolder, config: RewardConfig) -> None:
     with atomic_folder(run.checkpoint / FOLDER_NAME, replaces=["reward.json"]) as folder:
         save_reward(parts, folder)
     replace(search, rerank=True).save_pretrained(run.checkpoint)
+
+
+def _generator(run: RunFolder) -> Searcher:
+    """The search of a run's checkpoint without its reward model and its texts. A reward model that is there is not even read."""
+    parts = load_parts(run.require("checkpoint", "onesearch train"), {}, with_reward=False)
+    config = replace(parts.model.search_config, rerank=False, candidates="beam", text_weight=0.0)
+    return Searcher(parts.model, parts.tokenizer, config, query_encoder=parts.query_encoder, defaults=parts.defaults)
 
 
 def _beams(searcher: Searcher, market: Market, item_ids: list[str], config: RewardConfig) -> Beams:
@@ -143,7 +150,7 @@ def ranking_weights(
     width = max(wanted.shape[1] for _, wanted in recorder.scored)
     columns = [(scored.terms, wanted, scored.rows >= 0) for scored, wanted in recorder.scored]
     terms, wanted, known = (np.concatenate([_widened(part, width) for part in column]) for column in zip(*columns))
-    return fit_weights(terms, wanted, known)
+    return fit_weights(terms, wanted, known, unused=[group for group in parts.without if group == "log_p"])
 
 
 def _widened(values: np.ndarray, width: int) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -98,10 +99,16 @@ class RewardInputs:
         table: what is known of the items.
         memory: what was counted of them.
         max_history: number of latest events that are read.
+        without: groups of inputs that are left out, of `INPUT_GROUPS`; their features are 0.
     """
 
-    def __init__(self, table: ItemTable, memory: BehaviourMemory, max_history: int = 1000) -> None:
-        self.table, self.memory, self.max_history = table, memory, max_history
+    def __init__(self, table: ItemTable, memory: BehaviourMemory, max_history: int = 1000, without: Sequence[str] = ()) -> None:
+        if "id_memory" in without:
+            table = replace(table, ids=np.zeros_like(table.ids))
+        if "attributes" in without:
+            none = Ragged(table.facets.of_items.values[:0], np.zeros_like(table.facets.of_items.offsets))
+            table = replace(table, facets=replace(table.facets, of_items=none))
+        self.table, self.memory, self.max_history, self.without = table, memory, max_history, tuple(without)
         kinds = table.facets.kinds
         self.names = (
             *MEMORY_FEATURES,
@@ -111,13 +118,17 @@ class RewardInputs:
 
     def features(self, columns: RewardColumns) -> np.ndarray:
         """Cross features, float32 ``(n, candidates, len(names))``."""
-        rows = np.maximum(columns.candidates, 0)
+        columns, rows = self._shortened(columns), np.maximum(columns.candidates, 0)
         events = FacetHistories(columns.history, columns.history.tail(RECENT), columns.purchased, columns.shown)
         features = np.empty((*rows.shape, len(self.names)), dtype=np.float32)
         counted, own = len(MEMORY_FEATURES), len(OWN_FEATURES)
         seen = columns.queries, columns.history, columns.candidates, columns.times, columns.users
         features[..., :counted] = self.memory.features(*seen)
         features[..., counted:-own] = facet_features(self.table.facets, events, columns.candidates)
+        if "attributes" in self.without:
+            features[..., counted:-own] = 0.0
+        if "transitions" in self.without:
+            features[..., [place for place, name in enumerate(MEMORY_FEATURES) if "transition" in name]] = 0.0
         features[..., -3] = np.einsum("ncd,nd->nc", self.table.vectors[rows], columns.query_vectors)
         features[..., -2] = np.log1p(columns.history.lengths)[:, None]
         features[..., -1] = np.log1p(_times_in(columns.history, rows, len(self.table.vectors)))
@@ -142,8 +153,22 @@ class RewardInputs:
     def _whole(self) -> dict[str, torch.Tensor]:
         return _as_tensors({"item_groups": self.table.groups})
 
+    def _shortened(self, columns: RewardColumns) -> RewardColumns:
+        """The columns, with the latest `RECENT` events alone where the long history is left out."""
+        if "long_history" not in self.without:
+            return columns
+        kept = _tail_places(columns.history, RECENT)
+        return columns._replace(
+            history=columns.history.tail(RECENT),
+            kinds=columns.kinds[kept],
+            gaps=columns.gaps[kept],
+            purchased=columns.purchased.tail(RECENT),
+            shown=columns.shown.tail(RECENT),
+        )
+
     def _requests(self, columns: RewardColumns) -> dict[str, np.ndarray]:
         """What describes the requests; items are rows of the catalogue."""
+        columns = self._shortened(columns)
         history, kinds, gaps = columns.history, columns.kinds, columns.gaps
         if history.lengths.max(initial=0) > self.max_history:
             history, kept = history.tail(self.max_history), _tail_places(history, self.max_history)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields, replace
 
 import numpy as np
@@ -67,7 +68,9 @@ def terms(logits: np.ndarray, relevance: np.ndarray, log_p: np.ndarray) -> np.nd
     return np.concatenate([towers, relevance[..., None], log_p[..., None] / 10], axis=-1)
 
 
-def fit_weights(parts: np.ndarray, wanted: np.ndarray, known: np.ndarray, keep_relevance: bool = True) -> RankingWeights:
+def fit_weights(
+    parts: np.ndarray, wanted: np.ndarray, known: np.ndarray, keep_relevance: bool = True, unused: Sequence[str] = ()
+) -> RankingWeights:
     """Choose the weights with the best NDCG@10 on some requests, under the condition that the first ten do not lose relevance.
 
     Steps:
@@ -81,6 +84,7 @@ def fit_weights(parts: np.ndarray, wanted: np.ndarray, known: np.ndarray, keep_r
         wanted: whether the request's user bought (or, where nothing was bought, clicked) the candidate, ``(requests, candidates)``.
         known: whether there is a candidate, ``(requests, candidates)``.
         keep_relevance: False drops the condition.
+        unused: weights that stay 0.
     """
     least = first_relevance(parts[..., LOG_P], parts[..., RELEVANCE], known) if keep_relevance else -np.inf
 
@@ -93,7 +97,7 @@ def fit_weights(parts: np.ndarray, wanted: np.ndarray, known: np.ndarray, keep_r
     reached = quality(best)
     while True:
         before = reached
-        for field in fields(RankingWeights):
+        for field in (part for part in fields(RankingWeights) if part.name not in unused):
             for value in STEPS:
                 changed = {**{part.name: getattr(best, part.name) for part in fields(best)}, field.name: value}
                 if not any(changed.values()):

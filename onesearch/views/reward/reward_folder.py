@@ -59,6 +59,7 @@ class RewardParts(NamedTuple):
         memory: what was counted of them.
         weights: weights of the ranking.
         encoder: makes the text vectors of queries.
+        without: groups of inputs that the model was trained without.
     """
 
     model: OneSearchRewardModel
@@ -67,6 +68,7 @@ class RewardParts(NamedTuple):
     memory: BehaviourMemory
     weights: RankingWeights
     encoder: SentenceTransformer
+    without: tuple[str, ...] = ()
 
 
 def save_reward(parts: RewardParts, folder: Path) -> None:
@@ -76,6 +78,7 @@ def save_reward(parts: RewardParts, folder: Path) -> None:
     _save_memory(parts.memory, folder)
     parts.encoder.save(str(folder / "encoder"), create_model_card=False)
     settings = {"kinds": list(parts.table.facets.kinds), "leaves": parts.memory.leaves, "weights": asdict(parts.weights)}
+    settings["without"] = list(parts.without)
     write_json(folder / "reward.json", settings)
 
 
@@ -216,6 +219,7 @@ def load_reward(folder: Path) -> RewardParts:
         memory=memory,
         weights=RankingWeights(**settings["weights"]),
         encoder=SentenceTransformer(str(folder / "encoder"), device="cpu"),
+        without=tuple(settings["without"]),
     )
 
 
