@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 
 import trl
-from trl import DPOTrainer, SFTTrainer
+from trl import DPOTrainer, GRPOTrainer, SFTTrainer
 
 SFT_HOOKS = {
     "_prepare_dataset": ["self", "dataset", "processing_class", "args", "packing", "formatting_func", "dataset_name"],
@@ -37,6 +37,18 @@ DPO_HOOKS = {
 }
 """Methods of DPOTrainer that are overridden or called, with their parameters."""
 
+GRPO_HOOKS = {
+    "_prepare_inputs": ["self", "generation_batch"],
+    "_generate_and_score_completions": ["self", "inputs"],
+    "_get_train_sampler": ["self", "dataset"],
+    "_compute_loss": ["self", "model", "inputs"],
+    "_save_checkpoint": ["self", "model", "trial"],
+    "_save_rng_state": ["self", "output_dir"],
+    "_save": ["self", "output_dir", "state_dict"],
+    "evaluation_loop": ["self", "dataloader", "description", "prediction_loss_only", "ignore_keys", "metric_key_prefix"],
+}
+"""Methods of GRPOTrainer that are overridden or called, with their parameters."""
+
 SFT_LOSS = ("self._metrics[mode]", "self._total_train_tokens")
 """Where TRL's `compute_loss` collects the metrics that its `log` averages."""
 
@@ -51,16 +63,33 @@ DPO_LOSS = (
 )
 """What TRL's pair-wise losses read: they are given log-probabilities in place of a model's outputs."""
 
+GRPO_LOSS = (
+    "self._get_per_token_logps_and_entropies(",
+    'inputs["completion_mask"]',
+    'inputs["advantages"]',
+    "advantages.dim() == 1",
+    'inputs.get("old_per_token_logps")',
+    'inputs["ref_per_token_logps"]',
+    'inputs["num_items_in_batch"]',
+    "self._metrics[mode]",
+)
+"""What TRL's group-relative loss reads of the scored rollouts."""
 
-def check_trl(trainer: type[SFTTrainer] | type[DPOTrainer] = SFTTrainer) -> None:
+PARTS: dict[type, tuple[dict[str, list[str]], str, tuple[str, ...]]] = {
+    SFTTrainer: (SFT_HOOKS, "compute_loss", SFT_LOSS),
+    DPOTrainer: (DPO_HOOKS, "_compute_loss", DPO_LOSS),
+    GRPOTrainer: (GRPO_HOOKS, "_compute_loss", GRPO_LOSS),
+}
+"""Hooks, method of the loss, and what is relied on in it, of each trainer."""
+
+
+def check_trl(trainer: type = SFTTrainer) -> None:
     """Raise ImportError if the installed TRL lacks a hook that this package overrides.
 
     Args:
         trainer: class of TRL that is built on.
     """
-    is_dpo = trainer is DPOTrainer
-    hooks, loss = (DPO_HOOKS, "_compute_loss") if is_dpo else (SFT_HOOKS, "compute_loss")
-    reads: tuple[str, ...] = DPO_LOSS if is_dpo else SFT_LOSS
+    hooks, loss, reads = PARTS[trainer]
     problems = []
     for name, parameters in hooks.items():
         method = getattr(trainer, name, None)

@@ -132,9 +132,11 @@ def check_recipe(recipe: Recipe, run: RunFolder) -> None:
         stage_arguments(run, recipe.training, number, progress=False)
     if recipe.preference is not None:
         from onesearch.trainers.dpo.training import preference_arguments
+        from onesearch.trainers.grpo.training import grpo_arguments
 
-        for number in range(len(recipe.preference.stages)):
-            preference_arguments(run, recipe.preference, number, progress=False)
+        for number, stage in enumerate(recipe.preference.stages):
+            checked = grpo_arguments if stage.method == "grpo" else preference_arguments
+            checked(run, recipe.preference, number, progress=False)
 
 
 class _Step(NamedTuple):

@@ -141,11 +141,14 @@ def make_text_index(run: RunFolder) -> None:
 def make_preference_stage(recipe: Recipe, run: RunFolder, number: int, resume: bool, progress: bool) -> None:
     """Train one stage of `recipe.preference` and measure the checkpoint that it leaves, in ``evaluation/`` under the stage's name."""
     from onesearch.trainers.dpo.training import train_preference_stage
+    from onesearch.trainers.grpo.training import train_grpo_stage
 
     if recipe.preference is None:
         raise ValueError("the recipe has no part `preference`")
-    train_preference_stage(run, recipe.training, recipe.preference, number, recipe.reward, resume, progress)
-    measure_arms(recipe, run, recipe.preference.stages[number].name, progress)
+    stage = recipe.preference.stages[number]
+    train = train_grpo_stage if stage.method == "grpo" else train_preference_stage
+    train(run, recipe.training, recipe.preference, number, recipe.reward, resume, progress)
+    measure_arms(recipe, run, stage.name, progress)
 
 
 def measure_arms(recipe: Recipe, run: RunFolder, name: str, progress: bool) -> None:

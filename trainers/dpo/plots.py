@@ -12,7 +12,10 @@ from onesearch.extras import require
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-PANELS = (
+Panel = tuple[str, str, tuple[str, ...]]
+"""Title, label of the vertical axis, and entries of the log of a panel."""
+
+PANELS: tuple[Panel, ...] = (
     ("Log-likelihood", "log p", ("logps/chosen", "logps/rejected")),
     ("Margins of the implicit rewards", "β (ρ chosen − ρ rejected)", ("rewards/margins",)),
     ("KL from the reference", "nats over the candidates", ("kl",)),
@@ -20,7 +23,7 @@ PANELS = (
     ("Relevance of the policy's own top ten", "cosine of query and item", ("eval_relevance@10",)),
     ("Hit rate on validation requests, generator alone", "share", ("eval_hr@10", "eval_mrr@10")),
 )
-"""Title, label of the vertical axis, and entries of the log of each panel."""
+"""Panels of a stage of DPO."""
 
 FILE_NAME = "preference"
 """Name of the plots' files, without its ending."""
@@ -31,12 +34,13 @@ def plots_available() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
 
 
-def draw_training(folder: Path, log: Sequence[Mapping[str, Any]]) -> None:
-    """Write ``preference.png`` and ``preference.svg``: one panel for each entry of `PANELS`.
+def draw_training(folder: Path, log: Sequence[Mapping[str, Any]], panels: Sequence[Panel] = PANELS) -> None:
+    """Write ``preference.png`` and ``preference.svg``, with six panels.
 
     Args:
         folder: folder of the files.
         log: entries of the trainer's log; each has its ``step``.
+        panels: what the panels show.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -47,7 +51,7 @@ def draw_training(folder: Path, log: Sequence[Mapping[str, Any]]) -> None:
 
     with matplotlib.rc_context({"font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "onesearch", "axes.titlesize": 10}):
         figure = Figure(figsize=(13, 7), layout="constrained")
-        for area, (title, label, names) in zip(figure.subplots(2, 3).flat, PANELS):
+        for area, (title, label, names) in zip(figure.subplots(2, 3).flat, panels):
             _draw(area, log, names)
             area.set(title=title, xlabel="step", ylabel=label)
         for ending, metadata in (("png", None), ("svg", {"Date": None})):
@@ -66,4 +70,4 @@ def _draw(area: Axes, log: Sequence[Mapping[str, Any]], names: Sequence[str]) ->
         area.legend(frameon=False)
 
 
-__all__ = ["FILE_NAME", "PANELS", "draw_training", "plots_available"]
+__all__ = ["FILE_NAME", "PANELS", "Panel", "draw_training", "plots_available"]

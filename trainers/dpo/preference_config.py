@@ -9,11 +9,15 @@ from ..configs import FOLDER_NAME, SidLoraConfig, refuse_owned_arguments
 from ..reward.negatives import NegativeSampling
 from .list_config import BeamListConfig
 
-METHODS = ("beams", "interactions")
-"""Kinds of stages: list-wise DPO on the reward model's order of beams (phase 1) and on real interactions (phase 2)."""
+METHODS = ("beams", "interactions", "grpo")
+"""Kinds of stages: list-wise DPO on the reward model's order of beams (phase 1) and on real interactions (phase 2), and group-relative
+policy optimisation."""
 
-DEFAULT_STAGES = {"dpo-1": "beams", "dpo-2": "interactions"}
-"""Stages whose names bring their method along: the paper's two phases, in order."""
+PHASES = ("dpo-1", "dpo-2")
+"""The paper's two phases, in order."""
+
+DEFAULT_STAGES = {"dpo-1": "beams", "dpo-2": "interactions", "grpo": "grpo"}
+"""Stages whose names bring their method along."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +27,16 @@ class PreferenceStage:
     Args:
         name: name of the stage, of its folder in ``training/``, and of its report in ``evaluation/``. The names in `DEFAULT_STAGES` bring
             their method along.
-        method: ``beams`` (phase 1) or ``interactions`` (phase 2).
+        method: ``beams`` (phase 1), ``interactions`` (phase 2), or ``grpo``.
         lists: for ``beams``: candidates of each request, and which of them are chosen and rejected.
         negatives: for ``interactions``: numbers of rejected items per level.
-        recombined: for ``beams``: share of the requests whose query was asked in another session than that of their user. Nobody made them,
-            so that they have no clicks; the reward model ranks them like others. More of them show the policy more combinations of
-            query and history (our choice; the paper uses logged requests alone).
-        arguments: fields of `SidDPOConfig`; `max_steps` is needed.
+        recombined: for ``beams`` and ``grpo``: share of the requests whose query was asked in another session than that of their user.
+            Nobody made them, so that they have no clicks; the reward model ranks them like others. More of them show the policy more
+            combinations of query and history (our choice; the paper uses logged requests alone).
+        preset: for ``grpo``: method of a paper whose rewards and arguments are taken, ``spo`` or ``tpma``; see
+            `onesearch.trainers.grpo.reward_mix`. None takes neither.
+        rewards: for ``grpo``: fields of `RewardMix`; they override those of the preset.
+        arguments: fields of `SidDPOConfig`, or of `SidGRPOConfig` for ``grpo``; `max_steps` is needed.
 
     Raises:
         ValueError: the name is no plain name of a folder, the method is unknown, or a number is out of range.
@@ -40,6 +47,8 @@ class PreferenceStage:
     lists: BeamListConfig = field(default_factory=BeamListConfig)
     negatives: NegativeSampling = field(default_factory=NegativeSampling)
     recombined: float = 0.0
+    preset: str | None = None
+    rewards: dict[str, Any] = field(default_factory=dict)
     arguments: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -54,6 +63,8 @@ class PreferenceStage:
         refuse_owned_arguments(self.arguments, f"arguments of stage {self.name!r}")
         if not 0 <= self.recombined <= 1:
             raise ValueError(f"stage {self.name!r}: recombined={self.recombined} must be a share from 0 to 1")
+        if method != "grpo" and (self.preset is not None or self.rewards):
+            raise ValueError(f"stage {self.name!r}: preset and rewards belong to the method 'grpo', and this one is {method!r}")
 
 
 @dataclass(frozen=True)
@@ -62,7 +73,8 @@ class PreferenceConfig:
 
     Args:
         stages: stages, in order; the default is the paper's two phases.
-        arguments: fields of `SidDPOConfig` for all stages; a stage's own arguments override them.
+        arguments: fields of `SidDPOConfig` for all stages of DPO; a stage's own arguments override them. Stages of ``grpo`` have their own
+            alone.
         lora: trains an adapter, which is merged at the end of each stage; the reference is the model without it. None trains all weights.
         requests: number of training requests that lists may be made of; more give more different lists.
         validation_requests: number of validation requests that each evaluation searches and ranks.
@@ -71,7 +83,7 @@ class PreferenceConfig:
         ValueError: there is no stage, two stages have the same name, or a number is out of range.
     """
 
-    stages: tuple[PreferenceStage, ...] = tuple(PreferenceStage(name) for name in DEFAULT_STAGES)
+    stages: tuple[PreferenceStage, ...] = tuple(PreferenceStage(name) for name in PHASES)
     arguments: dict[str, Any] = field(default_factory=lambda: {"max_steps": 300})
     lora: SidLoraConfig | None = None
     requests: int = 20_000
@@ -88,4 +100,4 @@ class PreferenceConfig:
                 raise ValueError(f"preference.{name}={getattr(self, name)} must be at least 1")
 
 
-__all__ = ["DEFAULT_STAGES", "METHODS", "PreferenceConfig", "PreferenceStage"]
+__all__ = ["DEFAULT_STAGES", "METHODS", "PHASES", "PreferenceConfig", "PreferenceStage"]

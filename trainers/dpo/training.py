@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +23,7 @@ from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.serving.searcher import Searcher
 from onesearch.views.reward.reward_folder import FOLDER_NAME as REWARD_NAME
 from onesearch.views.reward.reward_folder import load_reward
-from onesearch.views.session_views import LongViewTable
+from onesearch.views.session_views import LongViewTable, SessionViews
 
 from ..configs import TrainingConfig
 from ..lora import lora_config
@@ -41,7 +41,7 @@ from .data.refreshed import ListMaker
 from .data.report import lists_report, stored_lists
 from .dpo_config import SidDPOConfig
 from .dpo_trainer import ROUNDS_NAME, SidDPOTrainer
-from .plots import draw_training, plots_available
+from .plots import PANELS, Panel, draw_training, plots_available
 from .policy_quality import TopTen, joined
 from .preference_config import PreferenceConfig, PreferenceStage
 
@@ -80,6 +80,18 @@ def preference_arguments(run: RunFolder, config: PreferenceConfig, number: int, 
     return arguments
 
 
+class StageMethod(NamedTuple):
+    """What differs between the kinds of stages.
+
+    Args:
+        arguments: makes the settings of a stage's trainer; see `preference_arguments`.
+        train: trains a stage, with the arguments of `_train`, and leaves its weights in ``model/`` of its folder.
+    """
+
+    arguments: Callable[[RunFolder, PreferenceConfig, int, bool], Any]
+    train: Callable[[RunFolder, TrainingConfig, PreferenceConfig, PreferenceStage, Any, bool], None]
+
+
 def train_preference_stage(
     run: RunFolder,
     training: TrainingConfig,
@@ -88,6 +100,7 @@ def train_preference_stage(
     reward: RewardConfig | None = None,
     resume: bool = False,
     progress: bool = True,
+    method: StageMethod | None = None,
 ) -> None:
     """Train one stage and put its weights into the checkpoint, whole or not at all.
 
@@ -106,13 +119,15 @@ def train_preference_stage(
         reward: configuration of the reward model; None takes the defaults.
         resume: use the stage's weights if it is done, and go on from its last checkpoint if it is not.
         progress: show progress bars.
+        method: settings and training of the stage; None takes those of DPO.
 
     Raises:
         FileNotFoundError: an earlier step of the run is missing.
         ValueError: the checkpoint has passed this stage or a later one, an earlier one is missing, or a stage to resume was trained with
             another configuration.
     """
-    stage, arguments = config.stages[number], preference_arguments(run, config, number, progress)
+    method = method or StageMethod(preference_arguments, _train)
+    stage, arguments = config.stages[number], method.arguments(run, config, number, progress)
     folder = Path(str(arguments.output_dir))
     checkpoint = run.require("checkpoint", "onesearch train")
     passed = passed_stages(checkpoint)
@@ -129,7 +144,7 @@ def train_preference_stage(
     else:
         if passed[number:]:
             raise ValueError(f"{checkpoint} has passed stage {stage.name!r}, but {weights} is gone; train the checkpoint again")
-        _train(run, training, config, stage, arguments, resume)
+        method.train(run, training, config, stage, arguments, resume)
     _install(run, weights, [*names[:number], stage.name])
     _fit_ranking(run, reward or RewardConfig())
 
@@ -176,16 +191,30 @@ def _train(
         list_maker=maker,
     )
     trainer.train(resume_from_checkpoint=resume)
-    trained = trainer.accelerator.unwrap_model(trainer.model)
-    if config.lora is not None:
-        trained = trained.merge_and_unload()
     folder = Path(str(arguments.output_dir))
     if trainer.is_world_process_zero():
-        log = [{**entry, "stage": stage.name} for entry in trainer.state.log_history]
-        write_json(folder / "log.json", log)
         write_json(folder / LISTS_REPORT, lists_report(stored_lists(folder / ROUNDS_NAME)))
+    save_stage(trainer, stage.name, config.lora is not None, PANELS)
+
+
+def save_stage(trainer: Any, name: str, adapted: bool, panels: Sequence[Panel]) -> None:
+    """Write the log of a finished stage, its plots if matplotlib is there, and, last, its weights, into the folder of its trainer.
+
+    Args:
+        trainer: the trainer, which has trained.
+        name: name of the stage.
+        adapted: whether an adapter was trained; it is merged.
+        panels: what the plots show.
+    """
+    trained = trainer.accelerator.unwrap_model(trainer.model)
+    if adapted:
+        trained = trained.merge_and_unload()
+    folder = Path(str(trainer.args.output_dir))
+    if trainer.is_world_process_zero():
+        log = [{**entry, "stage": name} for entry in trainer.state.log_history]
+        write_json(folder / "log.json", log)
         if plots_available():
-            draw_training(folder, log)
+            draw_training(folder, log, panels)
         with atomic_folder(folder / "model", replaces=["config.json"]) as temporary:
             trained.save_pretrained(temporary)
     trainer.accelerator.wait_for_everyone()
@@ -223,11 +252,24 @@ def list_maker(
         return InteractionLists(sessions, views, tokenizer, leaf, stage.negatives, beams, formula, arguments.seed), len(
             sessions
         )
-    users, queries = recombined(rows, views.logs.query_rows, most if stage.recombined else 0, arguments.seed)
-    kept = int(most * stage.recombined)
-    own = rows[: most - kept] if stage.recombined < 1 else rows[:0]
-    requests = Requests(np.concatenate([own, users[:kept]]), np.concatenate([own, queries[:kept]]))
+    requests = mixed_requests(rows, views, most, stage.recombined, arguments.seed)
     return BeamLists(requests, views, tokenizer, scorer, stage.lists, formula), len(requests.sessions)
+
+
+def mixed_requests(rows: np.ndarray, views: SessionViews, most: int, share: float, seed: int) -> Requests:
+    """At most `most` requests, a `share` of which asks queries of other sessions; see `recombined`.
+
+    Args:
+        rows: rows of the sessions to draw from.
+        views: views of the market's sessions.
+        most: largest number of requests.
+        share: share of recombined requests, from 0 to 1.
+        seed: seeds the draws.
+    """
+    users, queries = recombined(rows, views.logs.query_rows, most if share else 0, seed)
+    kept = int(most * share)
+    own = rows[: most - kept] if share < 1 else rows[:0]
+    return Requests(np.concatenate([own, users[:kept]]), np.concatenate([own, queries[:kept]]))
 
 
 def _with_lists(table: pa.Table) -> Dataset:
@@ -263,9 +305,12 @@ def _fit_ranking(run: RunFolder, config: RewardConfig) -> None:
 __all__ = [
     "LISTS_REPORT",
     "PREFERENCE_NAME",
+    "StageMethod",
     "list_maker",
     "load_policy",
+    "mixed_requests",
     "passed_stages",
     "preference_arguments",
+    "save_stage",
     "train_preference_stage",
 ]

@@ -14,16 +14,13 @@ The loss with its clipping and KL, the sampler, accumulation, distribution, chec
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 import torch
-from accelerate.utils import broadcast_object_list
 from datasets import Dataset, IterableDataset
 from torch import nn
-from torch.utils.data import DataLoader
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -32,22 +29,24 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput
+from transformers.trainer_utils import EvalLoopOutput
 from trl import GRPOTrainer
 from trl.trainer.callbacks import SyncRefModelCallback
 
 from onesearch.modeling_onesearch.sid_model_onesearch import SidModelMixin
 
-from ..checkpoints import is_complete, last_complete_checkpoint, mark_incomplete
-from ..lora import base_of, check_adapters, save_search_files
+from ..lora import base_of, check_adapters
 from ..preference.likelihoods import candidate_likelihoods
 from ..preference.references import frozen_copy, reference_likelihoods
+from ..preference.session_scores import SessionScorer
+from ..preference.trainer_parts import RetrievalMetrics, SidCheckpointsMixin
 from ..sft.data.collators import LongViewLookup
-from ..sft.sft_trainer import KeepEndOfGeneration, RetrievalMetrics
+from ..sft.sft_trainer import KeepEndOfGeneration
+from ..trl_contract import check_trl
 from .advantages import group_advantages, position_advantages
 from .group_sampler import GroupSampler, seed_of
 from .grpo_config import SidGRPOConfig
-from .model_rewards import SessionScorer, build_rewards
+from .model_rewards import build_rewards
 from .reward_mix import RewardMix
 from .rewards import PrefixReward, Targets, WeighedReward
 from .rollouts import Example, Rollouts, draw_rollouts
@@ -58,7 +57,7 @@ Batch = dict[str, Any]
 OF_REQUESTS = ("sids", "targets")
 
 
-class SidGRPOTrainer(GRPOTrainer):
+class SidGRPOTrainer(SidCheckpointsMixin, GRPOTrainer):
     """TRL's [`~trl.GRPOTrainer`] for models with the search of this package, encoder-decoder or decoder-only.
 
     Args:
@@ -68,6 +67,7 @@ class SidGRPOTrainer(GRPOTrainer):
             `target_kinds`, or `session`; `long_view` where prompts have one.
         rewards: a [`RewardMix`], or rewards of one's own with their names and weights.
         scorer: the reward model, where the mix weighs one of its scores.
+        grades: judgements for the relevance of a mix; see `judged_grades`.
         eval_dataset: requests on which an evaluation measures the reward of the policy's own best SIDs.
         processing_class: the model's tokenizer.
         retrieval_metrics: called with the model at every evaluation; see [`SidSFTTrainer`].
@@ -94,6 +94,7 @@ class SidGRPOTrainer(GRPOTrainer):
         train_dataset: Dataset | IterableDataset,
         rewards: RewardMix | Sequence[WeighedReward],
         scorer: SessionScorer | None = None,
+        grades: Mapping[tuple[str, int], int] | None = None,
         eval_dataset: Dataset | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         retrieval_metrics: RetrievalMetrics | None = None,
@@ -101,6 +102,7 @@ class SidGRPOTrainer(GRPOTrainer):
         peft_config: Any = None,
         **kwargs: Any,
     ) -> None:
+        check_trl(GRPOTrainer)
         if isinstance(model, str):
             raise TypeError(f"pass a loaded model, not the name {model!r}: TRL would open it as a causal model")
         check_adapters(model, peft_config)
@@ -111,7 +113,7 @@ class SidGRPOTrainer(GRPOTrainer):
                 "FSDP is not supported: every process draws rollouts with a whole model; use data parallelism (DDP)"
             )
         self.mix = rewards if isinstance(rewards, RewardMix) else None
-        self.rewards = build_rewards(rewards, scorer) if isinstance(rewards, RewardMix) else list(rewards)
+        self.rewards = build_rewards(rewards, scorer, grades) if isinstance(rewards, RewardMix) else list(rewards)
         self.long_view, self.retrieval_metrics = long_view, retrieval_metrics
         self._batch: Batch = {}
         self._slices: list[Batch] = []
@@ -343,63 +345,12 @@ class SidGRPOTrainer(GRPOTrainer):
         else:
             self._top_sids.append(codes.cpu())
 
-    def evaluation_loop(
-        self,
-        dataloader: DataLoader,
-        description: str,
-        prediction_loss_only: bool | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> EvalLoopOutput:
+    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
         """As in TRL; also counts the distinct SIDs among the best ones of all requests, and computes the retrieval metrics."""
         self._top_sids.clear()
-        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
-        metrics = {**(output.metrics or {})}
-        metrics[f"{metric_key_prefix}_distinct_sids"] = len(torch.unique(torch.cat(self._top_sids), dim=0))
-        if self.retrieval_metrics is not None:
-            found = [self._retrieval(self.retrieval_metrics) if self.accelerator.is_main_process else {}]
-            metrics |= {f"{metric_key_prefix}_{name}": value for name, value in broadcast_object_list(found)[0].items()}
-        return output._replace(metrics=metrics)
-
-    @torch.no_grad()
-    def _retrieval(self, retrieval_metrics: RetrievalMetrics) -> dict[str, float]:
-        """Retrieval metrics of the model in evaluation mode."""
-        model, was_training = self.accelerator.unwrap_model(self.model), self.model.training
-        model.eval()
-        metrics = retrieval_metrics(model)
-        model.train(was_training)
-        return metrics
-
-    # Checkpoints
-
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """As in [`SidSFTTrainer`]: `True` resumes from the last complete checkpoint in `output_dir`, or starts anew without one.
-
-        Raises:
-            ValueError: the named checkpoint is half-written.
-        """
-        if resume_from_checkpoint is True:
-            resume_from_checkpoint = last_complete_checkpoint(str(self.args.output_dir))
-        elif resume_from_checkpoint and os.path.isdir(resume_from_checkpoint) and not is_complete(Path(resume_from_checkpoint)):
-            raise ValueError(
-                f"{resume_from_checkpoint} is half-written; pass resume_from_checkpoint=True to go on from the last complete checkpoint"
-            )
-        return super().train(resume_from_checkpoint, *args, **kwargs)
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        if self.is_world_process_zero():
-            mark_incomplete(folder)
-        super()._save_checkpoint(model, trial)
-
-    def _save_rng_state(self, output_dir: str) -> None:
-        super()._save_rng_state(output_dir)
-        self.accelerator.wait_for_everyone()  # the main process writes the trainer's state next, which marks the checkpoint as complete
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
-        super()._save(output_dir, state_dict)
-        if self.args.should_save:
-            save_search_files(cast(PreTrainedModel, self.model), str(output_dir or self.args.output_dir))
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        distinct = len(torch.unique(torch.cat(self._top_sids), dim=0))
+        return output._replace(metrics={**(output.metrics or {}), f"{metric_key_prefix}_distinct_sids": distinct})
 
 
 class _CountSteps(TrainerCallback):

@@ -36,11 +36,13 @@ class SidScores(NamedTuple):
     Attributes:
         score: ranking score of the best item, without the generator's log-probability; -inf where no item is known.
         relevance: cosine of the text vectors of the query and that item; 0 where no item is known.
+        ctr: probability that that item is clicked; 0 where no item is known.
         items: row of that item; -1 where none is known.
     """
 
     score: np.ndarray
     relevance: np.ndarray
+    ctr: np.ndarray
     items: np.ndarray
 
 
@@ -130,12 +132,13 @@ class SessionScorer:
         vectors = self.parts.table.vectors[np.maximum(columns.candidates, 0)]
         relevance = np.einsum("ncd,nd->nc", vectors, columns.query_vectors)
         score = rewards(self.weights, logits, relevance, np.zeros_like(relevance)).reshape(items.shape)
+        ctr = 1 / (1 + np.exp(-logits[..., 0].astype(np.float64)))
         best = np.where(items >= 0, score, -np.inf).argmax(-1)[..., None]
-        score, relevance, items = (
-            np.take_along_axis(part.reshape(items.shape), best, axis=-1)[..., 0] for part in (score, relevance, items)
+        score, relevance, ctr, items = (
+            np.take_along_axis(part.reshape(items.shape), best, axis=-1)[..., 0] for part in (score, relevance, ctr, items)
         )
         known = items >= 0
-        return SidScores(np.where(known, score, -np.inf), np.where(known, relevance, 0.0), items)
+        return SidScores(np.where(known, score, -np.inf), np.where(known, relevance, 0.0), np.where(known, ctr, 0.0), items)
 
     def _columns(self, sessions: np.ndarray, candidates: np.ndarray, query_sessions: np.ndarray | None) -> RewardColumns:
         columns = self.columns.of(sessions, candidates)

@@ -1,4 +1,4 @@
-"""A tiny run with a reward model."""
+"""A tiny run with a reward model, which the tests of preference training share."""
 
 from __future__ import annotations
 
