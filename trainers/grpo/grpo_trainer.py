@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from datasets import Dataset, IterableDataset
 from torch import nn
+from torch.utils.data import DataLoader
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -345,10 +346,17 @@ class SidGRPOTrainer(SidCheckpointsMixin, GRPOTrainer):
         else:
             self._top_sids.append(codes.cpu())
 
-    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
         """As in TRL; also counts the distinct SIDs among the best ones of all requests, and computes the retrieval metrics."""
         self._top_sids.clear()
-        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         distinct = len(torch.unique(torch.cat(self._top_sids), dim=0))
         return output._replace(metrics={**(output.metrics or {}), f"{metric_key_prefix}_distinct_sids": distinct})
 
