@@ -17,7 +17,7 @@ from onesearch.tokenization_sid.embedding.alignment_measures import held_out_que
 
 from ..preference.session_scores import SessionScorer, SidScores
 from .reward_mix import RewardMix
-from .rewards import WeighedReward, log_rewards
+from .rewards import Reward, WeighedReward, log_rewards
 from .rollouts import Rollouts
 
 HIGHEST_GRADE = 3
@@ -130,7 +130,7 @@ def build_rewards(
                 "rewards.model, rewards.ctr and rewards.relevance to 0 and another reward above 0"
             )
         scores = RolloutScores(scorer)
-        parts = {
+        parts: dict[str, Reward] = {
             "model": ScoreReward(scores, lambda scores: scores.score),
             "ctr": ScoreReward(scores, lambda scores: scores.ctr),
             "relevance": RelevanceReward(scores, grades or {}),
