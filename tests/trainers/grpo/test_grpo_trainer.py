@@ -288,7 +288,7 @@ def test_what_cannot_be_trained_is_refused(tmp_path):
         trainer_of(tmp_path, model=toy_model())
     with pytest.raises(TypeError, match="pass a loaded model"):
         trainer_of(tmp_path, model="checkpoint")
-    with pytest.raises(ValueError, match="need a reward model, and the checkpoint has none"):
+    with pytest.raises(ValueError, match="need a reward model, and there is none"):
         trainer_of(tmp_path, rewards=RewardMix())
     with pytest.raises(ValueError, match="give input_ids, or prompt texts"):
         trainer_of(tmp_path, dataset=requests(8).remove_columns("input_ids"))
