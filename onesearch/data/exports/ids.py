@@ -10,7 +10,7 @@ class ItemIds:
     """Finds items by their ids.
 
     An id that stands for several items stands for none. The ways are tried in the order: as it is, without ``.0``, without leading
-    zeros, without capitals, the last part of a web address.
+    zeros, without capitals, the title, the last part of a web address.
 
     Attributes:
         used: number of lookups that each way but the first found.
@@ -19,6 +19,7 @@ class ItemIds:
     def __init__(self) -> None:
         self._exact: dict[str, str | None] = {}
         self._loose: dict[str, str | None] = {}
+        self._titles: dict[str, str | None] = {}
         self._items: set[str] = set()
         self.used: Counter[str] = Counter()
 
@@ -37,6 +38,11 @@ class ItemIds:
             elif known != item_id and not (names is self._exact and key == known):
                 names[key] = None
 
+    def add_title(self, title: str | None, item_id: str) -> None:
+        """Let a title, in which ``_`` stands for blanks, stand for its item if no other item has it."""
+        if title is not None and self._titles.setdefault(title.lower(), item_id) != item_id:
+            self._titles[title.lower()] = None
+
     def names(self) -> set[str]:
         """All ids that stand for an item."""
         return {name for name, item_id in self._exact.items() if item_id in self._items}
@@ -53,6 +59,7 @@ class ItemIds:
             ("", self._exact, name),
             ("without .0", self._exact, re.sub(r"\.0+$", "", name)),
             ("without leading zeros or capitals", self._loose, _loose(name)),
+            ("by their titles", self._titles, name.lower()),
             (
                 "by the last part of an address",
                 self._loose,

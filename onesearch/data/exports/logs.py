@@ -228,6 +228,9 @@ class _Reader:
                 continue
             query = as_text(self._cell(row, "query")) or ""
             items = {kind: self._known_items(line, row, kind) for kind in KINDS}
+            if self.columns.first("item_id"):  # a list of shown items, and one that something happened to
+                kind = self.kinds.get(kind_name(as_text(self._cell(row, "kind")) or ""), self.log.default_kind)
+                items[kind or self.log.default_kind] += self._known_items(line, row, "item_id")
             if not query and not any(items.values()):
                 self.bad.add(self.name, line, "neither a query nor an item")
                 continue

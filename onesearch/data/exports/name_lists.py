@@ -138,7 +138,7 @@ LOG_NAMES: dict[str, str] = {
     ),
     "time_of_day": "time_of_day clock_time",
     "user_id": (
-        "user_id user uid userid visitor_id visitorid customer_id customer customerid client_id clientid member_id "
+        "user_id user uid userid visitor visitor_id visitorid customer_id customer customerid client_id clientid member_id "
         "account_id buyer_id user_pseudo_id cookie_id cookie anonymous_id device_id profile_id kunde kunden_id "
         "kunden_nr kundennummer kundennr nutzer nutzer_id benutzer id_client utilisateur usuario cliente utente "
         "klant пользователь 用户 用户id 会员id 使用者 ユーザー ユーザーid 顧客id 회원 사용자 ผู้ใช้ reviewerid email customer_email"

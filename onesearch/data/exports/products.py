@@ -103,6 +103,7 @@ class _Reader:
         elif item_id not in self.found:
             self.found[item_id] = item
             self.lines[item_id] = line
+            self.ids.add_title(as_id(item["title"]), item_id)
             self._remember(item_id, row)
         elif item["title"] in (None, self.found[item_id]["title"]):
             self._join(self.found[item_id], item)

@@ -175,6 +175,9 @@ def _choose_split(market: Market, log: Log | None, report: ShopReport) -> None:
     if log is None:
         report.notes.append("no log: a catalogue without sessions")
         return
+    if not log.sessions:
+        report.notes.append("no row of the log can be used, for the reasons above: a catalogue without sessions")
+        return
     methods = [SplitConfig("time" if log.has_time else "random")]
     methods += [SplitConfig(methods[0].method, validation=0.2, test=0.3), SplitConfig("none")]
     for config in methods:

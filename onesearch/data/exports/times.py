@@ -170,12 +170,9 @@ def _day_first(texts: Sequence[str], given: bool | None) -> tuple[bool, str]:
         return True, ", the day first"
     if any(int(date.group(2)) > 12 for date in dates):
         return False, ", the month first"
-    slashes = "/" in dates[0].group()
-    order = given if given is not None else not slashes
-    return (
-        order,
-        f", {'the day' if order else 'the month'} first (no date tells; {'/' if slashes else dates[0].group()[2:3]} is usual for it)",
-    )
+    sign = re.sub(r"\d", "", dates[0].group())[0]
+    order = given if given is not None else sign != "/"
+    return order, f", {'the day' if order else 'the month'} first (no date tells; it is usual before {sign!r})"
 
 
 def _moment(value: Any, day_first: bool) -> int | None:

@@ -105,6 +105,14 @@ def test_every_lost_row_is_counted_by_reason(tmp_path):
     assert shop.market.info["split"] == {"method": "none"}  # one request is too few for a test
 
 
+def test_items_named_by_their_titles_and_logs_of_another_shop(tmp_path):
+    sessions, _ = read(tmp_path, rows(("10:00", "u,shoe,red shoe,click"), ("10:01", "u,hat,Green Hat,click")))
+    assert [s["clicked"] for s in sessions] == [["1"], ["3"]]
+    sessions, shop = read(tmp_path, rows(("10:00", "u,shoe,X1,click")))
+    assert not sessions and shop.report.log.lost == 1 and shop.market.info["split"] == {"method": "none"}
+    assert "no row of the log can be used, for the reasons above" in shop.report.to_table()
+
+
 def test_a_row_may_be_a_session_or_a_shown_item(tmp_path):
     sessions, _ = read(
         tmp_path,
@@ -114,6 +122,11 @@ def test_a_row_may_be_a_session_or_a_shown_item(tmp_path):
     assert brief(sessions) == [
         ("u1", "shoe", ["1", "2"], ["1"], [], []), ("u2", "coat", ["2", "3", "1"], ["2", "1"], [], ["2"]), ("u2", "hat", [], [], [], []),
     ]  # fmt: skip
+    shown = "query,results,clicked_item_id,user,ts\nshoe,1|2|3,2,u1,2024-01-01\ncoat,1|2,,u2,2024-01-02\n"
+    assert brief(read(tmp_path, shown)[0]) == [
+        ("u1", "shoe", ["1", "2", "3"], ["2"], [], []),
+        ("u2", "coat", ["1", "2"], [], [], []),
+    ]
     flags = (
         "query,product_id,position,clicked,purchased,user,ts\n"
         "shoe,1,1,1,0,u1,1700000000\nshoe,2,2,0,0,u1,1700000000\ncoat,2,1,true,1,u2,1700009000\n"
