@@ -62,6 +62,9 @@ class ItemFields(_Sizes):
             `"sim-vq"`: code vectors are a learned linear map of a frozen codebook, one for each of the k item vectors (the paper's choice).
             `"vq"`: code vectors are learned themselves, which is known to collapse. `"residual"`: level l quantises what the levels before
             it left of the sum of the item vectors, as RQ-KMeans does; the two-stage comparison uses it.
+        sid_carry (`bool`, defaults to `False`):
+            Each level quantises its item vector plus what the codes of the levels before lost of theirs, so that levels complement each
+            other; our addition. False quantises each item vector by itself, as in the paper.
         sid_gradient (`str`, defaults to `"straight-through"`):
             Gradient of a quantised vector with respect to the item vector: `"straight-through"` copies it, `"rotation"` rotates and scales
             it by the transformation of the item vector into its code vector (arXiv 2410.06424).
@@ -80,6 +83,7 @@ class ItemFields(_Sizes):
     item_statistics: list[str] | tuple[str, ...] = ()
     item_causal: bool = False
     sid_quantizer: str = "sim-vq"
+    sid_carry: bool = False
     sid_gradient: str = "straight-through"
     vector_bound: str = "sphere"
 

@@ -28,12 +28,14 @@ class Quantised(NamedTuple):
         vectors: (items, levels, dim) code vectors; their gradient goes to the item vectors, see `sid_gradient`.
         codebook_loss: (items, levels) squared distance of the code vector to the item vector, which is held fixed.
         commitment_loss: (items, levels) the same with the code vector held fixed.
+        inputs: (items, levels, dim) what each level quantised: its item vector, with `sid_carry` plus what the codes before it lost.
     """
 
     codes: torch.Tensor
     vectors: torch.Tensor
     codebook_loss: torch.Tensor
     commitment_loss: torch.Tensor
+    inputs: torch.Tensor
 
 
 class LevelCodebook(nn.Module):
@@ -100,7 +102,7 @@ class SidQuantizer(nn.Module):
 
     def __init__(self, config: UniSearchConfig) -> None:
         super().__init__()
-        self.kind, self.gradient = config.sid_quantizer, config.sid_gradient
+        self.kind, self.gradient, self.carry = config.sid_quantizer, config.sid_gradient, config.sid_carry
         dim = cast(int, config.item_dim)
         self.levels = nn.ModuleList(LevelCodebook(size, dim, self.kind) for size in config.sid_codebook_sizes)
 
@@ -112,15 +114,18 @@ class SidQuantizer(nn.Module):
         """
         residual = vectors.sum(1) if self.kind == "residual" else None
         codes, chosen, inputs = [], [], []
+        lost = torch.zeros_like(vectors[:, 0])
         for place, level in enumerate(self.levels):
             book = cast(LevelCodebook, level).vectors()
-            own = vectors[:, place] if residual is None else residual
+            own = vectors[:, place] + lost if residual is None else residual
             code = nearest(own, book)
             codes.append(code)
             chosen.append(F.embedding(code, book))
             inputs.append(own)
             if residual is not None:
                 residual = residual - chosen[-1]
+            elif self.carry:
+                lost = (own - chosen[-1]).detach()
         own, picked = torch.stack(inputs, 1), torch.stack(chosen, 1)
         estimate = rotated if self.gradient == "rotation" else straight_through
         return Quantised(
@@ -128,6 +133,7 @@ class SidQuantizer(nn.Module):
             vectors=estimate(own, picked.detach()),
             codebook_loss=(picked - own.detach()).square().sum(-1),
             commitment_loss=(own - picked.detach()).square().sum(-1),
+            inputs=own,
         )
 
     def soft_codes(self, vectors: torch.Tensor, temperature: float) -> list[torch.Tensor]:
@@ -137,8 +143,8 @@ class SidQuantizer(nn.Module):
             vectors: (items, levels, dim).
             temperature: a smaller one puts more probability on the nearest code.
         """
-        books = [cast(LevelCodebook, level).vectors() for level in self.levels]
-        return [(-distances(vectors[:, place], book) / temperature).softmax(-1) for place, book in enumerate(books)]
+        books, inputs = self.level_vectors(), self(vectors).inputs
+        return [(-distances(inputs[:, place], book) / temperature).softmax(-1) for place, book in enumerate(books)]
 
     def level_vectors(self) -> list[torch.Tensor]:
         """Code vectors (codes, dim) of each level."""

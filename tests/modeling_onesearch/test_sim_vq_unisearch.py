@@ -65,6 +65,22 @@ def test_code_vectors_can_start_from_data():
     torch.testing.assert_close(level.vectors(), data)
 
 
+def test_a_level_quantises_what_the_codes_before_it_lost():
+    books, vectors = quantizer(sid_carry=True), torch.randn(6, 3, 16, requires_grad=True)
+    found = books(vectors)
+    lost = torch.zeros(6, 16)
+    for level, book in enumerate(books.level_vectors()):
+        wanted = vectors[:, level].detach() + lost
+        torch.testing.assert_close(found.inputs[:, level].detach(), wanted)
+        assert torch.equal(found.codes[:, level], torch.cdist(wanted, book).argmin(1))
+        lost = (wanted - book[found.codes[:, level]]).detach()
+    total = (vectors.sum(1) - found.vectors.sum(1)).detach()
+    torch.testing.assert_close(total, lost)  # what all codes together lose is what the last one loses
+    (gradient,) = torch.autograd.grad(found.inputs[:, 2].sum(), vectors)
+    assert gradient[:, :2].abs().sum() == 0 and gradient[:, 2].abs().sum() > 0
+    assert torch.equal(quantizer()(vectors).inputs, vectors)
+
+
 def test_single_codes_can_move():
     for kind in ("sim-vq", "vq"):
         level, wanted = quantizer(sid_quantizer=kind).levels[0], torch.randn(2, 16)

@@ -117,6 +117,7 @@ def build_model(
         "item_statistics": known_statistics(market, settings.statistics),
         "item_causal": settings.item_causal,
         "sid_quantizer": "residual" if settings.two_stage else settings.quantizer,
+        "sid_carry": settings.carry,
         "sid_gradient": settings.gradient,
         "vector_bound": settings.bound,
     }

@@ -82,7 +82,8 @@ class Catalogue:
         """
         random = np.random.default_rng([seed, 18])
         for place, level in enumerate(model.quantizer.levels):
-            own, size = vectors[:, place].cpu().numpy(), len(level.codebook)  # type: ignore[arg-type]
+            own = model.quantizer(vectors).inputs[:, place].cpu().numpy()  # of the codebooks before, which have started
+            size = len(level.codebook)  # type: ignore[arg-type]
             if self.config.codebook_start == "k-means" and len(own) >= size:
                 chosen = k_means(own, size, 10, random)
             else:
@@ -103,8 +104,8 @@ class Catalogue:
         for place, level in enumerate(model.quantizer.levels):
             unused = np.setdiff1d(np.arange(len(level.codebook)), codes[:, place])  # type: ignore[arg-type]
             rows = random.choice(len(codes), len(unused), replace=len(unused) > len(codes))
-            device = vectors.device
-            level.move_codes(torch.from_numpy(unused).to(device), vectors[torch.from_numpy(rows).to(device), place])  # type: ignore[operator]
+            device, inputs = vectors.device, model.quantizer(vectors).inputs[:, place]
+            level.move_codes(torch.from_numpy(unused).to(device), inputs[torch.from_numpy(rows).to(device)])  # type: ignore[operator]
 
     @torch.no_grad()
     def code_vectors(self, model: UniSearchModel, codes: np.ndarray) -> torch.Tensor:

@@ -71,6 +71,7 @@ class UniSearchTrainingConfig:
         statistics: numbers of an item that it reads, names of columns of the items table; those without any value are left out.
         item_causal: see `UniSearchConfig`.
         quantizer: see `UniSearchConfig.sid_quantizer`.
+        carry: see `UniSearchConfig.sid_carry`.
         gradient: see `UniSearchConfig.sid_gradient`.
         bound: see `UniSearchConfig.vector_bound`.
         codebook_start: ``k-means`` sets the code vectors of each level to centroids of the items' vectors at the end of `warm_up`,
@@ -119,6 +120,7 @@ class UniSearchTrainingConfig:
     statistics: tuple[str, ...] = ("price", "shown_count", "click_count", "cart_count", "purchase_count")
     item_causal: bool = False
     quantizer: str = "sim-vq"
+    carry: bool = False
     gradient: str = "straight-through"
     bound: str = "sphere"
     codebook_start: str = "k-means"

@@ -145,6 +145,7 @@ def test_two_processes_train_like_one(shared_run, tmp_path):
             "coarse_to_fine": False,
             "residual": "codes",
             "revive": True,
+            "carry": True,
         },
     ],
     ids=["freeze and momentum", "two stages", "plain", "options"],
