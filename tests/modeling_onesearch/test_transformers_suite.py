@@ -44,9 +44,14 @@ DIFFERS = {
 """Tests that fail for our models on purpose, and why."""
 
 
+DRAWN = "copies of long_view_token_id"
+"""Words of the refusal of a prompt with a wrong number of places: some tests draw tokens from the whole vocabulary, the placeholder too."""
+
+
 def new_failures(ours, stock):
     """Failures of our models that the stock ones do not have, with their messages."""
-    return "\n\n".join(f"{name}\n{message}" for name, message in ours.items() if name not in {**stock, **DIFFERS})
+    new = {name: message for name, message in ours.items() if name not in {**stock, **DIFFERS} and DRAWN not in message}
+    return "\n\n".join(f"{name}\n{message}" for name, message in new.items())
 
 
 @pytest.fixture(scope="module", autouse=True)
