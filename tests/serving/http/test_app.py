@@ -197,12 +197,12 @@ def test_changes_need_a_key(served, ask):
     async def talk(client):
         add, session = {"items": [{"item_id": "n", "title": "t"}]}, {"sessions": [{"user_id": "u"}]}
         for headers in ({}, {"X-API-Key": "wrong"}):
-            yield_ = [
+            answers = [
                 await client.post("/items", json=add, headers=headers),
                 await client.delete("/items", params={"item_id": "n"}, headers=headers),
                 await client.post("/events", json=session, headers=headers),
             ]
-            assert [answer.status_code for answer in yield_] == [401] * 3
+            assert [answer.status_code for answer in answers] == [401] * 3
         client.app.state.keys = type(client.app.state.keys)()
         assert (await client.post("/events", json=session, headers=KEY)).status_code == 403
 

@@ -91,7 +91,10 @@ def test_a_server_killed_during_updates_under_load_leaves_the_old_or_the_new_cat
             threads = [threading.Thread(target=target, args=arguments) for target, *arguments in work]
             for thread in threads:
                 thread.start()
-            time.sleep(0.5 + 1.5 * draw.random())
+            enough = draw.randint(2, 6)
+            while len(states) < enough and threads[-1].is_alive():
+                time.sleep(0.002)
+            time.sleep(0.2 * draw.random())  # at any moment of the next changes
             process.kill()
             ended.set()
             for thread in threads:
