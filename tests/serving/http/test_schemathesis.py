@@ -15,9 +15,23 @@ EXAMPLES = 60
 """Requests per endpoint."""
 
 
-def test_no_request_makes_the_server_fail(rewarded, tmp_path):
+def statuses_of(strategy):
+    """Number of answers of each status to random requests."""
     from hypothesis import HealthCheck, Phase, given, settings
 
+    seen = {}
+
+    @given(case=strategy)
+    @settings(max_examples=EXAMPLES, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    def ask(case):
+        status = case.call(headers={"X-API-Key": KEY}).status_code
+        seen[status] = seen.get(status, 0) + 1
+
+    ask()
+    return seen
+
+
+def test_no_request_makes_the_server_fail(rewarded, tmp_path):
     run = shutil.copytree(rewarded.root, tmp_path / "tiny")
     statuses = {}
     with server(run, "--shoppers", "2") as (process, address):
@@ -26,15 +40,7 @@ def test_no_request_makes_the_server_fail(rewarded, tmp_path):
         assert len(operations) == 10
         for operation in operations:
             wrong = operation.as_strategy(generation_mode=schemathesis.GenerationMode.NEGATIVE)
-            seen = statuses.setdefault(operation.label, {})
-
-            @given(case=operation.as_strategy() | wrong)
-            @settings(max_examples=EXAMPLES, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
-            def check(case, seen=seen):
-                status = case.call(headers={"X-API-Key": KEY}).status_code
-                seen[status] = seen.get(status, 0) + 1
-
-            check()
+            statuses[operation.label] = statuses_of(operation.as_strategy() | wrong)
         assert process.poll() is None
     print(statuses)
     assert all(status not in range(500, 503) for seen in statuses.values() for status in seen), statuses
