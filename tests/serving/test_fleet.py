@@ -113,7 +113,7 @@ def test_two_workers_encode_and_search_as_one_process_does(cluster, shared_run, 
     )
     pq.write_table(table, tmp_path / "queries.parquet")
     search_queries(shared_run.checkpoint, tmp_path / "queries.parquet", tmp_path / "hits", top_k=5, rows=7, num_beams=8)
-    found = pq.read_table(tmp_path / "hits").to_pylist()
+    found = pq.read_table(tmp_path / "hits").sort_by("query_id").to_pylist()
     searcher = Searcher.from_pretrained(shared_run.checkpoint, num_beams=8)
     assert [row["query_id"] for row in found] == sorted(table.column("query_id").to_pylist())
     for row, request in zip(found, requests):

@@ -1,15 +1,16 @@
 """Catalogues and query logs that are larger than one machine, by Ray Data: read parquet, work in actors, write parquet.
 
 Each actor loads the frozen parts once and works on one batch of rows after the other. The result does not depend on the number of actors:
-a row is computed by itself, or together with the rows of its parent in the order of their ids, and the rows are sorted before they are
-written.
+a row is computed by itself, or together with the rows of its parent in the order of their ids, and `index_of` sorts the items by id.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -19,9 +20,8 @@ from onesearch.extras import require
 from onesearch.files import RunFolder
 
 if TYPE_CHECKING:
-    from ray.data import Dataset
-
     from onesearch.modeling_onesearch.catalogue_onesearch import SidIndex
+    from onesearch.tokenization_sid.sids.sid_encoder import SidEncoder
 
 ROWS = 4096
 """Number of items that an actor encodes at a time; our choice."""
@@ -70,27 +70,27 @@ class ItemEncoder:
         return pa.table(columns)
 
 
-class ParentBalancer:
-    """An actor that makes room inside parents: it gets whole parents and gives each item the nearest code that is free there.
+def balance(group: pa.Table, run: str) -> pa.Table:
+    """Make room inside parents: each item of a group of whole parents gets the nearest code that is free there.
 
     Args:
-        run: folder of a run with SIDs.
+        group: rows as `ItemEncoder` made them.
+        run: folder of the run.
     """
+    from onesearch.tokenization_sid.sids.appending import rebalanced
 
-    def __init__(self, run: str) -> None:
-        from onesearch.tokenization_sid.sids.sid_encoder import SidEncoder
+    group = group.combine_chunks()
+    codes = rebalanced(_encoder(run), group.column("item_id").to_pylist(), _matrix(group.column("vector")))
+    kept = group.select(["item_id", "codes", "popularity", "categories"])
+    return kept.set_column(1, "codes", _lists(codes, pa.int32()))
 
-        self.encoder = SidEncoder.load(RunFolder(run))
 
-    def __call__(self, group: pa.Table) -> pa.Table:
-        """Replace the codes of a group of parents, and drop what was needed for it."""
-        from onesearch.tokenization_sid.sids.appending import rebalanced
+@lru_cache(1)
+def _encoder(run: str) -> SidEncoder:
+    """The encoder of a run, loaded once per process."""
+    from onesearch.tokenization_sid.sids.sid_encoder import SidEncoder
 
-        group = group.combine_chunks()
-        vectors = _matrix(group.column("vector"))
-        codes = _lists(rebalanced(self.encoder, group.column("item_id").to_pylist(), vectors), pa.int32())
-        kept = group.select(["item_id", "codes", "popularity", "categories"])
-        return kept.set_column(1, "codes", codes)
+    return SidEncoder.load(RunFolder(run))
 
 
 class QuerySearcher:
@@ -129,9 +129,9 @@ def encode_catalogue(run: RunFolder, items: str | Path, output: str | Path, work
     Args:
         run: run with SIDs, on a disk that every machine reads.
         items: parquet file or folder in the columns of the items table.
-        output: folder that receives parquet files, sorted by item id: ``item_id``, ``codes``, ``popularity`` and ``categories``, the
+        output: folder that receives parquet files with rows in any order: ``item_id``, ``codes``, ``popularity`` and ``categories``, the
             columns of `onesearch items add` and of `index_of`.
-        workers: number of actors. More encode faster and take more memory; the codes stay the same.
+        workers: largest number of actors, as far as there are processors. More encode faster and take more memory; the codes stay the same.
         rows: number of items that an actor encodes at a time.
 
     Raises:
@@ -139,23 +139,22 @@ def encode_catalogue(run: RunFolder, items: str | Path, output: str | Path, work
         FileNotFoundError: there are no items.
         FileExistsError: the output holds files.
     """
-    import_ray()
+    require("ray", needed_by="encode_catalogue")
+    import ray.data
+
     from onesearch.tokenization_sid.sids.appending import is_balanced_inside_parents
     from onesearch.tokenization_sid.sids.sid_encoder import SidEncoder
 
-    arguments = (str(run.root.resolve()),)
+    source, output = _checked(items, output)
+    root = str(run.root.resolve())
     balanced = is_balanced_inside_parents(SidEncoder.load(run))
-    coded = _mapped(_read(items, output), ItemEncoder, arguments, workers, rows)
-    if balanced:
-        from ray.data import ActorPoolStrategy
-
-        coded = coded.groupby("group").map_groups(
-            ParentBalancer,
-            fn_constructor_args=arguments,
-            compute=ActorPoolStrategy(size=workers),
-            batch_format="pyarrow",
-        )
-    coded.sort("item_id").write_parquet(str(Path(output).resolve()))
+    first = output.with_name(f"{output.name}.encoded") if balanced else output
+    _map_files(source, first, ItemEncoder, (root,), workers, rows)
+    if balanced:  # the encoders have given their processors back, and the vectors need not stay in memory
+        groups = ray.data.read_parquet(str(first)).groupby("group", num_partitions=4 * workers)
+        balanced_items = groups.map_groups(balance, fn_kwargs={"run": root}, batch_format="pyarrow")
+        balanced_items.write_parquet(str(output))
+        shutil.rmtree(first)
 
 
 def search_queries(
@@ -172,8 +171,8 @@ def search_queries(
     Args:
         checkpoint: folder of the checkpoint, on a disk that every machine reads.
         queries: parquet file or folder with the columns ``query_id`` and ``query``, optionally ``history`` (lists of item ids).
-        output: folder that receives parquet files, sorted by query id: the same columns with ``item_ids`` and ``scores``.
-        workers: number of actors.
+        output: folder that receives parquet files with rows in any order: the same columns with ``item_ids`` and ``scores``.
+        workers: largest number of actors, as far as there are processors.
         top_k: largest number of hits per query.
         rows: number of queries that an actor is given at a time.
         settings: fields of `SearchConfig` that replace those of the checkpoint.
@@ -181,10 +180,10 @@ def search_queries(
     Raises:
         MissingExtraError: the extra ``ray`` is not installed.
     """
-    import_ray()
+    require("ray", needed_by="search_queries")
+    source, output = _checked(queries, output)
     arguments = (str(Path(checkpoint).resolve()), top_k, settings)
-    found = _mapped(_read(queries, output), QuerySearcher, arguments, workers, rows)
-    found.sort("query_id").write_parquet(str(Path(output).resolve()))
+    _map_files(source, output, QuerySearcher, arguments, workers, rows)
 
 
 def index_of(run: RunFolder, coded: str | Path) -> SidIndex:
@@ -213,36 +212,39 @@ def index_of(run: RunFolder, coded: str | Path) -> SidIndex:
     )
 
 
-def import_ray() -> None:
-    """Raise if Ray is not installed."""
-    require("ray", needed_by="a job of many machines")
+class _Folders(NamedTuple):
+    """Where a job reads and writes, as absolute paths."""
+
+    source: Path
+    output: Path
 
 
-def _read(source: str | Path, output: str | Path) -> Dataset:
-    """The rows of parquet files, once it is clear that the result can be written."""
-    import ray.data
-
+def _checked(source: str | Path, output: str | Path) -> _Folders:
+    """The folders of a job; an error if there is nothing to read, or if the output holds files."""
     source, output = Path(source).resolve(), Path(output).resolve()
     if not source.exists():
         raise FileNotFoundError(f"{source} does not exist; give a parquet file or a folder of them")
     if output.exists() and any(output.iterdir()):
         raise FileExistsError(f"{output} holds files already; write to a new folder")
-    return ray.data.read_parquet(str(source))
+    return _Folders(source, output)
 
 
-def _mapped(data: Dataset, worker: Callable[..., Any], arguments: tuple[Any, ...], workers: int, rows: int) -> Dataset:
-    """Run actors over batches of rows."""
-    from ray.data import ActorPoolStrategy
+def _map_files(
+    source: Path, output: Path, worker: Callable[..., Any], arguments: tuple[Any, ...], workers: int, rows: int
+) -> None:
+    """Read parquet, run actors over batches of rows, write parquet."""
+    import ray.data
 
     if workers < 1 or rows < 1:
         raise ValueError(f"workers={workers} and rows={rows} must be at least 1")
-    return data.map_batches(
+    made = ray.data.read_parquet(str(source)).map_batches(
         worker,
         fn_constructor_args=arguments,
-        compute=ActorPoolStrategy(size=workers),
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers),  # the tasks that read need a processor, too
         batch_size=rows,
         batch_format="pyarrow",
     )
+    made.write_parquet(str(output))
 
 
 def _lists(values: np.ndarray, kind: pa.DataType) -> pa.Array:
@@ -256,4 +258,4 @@ def _matrix(column: pa.ChunkedArray) -> np.ndarray:
     return np.asarray(column.combine_chunks().flatten()).reshape(len(column), -1)
 
 
-__all__ = ["ItemEncoder", "ParentBalancer", "QuerySearcher", "encode_catalogue", "index_of", "search_queries"]
+__all__ = ["ItemEncoder", "QuerySearcher", "balance", "encode_catalogue", "index_of", "search_queries"]

@@ -22,7 +22,7 @@ def statuses_of(strategy):
     seen = {}
 
     @given(case=strategy)
-    @settings(max_examples=EXAMPLES, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @settings(max_examples=EXAMPLES, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
     def ask(case):
         status = case.call(headers={"X-API-Key": KEY}).status_code
         seen[status] = seen.get(status, 0) + 1
