@@ -24,7 +24,7 @@ def statuses_of(strategy):
     @given(case=strategy)
     @settings(max_examples=EXAMPLES, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
     def ask(case):
-        status = case.call(headers={"X-API-Key": KEY}).status_code
+        status = case.call(headers={"X-API-Key": KEY}, timeout=120).status_code
         seen[status] = seen.get(status, 0) + 1
 
     ask()
