@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
 import pytest
 
@@ -17,7 +19,14 @@ from onesearch.data.arrow_tables import conform
 from onesearch.data.requests import UserContext, build_requests
 from onesearch.files import RunFolder
 from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME
-from onesearch.serving.fleet.ray_data import encode_catalogue, index_of, search_queries
+from onesearch.serving.fleet.ray_data import (
+    ItemEncoder,
+    QuerySearcher,
+    balance,
+    encode_catalogue,
+    index_of,
+    search_queries,
+)
 from onesearch.tokenization_sid.sids.appending import (
     encode_table,
     is_balanced_inside_parents,
@@ -60,6 +69,60 @@ def test_parents_are_balanced_in_parts_and_in_any_order_as_at_once(shared_run, m
     for parent in np.unique(parents):
         counts = np.bincount(whole[parents == parent, 2])
         assert counts.max() <= -(-counts.sum() // size)  # at most ⌈n / codes⌉ of a parent's n items
+
+
+def test_the_work_of_the_actors_is_that_of_one_process(shared_run, market, tmp_path):
+    """What Ray does is done here in turn: batches to encoders, groups to the balancer, files to the index."""
+    items = catalogue(market, 2)
+    worker, root = ItemEncoder(str(shared_run.root)), str(shared_run.root)
+    encoded = pa.concat_tables([worker(items.slice(start, 200)) for start in range(0, len(items), 200)])
+    groups = encoded.column("group").unique().to_pylist()
+    (tmp_path / "coded").mkdir()
+    for place, group in enumerate(reversed(groups)):
+        rows = encoded.filter(pa.compute.equal(encoded.column("group"), group))
+        pq.write_table(balance(rows, root), tmp_path / "coded" / f"{place}.parquet")
+    index = index_of(shared_run, tmp_path / "coded")
+    encoder = SidEncoder.load(shared_run)
+    alone = encode_table(shared_run, encoder, conform("items", items, origin="a test").combine_chunks())
+    order = np.argsort(np.array(alone.coded.item_ids))
+    assert index.item_ids == [alone.coded.item_ids[row] for row in order]
+    assert index.codes.tolist() == rebalanced(encoder, alone.coded.item_ids, alone.vectors)[order].tolist()
+    assert index.fingerprint == SidIndex.load(shared_run.sids / SID_INDEX_NAME).fingerprint
+
+
+def test_an_actor_searches_as_one_process_does(shared_run, market):
+    requests = build_requests(market, "test")[:5]
+    queries = [request.query for request in requests]
+    table = pa.table({"query": queries, "history": [None, *[list(request.history[-4:]) for request in requests[1:]]]})
+    found = QuerySearcher(str(shared_run.checkpoint), 4, {"num_beams": 8})(table).to_pylist()
+    searcher = Searcher.from_pretrained(shared_run.checkpoint, num_beams=8)
+    for row in found:
+        hits = searcher.search(row["query"], row["history"] or [], 4)
+        assert row["scores"] == pytest.approx([hit.score for hit in hits], abs=1e-4) and len(row["item_ids"]) == 4
+
+
+def test_a_replica_answers_as_the_searcher_and_takes_over_a_new_catalogue(run):
+    pytest.importorskip("fastapi")
+    from onesearch.serving.fleet.ray_serve import SearchReplica
+    from onesearch.serving.http.server_config import ServerConfig
+
+    async def talk():
+        replica = SearchReplica(str(run.checkpoint), asdict(ServerConfig(refresh_seconds=60)), {"num_beams": 8})
+        await replica.reconfigure({"catalogue": 0})
+        before = await replica.search({"query": "shoe", "top_k": 5})
+        path = run.checkpoint / SID_INDEX_NAME
+        index = SidIndex.load(path)
+        index.remove_items([before["hits"][0]["item_id"]])
+        index.save_updates(path)
+        await replica.reconfigure({"catalogue": 1})
+        after = await replica.search({"query": "shoe", "top_k": 5})
+        await replica.service.close()
+        return before, after
+
+    expected = Searcher.from_pretrained(run.checkpoint, num_beams=8).search("shoe", top_k=5)
+    before, after = asyncio.run(talk())
+    assert [hit["score"] for hit in before["hits"]] == pytest.approx([hit.score for hit in expected], abs=1e-4)
+    assert before["hits"][0]["item_id"] not in [hit["item_id"] for hit in after["hits"]] and after["revision"] == 1
 
 
 # On a cluster
