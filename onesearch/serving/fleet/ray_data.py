@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -152,7 +152,7 @@ def encode_catalogue(run: RunFolder, items: str | Path, output: str | Path, work
     _map_files(source, first, ItemEncoder, (root,), workers, rows)
     if balanced:  # the encoders have given their processors back, and the vectors need not stay in memory
         groups = ray.data.read_parquet(str(first)).groupby("group", num_partitions=4 * workers)
-        balanced_items = groups.map_groups(balance, fn_kwargs={"run": root}, batch_format="pyarrow")
+        balanced_items = groups.map_groups(partial(balance, run=root), batch_format="pyarrow")
         balanced_items.write_parquet(str(output))
         shutil.rmtree(first)
 
