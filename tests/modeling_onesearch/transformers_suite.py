@@ -190,7 +190,7 @@ def reward_tester() -> SimpleNamespace:
             "history": torch.randint(0, items, (requests, events)),
             "kinds": torch.zeros(requests, events, dtype=torch.long),
             "gaps": torch.zeros(requests, events, dtype=torch.long),
-            "item_leaf": torch.randint(0, 3, (items,)),
+            "item_groups": torch.randint(0, 3, (items, 2)),
             "item_codes": torch.randint(0, 4, (items, 2)),
             "item_vectors": torch.randn(items, 8),
             "item_facets": torch.randint(0, 6, (items,)),
