@@ -123,6 +123,7 @@ REWARD_DIFFERS = {
         "its outputs hold no hidden states",
     ),
     "test_model_get_set_embeddings": "it has no embedding of tokens",
+    "test_batching_equivalence": "it cuts the table of items to one row, which the requests refer to",
 }
 """Tests that do not apply to the reward model, which reads no tokens and has no transformer layers, and why."""
 
