@@ -172,4 +172,6 @@ def test_the_checkpoint_holds_what_it_needs_and_no_pickle(shared_run):
 def test_hits_are_plain_values(shared_searcher):
     (hit,) = shared_searcher.search(QUERY, top_k=1)
     plain = {"item_id": hit.item_id, "sid": list(hit.sid), "score": hit.score, "level_scores": None, "towers": None}
-    assert json.loads(json.dumps(asdict(hit))) == plain
+    shown = {"title": hit.title, "brand": hit.brand, "price": hit.price, "url": None, "image": None}
+    assert json.loads(json.dumps(asdict(hit))) == plain | shown
+    assert hit.title and hit.brand and hit.price

@@ -188,7 +188,7 @@ def test_every_reader_refuses_parts_of_two_builds(run, recipe, other_sids, capsy
             read()
     for command in (
         ["search", str(run.root), "red shoe"],
-        ["train", str(run.root)],
+        ["train", str(run.root), "--overwrite"],
         ["sids", "inspect", "red", "--run", str(run.root)],
     ):
         assert cli.main(command) != 0
