@@ -22,8 +22,8 @@ class Ranking:
         sids: SID of each item as a generative model produced it, None for an item that was found in another way. Empty for baselines.
         invalid: number of beams whose SID belongs to no item of the catalogue; 0 for baselines.
         beams: number of all beams, valid and invalid. Needed where `invalid` is not 0.
-        beam_sids: SIDs of the beam search, best first, each once: the SID level is measured on them. None for baselines, whose SIDs are
-            those of their items.
+        beam_sids: SIDs of the beam search, best first, each once: the SID level is measured on them. Where a reward model or the text ranks
+            the items, their SIDs come first, in that order. None for baselines, whose SIDs are those of their items.
 
     Raises:
         ValueError: lengths differ, an item or a SID of the beam search occurs twice, or `invalid` exceeds `beams`.

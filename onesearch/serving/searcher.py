@@ -403,7 +403,11 @@ class Searcher:
         if config.text_weight:
             text_index = checked_text_index(config, self.text_index)
             kept = [with_text_match(text_index, request.query, hits, config) for request, hits in zip(requests, kept)]
-        return replace(result, hits=[hits[:top_k] for hits in kept])
+        kept = [hits[:top_k] for hits in kept]
+        sids = result.sids
+        if with_sids and ranks_anew(config):  # in the order of the hits; those of the other beams follow
+            sids = [list(dict.fromkeys([*(hit.sid for hit in hits), *beams])) for hits, beams in zip(kept, sids)]
+        return replace(result, hits=kept, sids=sids)
 
     def _text_items(
         self,

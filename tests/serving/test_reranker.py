@@ -48,6 +48,17 @@ def test_the_reward_model_orders_the_whole_beam(rewarded, searcher, market):
     assert any([hit.item_id for hit in found[:5]] != [hit.item_id for hit in top] for found, top in zip(full, ranked))
 
 
+def test_a_re_ranked_request_has_the_sids_of_its_hits_first(searcher, market):
+    """The SID level of a report would otherwise measure the order of the generator under the name of the reward model."""
+    requests = build_requests(market, "test")[:8]
+    plain = [ranking.beam_sids for ranking in searcher.arm("plain", rerank=False).retrieve(requests, 5)]
+    ranked = searcher.retrieve(requests, 5)
+    for ranking, beams in zip(ranked, plain):
+        first = list(dict.fromkeys(ranking.sids))
+        assert list(ranking.beam_sids[: len(first)]) == first and set(ranking.beam_sids) == set(beams)
+    assert any(ranking.beam_sids != beams for ranking, beams in zip(ranked, plain))
+
+
 def test_filters_the_history_and_explanations_work_with_it(searcher, market):
     request = build_requests(market, "test")[0]
     some = list(market.items["item_id"])[:100]
