@@ -27,10 +27,11 @@ from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 from ..lora import base_of, check_adapters
 from ..preference.likelihoods import Likelihoods, candidate_likelihoods
 from ..preference.references import frozen_copy, reference_likelihoods
-from ..preference.trainer_parts import RetrievalMetrics, SidCheckpointsMixin
 from ..sft.data.collators import LongViewLookup
 from ..sft.data.rows import ArrowRows
 from ..sft.sft_trainer import KeepEndOfGeneration
+from ..trainer_mixins import RetrievalMetrics, RetrievalMetricsMixin, SidCheckpointsMixin
+from ..training_card import TrainingCardMixin
 from ..trl_contract import check_trl
 from .data.lists import COLUMNS, LIST_COLUMNS, PreferenceCollator, TextLists, check_lists
 from .data.refreshed import ListMaker, RefreshedLists
@@ -41,7 +42,7 @@ ROUNDS_NAME = "lists"
 """Folder of the lists that were made during a training, in its output folder."""
 
 
-class SidDPOTrainer(SidCheckpointsMixin, DPOTrainer):
+class SidDPOTrainer(TrainingCardMixin, RetrievalMetricsMixin, SidCheckpointsMixin, DPOTrainer):
     """TRL's [`~trl.DPOTrainer`] for [`OneSearchForConditionalGeneration`] and [`OneSearchForCausalLM`], with lists of several rejected
     Semantic IDs.
 

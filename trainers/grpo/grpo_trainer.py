@@ -40,9 +40,10 @@ from ..lora import base_of, check_adapters
 from ..preference.likelihoods import candidate_likelihoods
 from ..preference.references import frozen_copy, reference_likelihoods
 from ..preference.session_scores import SessionScorer
-from ..preference.trainer_parts import RetrievalMetrics, SidCheckpointsMixin
 from ..sft.data.collators import LongViewLookup
 from ..sft.sft_trainer import KeepEndOfGeneration
+from ..trainer_mixins import RetrievalMetrics, RetrievalMetricsMixin, SidCheckpointsMixin
+from ..training_card import TrainingCardMixin
 from ..trl_contract import check_trl
 from .advantages import group_advantages, position_advantages
 from .group_sampler import GroupSampler, seed_of
@@ -58,7 +59,7 @@ Batch = dict[str, Any]
 OF_REQUESTS = ("sids", "targets")
 
 
-class SidGRPOTrainer(SidCheckpointsMixin, GRPOTrainer):
+class SidGRPOTrainer(TrainingCardMixin, RetrievalMetricsMixin, SidCheckpointsMixin, GRPOTrainer):
     """TRL's [`~trl.GRPOTrainer`] for models with the search of this package, encoder-decoder or decoder-only.
 
     Args:

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, cast
 
 import torch
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import gather_object
 from datasets import Dataset, IterableDataset
 from torch import nn
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
@@ -27,17 +26,16 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput, has_length
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput, has_length
 from trl import SFTConfig, SFTTrainer
 
 from onesearch.modeling_onesearch.catalogue_onesearch import SidIndex
 from onesearch.modeling_onesearch.modeling_onesearch import IGNORED, Objective
 from onesearch.modeling_onesearch.scores_onesearch import TargetScores
 
-from ..checkpoints import is_complete, last_complete_checkpoint, mark_incomplete
-from ..lora import base_of, check_adapters, save_search_files
-from ..models import SidModel
+from ..lora import base_of, check_adapters
 from ..prompt_watch import PromptWatch
+from ..trainer_mixins import RetrievalMetrics, RetrievalMetricsMixin, SidCheckpointsMixin
 from ..training_card import TrainingCardMixin
 from ..trl_contract import check_trl
 from .data.collators import CausalCollator, LongViewLookup, Seq2SeqCollator
@@ -46,8 +44,6 @@ from .data.rows import ArrowRows, lengths_of
 from .length_sampler import LengthSampler
 from .sft_config import SidSFTConfig
 
-RetrievalMetrics = Callable[[SidModel], dict[str, float]]
-
 COLUMNS = ("input_ids", "labels", "length", "long_view")
 """Columns that reach the collator."""
 
@@ -55,7 +51,7 @@ TARGETS = ("labels", "shift_labels", "teacher_shift_labels")
 """Entries of a batch that hold targets."""
 
 
-class SidSFTTrainer(TrainingCardMixin, SFTTrainer):
+class SidSFTTrainer(TrainingCardMixin, RetrievalMetricsMixin, SidCheckpointsMixin, SFTTrainer):
     """TRL's [`~trl.SFTTrainer`] for [`OneSearchForConditionalGeneration`] and [`OneSearchForCausalLM`].
 
     Args:
@@ -289,21 +285,8 @@ class SidSFTTrainer(TrainingCardMixin, SFTTrainer):
         self._scored.clear()
         output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         losses, counts = zip(*gather_object(self._scored or [(0.0, 0)]))
-        metrics = {**(output.metrics or {}), f"{metric_key_prefix}_loss": sum(losses) / max(sum(counts), 1)}
-        if self.retrieval_metrics is not None:
-            found = [self._retrieval(self.retrieval_metrics) if self.accelerator.is_main_process else {}]
-            metrics |= {f"{metric_key_prefix}_{name}": value for name, value in broadcast_object_list(found)[0].items()}
-        return output._replace(metrics=metrics)
-
-    @torch.no_grad()
-    def _retrieval(self, retrieval_metrics: RetrievalMetrics) -> dict[str, float]:
-        """Retrieval metrics of the model in evaluation mode."""
-        model = self.accelerator.unwrap_model(self.model)
-        was_training = model.training
-        model.eval()
-        metrics = retrieval_metrics(model)
-        model.train(was_training)
-        return metrics
+        loss = sum(losses) / max(sum(counts), 1)
+        return output._replace(metrics={**(output.metrics or {}), f"{metric_key_prefix}_loss": loss})
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """As in TRL; training logs also hold `prompt_spread`, which says how much the encoder's states differ between prompts."""
@@ -323,33 +306,12 @@ class SidSFTTrainer(TrainingCardMixin, SFTTrainer):
         Raises:
             ValueError: the named checkpoint is half-written.
         """
-        if resume_from_checkpoint is True:
-            resume_from_checkpoint = last_complete_checkpoint(str(self.args.output_dir))
-        elif resume_from_checkpoint and os.path.isdir(resume_from_checkpoint) and not is_complete(Path(resume_from_checkpoint)):
-            raise ValueError(
-                f"{resume_from_checkpoint} is half-written; pass resume_from_checkpoint=True to go on from the last complete checkpoint"
-            )
         if isinstance(
             self.processing_class, PreTrainedTokenizerBase
         ):  # as transformers does with a warning; restored when training begins
             base_of(cast(PreTrainedModel, self.model)).generation_config.eos_token_id = self.processing_class.eos_token_id
         with self._prompt_watch:
             return super().train(resume_from_checkpoint, *args, **kwargs)
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        if self.is_world_process_zero():
-            mark_incomplete(folder)
-        super()._save_checkpoint(model, trial)
-
-    def _save_rng_state(self, output_dir: str) -> None:
-        super()._save_rng_state(output_dir)
-        self.accelerator.wait_for_everyone()  # the main process writes the trainer's state next, which marks the checkpoint as complete
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
-        super()._save(output_dir, state_dict)
-        if self.args.should_save:
-            save_search_files(cast(PreTrainedModel, self.model), str(output_dir or self.args.output_dir))
 
 
 class KeepEndOfGeneration(TrainerCallback):

@@ -13,13 +13,12 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments, get_scheduler
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
 from onesearch.modeling_onesearch.catalogue_onesearch import SidIndex
 from onesearch.modeling_onesearch.modeling_unisearch import UniSearchForConditionalGeneration, UniSearchOutput
 
-from ..checkpoints import last_complete_checkpoint, mark_incomplete
 from ..sft.sft_trainer import KeepEndOfGeneration
+from ..trainer_mixins import CompleteCheckpointsMixin
 from .cached_gradients import RandomState, parts_of
 from .catalogue import Catalogue
 from .examples import JointExamples, collate_rows
@@ -35,7 +34,7 @@ logger = logging.getLogger(__name__)
 Metrics = Callable[[UniSearchForConditionalGeneration], dict[str, float]]
 
 
-class UniSearchTrainer(Trainer):
+class UniSearchTrainer(CompleteCheckpointsMixin, Trainer):
     """transformers' [`~transformers.Trainer`] with UniSearch's losses; see `UniSearchTrainingConfig`.
 
     Args:
@@ -316,27 +315,15 @@ class UniSearchTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """As in transformers; True resumes from the last complete checkpoint, without which the training starts anew."""
-        if resume_from_checkpoint is True:
-            resume_from_checkpoint = last_complete_checkpoint(str(self.args.output_dir))
-        return super().train(resume_from_checkpoint, *args, **kwargs)
-
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         self.sids = MovingSids.load(Path(resume_from_checkpoint) / STATE_NAME, self.args.device)
         self._publish_codes()
 
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        if self.is_world_process_zero():
-            mark_incomplete(folder)
-            cast(MovingSids, self.sids).save(folder / STATE_NAME)
-        super()._save_checkpoint(model, trial)
-
     def _save_rng_state(self, output_dir: str) -> None:
+        if self.is_world_process_zero():
+            cast(MovingSids, self.sids).save(Path(output_dir) / STATE_NAME)
         super()._save_rng_state(output_dir)
-        self.accelerator.wait_for_everyone()  # the main process writes the trainer's state next, which marks the checkpoint as complete
 
 
 class _Refreshes(TrainerCallback):

@@ -1,5 +1,4 @@
-"""What the trainers of preferences add to TRL's beside their loss: retrieval metrics at every evaluation, and checkpoints that survive a
-kill."""
+"""Parts of every trainer beside its loss: retrieval metrics at every evaluation, and checkpoints that survive a kill."""
 
 from __future__ import annotations
 
@@ -15,8 +14,8 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput
 
-from ..checkpoints import is_complete, last_complete_checkpoint, mark_incomplete
-from ..lora import save_search_files
+from .checkpoints import is_complete, last_complete_checkpoint, mark_incomplete
+from .lora import save_search_files
 
 if TYPE_CHECKING:
     from transformers import Trainer as _Base
@@ -27,8 +26,8 @@ RetrievalMetrics = Callable[[Any], dict[str, float]]
 """Measures a model, for instance HR@10 on validation requests; see `onesearch.trainers.validation`."""
 
 
-class SidCheckpointsMixin(_Base):
-    """Stands before TRL's trainer among the parents."""
+class RetrievalMetricsMixin(_Base):
+    """Measures the model at every evaluation. Stands before TRL's trainer among the parents."""
 
     retrieval_metrics: RetrievalMetrics | None = None
 
@@ -58,6 +57,10 @@ class SidCheckpointsMixin(_Base):
         model.train(was_training)
         return metrics
 
+
+class CompleteCheckpointsMixin(_Base):
+    """A checkpoint that a kill left half-written is skipped. Stands before the trainer among the parents."""
+
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """As in transformers; True resumes from the last complete checkpoint in `output_dir`, or starts anew without one.
 
@@ -82,10 +85,14 @@ class SidCheckpointsMixin(_Base):
         super()._save_rng_state(output_dir)
         self.accelerator.wait_for_everyone()  # the main process writes the trainer's state next, which marks the checkpoint as complete
 
+
+class SidCheckpointsMixin(CompleteCheckpointsMixin):
+    """The same, and checkpoints hold item index and search settings beside the weights, those of an adapter too."""
+
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         super()._save(output_dir, state_dict)
         if self.args.should_save:
             save_search_files(cast(PreTrainedModel, self.model), str(output_dir or self.args.output_dir))
 
 
-__all__ = ["RetrievalMetrics", "SidCheckpointsMixin"]
+__all__ = ["CompleteCheckpointsMixin", "RetrievalMetrics", "RetrievalMetricsMixin", "SidCheckpointsMixin"]
