@@ -53,7 +53,8 @@ class SearchConfig:
             the probability of the item, which is that of its Semantic ID times the item's share of its popularity.
         items_per_sid: items of one Semantic ID that may be among the hits, the most popular first. The default of 5 is that of
             PRQ-KMeans' evaluation protocol.
-        exclude_history: leave the items of the user's own history out of the hits. Useful in markets where users rarely repurchase.
+        exclude_history: leave the items of the user's own history out of the hits. Useful in markets where users rarely repurchase;
+            on the demo's market, where they do, it lowers HR@10 by 0.169 [0.149, 0.190].
         hidden_views: names in `VIEWS` that prompts leave out although the model was trained with them. The loss of quality tells what a
             model makes of a view; hiding those of the user turns personalisation off.
         rerank: rank the hits of all beams by the checkpoint's reward model, if it has one.
