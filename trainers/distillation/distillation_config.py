@@ -26,8 +26,8 @@ class SidDistillationConfig(SidSFTConfig):
         focal_alpha (`float`, defaults to `2.0`):
             α of the focal cross entropy −α (1 − p)^γ log p. The paper names α and γ, not the form: this is RetinaNet's, without classes.
         focal_gamma (`float`, defaults to `3.0`):
-            γ of the focal cross entropy. A larger γ lets easy targets count less; 0 (with α = 1) is plain cross entropy. With both values the loss
-            lowered HR@10 on the demo by 0.026 [0.006, 0.045] (one seed).
+            γ of the focal cross entropy. A larger γ lets easy targets count less; 0 (with α = 1) is plain cross entropy. With both
+            values the loss lowered HR@10 on the demo by 0.026 [0.006, 0.045] (one seed).
         adversarial_weight (`float`, defaults to `1.0`):
             Weight of the cross entropy under FGM's perturbation. The formula adds it without a weight. Above 0 the student runs once more.
         adversarial_epsilon (`float`, defaults to `0.03`):
