@@ -30,9 +30,9 @@ def add(commands: Commands) -> None:
     )
     instead.add_argument(
         "--update",
-        type=Path,
         metavar="SESSIONS",
-        help="train nothing; count the sessions of a parquet file, sorted by time, in the memory. Each counts as often as it is given",
+        help="train nothing; count sessions in the memory: `events`, or the path of the log, counts those sessions of the server's event log "
+        "that are not counted yet; the path of a parquet file counts its sessions, sorted by time, each time that it is given",
     )
     parser.add_argument(
         "--split", choices=("validation", "test"), default="test", help="split that --report measures (default: %(default)s)"
@@ -60,12 +60,25 @@ def _report(options: argparse.Namespace) -> None:
 def _update(options: argparse.Namespace) -> None:
     from onesearch.parquet_files import read_given_table
     from onesearch.pipeline.run_lock import writing
-    from onesearch.views.reward.reward_folder import FOLDER_NAME, update_memory
+    from onesearch.serving.http.served import event_log
+    from onesearch.views.reward.reward_folder import FOLDER_NAME, counted_log_end, update_memory
 
     run = RunFolder(options.run)
-    sessions = read_given_table(options.update)
+    checkpoint = run.require("checkpoint", "onesearch train")
+    folder, log, given = checkpoint / FOLDER_NAME, event_log(checkpoint), Path(options.update)
+    is_log = options.update == "events" or given.resolve() == log.path.resolve()
+    if is_log and not log.path.is_file():
+        raise FileNotFoundError(
+            f"{log.path} does not exist; a server of this run writes it when it accepts events (`onesearch serve`)"
+        )
+    if given.suffix == ".jsonl" and not is_log:
+        raise ValueError(
+            f"{given} is not the event log of this run, which is {log.path}; give that, `events`, or a parquet file"
+        )
+    table = None if is_log else read_given_table(given)
     with writing(run, "onesearch reward --update"):
-        queries = update_memory(run.require("checkpoint", "onesearch train") / FOLDER_NAME, sessions, str(options.update))
+        sessions, end = log.since(counted_log_end(folder)) if table is None else (table, None)
+        queries = update_memory(folder, sessions, str(log.path if is_log else given), end)
     print(f"{len(sessions):,} sessions counted; the memory knows {queries:,} queries now")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
@@ -51,6 +52,14 @@ class Scored(NamedTuple):
         return terms(self.logits, self.relevance, self.log_p)
 
 
+class _State(NamedTuple):
+    """The parts, and what reads their memory; replaced as a whole."""
+
+    parts: RewardParts
+    inputs: RewardInputs
+    requests: RewardRequests
+
+
 class Reranker:
     """Ranks the hits of a search by the reward model.
 
@@ -59,12 +68,27 @@ class Reranker:
     """
 
     def __init__(self, parts: RewardParts) -> None:
-        self._set(parts)
+        self._updating = threading.Lock()
+        self._state = self._state_of(parts)
 
-    def _set(self, parts: RewardParts) -> None:
-        self.parts = parts
-        self.inputs = RewardInputs(parts.table, parts.memory, parts.model.config.max_history, parts.without)
-        self.requests = RewardRequests(parts.item_ids, parts.memory, self._embed)
+    def _state_of(self, parts: RewardParts) -> _State:
+        inputs = RewardInputs(parts.table, parts.memory, parts.model.config.max_history, parts.without)
+        return _State(parts, inputs, RewardRequests(parts.item_ids, parts.memory, self._embed))
+
+    @property
+    def parts(self) -> RewardParts:
+        """The reward model and what it reads; `update` replaces the memory."""
+        return self._state.parts
+
+    @property
+    def inputs(self) -> RewardInputs:
+        """Makes the tensors of the model with the memory of `parts`."""
+        return self._state.inputs
+
+    @property
+    def requests(self) -> RewardRequests:
+        """Makes the columns of requests with the memory of `parts`."""
+        return self._state.requests
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Reranker:
@@ -76,17 +100,21 @@ class Reranker:
         """
         return cls(load_reward(Path(folder)))
 
-    def update(self, sessions: pa.Table) -> None:
+    def update(self, sessions: pa.Table, log_end: int | None = None) -> None:
         """Count new sessions in the memory of this process, without any training; `update_memory` does so in a checkpoint.
+
+        Other threads may search meanwhile: a search reads the old memory or the new one.
 
         Args:
             sessions: rows with the columns of the sessions table, sorted by time. A session counts each time that it is given.
+            log_end: where these sessions end in the server's event log; None if they are not from there.
 
         Raises:
             ValueError: the table does not fit.
         """
         market = sessions_market(self.parts.item_ids, sessions)
-        self._set(self.parts._replace(memory=self.parts.memory.updated(market)))
+        with self._updating:
+            self._state = self._state_of(self.parts._replace(memory=self.parts.memory.updated(market, log_end)))
 
     def rerank(
         self, requests: Sequence[Request], hits: Sequence[Sequence[Hit]], top_k: int, explain: bool = False
@@ -120,14 +148,15 @@ class Reranker:
 
     def score(self, requests: Sequence[Request], hits: Sequence[Sequence[Hit]]) -> Scored:
         """What the reward model makes of the hits of n requests."""
+        state = self._state  # one memory for the whole call, whatever `update` does meanwhile
         width = max((len(found) for found in hits), default=0) or 1
         rows = np.full((len(requests), width), -1, dtype=np.int64)
         log_p = np.full(rows.shape, MIN_LOG_P)
         for place, found in enumerate(hits):
-            rows[place, : len(found)] = [self.requests.row_of.get(hit.item_id, -1) for hit in found]
+            rows[place, : len(found)] = [state.requests.row_of.get(hit.item_id, -1) for hit in found]
             log_p[place, : len(found)] = [max(hit.score, MIN_LOG_P) for hit in found]
-        features, logits = self.predict(self.requests.columns(requests, rows))
-        return Scored(rows, logits, features[..., self.inputs.names.index("text_match")], log_p)
+        features, logits = self.predict(state.requests.columns(requests, rows), state.inputs)
+        return Scored(rows, logits, features[..., state.inputs.names.index("text_match")], log_p)
 
     def predict(self, columns: RewardColumns, inputs: RewardInputs | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Cross features ``(requests, candidates, features)`` and log-odds of the towers ``(requests, candidates, 3)`` of columns.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 
@@ -19,9 +20,11 @@ from onesearch.data.requests import Request, build_requests
 from onesearch.data.user_logs import UserLogs
 from onesearch.files import RunFolder, read_json
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
+from onesearch.parquet_files import read_table
 from onesearch.pipeline.evaluation import evaluate_run
 from onesearch.pipeline.recipe import EvaluationConfig, save_recipe
 from onesearch.serving.catalogue import add_from_table
+from onesearch.serving.http.events import EventLog
 from onesearch.serving.reranker import Reranker
 from onesearch.trainers.reward.reward_config import RewardConfig
 from onesearch.views.reward.ranking import rewards
@@ -160,6 +163,43 @@ def test_the_command_counts_sessions_and_writes_the_report(rewarded, tmp_path, c
     assert sum(own["requests"] for own in report["cohorts"]["length of the history"].values()) == report["requests"] == 30
     recalls = [own["value"] for own in report["beam_recall"].values()]
     assert recalls == sorted(recalls) and 0 < recalls[-1] <= 1
+
+
+def test_the_event_log_is_counted_once_in_the_saved_tables(rewarded, tmp_path, monkeypatch, capsys):
+    run = RunFolder(shutil.copytree(rewarded.root, tmp_path / "run"))
+    folder, log = run.checkpoint / "reward", EventLog(run.root / "events")
+    item_id = read_table(folder / "reward_items.parquet").column("item_id")[3].as_py()
+    session = {"session_id": "s", "user_id": "u", "query": "unheard of", "clicked": [item_id], "purchased": []}
+
+    def clicks():
+        return int(Reranker.from_pretrained(folder).parts.memory.statistics[1].before(np.array([3]))[0])
+
+    def update(given):
+        code = main(["reward", str(run.root), "--update", str(given)])
+        return code == 0, clicks() - first
+
+    first = clicks()
+    assert update("events") == (False, 0) and "does not exist; a server" in capsys.readouterr().err
+    log.append([{**session, "time": 9}, {**session, "time": 3}])
+    replace_file = os.replace
+
+    def crash(source, target):
+        if str(target).endswith("memory.safetensors"):
+            raise OSError("the process ends here")
+        replace_file(source, target)
+
+    monkeypatch.setattr(os, "replace", crash)
+    assert update("events") == (False, 0)
+    monkeypatch.undo()
+    assert update("events") == (True, 2) and "2 sessions counted" in capsys.readouterr().out
+    assert update(log.path) == (True, 2) and "\n0 sessions counted" in "\n" + capsys.readouterr().out
+    log.append([{**session, "time": 1}])
+    update_memory(folder, table_from_rows("sessions", [{**session, "time": 1}]))  # keeps the place in the log
+    assert update(log.path) == (True, 4)
+    shutil.copy(log.path, tmp_path / "copy.jsonl")
+    assert update(tmp_path / "copy.jsonl") == (False, 4) and "is not the event log of this run" in capsys.readouterr().err
+    log.path.write_bytes(log.path.read_bytes()[:50])
+    assert update("events") == (False, 4) and "was changed" in capsys.readouterr().err
 
 
 def test_times_and_kinds_of_events_are_read_where_they_are_given(searcher, market):

@@ -14,6 +14,7 @@ from onesearch.files import RunFolder
 from ..searcher import Searcher
 from ..text_index import TextIndex, require_text_search
 from .catalogue_writer import CatalogueWriter
+from .events import EventLog
 
 
 @dataclass(frozen=True)
@@ -54,16 +55,27 @@ def load_served(
         make_writer: makes the writer of the catalogue from the checkpoint and its run.
     """
     checkpoint = checkpoint.resolve()
-    around = RunFolder(checkpoint.parent)
-    is_run = around.checkpoint == checkpoint and around.sids.is_dir() and around.market.is_dir()
-    run = around if is_run else None
-    market = Market.load(around.market) if is_run else None
+    run = _run_around(checkpoint)
+    market = None if run is None else Market.load(run.market)
     searcher = Searcher.from_pretrained(checkpoint, batch_size=batch_size, **(settings or {}))
     text_index = searcher.text_index
     if text_index is None and market is not None and _analysis_is_installed():
         text_index = TextIndex.of(market)
     writer = None if make_writer is None else make_writer(checkpoint, run)
     return ServedModel(searcher, checkpoint, run, market, writer, text_index)
+
+
+def event_log(checkpoint: Path) -> EventLog:
+    """The event log of the servers of a checkpoint: in the folder of its run, or in its own folder if it lies in none."""
+    checkpoint = checkpoint.resolve()
+    run = _run_around(checkpoint)
+    return EventLog((checkpoint if run is None else run.root) / "events")
+
+
+def _run_around(checkpoint: Path) -> RunFolder | None:
+    """The run whose checkpoint this is; None without one. The path is resolved."""
+    run = RunFolder(checkpoint.parent)
+    return run if run.checkpoint == checkpoint and run.sids.is_dir() and run.market.is_dir() else None
 
 
 def _analysis_is_installed() -> bool:
@@ -74,4 +86,4 @@ def _analysis_is_installed() -> bool:
     return True
 
 
-__all__ = ["ServedModel", "load_served"]
+__all__ = ["ServedModel", "event_log", "load_served"]

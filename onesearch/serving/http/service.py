@@ -15,15 +15,15 @@ from onesearch.modeling_onesearch.hits_onesearch import Hit
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 
 from ..prompt_sizes import prompt_size
+from ..reranker import Reranker
 from ..searcher import Searcher
 from ..text_index import TEXT_INDEX_NAME, TextIndex
 from .batcher import MicroBatcher
 from .details import ItemDetails
-from .events import EventLog
 from .meanings import CodeMeanings
 from .metrics import ServerMetrics
 from .search_jobs import SearchJob, run_jobs
-from .served import ServedModel
+from .served import ServedModel, event_log
 from .server_config import ServerConfig
 
 logger = logging.getLogger(__name__)
@@ -47,18 +47,20 @@ class SearchService:
         self.metrics.items.set(len(self.index))
         self.details = ItemDetails(model.run, model.market)
         self.meanings = CodeMeanings(model.run, model.market, self.index)
-        self.events = EventLog((model.run.root if model.run else model.checkpoint) / "events")
+        self.events = event_log(model.checkpoint)
         self.text_index = model.text_index
         self.batcher: MicroBatcher[SearchJob, list[Hit]] = MicroBatcher(self._run, config, self.metrics)
         self._text_file = _identity(model.checkpoint / TEXT_INDEX_NAME)
         self._writing = asyncio.Lock()
         self._refreshing = asyncio.Lock()
+        self._counting = asyncio.Lock()
+        self._count_failure = ""
         self._watch: asyncio.Task[None] | None = None
 
     # Life
 
     def start(self) -> None:
-        """Begin to search and to look for changes of the catalogue."""
+        """Begin to search and to look for changes of the catalogue and for events."""
         self.batcher.start()
         self._watch = asyncio.get_running_loop().create_task(self._watch_catalogue())
 
@@ -172,6 +174,7 @@ class SearchService:
         """Look for changes that other processes make. A failure leaves the catalogue that is served, and is counted and logged once."""
         last = ""
         while True:
+            await self.count_events()  # those of before the start, and those of other servers of this run
             await asyncio.sleep(self.config.refresh_seconds)
             try:
                 await self.refresh()
@@ -183,10 +186,33 @@ class SearchService:
                 last = str(error)
 
     async def record(self, sessions: Sequence[Mapping[str, Any]]) -> None:
-        """Append sessions to the event log; they are on the disk when this returns."""
+        """Append sessions to the event log; they are on the disk, and the reward model's memory counts them, when this returns."""
         async with self._writing:
             await asyncio.to_thread(self.events.append, sessions)
         self.metrics.events.inc(len(sessions))
+        await self.count_events()
+
+    async def count_events(self) -> None:
+        """Count the sessions of the event log that the reward model's memory in this process has not counted yet.
+
+        Without a reward model nothing is counted. A failure is logged once and no error of the request: its events are on the disk.
+        """
+        reranker = self.searcher.reranker
+        if reranker is None:
+            return
+        async with self._counting:  # requests that wait here are counted together by the next that enters
+            try:
+                await asyncio.to_thread(self._count, reranker)
+                self._count_failure = ""
+            except (OSError, ValueError) as error:
+                if str(error) != self._count_failure:
+                    logger.warning("logged events are not counted in the memory of the reward model: %s", error)
+                self._count_failure = str(error)
+
+    def _count(self, reranker: Reranker) -> None:
+        sessions, end = self.events.since(reranker.parts.memory.log_end)
+        if len(sessions):
+            reranker.update(sessions, end)
 
 
 def now() -> int:

@@ -49,6 +49,7 @@ class BehaviourMemory:
         query_events: the sum of `query_leaves` over a query's leaves; key: query.
         transitions: weight of a pair of items close to each other in a history, in both directions; key: from × items + to.
         departures: sum of `transitions` over the items that follow; key: item row.
+        log_end: bytes of the server's event log whose sessions are counted, from its begin.
     """
 
     items: int
@@ -62,6 +63,7 @@ class BehaviourMemory:
     query_events: TimedCounts
     transitions: TimedCounts
     departures: TimedCounts
+    log_end: int = 0
 
     @classmethod
     def of(cls, market: Market, logs: UserLogs, leaf: np.ndarray, users: np.ndarray | None = None) -> BehaviourMemory:
@@ -98,13 +100,14 @@ class BehaviourMemory:
             departures=counts(transitions.keys // max(items, 1), transitions.sessions, transitions.weights),
         )
 
-    def updated(self, market: Market) -> BehaviourMemory:
+    def updated(self, market: Market, log_end: int | None = None) -> BehaviourMemory:
         """Count further sessions, without any training. The result is read whole: it keeps no times.
 
         Transitions are counted between the further sessions of a user; those from earlier sessions to the first further one are not known.
 
         Args:
             market: sessions that are not counted yet, sorted by time, and the same items in the same rows.
+            log_end: where these sessions end in the server's event log; None if they are not from there.
         """
         more = BehaviourMemory.of(market, UserLogs(market), self.leaf)
         queries = dict(self.queries)
@@ -118,6 +121,7 @@ class BehaviourMemory:
 
         return replace(
             self,
+            log_end=self.log_end if log_end is None else log_end,
             queries=queries,
             statistics=tuple(own.plus(new.keys, new.sums) for own, new in zip(self.statistics, more.statistics)),
             query_clicked=self.query_clicked.plus(under_query(more.query_clicked, self.items), more.query_clicked.sums),

@@ -3,7 +3,8 @@
 * ``config.json``, ``model.safetensors``: the model.
 * ``reward_items.safetensors``: vectors, codes, facets and numbers of own embeddings of the items; ``reward_items.parquet``: their ids;
   ``reward_facets.parquet``: the texts of the facets.
-* ``memory.safetensors``: what was counted; ``memory_queries.parquet``: the queries that it was counted under.
+* ``memory.safetensors``: what was counted, and up to which byte of the server's event log; ``memory_queries.parquet``: the queries that it
+  was counted under.
 * ``reward.json``: kinds of the facets, sizes, and weights of the ranking.
 * ``encoder/``: the text encoder, in the format of sentence-transformers.
 """
@@ -44,6 +45,9 @@ ITEMS_NAME = "reward_items.safetensors"
 ITEMS_FORMAT, MEMORY_FORMAT = "onesearch-reward-items/1", "onesearch-memory/1"
 
 REMEDY = "copy the checkpoint again, or train the reward model with `onesearch reward`"
+
+LOG_END = "log_end"
+"""Key of `BehaviourMemory.log_end` in the metadata of the memory's file; absent before the first count of the log."""
 
 COUNTS = ("query_clicked", "query_purchased", "query_leaves", "query_events", "transitions", "departures")
 """Counts of `BehaviourMemory` beside the statistics."""
@@ -103,11 +107,12 @@ def _save_memory(memory: BehaviourMemory, folder: Path) -> None:
     counts |= {name: getattr(memory, name) for name in COUNTS}
     sums = {name: (part.keys, part.sums) for name, part in counts.items()}
     tensors = {f"{name}.{what}": array for name, pair in sums.items() for what, array in zip(("keys", "sums"), pair)}
-    write_tensors(folder / "memory.safetensors", tensors, {"format": MEMORY_FORMAT})
+    metadata = {"format": MEMORY_FORMAT} | ({LOG_END: str(memory.log_end)} if memory.log_end else {})
+    write_tensors(folder / "memory.safetensors", tensors, metadata)
     write_table(pa.table({"query": pa.array(list(memory.queries), pa.string())}), folder / "memory_queries.parquet")
 
 
-def update_memory(folder: Path, sessions: pa.Table, origin: str = "sessions") -> int:
+def update_memory(folder: Path, sessions: pa.Table, origin: str = "sessions", log_end: int | None = None) -> int:
     """Count new sessions in the memory of a saved reward model, without any training. The file is replaced whole or not at all.
 
     A session counts each time that it is given: give new ones only. Items that the reward model does not know are left out.
@@ -116,6 +121,8 @@ def update_memory(folder: Path, sessions: pa.Table, origin: str = "sessions") ->
         folder: folder ``reward/`` of a checkpoint.
         sessions: rows with the columns of the sessions table, sorted by time.
         origin: name of the table in errors.
+        log_end: where these sessions end in the server's event log; it is saved in the same file as the counts. None if they are not from
+            there.
 
     Returns:
         the number of queries that the memory knows afterwards.
@@ -125,10 +132,21 @@ def update_memory(folder: Path, sessions: pa.Table, origin: str = "sessions") ->
         ValueError: the table does not fit, or a file is damaged.
     """
     item_ids, _, memory, _ = _load_tables(folder)
-    updated = memory.updated(sessions_market(item_ids, sessions, origin))
+    updated = memory.updated(sessions_market(item_ids, sessions, origin), log_end)
     with atomic_files(folder, last="memory.safetensors") as new:
         _save_memory(updated, new)
     return len(updated.queries)
+
+
+def counted_log_end(folder: Path) -> int:
+    """The byte of the server's event log up to which the memory of a saved reward model has counted it; see `BehaviourMemory.log_end`.
+
+    Raises:
+        FileNotFoundError: there is no memory.
+        ValueError: the file is damaged.
+    """
+    metadata = read_tensors(folder / "memory.safetensors", MEMORY_FORMAT, REMEDY).metadata
+    return int(metadata.get(LOG_END, 0))
 
 
 def add_items(folder: Path, items: pa.Table, texts: Sequence[str], codes: np.ndarray) -> int:
@@ -238,7 +256,7 @@ def _load_tables(folder: Path) -> tuple[list[str], ItemTable, BehaviourMemory, d
 
 
 def _memory(folder: Path, table: ItemTable, leaves: int) -> BehaviourMemory:
-    tensors = read_tensors(folder / "memory.safetensors", MEMORY_FORMAT, REMEDY).tensors
+    metadata, tensors = read_tensors(folder / "memory.safetensors", MEMORY_FORMAT, REMEDY)
     queries = read_table(folder / "memory_queries.parquet", REMEDY).column("query").to_pylist()
 
     def counts(name: str) -> TimedCounts:
@@ -248,10 +266,20 @@ def _memory(folder: Path, table: ItemTable, leaves: int) -> BehaviourMemory:
         items=len(table.vectors),
         leaves=leaves,
         leaf=table.facets.leaf,
+        log_end=int(metadata.get(LOG_END, 0)),
         queries={query: number for number, query in enumerate(queries)},
         statistics=tuple(counts(f"statistics_{name}") for name in STATISTICS),
         **{name: counts(name) for name in COUNTS},
     )
 
 
-__all__ = ["FOLDER_NAME", "RewardParts", "add_items", "load_reward", "save_reward", "sessions_market", "update_memory"]
+__all__ = [
+    "FOLDER_NAME",
+    "RewardParts",
+    "add_items",
+    "counted_log_end",
+    "load_reward",
+    "save_reward",
+    "sessions_market",
+    "update_memory",
+]

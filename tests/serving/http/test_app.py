@@ -8,6 +8,7 @@ import re
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from onesearch.data.requests import UserContext, build_requests
@@ -275,6 +276,46 @@ def test_events_are_on_the_disk_when_the_answer_comes(own_served, ask):
     assert all_of_them[:2] == first and [session["user_id"] for session in all_of_them] == ["u1", "u2", "u1"]
     assert first[0]["time"] == 7 and first[1]["time"] > 1e9 and first[1]["session_id"].startswith("live-")
     assert first[0]["clicked"] == first[0]["purchased"] == ["a"] and first[0]["impressed"] == []
+
+
+def test_events_are_counted_in_the_memory_of_the_running_server(own_served, ask):
+    reranker = own_served.searcher.reranker
+    before, item_id = reranker.parts.memory, reranker.parts.item_ids[3]
+    session = {"user_id": "u1", "query": "unheard of", "impressed": [item_id], "clicked": [item_id, "unknown"], "purchased": []}
+    log = EventLog(own_served.run.root / "events")
+
+    def counts(memory):
+        return [int(part.before(np.array([3]))[0]) for part in memory.statistics]
+
+    async def talk(client):
+        posts = [client.post("/events", json={"sessions": [session] * 2}, headers=KEY) for _ in range(5)]
+        searches = [client.post("/search", json={"query": "unheard of"}) for _ in range(5)]
+        answers = await asyncio.gather(*(one for pair in zip(posts, searches) for one in pair))
+        at_once = reranker.parts.memory
+        log.append([{**session, "session_id": "other", "time": -5}])  # by another server of the run
+        await client.service.count_events()
+        with open(log.path, "ab") as file:
+            file.write(b"damaged\n")
+        late = await client.post("/events", json={"sessions": [session]}, headers=KEY)
+        return [answer.status_code for answer in [*answers, late]], at_once
+
+    statuses, at_once = ask(own_served, talk, refresh_seconds=60)
+    after = reranker.parts.memory
+    assert statuses == [200] * 11
+    assert counts(at_once) == [own + add for own, add in zip(counts(before), (10, 10, 0))]
+    assert counts(after) == [own + add for own, add in zip(counts(before), (11, 11, 0))]
+    key = after.query_numbers(["unheard of"]) * after.items + 3
+    assert before.query_numbers(["unheard of"]) == [-1] and after.query_clicked.before(key).tolist() == [11]
+    assert before.log_end == 0 < after.log_end < log.path.stat().st_size  # the damaged line and those after it do not count
+
+
+def test_a_server_without_a_reward_model_only_logs(own_served, ask):
+    own_served.searcher.reranker = None
+
+    async def talk(client):
+        return await client.post("/events", json={"sessions": [{"user_id": "u1"}]}, headers=KEY)
+
+    assert ask(own_served, talk).json() == {"recorded": 1}
 
 
 def test_the_pages_and_their_data(served, ask, market):
