@@ -31,8 +31,8 @@ def add(commands: Commands) -> None:
     instead.add_argument(
         "--update",
         metavar="SESSIONS",
-        help="train nothing; count sessions in the memory: `events`, or the path of the log, counts those sessions of the server's event log "
-        "that are not counted yet; the path of a parquet file counts its sessions, sorted by time, each time that it is given",
+        help="train nothing; count sessions in the memory: `events`, or the path of the log, counts those sessions of the server's event "
+        "log that are not counted yet; the path of a parquet file counts its sessions, sorted by time, each time that it is given",
     )
     parser.add_argument(
         "--split", choices=("validation", "test"), default="test", help="split that --report measures (default: %(default)s)"

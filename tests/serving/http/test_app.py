@@ -283,6 +283,7 @@ def test_events_are_counted_in_the_memory_of_the_running_server(own_served, ask)
     before, item_id = reranker.parts.memory, reranker.parts.item_ids[3]
     session = {"user_id": "u1", "query": "unheard of", "impressed": [item_id], "clicked": [item_id, "unknown"], "purchased": []}
     log = EventLog(own_served.run.root / "events")
+    log.append([{**session, "session_id": "earlier", "time": 5}])  # before this server was started
 
     def counts(memory):
         return [int(part.before(np.array([3]))[0]) for part in memory.statistics]
@@ -302,10 +303,10 @@ def test_events_are_counted_in_the_memory_of_the_running_server(own_served, ask)
     statuses, at_once = ask(own_served, talk, refresh_seconds=60)
     after = reranker.parts.memory
     assert statuses == [200] * 11
-    assert counts(at_once) == [own + add for own, add in zip(counts(before), (10, 10, 0))]
-    assert counts(after) == [own + add for own, add in zip(counts(before), (11, 11, 0))]
+    assert counts(at_once) == [own + add for own, add in zip(counts(before), (11, 11, 0))]
+    assert counts(after) == [own + add for own, add in zip(counts(before), (12, 12, 0))]
     key = after.query_numbers(["unheard of"]) * after.items + 3
-    assert before.query_numbers(["unheard of"]) == [-1] and after.query_clicked.before(key).tolist() == [11]
+    assert before.query_numbers(["unheard of"]) == [-1] and after.query_clicked.before(key).tolist() == [12]
     assert before.log_end == 0 < after.log_end < log.path.stat().st_size  # the damaged line and those after it do not count
 
 
