@@ -149,7 +149,7 @@ def test_prices_cost_little():
 def test_identical_vectors_share_a_code_and_are_reported(caplog):
     vectors = np.concatenate([np.repeat(clustered(1), 300, axis=0), clustered(100, seed=3)])
     centroids, prices = balanced_k_means(vectors, 10, 3, np.random.default_rng(0))
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG, logger="onesearch"):
         prices, loads = enforce_capacity(lambda: iter([vectors]), centroids, prices, capacity(400, 10, 0.05))
     assert len(np.unique(nearest(vectors[:300], centroids, prices))) == 1
     assert 300 <= loads.max() < 400 and "the bound is 42" in caplog.text

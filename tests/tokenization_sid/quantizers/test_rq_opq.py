@@ -298,7 +298,7 @@ def test_the_suggestion_can_be_trained():
 
 def test_duplicates_and_zero_vectors_have_a_defined_result(vectors, caplog):
     mixed = np.concatenate([vectors, np.zeros((60, 12), dtype=np.float32), np.repeat(vectors[:1], 200, axis=0)])
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG, logger="onesearch"):
         quantizer = RQOPQ.fit(mixed, replace(CONFIG, balanced="level"))
     codes = quantizer.encode(mixed)
     assert len(np.unique(codes[400:460], axis=0)) == len(np.unique(codes[460:], axis=0)) == 1
