@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 import sys
 from pathlib import Path
 
@@ -134,3 +135,8 @@ def script_of(folder, call, *more):
 
 def torchrun(processes):
     return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+
+
+def two_processes(folder, call, tests, timeout=500):
+    """Run a call under torchrun (`accelerate launch --cpu --num_processes 2` quietly starts one process); `tests` holds its module."""
+    return subprocess.run([*torchrun(2), *script_of(folder, call, tests)], capture_output=True, text=True, timeout=timeout)

@@ -20,10 +20,10 @@ from toy import (
     logged,
     ragged,
     script_of,
-    torchrun,
     toy_dataset,
     toy_model,
     trainer_of,
+    two_processes,
     weights,
 )
 from transformers import TrainerCallback, set_seed
@@ -279,9 +279,7 @@ def test_two_processes_train_like_one(tmp_path):
     train_uneven(one, 1)
     two.mkdir()
     call = f"import test_invariants; test_invariants.train_uneven(pathlib.Path({str(two)!r}), 2)"
-    finished = subprocess.run(
-        [*torchrun(2), *script_of(two, call, Path(__file__).parent)], capture_output=True, text=True, timeout=500
-    )
+    finished = two_processes(two, call, Path(__file__).parent)
     assert finished.returncode == 0, finished.stderr[-4000:]
     assert_same_runs(one, two, steps=3)
 
@@ -291,18 +289,14 @@ def test_two_processes_train_like_one(tmp_path):
 def test_a_sharded_step_is_a_whole_one(tmp_path, kind):
     """FSDP2: the head reads gathered rows, and the tied embedding stays one parameter."""
     call = f"import sharded; sharded.compare({kind!r}, {str(tmp_path / 'run')!r})"
-    finished = subprocess.run(
-        [*torchrun(2), *script_of(tmp_path, call, Path(__file__).parent)], capture_output=True, text=True, timeout=500
-    )
+    finished = two_processes(tmp_path, call, Path(__file__).parent)
     assert finished.returncode == 0, finished.stderr[-4000:]
 
 
 @pytest.mark.slow
 def test_fsdp_that_accelerate_would_not_do_is_an_error(tmp_path):
     call = f"import test_invariants; test_invariants.train_uneven(pathlib.Path({str(tmp_path)!r}), 2, fsdp=True)"
-    finished = subprocess.run(
-        [*torchrun(2), *script_of(tmp_path, call, Path(__file__).parent)], capture_output=True, text=True, timeout=500
-    )
+    finished = two_processes(tmp_path, call, Path(__file__).parent)
     assert finished.returncode != 0 and "FSDP is set, but Accelerate shards" in finished.stderr
 
 
@@ -333,9 +327,7 @@ def test_two_processes_distil_like_one(tmp_path, kind):
     distil_uneven(one, 1, kind)
     two.mkdir()
     call = f"import test_invariants; test_invariants.distil_uneven(pathlib.Path({str(two)!r}), 2, {kind!r})"
-    finished = subprocess.run(
-        [*torchrun(2), *script_of(two, call, Path(__file__).parent)], capture_output=True, text=True, timeout=500
-    )
+    finished = two_processes(two, call, Path(__file__).parent)
     assert finished.returncode == 0, finished.stderr[-4000:]
     assert_same_runs(one, two, steps=3)
     logs = [read_json(folder / "log.json") for folder in (one, two)]

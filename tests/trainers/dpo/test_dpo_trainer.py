@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +21,8 @@ from toy import (
     arguments,
     assert_same_weights,
     logged,
-    script_of,
-    torchrun,
     toy_rows,
+    two_processes,
     weights,
 )
 from transformers import set_seed
@@ -239,9 +237,7 @@ def test_two_processes_train_like_one(tmp_path):
     train_lists(one, 1)
     two.mkdir()
     call = f"import test_dpo_trainer; test_dpo_trainer.train_lists(pathlib.Path({str(two)!r}), 2)"
-    finished = subprocess.run(
-        [*torchrun(2), *script_of(two, call, Path(__file__).parent)], capture_output=True, text=True, timeout=550
-    )
+    finished = two_processes(two, call, Path(__file__).parent, timeout=550)
     assert finished.returncode == 0, finished.stderr[-4000:]
     losses = [[entry["loss"] for entry in read_json(folder / "log.json") if "loss" in entry] for folder in (one, two)]
     assert len(losses[0]) == 4 and losses[0] == pytest.approx(losses[1], abs=2e-4)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import signal
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +19,10 @@ from toy import (
     StopAt,
     assert_same_weights,
     logged,
-    script_of,
-    torchrun,
     toy_causal_model,
     toy_model,
     toy_rows,
+    two_processes,
     weights,
 )
 from transformers import set_seed
@@ -395,9 +393,7 @@ def test_two_processes_train_like_one(tmp_path):
     train_shared(one, 1)
     two.mkdir()
     call = f"import test_grpo_trainer; test_grpo_trainer.train_shared(pathlib.Path({str(two)!r}), 2)"
-    finished = subprocess.run(
-        [*torchrun(2), *script_of(two, call, Path(__file__).parent)], capture_output=True, text=True, timeout=500
-    )
+    finished = two_processes(two, call, Path(__file__).parent)
     assert finished.returncode == 0, finished.stderr[-4000:]
     logs = [read_json(folder / "log.json") for folder in (one, two)]
     for key in ("loss", "grad_norm", "reward", "kl", "distinct_sids", "frac_reward_zero_std", "sft_loss"):
