@@ -1,4 +1,4 @@
-"""The metadata of a card: what the Hub reads, from files of the run alone."""
+"""The metadata of a card, which the Hub reads; every entry comes from the files of the run."""
 
 from __future__ import annotations
 

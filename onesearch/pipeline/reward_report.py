@@ -1,4 +1,4 @@
-"""The report of a reward model: how true its probabilities are, what re-ranking changes for whom, and what it could reach.
+"""The report of a reward model: the truth of its probabilities, the gain of re-ranking for groups of requests, and its upper bound.
 
 Three parts, each on requests or sessions of one split that no training has seen:
 

@@ -1,4 +1,4 @@
-"""The text match in the order of the hits: what BM25 says of an item, beside the model's own score."""
+"""The text match in the order of the hits: the BM25 score of an item is added to the model's own score."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Share of Semantic IDs that exist, in a beam search without the trie: what a model has learned of the catalogue by itself."""
+"""Share of Semantic IDs that exist, in a beam search without the trie: it tells how much of the catalogue a model has learned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The text of a file whose encoding nobody told: by its byte order mark, as UTF-8, as UTF-16 without a mark, or by charset-normalizer."""
+"""Decode a file of unknown encoding: by its byte order mark, as UTF-8, as UTF-16 without a mark, or by charset-normalizer."""
 
 from __future__ import annotations
 

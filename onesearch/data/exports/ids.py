@@ -1,4 +1,4 @@
-"""The id of an item by any way in which a log writes it: another id of the item, without leading zeros, as a float, in other letters."""
+"""Find the item that a log means: by another id of the item, without leading zeros, as a float, or in other letters."""
 
 from __future__ import annotations
 
