@@ -132,7 +132,9 @@ def script_of(folder, call, *more):
     folders = [str(path) for path in (Path(__file__).parent, *more)]
     script = folder / "script.py"
     end = "from onesearch.pipeline.processes import leave_group\nleave_group()\nsys.stdout.flush(), sys.stderr.flush()\nos._exit(0)"
-    script.write_text(f"import os, sys; sys.path[:0] = {folders!r}\nimport conftest, pathlib\n{call}\n{end}\n", encoding="utf-8")
+    script.write_text(
+        f"import os, sys; sys.path[:0] = {folders!r}\nimport conftest, pathlib\n{call}\n{end}\n", encoding="utf-8"
+    )
     return [str(script)]
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, set_seed
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, TrainingArguments, set_seed
 from transformers.trainer_utils import IntervalStrategy
 
 from onesearch.data.market import Market
@@ -71,13 +71,23 @@ def preference_arguments(run: RunFolder, config: PreferenceConfig, number: int, 
         ValueError: a value is not allowed, or `max_steps` is missing.
     """
     stage = config.stages[number]
-    values = {"output_dir": str(run.training / stage.name), "disable_tqdm": not progress, **config.arguments, **stage.arguments}
-    arguments = SidDPOConfig(**values)
-    if arguments.max_steps <= 0:
+    return checked_arguments(SidDPOConfig, run, stage, {**config.arguments, **stage.arguments}, progress)
+
+
+Arguments = TypeVar("Arguments", bound=TrainingArguments)
+
+
+def checked_arguments(
+    kind: type[Arguments], run: RunFolder, stage: PreferenceStage, values: Mapping[str, Any], progress: bool
+) -> Arguments:
+    """Settings of class `kind` from `values`, with the folder of the stage; without `max_steps` above 0 they are refused."""
+    found = kind(**{"output_dir": str(run.training / stage.name), "disable_tqdm": not progress, **values})
+    if found.max_steps <= 0:
         raise ValueError(
-            f"preference stage {stage.name!r}: max_steps={arguments.max_steps}: the policy makes its lists, so set max_steps"
+            f"preference stage {stage.name!r}: max_steps={found.max_steps} must be at least 1, because the policy makes its own "
+            "examples; set it in the stage's arguments"
         )
-    return arguments
+    return found
 
 
 class StageMethod(NamedTuple):
@@ -306,6 +316,7 @@ __all__ = [
     "LISTS_REPORT",
     "PREFERENCE_NAME",
     "StageMethod",
+    "checked_arguments",
     "list_maker",
     "load_policy",
     "mixed_requests",

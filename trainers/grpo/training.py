@@ -16,7 +16,7 @@ from ..dpo.data.beam_lists import Requests
 from ..dpo.plots import Panel
 from ..dpo.policy_quality import TopTen, joined
 from ..dpo.preference_config import PreferenceConfig, PreferenceStage
-from ..dpo.training import StageMethod, load_policy, mixed_requests, save_stage, train_preference_stage
+from ..dpo.training import StageMethod, checked_arguments, load_policy, mixed_requests, save_stage, train_preference_stage
 from ..lora import lora_config
 from ..preference.session_scores import SessionScorer
 from ..reward.reward_config import RewardConfig
@@ -54,12 +54,7 @@ def grpo_arguments(run: RunFolder, config: PreferenceConfig, number: int, progre
     """
     stage = config.stages[number]
     _, arguments = with_preset(stage.preset, stage.rewards, stage.arguments)
-    found = SidGRPOConfig(**{"output_dir": str(run.training / stage.name), "disable_tqdm": not progress, **arguments})
-    if found.max_steps <= 0:
-        raise ValueError(
-            f"preference stage {stage.name!r}: max_steps={found.max_steps} must be at least 1; set it in its arguments"
-        )
-    return found
+    return checked_arguments(SidGRPOConfig, run, stage, arguments, progress)
 
 
 def train_grpo_stage(

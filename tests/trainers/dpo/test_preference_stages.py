@@ -85,7 +85,7 @@ def test_stages_out_of_order_and_other_settings_are_refused(rewarded_run, prefer
     parts = preference_recipe.training, preference_recipe.preference
     with pytest.raises(ValueError, match=r"has passed the preference stages \[\], and 'dpo-2' comes after \['dpo-1'\]"):
         train_preference_stage(rewarded_run, *parts, 1, progress=False)
-    with pytest.raises(ValueError, match="max_steps=-1: the policy makes its lists, so set max_steps"):
+    with pytest.raises(ValueError, match="max_steps=-1 must be at least 1"):
         train_preference_stage(rewarded_run, parts[0], replace(parts[1], arguments={}), 0, progress=False)
     with pytest.raises(ValueError, match="preference: the stages need a reward model"):
         replace(preference_recipe, reward=None)
