@@ -30,6 +30,7 @@ PLOTS = ["matplotlib>=3.9,<4"]
 VARIANTS = ["vector-quantize-pytorch>=1.32,<2"]
 FAST = ["numba>=0.61,<1"]
 EXPORTS = ["openpyxl>=3.1,<4", "py3langid>=0.4,<1", "charset-normalizer>=3.3,<4"]
+ENGLISH = ["wordllama>=0.4,<1"]
 SERVE = ["fastapi>=0.115,<1", "uvicorn>=0.34,<1", "prometheus_client>=0.21,<1"]
 ONNX = ["onnx>=1.18,<2", "onnxscript>=0.7,<1", "onnxruntime>=1.23,<2"]
 RAY = ["ray[serve,data]>=2.50,<3"]
@@ -112,6 +113,7 @@ setup(
         "variants": VARIANTS,
         "fast": FAST,
         "exports": EXPORTS,
+        "english": ENGLISH,
         "serve": SERVE,
         "ray": RAY,
         "onnx": ONNX,
@@ -125,6 +127,7 @@ setup(
         + VARIANTS
         + FAST
         + EXPORTS
+        + ENGLISH
         + SERVE
         + ONNX
         + TEST

@@ -1,8 +1,8 @@
 """Libraries that only an extra installs: one error message for all that are missing.
 
 The base installation imports, simulates and checks markets, builds Semantic IDs, searches, and evaluates a checkpoint alone. Training,
-the baselines, the plots, the learned quantizers, the compiled search step, Excel files, the HTTP server, the fleet and the ONNX graphs
-need an extra.
+the baselines, the plots, the learned quantizers, the compiled search step, Excel files, pretrained English vectors, the HTTP server,
+the fleet and the ONNX graphs need an extra.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ MODULES = {
     "variants": ("vector_quantize_pytorch",),
     "fast": ("numba",),
     "exports": ("openpyxl", "py3langid"),
+    "english": ("wordllama",),
     "serve": ("fastapi", "uvicorn", "prometheus_client"),
     "ray": ("ray",),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),

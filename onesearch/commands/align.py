@@ -16,7 +16,9 @@ def add(actions: Commands) -> None:
     add_run_folder(align)
     align.add_argument("--recipe", help="recipe whose `encoder` and `alignment` parts are used (default: the defaults of both)")
     align.add_argument(
-        "--encoder", metavar="MODEL", help="name or folder of a sentence-transformers model (default: the static encoder)"
+        "--encoder",
+        metavar="MODEL",
+        help="english, minilm, or a name or folder of a sentence-transformers model or of static vectors (default: the static encoder)",
     )
     align.add_argument(
         "--frozen",

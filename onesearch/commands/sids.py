@@ -43,7 +43,9 @@ def _add_build(actions: Commands) -> None:
     build = add_command(actions, "build", _build_sids, "embed items and queries, train codebooks, encode the catalogue")
     add_run_folder(build)
     build.add_argument(
-        "--encoder", metavar="MODEL", help="name or folder of a sentence-transformers model (default: train a static encoder)"
+        "--encoder",
+        metavar="MODEL",
+        help="english, minilm, or a name or folder of a sentence-transformers model or of static vectors (default: train a static encoder)",
     )
     build.add_argument(
         "--quantizer", default="rq-opq", help="method that makes the codes; see docs/semantic_ids.md (default: %(default)s)"

@@ -116,9 +116,12 @@ def check_recipe(recipe: Recipe, run: RunFolder) -> None:
     Raises:
         ValueError: an option of the importer or an argument of the trainer is not allowed, or the importer has no source.
         TypeError: a name in `recipe.training.arguments` or `recipe.preference.arguments` is no field of the trainer's config.
+        MissingExtraError: the package that ships the recipe's text encoder is not installed.
     """
+    from onesearch.tokenization_sid.embedding.pretrained import check_encoder_named
     from onesearch.trainers.stages import stage_arguments
 
+    check_encoder_named(recipe.encoder.model)
     market = recipe.market
     check_options(market.importer, market.options)
     if market.importer != SIMULATION and market.source is None and not run.market.exists():

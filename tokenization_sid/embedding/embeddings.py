@@ -2,7 +2,7 @@
 
 ``embeddings/`` holds ``items-00000.safetensors``, … and ``queries-00000.safetensors``, …, each with the tensor ``embeddings``
 (rows, dimension) float32; ``embeddings.json`` with the config of the encoder and the numbers of rows; ``encoder/`` unless the encoder is
-a published one; ``alignment.json`` if it is an aligned one; and ``item_facts.json`` if the encoder reads facts of the items.
+an unchanged published transformer; ``alignment.json`` if it is an aligned one; and ``item_facts.json`` if it reads facts of the items.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from ..parallel.rows import ShardedRows
 from ..parallel.shared_rows import make_rows
 from ..tensor_files import read_tensors, write_tensors
 from .configs import TextEncoderConfig
+from .pretrained import load_encoder_named
+from .static_encoder import static_module
 from .text_encoder import build_text_encoder, embed_texts, refuse_untrained
 
 if TYPE_CHECKING:
@@ -130,16 +132,14 @@ def embedding_rows(run: RunFolder, kind: str) -> ShardedRows:
 
 
 def encoder_name(run: RunFolder) -> str:
-    """Folder or published name of the encoder that made the run's embeddings, as sentence-transformers loads it."""
+    """Folder or name of the encoder that made the run's embeddings, as `load_encoder_named` loads it."""
     name = read_json(run.require("embeddings", "onesearch sids build") / EMBEDDINGS_NAME)["encoder"]["model"]
     return str(run.encoder) if run.encoder.is_dir() else name
 
 
 def load_encoder(run: RunFolder) -> SentenceTransformer:
     """Load the encoder that made the run's embeddings, on the processor."""
-    from sentence_transformers import SentenceTransformer
-
-    return SentenceTransformer(encoder_name(run), device="cpu")
+    return load_encoder_named(encoder_name(run), device="cpu")
 
 
 def load_facts(run: RunFolder) -> ItemFacts:
@@ -180,7 +180,7 @@ def _encoder_of(
         return SentenceTransformer(str(run.encoder), device=device if device or base.model else "cpu")
     if config.model is not None:
         refuse_untrained(config, facts)
-        return SentenceTransformer(config.model, device=device)
+        return load_encoder_named(config.model, device)
     if accelerator is not None and accelerator.num_processes > 1:
         raise ValueError(
             f"the static encoder is trained in one process, not in {accelerator.num_processes}; run `onesearch sids align` first, "
@@ -190,11 +190,11 @@ def _encoder_of(
 
 
 def _keep_encoder(run: RunFolder, encoder: SentenceTransformer, config: TextEncoderConfig, folder: Path) -> None:
-    """Copy the encoder into `folder`, beside its embeddings, unless it is an unchanged published one."""
+    """Copy the encoder into `folder`, beside its embeddings, unless it is an unchanged published transformer."""
     if aligned_from(run) is not None:
         shutil.copytree(run.encoder, folder / run.encoder.name)
         shutil.copy2(run.embeddings / ALIGNMENT_NAME, folder)
-    elif config.model is None:
+    elif config.model is None or static_module(encoder) is not None:
         encoder.save(str(folder / run.encoder.name), create_model_card=False)
 
 

@@ -106,6 +106,24 @@ def static_module(encoder: SentenceTransformer) -> StaticEmbedding | None:
     return first if isinstance(first, StaticEmbedding) else None
 
 
+def add_static_tokens(encoder: SentenceTransformer, tokens: Sequence[str]) -> None:
+    """Add reserved tokens to the vocabulary of a static encoder, in place, with zero vectors.
+
+    Raises:
+        TypeError: the encoder has no token vectors.
+    """
+    import torch
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
+    module = static_module(encoder)
+    if module is None:
+        raise TypeError(f"{type(encoder[0]).__name__} has no token vectors; give a static encoder")
+    module.tokenizer.add_special_tokens(list(tokens))
+    weight = module.embedding.weight.detach()
+    rows = module.tokenizer.get_vocab_size() - len(weight)
+    encoder[0] = StaticEmbedding(module.tokenizer, embedding_weights=torch.nn.functional.pad(weight, (0, 0, 0, max(rows, 0))))
+
+
 def threads_of(encoder: SentenceTransformer) -> int | None:
     """Number of threads that an encoder is trained on.
 
@@ -272,4 +290,12 @@ def _latent_semantic_vectors(tokenizer: Tokenizer, texts: Sequence[str], dimensi
     return vectors / mean_length
 
 
-__all__ = ["alphabet_limit", "blank_rows", "static_encoder", "static_module", "threads_of", "without_card"]
+__all__ = [
+    "add_static_tokens",
+    "alphabet_limit",
+    "blank_rows",
+    "static_encoder",
+    "static_module",
+    "threads_of",
+    "without_card",
+]

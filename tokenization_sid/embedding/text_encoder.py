@@ -1,4 +1,4 @@
-"""Text encoders of a market: the static encoder, trained on the market itself, or any sentence-transformers model by name."""
+"""Text encoders of a market: the static encoder, trained on the market itself, or one that was trained elsewhere, by name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from onesearch.data.text import item_texts
 
 from ..parallel.threads import fixed_threads
 from .configs import BANDED_FACTS, TextEncoderConfig
-from .static_encoder import blank_rows, static_encoder, threads_of, without_card
+from .pretrained import load_encoder_named
+from .static_encoder import add_static_tokens, blank_rows, static_encoder, static_module, threads_of, without_card
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -50,15 +51,13 @@ def base_encoder(market: Market, config: TextEncoderConfig, facts: ItemFacts | N
     Args:
         market: items, and training sessions if `facts` counts in them.
         config: config of the encoder.
-        facts: facts of the items that the encoder reads. Their reserved tokens join the vocabulary of a named encoder with the mean of its
-            token vectors, so that they say nothing before they are trained.
+        facts: facts of the items that the encoder reads. Their reserved tokens join the vocabulary of a named encoder with vectors that
+            say nothing before they are trained.
     """
-    from sentence_transformers import SentenceTransformer
-
     markers = [] if facts is None else facts.markers
     if config.model is None:
         return static_encoder(texts_of(market, facts), config, markers, market_language(market))
-    encoder = SentenceTransformer(config.model)
+    encoder = load_encoder_named(config.model)
     if markers:
         _add_tokens(encoder, markers)
     return encoder
@@ -80,10 +79,13 @@ def texts_of(market: Market, facts: ItemFacts | None) -> list[str]:
 
 
 def _add_tokens(encoder: SentenceTransformer, tokens: Sequence[str]) -> None:
-    """Add reserved tokens to a transformer, each with the mean of the other token vectors."""
+    """Add reserved tokens: to a transformer with the mean of the other token vectors, to static vectors with zeros, which add nothing."""
     import torch
     from sentence_transformers.sentence_transformer.modules import Transformer
 
+    if static_module(encoder) is not None:
+        add_static_tokens(encoder, tokens)
+        return
     first = encoder[0]
     if not isinstance(first, Transformer):
         raise ValueError(

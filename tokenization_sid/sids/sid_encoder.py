@@ -19,6 +19,7 @@ import numpy as np
 from onesearch.files import RunFolder, atomic_folder, read_json, write_json
 
 from ..embedding.embeddings import encoder_name
+from ..embedding.pretrained import load_encoder_named
 from ..embedding.text_encoder import embed_texts
 from ..keywords.keyword_files import KEYWORDS_NAME, load_keywords, save_keywords
 from ..keywords.keywords import CoreKeywords
@@ -69,7 +70,7 @@ class SidEncoder:
     """Frozen encoder, keywords and codebooks.
 
     Args:
-        name: text encoder: a sentence-transformers folder or the name of a published model.
+        name: text encoder: a sentence-transformers folder or a name, as `load_encoder_named` takes it.
         core: keywords; empty if the SIDs were built without keywords.
         quantizer: codebooks of any kind.
 
@@ -152,9 +153,7 @@ class SidEncoder:
     @cached_property
     def encoder(self) -> SentenceTransformer:
         """Text encoder, loaded at first use, on the processor."""
-        from sentence_transformers import SentenceTransformer
-
-        return SentenceTransformer(self.name, device="cpu")
+        return load_encoder_named(self.name, device="cpu")
 
     def embed(
         self, texts: Sequence[str], inputs: Sequence[str] | None = None, further: Sequence[Sequence[str]] | None = None
