@@ -34,6 +34,13 @@ def add(commands: Commands) -> None:
         metavar="N",
         help="minutes without an event after which a new session of a user begins (default: %(default)s)",
     )
+    parser.add_argument(
+        "--no-made-queries",
+        dest="made_queries",
+        action="store_false",
+        help="leave sessions without a query to users' histories alone; by default they get a query that is made of their item's "
+        "category, brand, attributes and tags, and are learned from",
+    )
     parser.add_argument("--resume", action="store_true", help="continue a run that was stopped")
     parser.add_argument("--overwrite", action="store_true", help="make the run anew")
 
@@ -65,6 +72,7 @@ def _new(options: argparse.Namespace) -> None:
         log_columns=options.log_columns,
         language=options.language,
         session_minutes=options.session_minutes,
+        made_queries=options.made_queries,
         resume=options.resume,
         overwrite=options.overwrite,
         say=_say,

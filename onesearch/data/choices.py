@@ -12,4 +12,9 @@ ATTRIBUTE_TYPES = (
 )  # fmt: skip
 """The 18 attribute types of OneSearch's named-entity recognition (arXiv 2509.03236, KHQE, core keywords)."""
 
-__all__ = ["ATTRIBUTE_TYPES", "SPLIT_METHODS"]
+RECOMMENDATION, UNKNOWN_SCENE = "recommendation", "unknown"
+
+SCENES = ("search", RECOMMENDATION, UNKNOWN_SCENE)
+"""Where a session took place: after a query, in a list that the shop recommended, or not recorded (null means the same)."""
+
+__all__ = ["ATTRIBUTE_TYPES", "RECOMMENDATION", "SCENES", "SPLIT_METHODS", "UNKNOWN_SCENE"]

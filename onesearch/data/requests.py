@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from .arrow_tables import as_dataset
-from .choices import SPLIT_METHODS
+from .choices import RECOMMENDATION, SPLIT_METHODS
 from .market import Market
 from .splits import SHARES, split_values_problem
 from .user_logs import EventLog, Past, UserLogs
@@ -109,13 +109,23 @@ def split_sessions(market: Market) -> np.ndarray:
 
 def has_query(market: Market) -> np.ndarray:
     """Whether each session has a query, ``(sessions,)``."""
-    return np.array([bool(query.strip()) for query in market.sessions.data.column("query").to_pylist()], dtype=bool)
+    texts = pc.fill_null(market.sessions.data.column("query"), "")
+    return pc.not_equal(pc.utf8_trim_whitespace(texts), "").to_numpy().astype(bool)
+
+
+def is_search(market: Market) -> np.ndarray:
+    """Whether each session is a search: it has a query, and its scene is not ``recommendation``, ``(sessions,)``.
+
+    A query of a recommendation session was made of its item (`with_made_queries`): it is learned from, and nothing is measured on it.
+    """
+    recommended = pc.fill_null(pc.equal(market.sessions.data.column("scene"), RECOMMENDATION), False)
+    return has_query(market) & ~recommended.to_numpy().astype(bool)
 
 
 def _split_by_time(market: Market, split: Mapping[str, Any]) -> np.ndarray:
     """Split number of each session, ``(sessions,)``. The shares count searches: a session without a query is no request."""
     test, validation = _shares(split)
-    searched = np.cumsum(has_query(market))
+    searched = np.cumsum(is_search(market))
     assigned = np.zeros(len(searched), dtype=np.int8)
     assigned[searched > int(searched[-1] * (1 - test - validation))] = 1
     assigned[searched > int(searched[-1] * (1 - test))] = 2
@@ -125,9 +135,9 @@ def _split_by_time(market: Market, split: Mapping[str, Any]) -> np.ndarray:
 def _split_at_random(market: Market, split: Mapping[str, Any]) -> np.ndarray:
     """Split number of each session, ``(sessions,)``. Searches alone are drawn; a session without a query stays in training."""
     test, validation = _shares(split)
-    searches = np.flatnonzero(has_query(market))
-    drawn = np.random.default_rng(split.get("seed", 0)).permutation(searches)
-    tested, held_out = round(len(searches) * test), round(len(searches) * (test + validation))
+    found = np.flatnonzero(is_search(market))
+    drawn = np.random.default_rng(split.get("seed", 0)).permutation(found)
+    tested, held_out = round(len(found) * test), round(len(found) * (test + validation))
     assigned = np.zeros(len(market.sessions), dtype=np.int8)
     assigned[drawn[tested:held_out]] = 1
     assigned[drawn[:tested]] = 2
@@ -203,6 +213,8 @@ def _pasts(log: EventLog, names: np.ndarray, rows: np.ndarray, most: int) -> lis
 def request_rows(market: Market, split: str) -> np.ndarray:
     """Return the rows of the sessions that are requests of one split: those with a query and with a click or purchase.
 
+    In the training split these may be recommendation sessions whose query was made; the other splits hold searches alone.
+
     Args:
         market: sessions.
         split: one of `SPLITS`.
@@ -217,8 +229,8 @@ def request_rows(market: Market, split: str) -> np.ndarray:
         raise ValueError(f"split {split!r} is unknown; allowed are {', '.join(SPLITS)}")
     column = market.sessions.data.column
     lengths = [pc.fill_null(pc.list_value_length(column(name)), 0).to_numpy() for name in ("clicked", "purchased")]
-    asked = pc.not_equal(pc.utf8_trim_whitespace(pc.fill_null(column("query"), "")), "").to_numpy()
-    return np.flatnonzero((split_sessions(market) == SPLITS.index(split)) & asked & (sum(lengths) > 0))
+    wanted = has_query(market) if split == "train" else is_search(market)
+    return np.flatnonzero((split_sessions(market) == SPLITS.index(split)) & wanted & (sum(lengths) > 0))
 
 
 def user_profiles(market: Market) -> dict[str, tuple[str, ...]]:

@@ -5,10 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 from datasets import Features, List, Value
 
-from .choices import ATTRIBUTE_TYPES
-
-SCENES = ("search", "recommendation", "unknown")
-"""Where a session took place: after a query, in a list that the shop recommended, or not recorded (null means the same)."""
+from .choices import ATTRIBUTE_TYPES, SCENES
 
 STATISTICS = ("shown_count", "click_count", "cart_count", "purchase_count")
 """Columns of an item's statistics, counted by the source before the first session: impressions, clicks, additions to a cart, purchases."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from onesearch.data.made_queries import facets_of
 from onesearch.data.market import Market
 from onesearch.data.requests import Request, build_requests
 from onesearch.evaluation.reports import Report
@@ -12,7 +13,6 @@ from onesearch.files import RunFolder
 from onesearch.modeling_onesearch.hits_onesearch import Hit
 from onesearch.serving.searcher import Searcher
 from onesearch.tokenization_sid.sids.plots import PAGE_NAMES
-from onesearch.trainers.sft.data.synthetic import facets_of
 
 HITS = 5
 """Number of hits of the example."""

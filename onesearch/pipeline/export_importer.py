@@ -13,6 +13,7 @@ def import_export(
     log_columns: dict[str, str] | None = None,
     language: str | None = None,
     session_minutes: int = 30,
+    made_queries: bool = True,
 ) -> Market:
     """Import a shop's export; see `onesearch.data.exports.read_shop`.
 
@@ -23,6 +24,7 @@ def import_export(
         log_columns: the same for the log.
         language: language of the texts; None recognises it.
         session_minutes: minutes without an event after which a new session of a user begins.
+        made_queries: whether sessions without a query get one that is made of their item.
     """
     from onesearch.data.exports import read_shop
 
@@ -33,6 +35,7 @@ def import_export(
         log_columns=log_columns,
         language=language,
         session_minutes=session_minutes,
+        made_queries=made_queries,
     ).market
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow.compute as pc
 
+from onesearch.data.made_queries import UNSPACED
 from onesearch.data.market import Market
 from onesearch.data.requests import SPLITS, request_rows
 from onesearch.data.session_pairs import session_items
 from onesearch.data.text import item_texts
 from onesearch.data.user_logs import UserLogs
-from onesearch.trainers.sft.data.synthetic import UNSPACED
 from onesearch.trainers.tasks import TASKS
 
 

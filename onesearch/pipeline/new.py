@@ -51,6 +51,7 @@ class Export(NamedTuple):
         log_columns: the same for the log.
         language: language of the texts; None recognises it.
         session_minutes: minutes without an event after which a new session of a user begins.
+        made_queries: whether sessions without a query get one that is made of their item.
     """
 
     products: Path
@@ -59,6 +60,7 @@ class Export(NamedTuple):
     log_columns: Mapping[str, str] | None = None
     language: str | None = None
     session_minutes: int = 30
+    made_queries: bool = True
 
     def config(self, split: Any) -> MarketConfig:
         """The part ``market:`` of a recipe that reads the same files in the same way."""
@@ -68,6 +70,7 @@ class Export(NamedTuple):
             "log_columns": None if self.log_columns is None else dict(self.log_columns),
             "language": self.language,
             "session_minutes": self.session_minutes,
+            "made_queries": self.made_queries,
         }
         default = Export(self.products)._asdict()
         changed = {name: value for name, value in options.items() if value != default[name]}
@@ -83,6 +86,7 @@ def new_run(
     log_columns: Mapping[str, str] | None = None,
     language: str | None = None,
     session_minutes: int = 30,
+    made_queries: bool = True,
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
@@ -108,6 +112,8 @@ def new_run(
         log_columns: the same for the log.
         language: language of the texts, for example ``de``; None recognises it.
         session_minutes: minutes without an event after which a new session of a user begins.
+        made_queries: give sessions without a query one that is made of their item's category, brand, attributes and tags, so that orders
+            are learned from, too; see `onesearch.data.made_queries.with_made_queries`. False: they are part of histories alone.
         resume: go on with a run that was stopped; its files are not read again once its market is there.
         overwrite: make the run anew. The old parts are removed when the new files have been read and checked.
         progress: show progress bars.
@@ -124,7 +130,8 @@ def new_run(
     require("train", needed_by="onesearch new")
     require("evaluation", needed_by="onesearch new")
     run = run if isinstance(run, RunFolder) else RunFolder(run)
-    export = Export(Path(products), None if log is None else Path(log), columns, log_columns, language, session_minutes)
+    log_path = None if log is None else Path(log)
+    export = Export(Path(products), log_path, columns, log_columns, language, session_minutes, made_queries)
     check_folder(run, resume, overwrite)
     if overwrite or not _is_chosen(run):
         _begin(export, run, overwrite, say)
@@ -186,6 +193,7 @@ def _begin(export: Export, run: RunFolder, overwrite: bool, say: Callable[[str],
         log_columns=export.log_columns,
         language=export.language,
         session_minutes=export.session_minutes,
+        made_queries=export.made_queries,
     )
     say(shop.report.to_table())
     market = shop.market

@@ -8,7 +8,7 @@ import numpy as np
 
 from onesearch.data.columns import session_entries
 from onesearch.data.market import Market
-from onesearch.data.requests import SPLITS, has_query, split_sessions, training_market
+from onesearch.data.requests import SPLITS, is_search, split_sessions, training_market
 from onesearch.evaluation.calibration import quality
 from onesearch.modeling_onesearch.configuration_reward_onesearch import TOWERS
 
@@ -109,9 +109,9 @@ def _pairs(market: Market, reranker: Reranker, shown: tuple[np.ndarray, np.ndarr
     from onesearch.views.reward.memory import BehaviourMemory
     from onesearch.views.reward.session_columns import SessionColumns
 
-    searches = (split_sessions(market) == SPLITS.index(split)) & has_query(market)
-    searches &= np.bincount(shown[0], minlength=len(searches)) > 0
-    drawn = np.random.default_rng(0).permutation(np.flatnonzero(searches))[:sample]
+    wanted = (split_sessions(market) == SPLITS.index(split)) & is_search(market)
+    wanted &= np.bincount(shown[0], minlength=len(wanted)) > 0
+    drawn = np.random.default_rng(0).permutation(np.flatnonzero(wanted))[:sample]
     drawn = np.sort(drawn)
     logs = UserLogs(market)
     texts = logs.queries.tolist()

@@ -61,6 +61,15 @@ def _plain_log(events: Sequence[Event], folder: Path) -> Path:
     return _csv(folder / "events.csv", rows)
 
 
+def _order_log(events: Sequence[Event], folder: Path) -> Path:
+    """One row per bought product, as accounting keeps it: nobody knows what was searched for."""
+    days = [(datetime.fromtimestamp(event.time, UTC), event) for event in events if event.kind == "purchase"]
+    rows = [
+        {"Order date": f"{day:%Y-%m-%d %H:%M}", "Customer": event.user, "SKU": event.item_id, "Qty": 1} for day, event in days
+    ]
+    return _csv(folder / "orders.csv", rows)
+
+
 def _german_products(spec: ShopSpec, products: Sequence[Product], folder: Path) -> Path:
     """Semicolons, a byte order mark, decimal commas with a currency, German headers, columns that say nothing."""
     rows = [
@@ -203,6 +212,7 @@ WRITERS: dict[str, tuple[Callable[..., Path], Callable[..., Path]]] = {
     "report": (_report_products, _plain_log),
     "json": (_json_products, _json_log),
     "parquet": (_parquet_products, _json_log),
+    "orders": (_plain_products, _order_log),
 }
 """Name → functions that write the products and the log of a shop."""
 

@@ -1,4 +1,4 @@
-"""Sixteen shops that differ: `onesearch new` without other arguments must serve each of them."""
+"""Seventeen shops that differ: `onesearch new` without other arguments must serve each of them."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ SHOPS = (
     ShopSpec("mixed", 1_500, words=(ENGLISH, GERMAN, CHINESE), searches=6_000, users=400, seed=13),
     ShopSpec("large", 5_000, searches=15_000, users=800, brands=200, files="parquet", seed=14),
     ShopSpec("largest", 20_000, searches=40_000, users=2_000, brands=2_000, files="parquet", seed=15),
+    ShopSpec("orders-only", 600, searches=12_000, users=300, files="orders", seed=16),
 )
 
 TINY = ShopSpec("tiny", 40, searches=120, users=20, departments=1, files="webshop", descriptions=True)

@@ -19,9 +19,10 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow.compute as pc
 
+from onesearch.data.choices import RECOMMENDATION
 from onesearch.data.columns import session_entries
 from onesearch.data.market import Market
-from onesearch.data.requests import has_query
+from onesearch.data.requests import has_query, is_search
 
 from .negatives import NegativeSampling
 
@@ -143,14 +144,14 @@ def _elsewhere(market: Market, wanted: np.ndarray, leaf: np.ndarray, categories:
         3. Keep its purchases whose category is one of that search's.
     """
     column = market.sessions.data.column
-    recommended = np.asarray(pc.fill_null(pc.equal(column("scene"), "recommendation"), False), dtype=bool)
+    recommended = np.asarray(pc.fill_null(pc.equal(column("scene"), RECOMMENDATION), False), dtype=bool)
     empty = np.zeros((2, 0), dtype=np.int64)
     if not recommended.any():
         return empty
     users = np.asarray(column("user_id").combine_chunks().dictionary_encode().indices, dtype=np.int64)
     order = np.lexsort((np.arange(len(users)), np.asarray(column("time")), users))
-    searches = has_query(market)[order]
-    place = np.maximum.accumulate(np.where(searches, np.arange(len(order)), -1))
+    searched = is_search(market)[order]
+    place = np.maximum.accumulate(np.where(searched, np.arange(len(order)), -1))
     search_of = np.full(len(order), -1, dtype=np.int64)
     found = place >= 0
     found[found] = users[order[place[found]]] == users[order[found]]

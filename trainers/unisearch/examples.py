@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from onesearch.data.made_queries import sampled_words
 from onesearch.tokenization_sid.prompts import PromptFields
 from onesearch.tokenization_sid.ragged import Ragged
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 from onesearch.views.item_inputs import ItemInputs
 from onesearch.views.session_views import SessionViews
 
-from ..sft.data.synthetic import sampled_words
 from .interactions import Interactions
 
 if TYPE_CHECKING:

@@ -10,8 +10,10 @@ from typing import Any
 from ..arrow_tables import as_dataset, table_from_rows
 from ..bad_rows import BadRows
 from ..languages import detect_language, first_subtag
+from ..made_queries import with_made_queries
 from ..market import Market
 from ..request_checks import check_requests
+from ..requests import SPLITS, request_rows
 from ..schema import TABLES
 from ..splits import SplitConfig
 from ..text import DEFAULT_TEXT_FIELDS
@@ -50,6 +52,7 @@ def read_shop(
     log_columns: Mapping[str, str] | None = None,
     language: str | None = None,
     session_minutes: int = 30,
+    made_queries: bool = True,
 ) -> Shop:
     """Read the products and the log that a shop exports, and say what was understood.
 
@@ -65,6 +68,8 @@ def read_shop(
         language: language of the texts, for example ``de`` or ``zh-CN``. None: it is detected and reported.
         session_minutes: events of a user with the same query are one session while no two of them are further apart. Raising it makes fewer
             and longer sessions.
+        made_queries: gives sessions without a query one that is made of their item's category, brand, attributes and tags, so that they are
+            learned from; see `with_made_queries`. False: they are part of users' histories alone.
 
     Raises:
         FileNotFoundError: a file does not exist.
@@ -92,6 +97,9 @@ def read_shop(
     if raw_log is not None:
         found, report.log = _read_log(raw_log, log_columns, items, log_bad, session_minutes)
     market = _market(Path(products), items, found, _language(asked, items, found, report))
+    if made_queries and found is not None:
+        market, sentence = with_made_queries(market)
+        report.notes += [sentence] if sentence else []
     _choose_split(market, found, report)
     market.info["dropped"] = {**bad.counts, **log_bad.counts}
     return Shop(market, report)
@@ -184,7 +192,7 @@ def _choose_split(market: Market, log: Log | None, report: ShopReport) -> None:
         market.info["split"] = config.info()
         if not list(check_requests(market)):
             break
-    requests = sum(bool(session["query"] and (session["clicked"] or session["purchased"])) for session in log.sessions)
+    requests = sum(len(request_rows(market, split)) for split in SPLITS)
     users = len({session["user_id"] for session in log.sessions})
     report.notes.append(
         f"{len(log.sessions):,} sessions of {users:,} users; {requests:,} of them are requests (a query with a click or a purchase); "

@@ -15,7 +15,7 @@ from onesearch.data.exports.events import MINUTE, Event, SessionRules, session_r
 def read(tmp_path, log, **options):
     (tmp_path / "p.csv").write_text("id,name\n1,red shoe\n2,blue coat\n3,green hat\n")
     (tmp_path / "l.csv").write_text(log)
-    shop = read_shop(tmp_path / "p.csv", tmp_path / "l.csv", **options)
+    shop = read_shop(tmp_path / "p.csv", tmp_path / "l.csv", **{"made_queries": False, **options})
     return sound(shop.market, tmp_path).sessions.to_list(), shop
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from onesearch.data.languages import market_language, template_language
+from onesearch.data.made_queries import facet_query, facets_of, sampled_words
 from onesearch.data.requests import request_rows
 from onesearch.tokenization_sid.prompts import PromptFields
 from onesearch.tokenization_sid.ragged import Ragged
@@ -26,7 +27,6 @@ from onesearch.views.session_views import SessionViews
 from ...configs import ExampleConfig
 from ...tasks import TASKS, Task
 from .fields import RowFields, query_item_pairs
-from .synthetic import facet_query, facets_of, sampled_words
 
 CHUNK = 4096
 """Sessions, items or pairs that are turned into examples at once."""
