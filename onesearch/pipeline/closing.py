@@ -45,7 +45,7 @@ def example_request(market: Market) -> Request:
 
 
 def figures(report: Report) -> str:
-    """A table of HR@10 and MRR@10 of items, one row per order and baseline, the served order first."""
+    """A table of HR@10 and MRR@10 of items, one row per order and baseline, the served order first; then the notes."""
     kinds = [kind for kind, counts in report.targets.items() if counts["requests"]]
     columns = [(kind, metric) for kind in kinds for metric in ("HR@10", "MRR@10")]
     names = sorted(report.retrievers, key=lambda name: name != report.reference)
@@ -57,7 +57,8 @@ def figures(report: Report) -> str:
     widths = [max(len(row[place]) for row in rows) for place in range(len(columns) + 1)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
     counts = ", ".join(f"{report.targets[kind]['requests']:,} with {kind}s" for kind in kinds)
-    return "\n".join([f"{report.requests:,} test searches, {counts}; 95 % intervals over searches", *lines])
+    head = f"{report.requests:,} test searches, {counts}; 95 % intervals over searches"
+    return "\n".join([head, *lines, *(f"* {note}" for note in report.notes)])
 
 
 def hit_lines(hits: Sequence[Hit], notes: dict[str, str] | None = None) -> Iterator[str]:

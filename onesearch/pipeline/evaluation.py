@@ -154,8 +154,11 @@ def _reference(arms: list[Searcher], search_config: SearchConfig) -> str:
 
 
 def _notes(run: RunFolder, market: Market) -> list[str]:
-    """Sentences about the market's split and the run's alignment that a reader of the figures must know."""
+    """Sentences about the market's split, its queries and the run's alignment that a reader of the figures must know."""
     notes = [RANDOM_NOTE] if market.info.get("split", {}).get("method") == "random" else []
+    queries = str(market.info.get("queries", ""))
+    if queries.startswith("artificial"):
+        notes.append(f"The queries are {queries}; nobody typed them, so figures of real searches will differ.")
     if (run.embeddings / ALIGNMENT_NAME).is_file():
         sentence = left_out_sentence(read_json(run.embeddings / ALIGNMENT_NAME))
         notes += [sentence] if sentence else []
