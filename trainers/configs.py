@@ -109,7 +109,8 @@ class ExampleConfig:
             augmentation). ``last`` makes one of the last session of each user only, which lowered HR@10 on the demo by 0.105 [0.076, 0.131]
             (one seed).
         words: largest number of words in an `item-words` example; each example has between 1 and this many. 4 is our choice.
-        copies: `item-words` and `item-facets` examples per item, each with other words or facets. 1 is our choice.
+        copies: examples per item of the tasks with made queries (`item-words`, `item-facets`, `item-queries`, `item-matches`), each with
+            another query. 1 is our choice.
         language: language of the task templates, ``en`` or ``zh``; None takes the market's (``zh`` for Chinese, else ``en``).
         seed: seeds the sampling of words, of fractions of tasks and of the order of streamed examples.
 

@@ -71,13 +71,14 @@ def load_inputs(run: RunFolder, config: TrainingConfig) -> RunInputs:
     views = _session_views(run, config, market, index)
     tokenizer = _tokenizer(config, views, index)
     keywords = _teacher_keywords(run, config, views)
+    query_encoder = SidEncoder.load(run) if layout.needs_query_sids else None
     return RunInputs(
         index=index,
         centroids=load_quantizer(sids).level_centroids if layout.long_view_tokens else (),
         tokenizer=tokenizer,
-        builder=ExampleBuilder(views, tokenizer, config.examples, run.market, keywords),
+        builder=ExampleBuilder(views, tokenizer, config.examples, run.market, keywords, query_encoder),
         held_out=_held_out(market, 1 if config.patience is None else ENOUGH_PURCHASES),
-        query_encoder=SidEncoder.load(run) if layout.needs_query_sids else None,
+        query_encoder=query_encoder,
         defaults=views.frozen_defaults() if layout.default_history else None,
     )
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-ROWS = ("items", "queries", "pairs", "words", "facets", "requests")
+ROWS = ("items", "queries", "pairs", "words", "facets", "made-queries", "matches", "requests")
 """Row kinds that tasks are made from: the items of the catalogue; the distinct queries of the training split; its distinct pairs of a query
-and an item that was clicked or bought after it; sampled words of item texts; sampled facets of items; and whole requests with their user's
-views."""
+and an item that was clicked or bought after it; sampled words of item texts; sampled facets of items; queries made of titles, categories
+and brands; these with items that match their text; and whole requests with their user's views."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,17 @@ TASKS = {
     "item-sid-to-query-sid": Task("pairs", ("item", "sid"), ("query", "sid")),
     "purchases": Task("requests", ("query", "search"), ("item", "sid"), "purchased"),
     "clicks": Task("requests", ("query", "search"), ("item", "sid"), "clicked"),
-    # For a catalogue without queries: a few words of an item's text, or its category, brand and attributes, take their place. Our addition.
+    # For a catalogue without queries, made ones take their place: a few words of an item's text; its category, brand and attributes; or a
+    # query by a template, whose target is that item, or one that BM25 finds for it. Our additions.
     "item-words": Task("words", ("query", "search"), ("item", "sid")),
     "item-facets": Task("facets", ("query", "search"), ("item", "sid")),
+    "item-queries": Task("made-queries", ("query", "search"), ("item", "sid")),
+    "item-matches": Task("matches", ("query", "search"), ("item", "sid")),
 }
 """All tasks. `clicks` leaves out items that were also bought: with `purchases`, each clicked or bought item is a target once."""
+
+COPIED = tuple(name for name, task in TASKS.items() if task.rows in ("words", "facets", "made-queries", "matches"))
+"""Tasks with several examples per item, whose queries differ; see `ExampleConfig.copies`."""
 
 STAGES = {
     "alignment": tuple(name for name, task in TASKS.items() if task.rows in ("items", "queries")),
@@ -61,4 +67,4 @@ STAGES = {
 """The paper's stages, in its order, and their tasks."""
 
 
-__all__ = ["ROWS", "STAGES", "TASKS", "Task"]
+__all__ = ["COPIED", "ROWS", "STAGES", "TASKS", "Task"]

@@ -108,6 +108,7 @@ class MarketFacts:
         if rows == "items" and "category" in (TASKS[task].given[1], TASKS[task].wanted[1]):
             return self.with_category
         counts = {"items": self.items, "words": self.with_text, "facets": self.with_facets}
+        counts |= dict.fromkeys(("made-queries", "matches"), self.with_text)
         return {**counts, "queries": self.train.queries, "pairs": self.train.pairs}[rows]
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from onesearch.files import RunFolder
 from onesearch.trainers.configs import ModelConfig, StageConfig, TrainingConfig
+from onesearch.trainers.tasks import COPIED
 
 from .market_facts import MarketFacts
 from .recipe import Recipe
@@ -80,7 +81,7 @@ def epoch_examples(stage: StageConfig, facts: MarketFacts, copies: int = 1) -> i
         facts: counts of the market.
         copies: `ExampleConfig.copies`.
     """
-    of_task = {task: facts.examples(task) * (copies if task in ("item-words", "item-facets") else 1) for task in stage.tasks}
+    of_task = {task: facts.examples(task) * (copies if task in COPIED else 1) for task in stage.tasks}
     return round(sum(weight * of_task[task] for task, weight in stage.tasks.items()))
 
 
@@ -113,8 +114,8 @@ def _nothing_to_train(training: TrainingConfig, facts: MarketFacts) -> str:
     advice = ""
     if not facts.train.requests:
         advice = (
-            ". No training session has both a query and a click or purchase; the tasks item-words, item-facets and item-text-to-sid learn "
-            "from the catalogue alone"
+            ". No training session has both a query and a click or purchase; the tasks item-text-to-sid, item-words, item-facets, "
+            "item-queries and item-matches learn from the catalogue alone"
         )
     return f"nothing to train on: the market has no examples of {listed}{advice}"
 

@@ -12,13 +12,16 @@ from onesearch.data.text import item_texts
 from onesearch.tokenization_sid.embedding.embeddings import distinct_queries
 from onesearch.tokenization_sid.prompts import PromptFields
 from onesearch.tokenization_sid.sids.code_files import load_codes
+from onesearch.tokenization_sid.sids.sid_encoder import SidEncoder
 from onesearch.tokenization_sid.templates import PromptLayout, task_template
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 from onesearch.trainers.configs import ExampleConfig
 from onesearch.trainers.sft.data import examples as module
+from onesearch.trainers.sft.data.catalogue_queries import CatalogueQueries
 from onesearch.trainers.sft.data.examples import ExampleBuilder
 from onesearch.trainers.sft.data.stored import mixed_examples, stored_examples
 from onesearch.trainers.sft.data.streaming import streamed_examples
+from onesearch.trainers.sft.data.text_targets import TextTargets
 from onesearch.trainers.tasks import TASKS
 from onesearch.views.session_views import SessionViews
 
@@ -156,6 +159,23 @@ def test_drawn_words_are_some_of_the_text_in_order_and_seeded(views, tokenizer, 
         words = tokenizer.decode(prompt, skip_special_tokens=True).replace("<longview>", "").split()
         places = iter(text.lower().split())
         assert 1 <= len(words) <= 3 and all(word in places for word in words)  # a subsequence
+
+
+@pytest.mark.parametrize("task", ["item-queries", "item-matches"])
+def test_made_queries_have_their_semantic_ids_in_the_prompt(task, views, tokenizer, market, shared_run, tmp_path):
+    pytest.importorskip("bm25s")
+    encoder = SidEncoder.load(shared_run)
+    examples = stored_examples(
+        ExampleBuilder(views, tokenizer, ExampleConfig(), query_encoder=encoder), task, "train", tmp_path
+    )
+    made, targets, expected = CatalogueQueries(market), TextTargets(market), []
+    random, of_targets = np.random.default_rng([0, 0]), np.random.default_rng([0, 1])
+    for item in range(len(made)):
+        query = made.sample(item, random)
+        item = targets.draw(query, item, of_targets) if task == "item-matches" else item
+        prompt = tokenizer.encode_fields(PromptFields([query], sids=encoder.encode([query]).codes))[0].tolist()
+        expected.append((tuple(prompt), tuple(tokenizer.sids_to_ids(views.item_sids[[item]])[0].tolist())))
+    assert rows(examples) == expected
 
 
 def test_chunks_do_not_show(views, tokenizer, tmp_path, monkeypatch):

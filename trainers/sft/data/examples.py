@@ -20,13 +20,16 @@ from onesearch.data.made_queries import facet_query, facets_of, sampled_words
 from onesearch.data.requests import request_rows
 from onesearch.tokenization_sid.prompts import PromptFields
 from onesearch.tokenization_sid.ragged import Ragged
+from onesearch.tokenization_sid.sids.sid_encoder import SidEncoder
 from onesearch.tokenization_sid.templates import task_template
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 from onesearch.views.session_views import SessionViews
 
 from ...configs import ExampleConfig
 from ...tasks import TASKS, Task
+from .catalogue_queries import CatalogueQueries
 from .fields import RowFields, query_item_pairs
+from .text_targets import TextTargets
 
 CHUNK = 4096
 """Sessions, items or pairs that are turned into examples at once."""
@@ -59,6 +62,7 @@ class ExampleBuilder:
             are made anew each time.
         keywords: (queries,) keywords of each query of the logs. With them, requests have a second prompt that holds the keywords, for a
             teacher.
+        query_encoder: makes the Semantic IDs of made queries, where prompts hold those of queries; without it these prompts have none.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class ExampleBuilder:
         config: ExampleConfig,
         tables: Path | None = None,
         keywords: np.ndarray | None = None,
+        query_encoder: SidEncoder | None = None,
     ) -> None:
         self.views = views
         self.market = views.market
@@ -75,6 +80,7 @@ class ExampleBuilder:
         self.config = config
         self.tables = tables
         self.keywords = keywords
+        self.query_encoder = query_encoder
         self.language = config.language or template_language(market_language(self.market))
         self.fields = RowFields(views, tokenizer)
 
@@ -90,6 +96,8 @@ class ExampleBuilder:
             chunks = self._request_examples(task, split)
         elif task.rows in ("words", "facets"):
             chunks = self._synthetic_examples(task.rows)
+        elif task.rows in ("made-queries", "matches"):
+            chunks = self._made_examples(matched=task.rows == "matches")
         else:
             chunks = self._row_examples(task_name, task, split)
         for examples in chunks:
@@ -142,6 +150,33 @@ class ExampleBuilder:
             prompts = self.tokenizer.encode_fields(PromptFields(queries))
             labels = self.fields.labels(items, "item", "sid")
             yield EncodedExamples(prompts, prompts, labels, self._empty_spans(len(prompts)))
+
+    def _made_examples(self, matched: bool) -> Iterator[EncodedExamples]:
+        """`copies` examples per item with a query made of its title, category, brand and attributes.
+
+        Args:
+            matched: the target is an item that BM25 finds for the query, not the item that the query was made of.
+        """
+        made = CatalogueQueries(self.market)
+        targets = TextTargets(self.market) if matched else None
+        random, of_targets = (np.random.default_rng([self.config.seed, number]) for number in range(2))
+        rows = np.tile(np.arange(len(made)), self.config.copies)
+        for start in range(0, len(rows), CHUNK):
+            chunk = rows[start : start + CHUNK].tolist()
+            asked = [(item, query) for item in chunk if (query := made.sample(item, random, self.config.words))]
+            queries = [query for _, query in asked]
+            items = np.array(
+                [item if targets is None else targets.draw(query, item, of_targets) for item, query in asked], np.int64
+            )
+            prompts = self.tokenizer.encode_fields(PromptFields(queries, sids=self._made_sids(queries)))
+            yield EncodedExamples(prompts, prompts, self.fields.labels(items, "item", "sid"), self._empty_spans(len(prompts)))
+
+    def _made_sids(self, queries: list[str]) -> np.ndarray | None:
+        """Semantic IDs of made queries (queries, levels), -1 where the encoder knows no word; None where prompts hold none."""
+        if self.query_encoder is None or not self.tokenizer.prompt.sid:
+            return None
+        codes, known = self.query_encoder.encode(queries)
+        return np.where(known[:, None], codes, -1).astype(np.int64)
 
     def _row_examples(self, name: str, task: Task, split: str) -> Iterator[EncodedExamples]:
         """An example per item, query or pair whose fields are known."""
