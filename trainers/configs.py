@@ -13,6 +13,7 @@ from typing import Any
 
 from onesearch.tokenization_sid.templates import LANGUAGES, PromptLayout, template
 
+from .soft.soft_config import SoftTargetConfig
 from .tasks import STAGES, TASKS
 from .unisearch.unisearch_config import UniSearchTrainingConfig
 
@@ -222,9 +223,11 @@ class TrainingConfig:
             teacher.
         keywords: parquet file with the teacher's keywords of each query, columns ``query`` and ``keywords``. None derives them from the
             market; see `onesearch.trainers.distillation.data`.
-        unisearch: joint training of UniSearch in place of the stages: item encoder, quantizer and search generator learn together, and the
-            run needs no Semantic IDs before. `stages`, `lora`, `distillation`, `keywords` and `streaming` do not apply to it. ``{}`` takes
-            all of its defaults. None trains the stages.
+        soft_targets: a teacher over items, from whose masses the personalised stages learn beside the observed items; see
+            `onesearch.trainers.soft`. None trains on the observed items alone.
+        unisearch: joint training of UniSearch in place of the stages: item encoder, quantizer and search generator learn together, and
+            the run needs no Semantic IDs before. `stages`, `lora`, `distillation`, `keywords`, `soft_targets` and `streaming` do not
+            apply to it. ``{}`` takes all of its defaults. None trains the stages.
         streaming: makes the examples while they are read instead of storing them; each stage then needs `max_steps`.
         validation_requests: number of requests of the validation split that each evaluation searches. More make HR@10 and MRR@10 less
             noisy and the evaluation slower; 0 measures the loss only.
@@ -238,8 +241,8 @@ class TrainingConfig:
             torch, that is to ``OMP_NUM_THREADS`` or the cores of the machine.
 
     Raises:
-        ValueError: there is no stage, two stages have the same name, an argument is one of `OWNED_ARGUMENTS`, a number is out of range, or
-            the prompt template is unknown.
+        ValueError: there is no stage, two stages have the same name, an argument is one of `OWNED_ARGUMENTS`, a number is out of range, the
+            prompt template is unknown, or soft targets are combined with self-distillation or streaming.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -250,6 +253,7 @@ class TrainingConfig:
     lora: SidLoraConfig | None = None
     distillation: dict[str, Any] | None = None
     keywords: str | None = None
+    soft_targets: SoftTargetConfig | None = None
     unisearch: UniSearchTrainingConfig | None = None
     streaming: bool = False
     validation_requests: int = 500
@@ -265,6 +269,9 @@ class TrainingConfig:
         if not names or len(set(names)) < len(names):
             raise ValueError(f"stages={names}: at least one stage is needed, and no two may have the same name")
         template(self.prompt.name)
+        if self.soft_targets is not None and (self.distillation is not None or self.streaming):
+            other = "streaming" if self.streaming else "distillation"
+            raise ValueError(f"soft_targets and {other} do not combine; leave one of them out")
         if self.unisearch is not None:
             self._check_unisearch()
         _refuse_below(self, ("validation_requests",), 0)
@@ -277,6 +284,7 @@ class TrainingConfig:
             "lora": self.lora,
             "distillation": self.distillation,
             "keywords": self.keywords,
+            "soft_targets": self.soft_targets,
             "streaming": self.streaming or None,
         }
         given = [name for name, value in unused.items() if value is not None]

@@ -25,6 +25,7 @@ from .configs import TrainingConfig
 from .distillation.data import given_keywords, query_keywords
 from .models import build_tokenizer
 from .sft.data.examples import ExampleBuilder
+from .soft.lists import TeacherLists
 from .tasks import TASKS
 
 ENOUGH_PURCHASES = 100
@@ -43,6 +44,7 @@ class RunInputs:
         held_out: requests of the validation split in which something was bought; those with a click where purchases are too few.
         query_encoder: computes Semantic IDs of queries; None if prompts show none.
         defaults: default histories of users without a history; None if prompts show none.
+        lists: lists of a teacher over items; None without one. `load_inputs` leaves them out.
     """
 
     index: SidIndex
@@ -52,6 +54,7 @@ class RunInputs:
     held_out: Sequence[Request]
     query_encoder: SidEncoder | None
     defaults: DefaultHistories | None
+    lists: TeacherLists | None = None
 
 
 def load_inputs(run: RunFolder, config: TrainingConfig) -> RunInputs:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datasets import Dataset, IterableDataset
+from datasets import Dataset, IterableDataset, concatenate_datasets
 from transformers import EarlyStoppingCallback
 from transformers.trainer_utils import IntervalStrategy
 
@@ -27,6 +27,8 @@ from .sft.data.stored import mixed_examples
 from .sft.data.streaming import streamed_examples
 from .sft.sft_config import SidSFTConfig
 from .sft.sft_trainer import SidSFTTrainer
+from .soft.soft_trainer import SidSoftTrainer
+from .soft.unseen import unseen_examples
 from .tasks import STAGES
 from .trackers import refuse_missing_trackers
 from .validation import BEST, retrieval_metrics
@@ -227,8 +229,13 @@ def _trainer(
     long_view = None
     if inputs.tokenizer.prompt.long_view_tokens:
         long_view = LongViewTable(inputs.builder.views, model.config.long_view_levels)
-    distils = isinstance(arguments, SidDistillationConfig)
-    trainer_class: type[SidSFTTrainer] = SidDistillationTrainer if distils else SidSFTTrainer
+    trainer_class: type[SidSFTTrainer] = SidSFTTrainer
+    taught: dict[str, Any] = {}
+    if isinstance(arguments, SidDistillationConfig):
+        trainer_class = SidDistillationTrainer
+    elif inputs.lists is not None and stage.personal:
+        trainer_class = SidSoftTrainer
+        taught = {"soft_targets": config.soft_targets, "lists": inputs.lists, "item_sids": inputs.builder.views.item_sids}
     return trainer_class(
         model=model,
         args=arguments,
@@ -239,6 +246,7 @@ def _trainer(
         peft_config=lora_config(config.lora, model) if config.lora is not None else None,
         retrieval_metrics=retrieval_metrics(config, inputs) if stage.personal else None,
         callbacks=callbacks,
+        **taught,
     )
 
 
@@ -247,7 +255,9 @@ def _training_examples(
 ) -> Dataset | IterableDataset:
     if config.streaming:
         return streamed_examples(inputs.builder, stage.tasks, "train")
-    return _stored_examples(inputs, stage, arguments)
+    examples = _stored_examples(inputs, stage, arguments)
+    unseen = unseen_examples(inputs.builder, inputs.lists) if inputs.lists is not None and stage.personal else None
+    return examples if unseen is None else concatenate_datasets([examples, unseen])
 
 
 def _stored_examples(inputs: RunInputs, stage: StageConfig, arguments: SidSFTConfig) -> Dataset:

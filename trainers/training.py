@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from .distillation.distillation_config import SidDistillationConfig
 from .distillation.dropout_check import refuse_r_drop_without_dropout
 from .lora import lora_config
 from .models import SidModel, build_model, longest_prompt
-from .run_inputs import load_inputs
+from .run_inputs import RunInputs, load_inputs
 from .sft.sft_config import SidSFTConfig
+from .soft.making import make_lists
 from .stages import check_stage_folder, remove_stage, stage_arguments, stages_with_examples, train_stage
 from .unisearch.training import train_unisearch_run
 
@@ -71,7 +73,7 @@ def _train(
     check_target(run.checkpoint, overwrite or resume)
     first = settings[0]
     set_seed(first.seed)
-    inputs = load_inputs(run, config)
+    inputs = _with_lists(run, config, load_inputs(run, config), first.seed)
     model = build_model(config.model, inputs.tokenizer, inputs.index, inputs.centroids)
     if config.lora is not None:
         lora_config(config.lora, model)  # refuses modules that the model lacks
@@ -93,6 +95,24 @@ def _train(
         write_json(run.training / "log.json", log)
 
 
+def prepare_teacher(run: RunFolder, config: TrainingConfig) -> None:
+    """Make the lists of a run's teacher over items, unless there are some: one process does so before several train."""
+    if config.soft_targets is not None:
+        with fixed_threads(config.threads):
+            make_lists(run, load_inputs(run, config).builder.views, config.soft_targets)
+
+
+def _with_lists(run: RunFolder, config: TrainingConfig, inputs: RunInputs, seed: int) -> RunInputs:
+    """The inputs with the lists of the teacher over items, if there is one. Random numbers then begin anew, as without the lists."""
+    if config.soft_targets is None:
+        return inputs
+    lists = make_lists(run, inputs.builder.views, config.soft_targets)
+    if lists is not None:
+        inputs.builder.requests = lists.number_of(len(inputs.builder.market.sessions))
+    set_seed(seed)
+    return replace(inputs, lists=lists)
+
+
 def _check_r_drop(settings: Sequence[SidSFTConfig], config: TrainingConfig, model: SidModel) -> None:
     """Refuse R-Drop for a model without dropout before the first stage trains, not when the stage that uses it begins."""
     adapter_dropout = config.lora.dropout if config.lora is not None else 0.0
@@ -101,4 +121,4 @@ def _check_r_drop(settings: Sequence[SidSFTConfig], config: TrainingConfig, mode
             refuse_r_drop_without_dropout(arguments, model, model.config, adapter_dropout)
 
 
-__all__ = ["train_run"]
+__all__ = ["prepare_teacher", "train_run"]

@@ -166,7 +166,7 @@ class Recipe:
         if self.reward is None:
             raise ValueError("preference: the stages need a reward model, which ranks the generator's beams; add `reward: {}`")
         folders = [f"{number}-{stage.name}" for number, stage in enumerate(self.training.stages, 1)]
-        taken = [stage.name for stage in preference.stages if stage.name in (*folders, "examples", SUPERVISED)]
+        taken = [stage.name for stage in preference.stages if stage.name in (*folders, "examples", "soft-targets", SUPERVISED)]
         if taken:
             raise ValueError(f"preference stage {taken[0]!r}: the name belongs to another part of a run; choose another one")
 

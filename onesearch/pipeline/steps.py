@@ -106,6 +106,10 @@ def make_checkpoint(recipe: Recipe, run: RunFolder, resume: bool, progress: bool
 
         train_run(run, recipe.training, recipe.search, resume=resume, progress=progress)
         return
+    if recipe.training.soft_targets is not None:
+        from onesearch.trainers.training import prepare_teacher
+
+        prepare_teacher(run, recipe.training)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(recipe.processes)]
     command = [*launcher, "-m", "onesearch.cli", "train", str(run.root), "--recipe", str(run.root / RECIPE_NAME)]
     command += ["--resume"] if resume else []

@@ -11,6 +11,9 @@ from onesearch.modeling_onesearch.configuration_onesearch import SID_SOFTMAXES
 
 from .number_checks import check_numbers
 
+WEIGHT_AVERAGES = ("ema", "swa")
+"""Kinds of averages of the weights."""
+
 
 @dataclass
 class SidSFTConfig(SFTConfig):
@@ -33,6 +36,18 @@ class SidSFTConfig(SFTConfig):
             `"level"` (the paper's choice), or the `"children"` that the catalogue's trie allows after the codes before it, as in the
             search (our choice). With `"children"` the model need not learn which SIDs exist, but it then gets no training signal against
             unused codes, which matters for SIDs that are appended later. Default: the model's own.
+        sid_smoothing (`float`, defaults to `0.0`):
+            ε, label smoothing over the trie's children: the share of each code's label that is spread evenly over the codes that the
+            catalogue's trie allows after the codes before it; see `onesearch.trainers.sft.objectives`. A larger ε makes the model less sure
+            of the observed items. TRL's `label_smoothing_factor`, which spreads over the whole vocabulary, must stay 0.
+        weight_average (`str`, *optional*):
+            Average the weights of the steps: `"ema"` exponentially, `"swa"` equally (stochastic weight averaging, arXiv 1803.05407).
+            Evaluations, and the end of the training, use the average; checkpoints hold both. Default: no average.
+        ema_decay (`float`, defaults to `0.999`):
+            Weight of the old average at each step of `"ema"`; in the first n steps at most (1 + n) / (10 + n). A larger decay averages over
+            more steps, about 1 / (1 − decay).
+        average_from (`float`, defaults to `0.5`):
+            Share of the steps after which averaging begins. Earlier weights are worse; a larger share averages over fewer steps.
         train_sampling_strategy (`str`, defaults to `"random"`):
             `"group_by_length"` pads less and is up to 1.3 times as fast, but learns less from the same examples (docs/training.md,
             "Batches").
@@ -46,8 +61,8 @@ class SidSFTConfig(SFTConfig):
             Compile the backbone. The graph ends before the head, whose shapes change with the targets.
 
     Raises:
-        ValueError: `sid_softmax` is unknown, the loss is not TRL's `nll` without label smoothing, `packing` or `padding_free` is on, or a
-            number is not finite or out of its range.
+        ValueError: `sid_softmax` or `weight_average` is unknown, the loss is not TRL's `nll` without label smoothing, `packing` or
+            `padding_free` is on, or a number is not finite or out of its range.
     """
 
     _VALID_DICT_FIELDS = SFTConfig._VALID_DICT_FIELDS
@@ -61,6 +76,10 @@ class SidSFTConfig(SFTConfig):
     sid_softmax: str | None = field(
         default=None, metadata={"help": "Codes that a SID token competes with: level or children. Default: the model's own."}
     )
+    sid_smoothing: float = field(default=0.0, metadata={"help": "Share of a label that is spread over the trie's children."})
+    weight_average: str | None = field(default=None, metadata={"help": "Average of the steps' weights: ema or swa."})
+    ema_decay: float = field(default=0.999, metadata={"help": "Weight of the old average at each step."})
+    average_from: float = field(default=0.5, metadata={"help": "Share of the steps after which averaging begins."})
     train_sampling_strategy: str = field(default="random", metadata={"help": "How training examples are drawn."})
     report_to: str | list[str] = field(default="none", metadata={"help": "Where metrics are reported to."})
 
@@ -76,8 +95,9 @@ class SidSFTConfig(SFTConfig):
         if self.loss_type != "nll" or self.label_smoothing_factor:
             raise ValueError(
                 f"loss_type={self.loss_type!r}, label_smoothing_factor={self.label_smoothing_factor}: the loss is the model's own; set "
-                "them to 'nll' and 0"
+                "them to 'nll' and 0 (sid_smoothing smooths labels over the trie's children)"
             )
+        check_regularisation(self.sid_smoothing, self.weight_average, self.ema_decay, self.average_from)
         if self.packing or self.padding_free:
             raise ValueError(
                 "packing and padding_free are not supported, because every example is a prompt with one target; set both to False"
@@ -86,3 +106,14 @@ class SidSFTConfig(SFTConfig):
             self.activation_checkpointing = self.gradient_checkpointing
         super().__post_init__()
         check_numbers(self)
+
+
+def check_regularisation(smoothing: float, weight_average: str | None, ema_decay: float, average_from: float) -> None:
+    """Refuse values of label smoothing and weight averaging that are out of range."""
+    if not 0 <= smoothing < 1:
+        raise ValueError(f"sid_smoothing={smoothing} is invalid; give a share from 0 to below 1")
+    if weight_average is not None and weight_average not in WEIGHT_AVERAGES:
+        raise ValueError(f"weight_average={weight_average!r}: allowed are {' and '.join(map(repr, WEIGHT_AVERAGES))}")
+    for name, value in (("ema_decay", ema_decay), ("average_from", average_from)):
+        if not 0 <= value < 1:
+            raise ValueError(f"{name}={value} is invalid; give a number from 0 to below 1")

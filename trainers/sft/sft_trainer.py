@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any, cast
 
 import torch
@@ -38,10 +39,12 @@ from ..prompt_watch import PromptWatch
 from ..trainer_mixins import RetrievalMetrics, RetrievalMetricsMixin, SidCheckpointsMixin
 from ..training_card import TrainingCardMixin
 from ..trl_contract import check_trl
+from .averaging import WeightAverage
 from .data.collators import CausalCollator, LongViewLookup, Seq2SeqCollator
 from .data.row_checks import RowLimits, TextRows, check_token_rows, refuse_item_ids
 from .data.rows import ArrowRows, lengths_of
 from .length_sampler import LengthSampler
+from .objectives import SmoothedLabels
 from .sft_config import SidSFTConfig
 
 COLUMNS = ("input_ids", "labels", "length", "long_view")
@@ -105,6 +108,8 @@ class SidSFTTrainer(TrainingCardMixin, RetrievalMetricsMixin, SidCheckpointsMixi
         base = base_of(model)
         if args.sid_softmax is not None:
             base.config.sid_softmax = args.sid_softmax
+        if args.sid_smoothing and self._objective is None:
+            self._objective = SmoothedLabels(args.sid_smoothing)
         self._row_limits = RowLimits.of(base.config)
         self._item_index = cast("SidIndex | None", base.sid_index)
         kwargs.setdefault("data_collator", self._collator(base, long_view))
@@ -126,11 +131,22 @@ class SidSFTTrainer(TrainingCardMixin, RetrievalMetricsMixin, SidCheckpointsMixi
             raise ValueError(
                 "retrieval_metrics need a whole model, but FSDP gives each process a part: evaluate the checkpoints instead"
             )
+        self._average = self._weight_average(args)
         self.retrieval_metrics = retrieval_metrics
         self._scored: list[tuple[float, int]] = []
         self.add_callback(KeepEndOfGeneration(base))
         watched = base.config.is_encoder_decoder and not args.torch_compile  # a hook would break the graph
         self._prompt_watch = PromptWatch(base.get_encoder() if watched else None)
+
+    def _weight_average(self, args: SidSFTConfig) -> WeightAverage | None:
+        """The average of the weights, which a callback updates; None without one."""
+        if args.weight_average is None:
+            return None
+        if self.is_fsdp_enabled:
+            raise ValueError("weight_average needs whole weights, but FSDP gives each process a part: leave weight_average out")
+        average = WeightAverage(self.model, args)
+        self.add_callback(average)
+        return average
 
     # Data
 
@@ -283,7 +299,8 @@ class SidSFTTrainer(TrainingCardMixin, RetrievalMetricsMixin, SidCheckpointsMixi
         The loss is the mean over all targets of the set: it depends on neither batches nor processes, and no row counts twice.
         """
         self._scored.clear()
-        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        with nullcontext() if self._average is None else self._average.in_place():
+            output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         losses, counts = zip(*gather_object(self._scored or [(0.0, 0)]))
         loss = sum(losses) / max(sum(counts), 1)
         return output._replace(metrics={**(output.metrics or {}), f"{metric_key_prefix}_loss": loss})
@@ -311,7 +328,25 @@ class SidSFTTrainer(TrainingCardMixin, RetrievalMetricsMixin, SidCheckpointsMixi
         ):  # as transformers does with a warning; restored when training begins
             base_of(cast(PreTrainedModel, self.model)).generation_config.eos_token_id = self.processing_class.eos_token_id
         with self._prompt_watch:
-            return super().train(resume_from_checkpoint, *args, **kwargs)
+            output = super().train(resume_from_checkpoint, *args, **kwargs)
+        if self._average is not None:
+            self._average.take_over()
+        return output
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self._average is not None and self.args.should_save:
+            self._average.save(str(output_dir or self.args.output_dir))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self._average is not None:
+            self._average.load(resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()
+        if self._average is not None:
+            self._average.load(cast(str, self.state.best_model_checkpoint))
 
 
 class KeepEndOfGeneration(TrainerCallback):

@@ -1,7 +1,8 @@
 """Training examples of a market: prompts and targets as token ids, made in chunks without Python per token.
 
 The columns are `input_ids`, `labels`, `length`; `long_view` where prompts have a long view; `teacher_input_ids` where a teacher sees
-keywords. A prompt never shows the session of its target, nor anything later: see `onesearch.data.user_logs`.
+keywords; `request`, the number of a teacher's list, where there is a teacher over items. A prompt never shows the session of its target,
+nor anything later: see `onesearch.data.user_logs`.
 """
 
 from __future__ import annotations
@@ -43,12 +44,14 @@ class EncodedExamples(NamedTuple):
         teachers: what a teacher reads; equal to `prompts` without keywords.
         labels: what the model must generate.
         spans: (rows, sequences, 2) begin and end of each long sequence; see `SessionViews.long_spans`.
+        requests: (rows,) number of the list of a teacher over items, -1 without one; None where no example has one.
     """
 
     prompts: Ragged
     teachers: Ragged
     labels: Ragged
     spans: np.ndarray
+    requests: np.ndarray | None = None
 
 
 class ExampleBuilder:
@@ -63,6 +66,7 @@ class ExampleBuilder:
         keywords: (queries,) keywords of each query of the logs. With them, requests have a second prompt that holds the keywords, for a
             teacher.
         query_encoder: makes the Semantic IDs of made queries, where prompts hold those of queries; without it these prompts have none.
+        requests: (sessions,) number of the list that a teacher over items has for each session's request, -1 without one.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class ExampleBuilder:
         tables: Path | None = None,
         keywords: np.ndarray | None = None,
         query_encoder: SidEncoder | None = None,
+        requests: np.ndarray | None = None,
     ) -> None:
         self.views = views
         self.market = views.market
@@ -81,6 +86,7 @@ class ExampleBuilder:
         self.tables = tables
         self.keywords = keywords
         self.query_encoder = query_encoder
+        self.requests = requests
         self.language = config.language or template_language(market_language(self.market))
         self.fields = RowFields(views, tokenizer)
 
@@ -102,7 +108,7 @@ class ExampleBuilder:
             chunks = self._row_examples(task_name, task, split)
         for examples in chunks:
             if len(examples.prompts):
-                yield self._table(examples)
+                yield self.table(examples)
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -113,6 +119,8 @@ class ExampleBuilder:
             columns["teacher_input_ids"] = tokens
         if self.views.long_logs:
             columns["long_view"] = pa.list_(pa.int64())
+        if self.requests is not None:
+            columns["request"] = pa.int64()
         return pa.schema(columns)
 
     def _request_examples(self, task: Task, split: str) -> Iterator[EncodedExamples]:
@@ -132,7 +140,8 @@ class ExampleBuilder:
                 keywords = self.keywords[self.views.logs.query_rows[sessions]].tolist()
                 teachers = self.tokenizer.encode_fields(replace(fields, keywords=keywords)).take(prompt_rows)
             labels = self.fields.sid_labels(self.views.item_sids[target_items[near][wanted]])
-            yield EncodedExamples(prompts, teachers, labels, self.views.long_spans(sessions)[prompt_rows])
+            requests = None if self.requests is None else self.requests[sessions[prompt_rows]]
+            yield EncodedExamples(prompts, teachers, labels, self.views.long_spans(sessions)[prompt_rows], requests)
 
     def _synthetic_examples(self, kind: str) -> Iterator[EncodedExamples]:
         """`copies` examples per item: a few words of its text, or a few of its facets, take the place of the query."""
@@ -223,7 +232,9 @@ class ExampleBuilder:
     def _empty_spans(self, rows: int) -> np.ndarray:
         return np.zeros((rows, len(self.views.long_logs), 2), dtype=np.int64)
 
-    def _table(self, examples: EncodedExamples) -> pa.Table:
+    def table(self, examples: EncodedExamples) -> pa.Table:
+        """Examples as a table with the columns of `schema`."""
+        requests = np.full(len(examples.prompts), -1) if examples.requests is None else examples.requests
         ends = np.arange(len(examples.spans) + 1) * examples.spans[0].size  # every row has as many numbers
         columns = {
             "input_ids": _list_array(examples.prompts),
@@ -231,6 +242,7 @@ class ExampleBuilder:
             "length": pa.array(examples.prompts.lengths.astype(np.int32)),
             "teacher_input_ids": _list_array(examples.teachers),
             "long_view": _list_array(Ragged(examples.spans.ravel(), ends)),
+            "request": pa.array(requests.astype(np.int64)),
         }
         return pa.table({name: columns[name] for name in self.schema.names}, self.schema)
 

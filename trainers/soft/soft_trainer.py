@@ -1,0 +1,74 @@
+"""Supervised fine-tuning with soft targets beside the observed ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from ..sft.data.collators import LongViewLookup
+from ..sft.sft_config import SidSFTConfig
+from ..sft.sft_trainer import COLUMNS, SidSFTTrainer
+from .lists import TeacherLists
+from .soft_collator import SoftCollator
+from .soft_config import SoftTargetConfig
+from .soft_objective import SoftObjective
+
+
+class SidSoftTrainer(SidSFTTrainer):
+    """[`SidSFTTrainer`] whose examples may have a teacher's list beside their target.
+
+    Args:
+        args: a [`SidSFTConfig`].
+        train_dataset: also has the column `request`: number of each example's list, -1 without one.
+        soft_targets: share of the teacher, temperature and number of paths.
+        lists: the teacher's lists.
+        item_sids: (items, levels) codes of the items that the lists name, counted from 0 within each level.
+
+    Raises:
+        ValueError: the column `request` is missing, or as in [`SidSFTTrainer`].
+    """
+
+    _tag_names = ["onesearch", "sft", "soft-targets"]
+    _name = "OneSearch SFT with soft targets"
+    _columns = (*COLUMNS, "request")
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: SidSFTConfig,
+        train_dataset: Any,
+        soft_targets: SoftTargetConfig,
+        lists: TeacherLists,
+        item_sids: np.ndarray,
+        **kwargs: Any,
+    ) -> None:
+        if "request" not in (train_dataset.column_names or []):
+            raise ValueError(f"the train dataset has columns {train_dataset.column_names}; soft targets need request")
+        self._soft = SoftObjective(soft_targets.weight, soft_targets.paths, args.sid_smoothing)
+        self._objective = self._soft
+        self._lists = lists, np.ascontiguousarray(item_sids, dtype=np.int64), soft_targets.temperature
+        super().__init__(model=model, args=args, train_dataset=train_dataset, **kwargs)
+
+    def _collator(self, model: PreTrainedModel, long_view: LongViewLookup | None) -> Any:
+        return SoftCollator(super()._collator(model, long_view), *self._lists)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """As in [`SidSFTTrainer`]; also logs `soft_kl`, the mean divergence from the teacher per target with a list."""
+        loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if self._soft.terms:
+            count, total = self.accelerator.reduce(torch.stack(list(self._soft.terms.values())), "sum").tolist()
+            self._metrics["train"]["soft_kl"].append(total / max(count, 1))
+        return loss
+
+
+__all__ = ["SidSoftTrainer"]

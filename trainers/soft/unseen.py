@@ -1,0 +1,32 @@
+"""Examples of requests that nobody made, whose only target is the teacher's best item."""
+
+from __future__ import annotations
+
+import numpy as np
+from datasets import Dataset, concatenate_datasets
+
+from ..dpo.data.beam_lists import Requests, prompts_of
+from ..sft.data.examples import CHUNK, EncodedExamples, ExampleBuilder
+from .lists import TeacherLists
+
+
+def unseen_examples(builder: ExampleBuilder, lists: TeacherLists) -> Dataset | None:
+    """Examples of the lists of requests that nobody made; None if there are none. Their cross-entropy
+    does not count; the divergence from the teacher is taken along the path of this item.
+
+    Args:
+        builder: makes the prompts and targets.
+        lists: a teacher's lists.
+    """
+    numbers = np.flatnonzero(~lists.observed & (lists.items.lengths > 0))
+    tables = []
+    for start in range(0, len(numbers), CHUNK):
+        rows = numbers[start : start + CHUNK]
+        prompts, spans = prompts_of(builder.views, builder.tokenizer, Requests(lists.sessions[rows], lists.asked[rows]))
+        best = lists.items.values[lists.items.offsets[:-1][rows]]
+        labels = builder.fields.sid_labels(builder.views.item_sids[best])
+        tables.append(Dataset(builder.table(EncodedExamples(prompts, prompts, labels, spans, rows))))
+    return concatenate_datasets(tables) if tables else None
+
+
+__all__ = ["unseen_examples"]
