@@ -1,0 +1,121 @@
+"""Soft targets in a run: lists are made once, a killed training ends like an uninterrupted one, and nothing else changes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from onesearch.files import RunFolder, read_json
+from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME, SidIndex
+from onesearch.tokenization_sid.templates import PromptLayout
+from onesearch.trainers import stages as module
+from onesearch.trainers.configs import StageConfig
+from onesearch.trainers.reward.reward_config import RewardConfig
+from onesearch.trainers.soft import making
+from onesearch.trainers.soft.making import FOLDER_NAME, make_lists
+from onesearch.trainers.soft.soft_config import SoftTargetConfig
+from onesearch.trainers.training import train_run
+from onesearch.views.session_views import SessionViews
+
+PLAIN = PromptLayout(items=3, queries=0, sid=False, user=False, long_view_tokens=0, profile=False, default_history=False)
+
+SOFT = SoftTargetConfig(
+    reward=RewardConfig(hidden_size=8, attention_heads=2, tower_size=8, epochs=1),
+    items=20,
+    text_candidates=40,
+    transition_candidates=10,
+    weight=0.8,
+    paths=1,
+    unseen=0.2,
+)
+
+
+@pytest.fixture
+def untrained(shared_run, tmp_path):
+    run = RunFolder(tmp_path / "untrained")
+    for part in ("market", "embeddings", "sids"):
+        shutil.copytree(getattr(shared_run, part), getattr(run, part))
+    return run
+
+
+def training(recipe, soft=SOFT, **arguments):
+    values = {**recipe.training.arguments, "max_steps": 6, "eval_strategy": "no", "save_strategy": "steps", "save_steps": 2}
+    values |= {"weight_average": "ema", "ema_decay": 0.5, "average_from": 0.0, "sid_smoothing": 0.1, **arguments}
+    model = replace(recipe.training.model, dropout=0.1)
+    stage = StageConfig("personalised", {"purchases": 1, "item-text-to-sid": 1})
+    return replace(recipe.training, stages=(stage,), arguments=values, prompt=PLAIN, model=model, soft_targets=soft)
+
+
+def weights(run):
+    return load_file(run.checkpoint / "model.safetensors")
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+def test_a_killed_training_ends_like_an_uninterrupted_one(untrained, recipe, monkeypatch):
+    """All options at once: teacher, paths, unseen requests, smoothing and the average; the lists are not made again."""
+    train_run(untrained, training(recipe), progress=False)
+    expected = weights(untrained)
+    (lists,) = (untrained.training / FOLDER_NAME).glob("reward-*.parquet")
+    written = lists.stat().st_mtime_ns
+    log = read_json(untrained.training / "log.json")
+    assert all(entry["soft_kl"] > 0 for entry in log if "loss" in entry and "soft_kl" in entry) and any(
+        "soft_kl" in e for e in log
+    )
+    shutil.rmtree(untrained.checkpoint)
+    shutil.rmtree(untrained.training / "1-personalised")
+
+    made = module.SidSoftTrainer.training_step
+    steps = []
+
+    def killed(self, *arguments, **settings):
+        if len(steps) == 3:
+            raise Killed
+        steps.append(None)
+        return made(self, *arguments, **settings)
+
+    monkeypatch.setattr(module.SidSoftTrainer, "training_step", killed)
+    with pytest.raises(Killed):
+        train_run(untrained, training(recipe), progress=False)
+    monkeypatch.setattr(module.SidSoftTrainer, "training_step", made)
+    monkeypatch.setattr(making, "build_teacher", lambda *_: pytest.fail("the lists are there"))
+    train_run(untrained, training(recipe), resume=True, progress=False)
+    found = weights(untrained)
+    assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
+    assert lists.stat().st_mtime_ns == written
+
+
+def test_lists_of_other_settings_are_made_anew(untrained, recipe, monkeypatch):
+    """Weight, temperature and paths belong to the training; all else to the lists. Several processes do not make them."""
+    views = SessionViews(_market(untrained), SidIndex.load(untrained.sids / SID_INDEX_NAME), PLAIN)
+    counts = SoftTargetConfig(teacher="transitions", items=5)
+    first = make_lists(untrained, views, counts)
+    folder = untrained.training / FOLDER_NAME
+    assert len(list(folder.iterdir())) == 1
+    assert len(make_lists(untrained, views, replace(counts, weight=0.1, temperature=2.0, paths=3))) == len(first)
+    assert len(list(folder.iterdir())) == 1
+    assert max(make_lists(untrained, views, replace(counts, items=3)).items.lengths) == 3
+    assert len(list(folder.iterdir())) == 2
+    monkeypatch.setitem(os.environ, "WORLD_SIZE", "2")
+    with pytest.raises(RuntimeError, match="prepare_teacher"):
+        make_lists(untrained, views, replace(counts, items=4))
+
+
+def _market(run):
+    from onesearch.data.market import Market
+
+    return Market.load(run.market)
+
+
+@pytest.mark.parametrize("other", [{"distillation": {}}, {"streaming": True}])
+def test_what_does_not_combine_is_refused(recipe, other):
+    (name,) = other
+    with pytest.raises(ValueError, match=f"soft_targets and {name} do not combine"):
+        replace(recipe.training, soft_targets=SOFT, **other)
