@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -101,31 +103,32 @@ def test_the_reward_teacher_answers_the_query_that_is_asked(market, reward, late
     assert set(asked.items[0].tolist()) <= set(near[0].tolist())
 
 
+def earlier_votes(market, logs, session):
+    """Votes of the latest items of a session's history for all items, over training sessions strictly before it."""
+    times = np.array(market.sessions.data.column("time"))
+    sessions, items = logs.own("clicked", "purchased")
+    earlier = (times < times[session]) & np.isin(np.arange(len(times)), request_rows(market, "train"))
+    votes, departures = defaultdict(float), defaultdict(float)
+    for own, item in zip(sessions.tolist(), items.tolist()):
+        history = logs.touched.values[logs.touched.begin[own] : logs.touched.end[own]].tolist() if earlier[own] else []
+        for gap, before in enumerate(reversed(history[-WINDOW:])):
+            for pair in ((before, item), (item, before)) if before != item else ():
+                votes[pair] += DECAY**gap
+                departures[pair[0]] += DECAY**gap
+    expected = defaultdict(float)
+    for age, item in enumerate(
+        reversed(logs.touched.values[logs.touched.begin[session] : logs.touched.end[session]].tolist()[-WINDOW:])
+    ):
+        for (start, end), value in votes.items():
+            expected[end] += (start == item) * value * DECAY**age / np.sqrt(departures[start])
+    return {item: value for item, value in expected.items() if value}
+
+
 def test_transitions_are_earlier_votes_alone(market, shared_run, late):
     """The votes counted one by one, over sessions strictly before the request's."""
     views = views_of(market, shared_run)
-    teacher = TransitionTeacher.of(views, 15)
-    logs, times = views.logs, np.array(market.sessions.data.column("time"))
-    votes, departures = {}, {}
-    sessions, items = logs.own("clicked", "purchased")
-    training = set(request_rows(market, "train").tolist())
-    for session in np.unique(sessions):
-        if session not in training or times[session] >= times[late[0]]:
-            continue
-        history = logs.touched.values[logs.touched.begin[session] : logs.touched.end[session]].tolist()
-        for item in items[sessions == session].tolist():
-            for gap, before in enumerate(reversed(history[-WINDOW:])):
-                if before != item:
-                    for pair in ((before, item), (item, before)):
-                        votes[pair] = votes.get(pair, 0.0) + DECAY**gap
-                        departures[pair[0]] = departures.get(pair[0], 0.0) + DECAY**gap
-    latest = logs.touched.values[logs.touched.begin[late[0]] : logs.touched.end[late[0]]].tolist()[-WINDOW:]
-    expected = {}
-    for age, item in enumerate(reversed(latest)):
-        for (start, end), value in votes.items():
-            if start == item:
-                expected[end] = expected.get(end, 0.0) + value * DECAY**age / np.sqrt(departures[item])
-    found = teacher(late, late)
+    expected = earlier_votes(market, views.logs, int(late[0]))
+    found = TransitionTeacher.of(views, 15)(late, late)
     there = found.items[0] >= 0
     assert there.any()
     for item, score in zip(found.items[0][there].tolist(), found.scores[0][there].tolist()):
