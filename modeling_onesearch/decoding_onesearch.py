@@ -14,9 +14,14 @@ import torch
 import torch.nn.functional as F
 from transformers.models.qwen3.modeling_qwen3 import apply_rotary_pos_emb
 
+from .bart_functions_onesearch import PlainBart, encode, plain_bart
+from .own_codes_onesearch import OwnCodes, Places, attend_own
+
 if TYPE_CHECKING:
     from transformers.models.bart.modeling_bart import BartAttention, BartDecoderLayer, BartModel
     from transformers.models.qwen3.modeling_qwen3 import Qwen3Attention, Qwen3DecoderLayer, Qwen3Model
+
+    from .bart_onesearch import OneSearchEncoder
 
 
 class BeamDecoder(Protocol):
@@ -135,6 +140,74 @@ class BartBeamDecoder:
         query = _heads(attention, attention.q_proj(hidden))  # (queries, heads, beams, head size)
         mixed = F.scaled_dot_product_attention(query, shared.keys, shared.values, attn_mask=self.mask, scale=attention.scaling)
         return attention.out_proj(mixed.transpose(1, 2).reshape(hidden.shape))
+
+
+class PlainBartDecoder:
+    """`BartBeamDecoder` without calls of modules in its layers; see `plain_bart`.
+
+    Args:
+        backbone: a `OneSearchModel`.
+        plain: the weights of its layers.
+        input_ids: (queries, length) prompts.
+        attention_mask: (queries, length), 0 where padded.
+        long_view_codes: (queries, sequences, items, levels) codes of the long view, or None.
+    """
+
+    def __init__(
+        self,
+        backbone: BartModel,
+        plain: PlainBart,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        long_view_codes: torch.Tensor | None = None,
+    ) -> None:
+        self.decoder, self.layers, self.queries = backbone.decoder, plain.decoder, len(input_ids)
+        self.start_token = cast(int, backbone.config.decoder_start_token_id)
+        encoder = cast("OneSearchEncoder", backbone.encoder)
+        states = encode(encoder, plain.encoder, input_ids, attention_mask, long_view_codes)
+        self.mask = None if bool(attention_mask.all()) else attention_mask.bool()[:, None, None, :]  # (queries, 1, 1, length)
+        attentions = [layer.cross for layer in self.layers]
+        self.shared = [KeysValues(one.heads(one.key(states)), one.heads(one.value(states))) for one in attentions]
+
+    def start(self) -> torch.Tensor:
+        """See [`BeamDecoder`]."""
+        self.own, self.places, self.position = [OwnCodes() for _ in self.layers], Places(self.queries), 0
+        return self._run(torch.full((self.queries, 1), self.start_token))
+
+    def step(self, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
+        """See [`BeamDecoder`]."""
+        self.places.extend(parents)
+        return self._run(tokens)
+
+    def _run(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Hidden states (rows, width) after the tokens (queries, beams)."""
+        decoder, places = self.decoder, self.places.rows
+        positions = decoder.embed_positions(tokens[:1, :1], self.position)  # (1, 1, width)
+        hidden = decoder.layernorm_embedding(decoder.embed_tokens(tokens) + positions).flatten(0, 1)  # (rows, width)
+        for layer, shared, own in zip(self.layers, self.shared, self.own):
+            mixed = layer.own.value(hidden)
+            own.append(layer.own.key(hidden), mixed)
+            if places.shape[1] > 1:
+                mixed = attend_own(layer.own.query(hidden), own, places, layer.own.head_size, layer.own.scaling)
+            hidden = layer.own_norm(hidden + layer.own.out(mixed))
+            query = layer.cross.query(hidden).view(self.queries, tokens.shape[1], -1)
+            mixed = layer.cross.mix(query, *shared, self.mask).view(hidden.shape)
+            hidden = layer.feed_forward(layer.cross_norm(hidden + layer.cross.out(mixed)))
+        self.position += 1
+        return hidden
+
+
+def bart_beam_decoder(
+    backbone: BartModel,
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor,
+    long_view_codes: torch.Tensor | None = None,
+) -> BeamDecoder:
+    """The decoder of a search: plain functions where they compute what the modules would, and the modules elsewhere."""
+    plain = plain_bart(backbone)
+    if plain is None:
+        return BartBeamDecoder(backbone, input_ids, attention_mask, long_view_codes)
+    return PlainBartDecoder(backbone, plain, input_ids, attention_mask, long_view_codes)
 
 
 def _prompt_keys_values(attention: BartAttention, states: torch.Tensor) -> KeysValues:
@@ -265,4 +338,4 @@ class Qwen3BeamDecoder:
         return attention.o_proj(mixed.reshape(queries, beams, -1))
 
 
-__all__ = ["BartBeamDecoder", "BeamDecoder", "KeysValues", "Qwen3BeamDecoder"]
+__all__ = ["BartBeamDecoder", "BeamDecoder", "KeysValues", "PlainBartDecoder", "Qwen3BeamDecoder", "bart_beam_decoder"]

@@ -343,4 +343,49 @@ def advance(
     return Step(trimmed, np.ascontiguousarray(codes[:, :slots]), np.ascontiguousarray(rows[:, :slots]).reshape(-1))
 
 
-__all__ = ["AVAILABLE", "advance"]
+@partial(_compiled, cache=True)
+def attend(
+    query: np.ndarray,
+    keys: np.ndarray,
+    values: np.ndarray,
+    places: np.ndarray,
+    head_size: int,
+    scaling: float,
+    mixed: np.ndarray,
+) -> None:
+    """Attention of each beam to its own codes.
+
+    Args:
+        query: (rows, width) float32.
+        keys: (codes of all beams, width) float32.
+        values: as `keys`.
+        places: (rows, codes) int64, the rows of `keys` that hold the codes of each beam.
+        head_size: width of a head.
+        scaling: factor of the products.
+        mixed: (rows, width) float32, to fill.
+    """
+    rows, codes = places.shape
+    weights = np.empty(codes, dtype=np.float32)
+    factor = np.float32(scaling)
+    for row in range(rows):
+        for begin in range(0, query.shape[1], head_size):
+            top = np.float32(-np.inf)
+            for code in range(codes):
+                place, total = places[row, code], np.float32(0)
+                for column in range(begin, begin + head_size):
+                    total += query[row, column] * keys[place, column]
+                weights[code] = total * factor
+                top = max(top, weights[code])
+            total = np.float32(0)
+            for code in range(codes):
+                weights[code] = np.exp(weights[code] - top)
+                total += weights[code]
+            for column in range(begin, begin + head_size):
+                mixed[row, column] = 0
+            for code in range(codes):
+                place, share = places[row, code], weights[code] / total
+                for column in range(begin, begin + head_size):
+                    mixed[row, column] += share * values[place, column]
+
+
+__all__ = ["AVAILABLE", "advance", "attend"]

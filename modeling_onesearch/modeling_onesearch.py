@@ -31,7 +31,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .bart_onesearch import CAUSAL_CALL, OneSearchEncoder, OneSearchModel, OneSearchPreTrainedModel
 from .configuration_onesearch import LongViewFields, OneSearchConfig, OneSearchQwen3Config
-from .decoding_onesearch import BartBeamDecoder, Qwen3BeamDecoder
+from .decoding_onesearch import Qwen3BeamDecoder, bart_beam_decoder
 from .long_view_onesearch import LongViewMixin
 from .origins_onesearch import check_origin, settings_of, take_fields, take_over
 from .qwen3_onesearch import OneSearchQwen3Model, OneSearchQwen3PreTrainedModel
@@ -55,7 +55,7 @@ class OneSearchForConditionalGeneration(SidModelMixin, OneSearchPreTrainedModel,
 
     base_model_prefix = "model"
     _tied_weights_keys = {"lm_head.weight": "model.shared.weight"}
-    _beam_decoder = BartBeamDecoder
+    _beam_decoder = staticmethod(bart_beam_decoder)
     _backbone: type[OneSearchModel] = OneSearchModel
     _own_fields: tuple[type, ...] = (LongViewFields,)
 

@@ -8,6 +8,8 @@ from oracles import ForcedLogits
 from tiny import TEXT_TOKENS, random_codes, random_prompts, tiny_causal_model, tiny_model
 
 from onesearch import OneSearchForCausalLM, OneSearchForConditionalGeneration
+from onesearch.modeling_onesearch import kernels_onesearch
+from onesearch.modeling_onesearch.decoding_onesearch import BartBeamDecoder, PlainBartDecoder
 
 CODEBOOK_SIZES = (8, 4, 4)
 CODES = random_codes(60, CODEBOOK_SIZES, seed=4)
@@ -107,12 +109,71 @@ def test_the_prompt_runs_once_per_query_and_its_keys_are_not_repeated():
     for name in ("bart", "qwen3"):
         model = MODELS[name]()
         input_ids, attention_mask = random_prompts(3)
-        with torch.no_grad():
-            decoder = model._beam_decoder(model.model, input_ids, attention_mask)
-            decoder.start()
-            decoder.step(torch.full((3, 40), TEXT_TOKENS), torch.arange(3).repeat_interleave(40))
+        decoder = model._beam_decoder(model.model, input_ids, attention_mask)
+        decoder.start()
+        decoder.step(torch.full((3, 40), TEXT_TOKENS), torch.arange(3).repeat_interleave(40))
         assert all(part.shape[0] == 3 for pair in decoder.shared for part in pair)
         assert all(own.stored.keys.shape[0] == 3 * 40 for own in decoder.own)
+
+
+def plain_decoder(model, prompts):
+    """The decoder that `model` searches with, and whether it runs plain functions."""
+    decoder = model._beam_decoder(model.model, *prompts)
+    return decoder, isinstance(decoder, PlainBartDecoder)
+
+
+@torch.no_grad()
+def test_plain_functions_keep_a_row_for_each_code_of_the_beams():
+    model, prompts = MODELS["bart"](), random_prompts(3)
+    decoder, is_plain = plain_decoder(model, prompts)
+    assert is_plain
+    decoder.start()
+    decoder.step(torch.full((3, 40), TEXT_TOKENS), torch.arange(3).repeat_interleave(40))
+    decoder.step(torch.full((3, 7), TEXT_TOKENS), torch.arange(0, 120, 40).repeat_interleave(7))
+    assert all(part.shape[0] == 3 for pair in decoder.shared for part in pair)
+    assert [own.count for own in decoder.own] == [3 + 120 + 21] * len(decoder.own)
+    assert decoder.places.rows[8].tolist() == [1, 3 + 40, 123 + 8]  # the prompt's start, its beam's first code, its own
+
+
+@pytest.mark.parametrize("padding_side", ["left", "right"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.no_grad()
+def test_plain_functions_compute_what_the_modules_compute(padding_side, dtype):
+    model = MODELS["bart, three layers, scaled embeddings"]().to(dtype)
+    prompts = random_prompts(4, seed=1, padding_side=padding_side)
+    tolerance = 1e-5 if dtype == torch.float32 else 0.1
+    found = [states for states, _ in run_beams(model, *prompts)]
+    model._beam_decoder = BartBeamDecoder
+    for states, (expected, _) in zip(found, run_beams(model, *prompts)):
+        torch.testing.assert_close(states, expected, atol=tolerance, rtol=tolerance)
+
+
+@torch.no_grad()
+def test_plain_functions_without_numba_are_the_same(monkeypatch):
+    model, prompts = MODELS["bart"](), random_prompts(3, seed=2)
+    found = [states for states, _ in run_beams(model, *prompts)]
+    monkeypatch.setattr(kernels_onesearch, "AVAILABLE", False)
+    for states, (expected, _) in zip(found, run_beams(model, *prompts)):
+        torch.testing.assert_close(states, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_modules_run_where_a_layer_is_not_the_plain_one():
+    model, prompts = MODELS["bart"](), random_prompts(2)
+    layer = model.model.decoder.layers[0]
+    assert not plain_decoder(model, prompts)[1]  # with gradients
+    with torch.no_grad():
+        assert plain_decoder(model, prompts)[1]
+        handle = layer.fc1.register_forward_hook(lambda *_: None)
+        assert not plain_decoder(model, prompts)[1]
+        handle.remove()
+        assert not plain_decoder(model.train(), prompts)[1]
+        model.eval().set_attn_implementation("eager")
+        assert not plain_decoder(model, prompts)[1]
+        model.set_attn_implementation("sdpa")
+        with torch.autocast("cpu", torch.bfloat16):
+            assert not plain_decoder(model, prompts)[1]
+        layer.fc1 = torch.nn.Sequential(layer.fc1)
+        assert not plain_decoder(model, prompts)[1]
 
 
 def test_a_sliding_window_is_refused_in_search():

@@ -1,0 +1,221 @@
+"""BART for a search without gradients: its layers as plain functions over their weights.
+
+A small model spends most of a search in the calls of nested modules and not in its matrix products. The functions here compute what the
+modules compute, in the same order. `plain_bart` finds the weights; where a layer is not the plain one of transformers (an adapter, a hook,
+another device), it finds none, and the modules run.
+Travels to the Hub with the weights: imports nothing of this package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers.models.bart.modeling_bart import BartAttention, BartDecoder, BartDecoderLayer, BartEncoderLayer, BartModel
+
+from .bart_onesearch import OneSearchEncoder, check_length
+from .packing_onesearch import PACKED_SDPA, Packing
+
+
+class Affine(NamedTuple):
+    """Weights of a linear layer: (outputs, inputs) and (outputs,)."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+
+    def __call__(self, states: torch.Tensor) -> torch.Tensor:
+        """(..., inputs) → (..., outputs)."""
+        return F.linear(states, self.weight, self.bias)
+
+
+class Norm(NamedTuple):
+    """Weights of a layer norm, (width,) each."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    eps: float
+
+    def __call__(self, states: torch.Tensor) -> torch.Tensor:
+        """(..., width) → (..., width)."""
+        return torch.layer_norm(states, self.weight.shape, self.weight, self.bias, self.eps)
+
+
+class Attention(NamedTuple):
+    """Weights of an attention layer."""
+
+    query: Affine
+    key: Affine
+    value: Affine
+    out: Affine
+    head_size: int
+    scaling: float
+
+    def heads(self, states: torch.Tensor) -> torch.Tensor:
+        """(rows, length, width) → (rows, heads, length, head size)."""
+        return states.view(*states.shape[:2], -1, self.head_size).transpose(1, 2)
+
+    def mix(self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """Weighted means of the values.
+
+        Args:
+            query: (rows, length, width).
+            keys: (rows, heads, keys, head size).
+            values: as `keys`.
+            mask: (rows, 1, 1, keys) bool, the keys that may be read; None for all.
+
+        Returns:
+            (rows, length, width).
+        """
+        mixed = F.scaled_dot_product_attention(self.heads(query), keys, values, attn_mask=mask, scale=self.scaling)
+        return mixed.transpose(1, 2).reshape(query.shape)
+
+
+class FeedForward(NamedTuple):
+    """Weights of the two linear layers after the attention, and the norm behind them."""
+
+    first: Affine
+    activation: Callable[[torch.Tensor], torch.Tensor]
+    second: Affine
+    norm: Norm
+
+    def __call__(self, states: torch.Tensor) -> torch.Tensor:
+        """(..., width) → (..., width)."""
+        return self.norm(states + self.second(self.activation(self.first(states))))
+
+
+class EncoderLayer(NamedTuple):
+    """Weights of a layer of the encoder."""
+
+    attention: Attention
+    norm: Norm
+    feed_forward: FeedForward
+
+
+class DecoderLayer(NamedTuple):
+    """Weights of a layer of the decoder."""
+
+    own: Attention
+    own_norm: Norm
+    cross: Attention
+    cross_norm: Norm
+    feed_forward: FeedForward
+
+
+class PlainBart(NamedTuple):
+    """The layers of a BART whose modules are the plain ones."""
+
+    encoder: list[EncoderLayer]
+    decoder: list[DecoderLayer]
+
+
+def plain_bart(backbone: BartModel) -> PlainBart | None:
+    """The weights of a backbone's layers; None where its modules have to run.
+
+    They have to run with gradients, while training, under autocast, on another device than the CPU, with an attention implementation
+    other than `sdpa`, and where a module has a hook or is not transformers' own, as with adapters or quantised weights.
+    """
+    if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling() or backbone.training:
+        return None
+    encoder, decoder = backbone.encoder, backbone.decoder
+    if type(encoder) is not OneSearchEncoder or type(decoder) is not BartDecoder:
+        return None
+    if backbone.config._attn_implementation != PACKED_SDPA or backbone.shared.weight.device.type != "cpu":
+        return None
+    try:
+        return PlainBart(
+            [_encoder_layer(layer) for layer in encoder.layers], [_decoder_layer(layer) for layer in decoder.layers]
+        )
+    except _NotPlainError:
+        return None
+
+
+def encode(
+    encoder: OneSearchEncoder,
+    layers: Iterable[EncoderLayer],
+    input_ids: torch.Tensor,
+    attention_mask: torch.Tensor,
+    long_view_codes: torch.Tensor | None,
+) -> torch.Tensor:
+    """Last states of `OneSearchEncoder.forward`, (queries, length, width); those of padding are 0.
+
+    Args:
+        encoder: makes the embeddings.
+        layers: weights of its layers.
+        input_ids: (queries, length).
+        attention_mask: (queries, length), 0 where padded.
+        long_view_codes: as for the encoder.
+    """
+    embeddings = encoder.embed_prompt(input_ids, None, long_view_codes)
+    check_length("prompts", embeddings.shape[1], encoder.max_source_positions)
+    packing, mask = None, None
+    if not bool(attention_mask.all()):
+        embeddings = encoder._from_first_token(embeddings, attention_mask)
+        packing = Packing((input_ids.shape[0], input_ids.shape[1]), attention_mask.flatten().nonzero()[:, 0])
+        mask = attention_mask.bool()[:, None, None, :]  # (queries, 1, 1, length)
+    hidden = encoder.layernorm_embedding(embeddings + encoder.embed_positions(embeddings[:, :, 0]))
+    if packing is not None:
+        hidden = packing.pack(hidden)  # (1, tokens, width)
+    for attention, norm, feed_forward in layers:
+        query, key, value = attention.query(hidden), attention.key(hidden), attention.value(hidden)
+        if packing is not None:
+            query, key, value = packing.unpack(query), packing.unpack(key), packing.unpack(value)
+        mixed = attention.mix(query, attention.heads(key), attention.heads(value), mask)
+        if packing is not None:
+            mixed = packing.pack(mixed)
+        hidden = feed_forward(norm(hidden + attention.out(mixed)))
+    return hidden if packing is None else packing.unpack(hidden)
+
+
+class _NotPlainError(Exception):
+    """A module is not the plain one."""
+
+
+def _encoder_layer(layer: nn.Module) -> EncoderLayer:
+    layer = cast(BartEncoderLayer, _plain(layer, BartEncoderLayer))
+    return EncoderLayer(_attention(layer.self_attn), _norm(layer.self_attn_layer_norm), _feed_forward(layer))
+
+
+def _decoder_layer(layer: nn.Module) -> DecoderLayer:
+    layer = cast(BartDecoderLayer, _plain(layer, BartDecoderLayer))
+    return DecoderLayer(
+        _attention(layer.self_attn),
+        _norm(layer.self_attn_layer_norm),
+        _attention(layer.encoder_attn),
+        _norm(layer.encoder_attn_layer_norm),
+        _feed_forward(layer),
+    )
+
+
+def _feed_forward(layer: BartEncoderLayer | BartDecoderLayer) -> FeedForward:
+    return FeedForward(_affine(layer.fc1), layer.activation_fn, _affine(layer.fc2), _norm(layer.final_layer_norm))
+
+
+def _attention(module: nn.Module) -> Attention:
+    module = cast(BartAttention, _plain(module, BartAttention))
+    query, key, value = _affine(module.q_proj), _affine(module.k_proj), _affine(module.v_proj)
+    return Attention(query, key, value, _affine(module.out_proj), module.head_dim, module.scaling)
+
+
+def _affine(module: nn.Module) -> Affine:
+    parameters = _plain(module, nn.Linear)._parameters
+    return Affine(cast(torch.Tensor, parameters["weight"]), cast(torch.Tensor, parameters["bias"]))
+
+
+def _norm(module: nn.Module) -> Norm:
+    parameters = _plain(module, nn.LayerNorm)._parameters
+    return Norm(
+        cast(torch.Tensor, parameters["weight"]), cast(torch.Tensor, parameters["bias"]), cast(nn.LayerNorm, module).eps
+    )
+
+
+def _plain(module: nn.Module, kind: type[nn.Module]) -> nn.Module:
+    """The module itself; an error where it is of another class, or has a hook or a `forward` of its own."""
+    if type(module) is not kind or module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__:
+        raise _NotPlainError
+    return module
+
+
+__all__ = ["PlainBart", "encode", "plain_bart"]
