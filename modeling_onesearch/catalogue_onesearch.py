@@ -12,7 +12,6 @@ import os
 import sys
 import threading
 import weakref
-from bisect import insort
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,9 +31,10 @@ from .catalogue_files_onesearch import (
 from .catalogue_state_onesearch import CatalogueState
 from .catalogue_tables_onesearch import CatalogueTables, check_counts
 from .columns_onesearch import gather
+from .expansion_onesearch import FoundItems, found_items
 from .filters_onesearch import ItemFilter
 from .given_items_onesearch import GivenItems
-from .hits_onesearch import MAX_ITEMS_PER_SID, RANKINGS, Hit, log_shares
+from .hits_onesearch import MAX_ITEMS_PER_SID, RANKINGS, Hit
 from .sequences_onesearch import checked_item_ids, checked_paths, checked_popularity, checked_texts
 from .trie_building_onesearch import checked_codes
 from .trie_onesearch import SidTrie
@@ -243,14 +243,8 @@ class SidIndex:
     ) -> list[list[Hit]]:
         """Expand beams to items.
 
-        For each query, beam by beam, best first:
-
-        1. Stop if `top_k` hits are found and the last of them scores at least as high as the beam.
-        2. Take the items of the beam's SID that pass the filter, most popular first, at most `items_per_sid`.
-        3. Score each item and insert it behind all hits with the same or a higher score.
-
-        Invariant: the hits found so far are in their final order. An item's score is at most that of its SID, so no later beam can
-        change the first `top_k` once step 1 stops.
+        1. List the items of each beam's SID that pass the filter, most popular first, at most `items_per_sid`.
+        2. Score each item. Sort the items of a query by score; equal scores keep the order of the beams, and of the items in their SID.
 
         Args:
             leaves: (queries, beams) numbers of SIDs, as `Trie.leaf_of` gives them; -1 is no SID.
@@ -272,30 +266,10 @@ class SidIndex:
         if rank_by not in RANKINGS:
             raise ValueError(f"rank_by={rank_by!r} is unknown; use one of {', '.join(map(repr, RANKINGS))}")
         state = self._state if item_filter is None else self.checked(item_filter).state
-        tables, updates = state.tables, state.updates
         mask = None if item_filter is None else item_filter.mask
-        has_sid = ((leaves >= 0) & (scores > -torch.inf)).cpu().numpy()
-        leaf_of, score_of = leaves.cpu().tolist(), scores.cpu().tolist()
-        results = []
-        for query in range(len(has_sid)):
-            found: list[Hit] = []
-            for beam in np.flatnonzero(has_sid[query]).tolist():
-                score = score_of[query][beam]
-                if len(found) >= top_k and found[top_k - 1].score >= score:
-                    break
-                rows = state.rows_in_sid(leaf_of[query][beam], mask)
-                if not len(rows):
-                    continue
-                sid = tuple(gather(tables.codes, updates.codes, rows[:1])[0].tolist())
-                parts = None if level_scores is None else tuple(level_scores[query, beam].tolist())
-                shares = np.zeros(len(rows))
-                if rank_by == "item" and len(rows) > 1:
-                    shares = log_shares(gather(tables.popularity, updates.popularity, rows))
-                item_ids = tables.ids.at(rows[:items_per_sid].tolist(), updates.ids)
-                for item_id, share in zip(item_ids, shares.tolist()):
-                    insort(found, Hit(item_id, sid, score + share, parts), key=lambda hit: -hit.score)
-            results.append(found[:top_k])
-        return results
+        found = found_items(state, mask, leaves.cpu().numpy(), scores.cpu().numpy(), top_k, items_per_sid, rank_by)
+        parts: list[Any] = [None] * len(found) if level_scores is None else level_scores.tolist()
+        return [_hits(state, own, of_beams) for own, of_beams in zip(found, parts)]
 
     def filter(
         self,
@@ -456,6 +430,18 @@ class SidIndex:
             self._state = self._written = state
             self._on_disk = on_disk
         return True
+
+
+def _hits(state: CatalogueState, found: FoundItems, level_scores: Sequence[Sequence[float]] | None) -> list[Hit]:
+    """The hits of one query; `level_scores` (beams, levels) are those of the codes, None leaves them out."""
+    tables, updates = state.tables, state.updates
+    item_ids = tables.ids.at(found.rows.tolist(), updates.ids)
+    sids = map(tuple, gather(tables.codes, updates.codes, found.rows).tolist())
+    columns = zip(item_ids, sids, found.scores.tolist(), found.beams.tolist())
+    return [
+        Hit(item_id, sid, score, None if level_scores is None else tuple(level_scores[beam]))
+        for item_id, sid, score, beam in columns
+    ]
 
 
 _INDEXES: weakref.WeakSet[SidIndex] = weakref.WeakSet()
