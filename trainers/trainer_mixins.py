@@ -81,6 +81,13 @@ class CompleteCheckpointsMixin(_Base):
             mark_incomplete(folder)
         super()._save_checkpoint(model, trial)
 
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """As in transformers, but a tied weight, which is saved under one of its names, is not missing under the others."""
+        tied = self.accelerator.unwrap_model(self.model).all_tied_weights_keys
+        super()._issue_warnings_after_load(
+            load_result._replace(missing_keys=[name for name in load_result.missing_keys if name not in tied])
+        )
+
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
         self.accelerator.wait_for_everyone()  # the main process writes the trainer's state next, which marks the checkpoint as complete
