@@ -17,6 +17,7 @@ from torch import nn
 from transformers.models.bart.modeling_bart import BartAttention, BartDecoder, BartDecoderLayer, BartEncoderLayer, BartModel
 
 from .bart_onesearch import OneSearchEncoder, check_length
+from .history_onesearch import PromptViews
 from .packing_onesearch import PACKED_SDPA, Packing
 
 
@@ -137,7 +138,7 @@ def encode(
     layers: Iterable[EncoderLayer],
     input_ids: torch.Tensor,
     attention_mask: torch.Tensor,
-    long_view_codes: torch.Tensor | None,
+    views: PromptViews,
 ) -> torch.Tensor:
     """Last states of `OneSearchEncoder.forward`, (queries, length, width); those of padding are 0.
 
@@ -146,9 +147,9 @@ def encode(
         layers: weights of its layers.
         input_ids: (queries, length).
         attention_mask: (queries, length), 0 where padded.
-        long_view_codes: as for the encoder.
+        views: long view and history of each prompt.
     """
-    embeddings = encoder.embed_prompt(input_ids, None, long_view_codes)
+    embeddings = encoder.embed_prompt(input_ids, None, views)
     check_length("prompts", embeddings.shape[1], encoder.max_source_positions)
     packing, mask = None, None
     if not bool(attention_mask.all()):

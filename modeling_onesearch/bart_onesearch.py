@@ -23,6 +23,7 @@ from transformers.models.bart.modeling_bart import (
 from transformers.utils import is_torchdynamo_compiling
 
 from .configuration_onesearch import OneSearchConfig
+from .history_onesearch import PromptViews
 from .long_view_onesearch import LongViewMixin
 from .packing_onesearch import LAYER_OUTPUTS, PackedSdpaMixin, packing_of
 
@@ -64,7 +65,7 @@ class OneSearchEncoder(LongViewMixin, OneSearchPreTrainedModel, BartEncoder):
         super().__init__(config)
         width, heads = cast(int, config.d_model), cast(int, config.encoder_attention_heads)
         scale = cast(float, config.init_std) * cast(float, self.embed_tokens.embed_scale)
-        self._add_long_view(width, heads, config.dropout or 0.0, scale)
+        self._add_views(width, heads, config.dropout or 0.0, scale)
 
     def forward(
         self,
@@ -72,14 +73,17 @@ class OneSearchEncoder(LongViewMixin, OneSearchPreTrainedModel, BartEncoder):
         attention_mask: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         long_view_codes: torch.Tensor | None = None,
+        history_items: torch.Tensor | None = None,
+        history_vectors: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> BaseModelOutput:
-        """See the encoder of [`~transformers.BartModel`]; `long_view_codes` as in [`OneSearchForConditionalGeneration`].
+        """See the encoder of [`~transformers.BartModel`]; `long_view_codes`, `history_items` and `history_vectors` as in
+        [`OneSearchForConditionalGeneration`].
 
         Raises:
             ValueError: the prompts have more places than `max_position_embeddings`.
         """
-        embeddings = self.embed_prompt(input_ids, inputs_embeds, long_view_codes)
+        embeddings = self.embed_prompt(input_ids, inputs_embeds, PromptViews(long_view_codes, history_items, history_vectors))
         check_length("prompts", embeddings.shape[1], self.max_source_positions)
         embeddings = self._from_first_token(embeddings, attention_mask)
         drops_layers = self.training and self.layerdrop
@@ -123,7 +127,7 @@ class OneSearchEncoder(LongViewMixin, OneSearchPreTrainedModel, BartEncoder):
 
 class OneSearchModel(OneSearchPreTrainedModel, BartModel):
     """The backbone: encoder and decoder over one shared embedding. Inputs and outputs are those of [`~transformers.BartModel`], and
-    `long_view_codes`. The decoder's inputs must be given: BART's default, the prompt shifted right, means nothing here."""
+    those of `PromptViews`. The decoder's inputs must be given: BART's default, the prompt shifted right, means nothing here."""
 
     def __init__(self, config: OneSearchConfig) -> None:
         config.check()  # `from_pretrained(..., encoder_layers=…)` changes a configuration after its own check
@@ -147,9 +151,12 @@ class OneSearchModel(OneSearchPreTrainedModel, BartModel):
         decoder_inputs_embeds: torch.FloatTensor | None = None,
         use_cache: bool | None = None,
         long_view_codes: torch.LongTensor | None = None,
+        history_items: torch.LongTensor | None = None,
+        history_vectors: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> Seq2SeqModelOutput:
-        """See [`~transformers.BartModel`]; `long_view_codes` as in [`OneSearchForConditionalGeneration`].
+        """See [`~transformers.BartModel`]; `long_view_codes`, `history_items` and `history_vectors` as in
+        [`OneSearchForConditionalGeneration`].
 
         Raises:
             ValueError: there are no decoder inputs, as when a trainer for causal models calls the model, or the inputs have more places
@@ -159,12 +166,13 @@ class OneSearchModel(OneSearchPreTrainedModel, BartModel):
         if decoder_inputs is None:
             raise ValueError(f"the encoder-decoder got no decoder_input_ids, decoder_inputs_embeds or labels. {CAUSAL_CALL}")
         check_length("decoder inputs", decoder_inputs.shape[1], self.config.max_position_embeddings)
-        if long_view_codes is not None and encoder_outputs is None:  # BartModel would pass the codes to the decoder, too
+        views = PromptViews(long_view_codes, history_items, history_vectors)
+        if any(view is not None for view in views) and encoder_outputs is None:  # BartModel would pass them to the decoder, too
             encoder_outputs = self.encoder(
                 input_ids=input_ids,
                 attention_mask=attention_mask,
                 inputs_embeds=inputs_embeds,
-                long_view_codes=long_view_codes,
+                **views._asdict(),
                 **{**kwargs, "return_dict": True},
             )
         return super().forward(

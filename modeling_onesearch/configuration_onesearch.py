@@ -11,6 +11,8 @@ from typing import Any, cast
 from huggingface_hub.dataclasses import strict
 from transformers import BartConfig, Qwen3Config
 
+from .history_fields_onesearch import HistoryFields
+
 
 def init_std_of(width: int) -> float:
     """Standard deviation of initial weights: 0.02 · √(768 / width), which is 0.02 for BART-base's width of 768.
@@ -232,11 +234,11 @@ class LongViewFields(_Vocabulary):
 
 
 @strict
-class OneSearchConfig(SidFields, LongViewFields, BartConfig):
+class OneSearchConfig(SidFields, LongViewFields, HistoryFields, BartConfig):
     r"""Configuration of an encoder-decoder that generates Semantic IDs.
 
-    It has all fields of [`~transformers.BartConfig`], of [`SidFields`] and of [`LongViewFields`] (the long view is off by default). Two
-    defaults differ from BART's:
+    It has all fields of [`~transformers.BartConfig`], of [`SidFields`], of [`LongViewFields`] and of [`HistoryFields`] (long view and
+    histories as vectors are off by default). Two defaults differ from BART's:
 
     Args:
         init_std (`float`, *optional*):
@@ -274,6 +276,7 @@ class OneSearchConfig(SidFields, LongViewFields, BartConfig):
         check_sizes(self, BART_LIMITS)
         self._check_sids()
         self._check_long_view()
+        self._check_history()
         width = cast(int, self.d_model)
         check_heads("encoder_attention_heads", cast(int, self.encoder_attention_heads), "d_model", width)
         check_heads("decoder_attention_heads", cast(int, self.decoder_attention_heads), "d_model", width)
@@ -287,11 +290,11 @@ class OneSearchConfig(SidFields, LongViewFields, BartConfig):
 
 
 @strict
-class OneSearchQwen3Config(SidFields, LongViewFields, Qwen3Config):
+class OneSearchQwen3Config(SidFields, LongViewFields, HistoryFields, Qwen3Config):
     r"""Configuration of a decoder-only model that generates Semantic IDs.
 
-    It has all fields of [`~transformers.Qwen3Config`], of [`SidFields`] and of [`LongViewFields`] (the long view is off by default). One
-    default differs from Qwen3's:
+    It has all fields of [`~transformers.Qwen3Config`], of [`SidFields`], of [`LongViewFields`] and of [`HistoryFields`] (long view and
+    histories as vectors are off by default). One default differs from Qwen3's:
 
     Args:
         initializer_range (`float`, *optional*):
@@ -326,6 +329,7 @@ class OneSearchQwen3Config(SidFields, LongViewFields, Qwen3Config):
         check_sizes(self, QWEN3_LIMITS)
         self._check_sids()
         self._check_long_view()
+        self._check_history()
         if self.num_key_value_heads is not None:  # None stands for as many as query heads
             check_sizes(self, {"num_key_value_heads": self.num_attention_heads})
             check_heads("num_key_value_heads", self.num_key_value_heads, "num_attention_heads", self.num_attention_heads)
@@ -335,4 +339,4 @@ class OneSearchQwen3Config(SidFields, LongViewFields, Qwen3Config):
             raise ValueError(f"pad_token_id={self.pad_token_id} must be a token of the vocabulary of {self.vocab_size}")
 
 
-__all__ = ["SID_SOFTMAXES", "LongViewFields", "OneSearchConfig", "OneSearchQwen3Config", "SidFields"]
+__all__ = ["SID_SOFTMAXES", "HistoryFields", "LongViewFields", "OneSearchConfig", "OneSearchQwen3Config", "SidFields"]

@@ -11,16 +11,10 @@ from huggingface_hub.dataclasses import strict
 from transformers import PretrainedConfig
 
 from .configuration_onesearch import check_heads, check_sizes
+from .history_fields_onesearch import EVENT_KINDS, GAP_BUCKETS
 
 TOWERS = ("ctr", "cvr", "ctcvr")
 """Towers in the order of the last axis of the logits: click, purchase of a clicked item, click and purchase."""
-
-EVENT_KINDS = ("clicked", "carted", "purchased")
-"""Kinds of events in a history, by number."""
-
-GAP_BUCKETS = 24
-"""Number of buckets of the time between an event and the request. Bucket b > 0 holds gaps from 2 ** (b - 1) to below 2 ** b units of time,
-the last one all longer gaps too; bucket 0 holds events of unknown time. Our choice."""
 
 REWARD_LIMITS = {
     "vector_size": 2**16,

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from transformers.models.qwen3.modeling_qwen3 import apply_rotary_pos_emb
 
 from .bart_functions_onesearch import PlainBart, encode, plain_bart
+from .history_onesearch import NO_VIEWS, PromptViews
 from .own_codes_onesearch import OwnCodes, Places, attend_own
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class BartBeamDecoder:
         backbone: a `OneSearchModel`, which may have adapters.
         input_ids: (queries, length) prompts.
         attention_mask: (queries, length), 0 where padded.
-        long_view_codes: (queries, sequences, items, levels) codes of the long view, or None.
+        views: long view and history of each prompt.
     """
 
     def __init__(
@@ -93,12 +94,12 @@ class BartBeamDecoder:
         backbone: BartModel,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
-        long_view_codes: torch.Tensor | None = None,
+        views: PromptViews = NO_VIEWS,
     ) -> None:
         self.decoder = backbone.decoder
         self.layers = list(cast("Iterable[BartDecoderLayer]", self.decoder.layers))
         self.start_token = cast(int, backbone.config.decoder_start_token_id)
-        prompt = {"input_ids": input_ids, "attention_mask": attention_mask, "long_view_codes": long_view_codes}
+        prompt = {"input_ids": input_ids, "attention_mask": attention_mask, **views._asdict()}
         states = backbone.encoder(**prompt, return_dict=True).last_hidden_state
         self.mask = None if bool(attention_mask.all()) else attention_mask.bool()[:, None, None, :]  # (queries, 1, 1, length)
         self.shared = [_prompt_keys_values(layer.encoder_attn, states) for layer in self.layers]
@@ -150,7 +151,7 @@ class PlainBartDecoder:
         plain: the weights of its layers.
         input_ids: (queries, length) prompts.
         attention_mask: (queries, length), 0 where padded.
-        long_view_codes: (queries, sequences, items, levels) codes of the long view, or None.
+        views: long view and history of each prompt.
     """
 
     def __init__(
@@ -159,12 +160,12 @@ class PlainBartDecoder:
         plain: PlainBart,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
-        long_view_codes: torch.Tensor | None = None,
+        views: PromptViews = NO_VIEWS,
     ) -> None:
         self.decoder, self.layers, self.queries = backbone.decoder, plain.decoder, len(input_ids)
         self.start_token = cast(int, backbone.config.decoder_start_token_id)
         encoder = cast("OneSearchEncoder", backbone.encoder)
-        states = encode(encoder, plain.encoder, input_ids, attention_mask, long_view_codes)
+        states = encode(encoder, plain.encoder, input_ids, attention_mask, views)
         self.mask = None if bool(attention_mask.all()) else attention_mask.bool()[:, None, None, :]  # (queries, 1, 1, length)
         attentions = [layer.cross for layer in self.layers]
         self.shared = [KeysValues(one.heads(one.key(states)), one.heads(one.value(states))) for one in attentions]
@@ -201,13 +202,13 @@ def bart_beam_decoder(
     backbone: BartModel,
     input_ids: torch.Tensor,
     attention_mask: torch.Tensor,
-    long_view_codes: torch.Tensor | None = None,
+    views: PromptViews = NO_VIEWS,
 ) -> BeamDecoder:
     """The decoder of a search: plain functions where they compute what the modules would, and the modules elsewhere."""
     plain = plain_bart(backbone)
     if plain is None:
-        return BartBeamDecoder(backbone, input_ids, attention_mask, long_view_codes)
-    return PlainBartDecoder(backbone, plain, input_ids, attention_mask, long_view_codes)
+        return BartBeamDecoder(backbone, input_ids, attention_mask, views)
+    return PlainBartDecoder(backbone, plain, input_ids, attention_mask, views)
 
 
 def _prompt_keys_values(attention: BartAttention, states: torch.Tensor) -> KeysValues:
@@ -243,7 +244,7 @@ class Qwen3BeamDecoder:
         backbone: a `OneSearchQwen3Model`, which may have adapters.
         input_ids: (queries, length) prompts, padded on either side.
         attention_mask: (queries, length), 0 where padded.
-        long_view_codes: (queries, sequences, items, levels) codes of the long view, or None.
+        views: long view and history of each prompt.
 
     Raises:
         ValueError: a layer attends within a sliding window.
@@ -254,7 +255,7 @@ class Qwen3BeamDecoder:
         backbone: Qwen3Model,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
-        long_view_codes: torch.Tensor | None = None,
+        views: PromptViews = NO_VIEWS,
     ) -> None:
         if backbone.has_sliding_layers:
             raise ValueError(
@@ -263,7 +264,7 @@ class Qwen3BeamDecoder:
         self.backbone = backbone
         self.layers = list(cast("Iterable[Qwen3DecoderLayer]", backbone.layers))
         positions = (attention_mask.cumsum(1) - 1).clamp(min=0)
-        prompt = {"input_ids": input_ids, "attention_mask": attention_mask, "long_view_codes": long_view_codes}
+        prompt = {"input_ids": input_ids, "attention_mask": attention_mask, **views._asdict()}
         outputs = backbone(**prompt, position_ids=positions, use_cache=True, return_dict=True)
         self.shared = [KeysValues(layer.keys, layer.values) for layer in outputs.past_key_values.layers]
         self.mask = attention_mask.bool()[:, None, None, :]  # (queries, 1, 1, length)

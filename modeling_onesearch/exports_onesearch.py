@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from .catalogue_onesearch import SidIndex
-from .configuration_onesearch import LongViewFields, SidFields
+from .configuration_onesearch import HistoryFields, LongViewFields, SidFields
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -33,7 +33,7 @@ else:
 SID_ITEMS_NAME = "sid_items.json"
 """File of an exported checkpoint with the items of each Semantic ID."""
 
-OWN_FIELDS = {field.name for kind in (SidFields, LongViewFields) for field in fields(kind)} | {
+OWN_FIELDS = {field.name for kind in (SidFields, LongViewFields, HistoryFields) for field in fields(kind)} | {
     "model_type",
     "architectures",
     "auto_map",
@@ -66,10 +66,15 @@ class ExportMixin(_Base):
             drop_long_view: leave out the long view, which a plain backbone cannot have. Prompts must then hold no placeholders.
 
         Raises:
-            ValueError: the model has a long view and `drop_long_view` is False.
+            ValueError: the model has a long view and `drop_long_view` is False, or it reads histories as vectors.
             FileExistsError: the folder is not empty.
         """
         config: Any = self.config
+        if config.history_places:
+            raise ValueError(
+                f"the model reads histories as vectors (history_places={config.history_places}), which a plain backbone cannot; train with "
+                "prompt.item_form: tokens for an export"
+            )
         if config.long_view_tokens and not drop_long_view:
             raise ValueError(
                 f"the model has a long view (long_view_tokens={config.long_view_tokens}), which a plain backbone cannot have; "

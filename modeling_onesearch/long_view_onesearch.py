@@ -6,40 +6,29 @@ Travels to the Hub with the weights: imports nothing of this package.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch import nn
 from transformers import initialization as init
 from transformers.utils import is_torchdynamo_compiling
 
+from .history_onesearch import NO_VIEWS, HistoryMixin, HistoryReader, PromptViews
 from .resampler_onesearch import EMPTY, CentroidPooling, LongViewResampler
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
-    from .configuration_onesearch import OneSearchConfig, OneSearchQwen3Config
+class LongViewMixin(HistoryMixin):
+    """Long view and history of the module that embeds the prompt (`embed_tokens`): BART's encoder, or the decoder-only backbone.
 
-    class _Base(PreTrainedModel):
-        """For type checkers: the mixin stands before a model's class among its parents."""
-
-        config: OneSearchConfig | OneSearchQwen3Config
-        embed_tokens: nn.Embedding
-else:
-    _Base = object
-
-
-class LongViewMixin(_Base):
-    """Long view of the module that embeds the prompt (`embed_tokens`): BART's encoder, or the decoder-only backbone.
-
-    The module's `__init__` ends with `_add_long_view`; its `forward` runs on the embeddings that `embed_prompt` returns.
+    The module's `__init__` ends with `_add_views`; its `forward` runs on the embeddings that `embed_prompt` returns.
     """
 
     long_view: LongViewResampler | None
     long_view_pooling: CentroidPooling
 
-    def _add_long_view(self, width: int, heads: int, dropout: float, scale: float) -> None:
-        """Add resampler and centroids if the configuration asks for them. Without a long view no random number is drawn.
+    def _add_views(self, width: int, heads: int, dropout: float, scale: float) -> None:
+        """Add resampler and centroids, and the reader of histories, if the configuration asks for them. Without them no random number is
+        drawn.
 
         Args:
             width: width of the model's hidden states.
@@ -49,6 +38,7 @@ class LongViewMixin(_Base):
         """
         self.long_view = None
         config = self.config
+        self._add_history(width, scale)
         if config.long_view_tokens:
             codebook_sizes = config.sid_codebook_sizes[: config.long_view_levels]
             self.long_view = LongViewResampler(config, width, heads, dropout, scale)
@@ -57,50 +47,47 @@ class LongViewMixin(_Base):
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, LongViewResampler):
+        if isinstance(module, LongViewResampler | HistoryReader):
             module.reset_parameters()
         elif isinstance(module, CentroidPooling):
             init.zeros_(module.centroids)
 
     @torch.no_grad()
     def match_long_view_scale(self) -> None:
-        """Set the initial size of the long view's vectors to that of the embeddings, after trained embeddings were loaded."""
+        """Set the initial size of the vectors of long view and history to that of the embeddings, after trained embeddings were loaded."""
+        some = torch.arange(min(self.config.vocab_size, 4096), device=self.embed_tokens.weight.device)
+        size = self.embed_tokens(some).float().square().mean().sqrt()
+        self.match_history_scale(size)
         if self.long_view is not None:
-            some = torch.arange(min(self.config.vocab_size, 4096), device=self.embed_tokens.weight.device)
-            self.long_view.norm.weight.fill_(self.embed_tokens(some).float().square().mean().sqrt())
+            self.long_view.norm.weight.fill_(size)
 
     def embed_prompt(
         self,
         input_ids: torch.Tensor | None,
         inputs_embeds: torch.Tensor | None = None,
-        long_view_codes: torch.Tensor | None = None,
+        views: PromptViews = NO_VIEWS,
         is_start: bool = True,
     ) -> torch.Tensor:
-        """Input embeddings of prompts, with the long view in the places of its placeholders.
+        """Input embeddings of prompts, with long view and history in the places of their placeholders.
 
         Args:
             input_ids: (batch, length) prompts, or None if `inputs_embeds` are given.
             inputs_embeds: (batch, length, width) embeddings, which are returned as they are.
-            long_view_codes: (batch, sequences, items, levels) codes of the long sequences; None stands for empty ones.
+            views: long view and history of each prompt. `long_view_codes` None stands for empty sequences.
             is_start: False in later steps of `generate`, whose inputs no longer hold the prompt.
 
         Returns:
             (batch, length, width).
 
         Raises:
-            ValueError: there are both prompts and embeddings or neither, or the codes do not fit the prompts or the model.
+            ValueError: there are both prompts and embeddings or neither, or the views do not fit the prompts or the model.
         """
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("pass either input_ids or inputs_embeds")
-        if long_view_codes is not None and self.long_view is None:
-            raise ValueError("long_view_codes for a model without a long view: its configuration has long_view_tokens=0")
-        if inputs_embeds is not None and long_view_codes is not None:
-            raise ValueError(
-                "long_view_codes go with input_ids, not inputs_embeds: long_view_token_id marks the long view's places"
-            )
+        long_view_codes = views.long_view_codes
+        self._check_views(input_ids, inputs_embeds, views)
         if input_ids is None:
             return cast(torch.Tensor, inputs_embeds)
         embeddings = self.embed_tokens(input_ids)
+        embeddings = self.place_history(input_ids, embeddings, views.history_items, views.history_vectors, is_start)
         if self.long_view is None:
             return embeddings
         is_place = input_ids == cast(int, self.config.long_view_token_id)  # (batch, length)
@@ -121,6 +108,21 @@ class LongViewMixin(_Base):
         number = (is_place.cumsum(1) - 1).clamp(0, vectors.shape[1] - 1)[..., None]  # which vector of its row a place gets
         vectors = vectors.expand(len(input_ids), -1, -1).gather(1, number.expand(-1, -1, vectors.shape[2]))
         return torch.where(is_place[..., None], vectors, embeddings)
+
+    def _check_views(self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None, views: PromptViews) -> None:
+        """ValueError where there are both prompts and embeddings or neither, or views that nothing reads."""
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("pass either input_ids or inputs_embeds")
+        if views.long_view_codes is not None and self.long_view is None:
+            raise ValueError("long_view_codes for a model without a long view: its configuration has long_view_tokens=0")
+        if inputs_embeds is not None and views.history_items is not None:
+            raise ValueError(
+                "history_items go with input_ids, not inputs_embeds: history_token_id marks the places of the items"
+            )
+        if inputs_embeds is not None and views.long_view_codes is not None:
+            raise ValueError(
+                "long_view_codes go with input_ids, not inputs_embeds: long_view_token_id marks the long view's places"
+            )
 
     def _check_places(self, is_place: torch.Tensor, codes: torch.Tensor | None) -> bool:
         """Whether any row has placeholders; ValueError where placeholders and codes do not fit each other."""

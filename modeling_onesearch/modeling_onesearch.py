@@ -6,6 +6,7 @@ They differ from `BartForConditionalGeneration` and `Qwen3ForCausalLM` in these 
   `search`;
 * the loss divides by `num_items_in_batch`, so gradient accumulation and data parallelism give the loss of one large batch;
 * the implicit long view: vectors made of long item sequences stand among the prompt's embeddings (`long_view_codes`);
+* histories as vectors, one place per item (`history_items`, `history_vectors`);
 * `search` with an item index and search settings, which are saved and loaded beside the weights.
 
 Parameter names are the backbone's, so any BART or Qwen3 checkpoint initialises a model (`from_bart`, `from_qwen3`).
@@ -30,7 +31,7 @@ from transformers.utils import is_torchdynamo_compiling
 from transformers.utils.generic import can_return_tuple
 
 from .bart_onesearch import CAUSAL_CALL, OneSearchEncoder, OneSearchModel, OneSearchPreTrainedModel
-from .configuration_onesearch import LongViewFields, OneSearchConfig, OneSearchQwen3Config
+from .configuration_onesearch import HistoryFields, LongViewFields, OneSearchConfig, OneSearchQwen3Config
 from .decoding_onesearch import Qwen3BeamDecoder, bart_beam_decoder
 from .long_view_onesearch import LongViewMixin
 from .origins_onesearch import check_origin, settings_of, take_fields, take_over
@@ -57,7 +58,7 @@ class OneSearchForConditionalGeneration(SidModelMixin, OneSearchPreTrainedModel,
     _tied_weights_keys = {"lm_head.weight": "model.shared.weight"}
     _beam_decoder = staticmethod(bart_beam_decoder)
     _backbone: type[OneSearchModel] = OneSearchModel
-    _own_fields: tuple[type, ...] = (LongViewFields,)
+    _own_fields: tuple[type, ...] = (LongViewFields, HistoryFields)
 
     def __init__(self, config: OneSearchConfig) -> None:
         super().__init__(config)
@@ -84,7 +85,8 @@ class OneSearchForConditionalGeneration(SidModelMixin, OneSearchPreTrainedModel,
             sid_offset: see [`OneSearchConfig`].
             sid_fingerprint: see [`OneSearchConfig`].
             kwargs: fields of [`LongViewFields`] for a long view, which starts with random weights and needs
-                `set_long_view_centroids`, and for UniSearch of [`ItemFields`]; all others are passed to BART's `from_pretrained`.
+                `set_long_view_centroids`, of [`HistoryFields`] for histories as vectors, and for UniSearch of [`ItemFields`];
+                all others are passed to BART's `from_pretrained`.
 
         Raises:
             ValueError: the checkpoint has a logits bias that is not zero, which a plain tied head cannot hold, or more rows than
@@ -121,6 +123,8 @@ class OneSearchForConditionalGeneration(SidModelMixin, OneSearchPreTrainedModel,
         num_items_in_batch: torch.Tensor | int | None = None,
         use_cache: bool | None = None,
         long_view_codes: torch.LongTensor | None = None,
+        history_items: torch.LongTensor | None = None,
+        history_vectors: torch.FloatTensor | None = None,
         return_logits: bool | None = None,
         objective: Objective | None = None,
         **kwargs: Any,
@@ -136,13 +140,18 @@ class OneSearchForConditionalGeneration(SidModelMixin, OneSearchPreTrainedModel,
             long_view_codes: (batch, `long_view_sequences`, items, `long_view_levels`) codes, counted from 0 within each level, of the items
                 in each long sequence, -1 throughout where there is no item. A prompt with `long_view_tokens` copies of
                 `long_view_token_id` gets their vectors there; without the argument, those of a user of whom nothing is known.
+            history_items: (batch, items, levels + 3 + facets) items of each history, oldest first, for prompts with placeholders of items
+                (`history_token_id`): codes counted from 0 within each level; kind of the event, a number in `EVENT_KINDS` or -1; bucket of
+                its gap, 0 if unknown; number of the item's own embedding, 0 for none; and its facets. -1 stands for no facet, and
+                throughout the codes for no item.
+            history_vectors: (batch, items, `history_vector_size`) text vectors of these items, zeros where unknown.
             return_logits: make the logits (batch, length, vocabulary), the largest tensor by far. Default: not while training with labels.
             objective: scores the targets in place of `score_targets`; it runs the backbone itself, as often as it needs.
 
         Raises:
-            ValueError: `long_view_codes` do not fit the model or the prompts, a prompt has another number of placeholders, or the labels
-                are the prompts themselves, as a trainer for causal models gives them; to train a model to copy its prompts, pass
-                `decoder_input_ids`, too.
+            ValueError: `long_view_codes` or `history_items` do not fit the model or the prompts, a prompt has another number of
+                placeholders, or the labels are the prompts themselves, as a trainer for causal models gives them; to train a
+                model to copy its prompts, pass `decoder_input_ids`, too.
 
         Returns:
             With labels, `loss` and `target_scores`; a tuple with `return_dict=False`.
@@ -162,6 +171,8 @@ class OneSearchForConditionalGeneration(SidModelMixin, OneSearchPreTrainedModel,
             "decoder_inputs_embeds": decoder_inputs_embeds,
             "use_cache": use_cache if targets is None else False,
             "long_view_codes": long_view_codes,
+            "history_items": history_items,
+            "history_vectors": history_vectors,
             **kwargs,
             "return_dict": True,
         }
@@ -237,16 +248,17 @@ class OneSearchForCausalLM(SidModelMixin, OneSearchQwen3PreTrainedModel, Qwen3Fo
             sid_offset: see [`OneSearchConfig`].
             sid_fingerprint: see [`OneSearchConfig`].
             kwargs: fields of [`LongViewFields`] for a long view, which starts with random weights and needs
-                `set_long_view_centroids`; all others are passed to Qwen3's `from_pretrained`.
+                `set_long_view_centroids`, and of [`HistoryFields`] for histories as vectors; all others are passed to Qwen3's
+                `from_pretrained`.
 
         Raises:
             ValueError: no Qwen3 checkpoint, or the SIDs do not fit into `vocab_size`.
         """
-        long_view = take_fields(kwargs, LongViewFields)
+        own = take_fields(kwargs, LongViewFields, HistoryFields)
         qwen = AutoModelForCausalLM.from_pretrained(checkpoint, **kwargs)
         check_origin(qwen, "qwen3", checkpoint, vocab_size, vocab_size)
         qwen.resize_token_embeddings(vocab_size)
-        known = {**settings_of(qwen), **long_view}
+        known = {**settings_of(qwen), **own}
         known |= {"sid_codebook_sizes": list(sid_codebook_sizes), "sid_offset": sid_offset, "sid_fingerprint": sid_fingerprint}
         model = cls(OneSearchQwen3Config(**known))
         take_over(model, qwen)
@@ -267,6 +279,8 @@ class OneSearchForCausalLM(SidModelMixin, OneSearchQwen3PreTrainedModel, Qwen3Fo
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         long_view_codes: torch.LongTensor | None = None,
+        history_items: torch.LongTensor | None = None,
+        history_vectors: torch.FloatTensor | None = None,
         return_logits: bool | None = None,
         objective: Objective | None = None,
         **kwargs: Any,
@@ -279,6 +293,8 @@ class OneSearchForCausalLM(SidModelMixin, OneSearchQwen3PreTrainedModel, Qwen3Fo
             shift_labels: (batch, length) targets on the positions that predict them; replaces `labels`.
             num_items_in_batch: see [`OneSearchForConditionalGeneration`].
             long_view_codes: see [`OneSearchForConditionalGeneration`].
+            history_items: see [`OneSearchForConditionalGeneration`].
+            history_vectors: see [`OneSearchForConditionalGeneration`].
             return_logits: see [`OneSearchForConditionalGeneration`].
             objective: see [`OneSearchForConditionalGeneration`].
 
@@ -296,6 +312,8 @@ class OneSearchForCausalLM(SidModelMixin, OneSearchQwen3PreTrainedModel, Qwen3Fo
             "inputs_embeds": inputs_embeds,
             "use_cache": use_cache if targets is None else False,
             "long_view_codes": long_view_codes,
+            "history_items": history_items,
+            "history_vectors": history_vectors,
             **kwargs,
             "return_dict": True,
         }

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-OWN_PARTS = ("long_view", "item_encoder", "quantizer", "query_head")
+OWN_PARTS = ("long_view", "history_reader", "item_encoder", "quantizer", "query_head")
 """Parts of names of weights that a plain backbone does not have."""
 
 

@@ -15,6 +15,7 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3Model, Qwen3PreTrained
 from transformers.utils import is_torchdynamo_compiling
 
 from .configuration_onesearch import OneSearchQwen3Config
+from .history_onesearch import PromptViews
 from .long_view_onesearch import LongViewMixin
 from .packing_onesearch import PackedSdpaMixin, packing_of
 
@@ -27,7 +28,7 @@ class OneSearchQwen3PreTrainedModel(PackedSdpaMixin, Qwen3PreTrainedModel):
 
 
 class OneSearchQwen3Model(LongViewMixin, OneSearchQwen3PreTrainedModel, Qwen3Model):
-    """The backbone. Inputs and outputs are those of [`~transformers.Qwen3Model`], and `long_view_codes`."""
+    """The backbone. Inputs and outputs are those of [`~transformers.Qwen3Model`], and `PromptViews`."""
 
     if TYPE_CHECKING:
         config: OneSearchQwen3Config
@@ -35,7 +36,7 @@ class OneSearchQwen3Model(LongViewMixin, OneSearchQwen3PreTrainedModel, Qwen3Mod
     def __init__(self, config: OneSearchQwen3Config) -> None:
         config.check()  # `from_pretrained(..., num_hidden_layers=…)` changes a configuration after its own check
         super().__init__(config)
-        self._add_long_view(config.hidden_size, config.num_attention_heads, 0.0, cast(float, config.initializer_range))
+        self._add_views(config.hidden_size, config.num_attention_heads, 0.0, cast(float, config.initializer_range))
 
     def forward(
         self,
@@ -46,12 +47,17 @@ class OneSearchQwen3Model(LongViewMixin, OneSearchQwen3PreTrainedModel, Qwen3Mod
         inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
         long_view_codes: torch.LongTensor | None = None,
+        history_items: torch.LongTensor | None = None,
+        history_vectors: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
-        """See [`~transformers.Qwen3Model`]; `long_view_codes` as in [`OneSearchForConditionalGeneration`]."""
+        """See [`~transformers.Qwen3Model`]; `long_view_codes`, `history_items` and `history_vectors` as in
+        [`OneSearchForConditionalGeneration`]."""
         # A compiled call checks no placeholders, and the length of a static cache is a tensor, on which a graph cannot branch.
         is_start = is_torchdynamo_compiling() or past_key_values is None or not past_key_values.get_seq_length()
-        embeddings = self.embed_prompt(input_ids, inputs_embeds, long_view_codes, is_start)
+        embeddings = self.embed_prompt(
+            input_ids, inputs_embeds, PromptViews(long_view_codes, history_items, history_vectors), is_start
+        )
         given: dict[str, Any] = {
             "position_ids": position_ids,
             "past_key_values": past_key_values,

@@ -18,6 +18,7 @@ from .free_search_onesearch import free_beams
 from .generation_onesearch import Beams, StepFunction, beam_search
 from .given_items_onesearch import merged
 from .given_scores_onesearch import GivenScores, score_given
+from .history_onesearch import PromptViews
 from .hits_onesearch import Hit
 from .logits_processor_onesearch import TrieLogitsProcessor
 from .sampling_onesearch import SidSamples, sample_without_replacement
@@ -60,7 +61,7 @@ class SearchMixin(ScoringMixin):
     if TYPE_CHECKING:
         model: nn.Module
         generation_config: GenerationConfig
-        _beam_decoder: Callable[[Any, torch.Tensor, torch.Tensor, torch.Tensor | None], BeamDecoder]
+        _beam_decoder: Callable[[Any, torch.Tensor, torch.Tensor, PromptViews], BeamDecoder]
         """Runs the backbone for the beams of a search."""
 
     search_config: SearchConfig = SearchConfig()
@@ -104,6 +105,8 @@ class SearchMixin(ScoringMixin):
         normalize: str = "children",
         explain: bool = False,
         long_view_codes: torch.Tensor | None = None,
+        history_items: torch.Tensor | None = None,
+        history_vectors: torch.Tensor | None = None,
         rank_by: str | None = None,
         with_sids: bool = False,
         also: Sequence[Sequence[str]] | None = None,
@@ -124,6 +127,8 @@ class SearchMixin(ScoringMixin):
             explain: put the log-probability of each code into the hits.
             long_view_codes: (queries, sequences, items, levels) codes of the users' long sequences, -1 where there is no item, for prompts
                 with placeholders; see `forward`.
+            history_items: items of the users' histories, for prompts with placeholders of items; see `forward`.
+            history_vectors: text vectors of these items.
             rank_by: `sid`, or `item`, which counts an item's share of its SID's popularity; see `SidIndex.hits`. Default: the model's
                 `search_config`.
             with_sids: return the Semantic IDs of the beams as well, which the evaluation compares with those of the targets.
@@ -147,9 +152,10 @@ class SearchMixin(ScoringMixin):
         check_count("top_k", top_k)
         check_count("items_per_sid", items_per_sid)
         attention_mask = self._checked_mask(input_ids, attention_mask)
-        for name, given in {"long_view_codes": long_view_codes, "also": also}.items():
-            if given is not None and len(given) != len(input_ids):
-                raise ValueError(f"{name} of {len(given)} rows for {len(input_ids)} prompts; give one per prompt")
+        views = PromptViews(long_view_codes, history_items, history_vectors)
+        views.check_rows(len(input_ids))
+        if also is not None and len(also) != len(input_ids):
+            raise ValueError(f"also of {len(also)} rows for {len(input_ids)} prompts; give one per prompt")
         index, queries = self._require_index().snapshot(), len(input_ids)
         result = SearchResult([[] for _ in range(queries)], [0] * queries, [0] * queries, [[] for _ in range(queries)])
         if item_filter is None or isinstance(item_filter, ItemFilter):
@@ -157,9 +163,8 @@ class SearchMixin(ScoringMixin):
         else:
             groups = _by_filter(item_filter, queries)
         for rows, own in groups:
-            codes = None if long_view_codes is None else long_view_codes[rows]
             trie = _trie(index, own, input_ids.device)
-            step = self._step(input_ids[rows], attention_mask[rows], normalize, codes)
+            step = self._step(input_ids[rows], attention_mask[rows], normalize, views.rows(rows))
             beams = beam_search(step, trie, len(rows), num_beams, finish_early=normalize == "children")
             parts = beams.level_scores if explain else None
             found = index.hits(beams.leaves, beams.scores, top_k, items_per_sid, own, parts, rank_by)
@@ -187,6 +192,8 @@ class SearchMixin(ScoringMixin):
         item_filter: ItemFilter | None = None,
         normalize: str = "children",
         long_view_codes: torch.Tensor | None = None,
+        history_items: torch.Tensor | None = None,
+        history_vectors: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The Semantic IDs behind the hits of `retrieve`, which documents the arguments.
 
@@ -198,7 +205,8 @@ class SearchMixin(ScoringMixin):
         attention_mask = self._checked_mask(input_ids, attention_mask)
         check_count("num_beams", num_beams)
         allowed = _trie(index, item_filter, input_ids.device)
-        step = self._step(input_ids, attention_mask, normalize, long_view_codes)
+        views = PromptViews(long_view_codes, history_items, history_vectors)
+        step = self._step(input_ids, attention_mask, normalize, views)
         beams = beam_search(step, allowed, len(input_ids), num_beams, finish_early=normalize == "children")
         trie = index.trie if item_filter is None else item_filter.state.trie  # the filter's own numbers of SIDs
         return trie.sids_of(beams.leaves.flatten()).view(*beams.leaves.shape, -1), beams.scores
@@ -213,6 +221,8 @@ class SearchMixin(ScoringMixin):
         temperature: float = 1.0,
         item_filter: ItemFilter | None = None,
         long_view_codes: torch.Tensor | None = None,
+        history_items: torch.Tensor | None = None,
+        history_vectors: torch.Tensor | None = None,
     ) -> SidSamples:
         """Sample distinct Semantic IDs of the catalogue for each query, without replacement (stochastic beam search, Kool et al. 2019).
 
@@ -224,6 +234,8 @@ class SearchMixin(ScoringMixin):
             temperature: the logits are divided by it; see `sample_without_replacement`.
             item_filter: as for `retrieve`.
             long_view_codes: as for `retrieve`.
+            history_items: as for `retrieve`.
+            history_vectors: as for `retrieve`.
 
         Raises:
             ValueError: the shapes do not fit, a number is out of range, or as for `retrieve`.
@@ -233,7 +245,7 @@ class SearchMixin(ScoringMixin):
         seeds = range(len(input_ids)) if seeds is None else seeds
         if len(seeds) != len(input_ids):
             raise ValueError(f"{len(seeds)} seeds for {len(input_ids)} prompts; give one per prompt")
-        step = self._step(input_ids, attention_mask, "children", long_view_codes)
+        step = self._step(input_ids, attention_mask, "children", PromptViews(long_view_codes, history_items, history_vectors))
         allowed = _trie(index, item_filter, input_ids.device)
         found = sample_without_replacement(step, allowed, num_samples, seeds, temperature)
         trie = index.trie if item_filter is None else item_filter.state.trie  # the filter's own numbers of SIDs
@@ -247,6 +259,8 @@ class SearchMixin(ScoringMixin):
         attention_mask: torch.Tensor | None = None,
         num_beams: int = 50,
         long_view_codes: torch.Tensor | None = None,
+        history_items: torch.Tensor | None = None,
+        history_vectors: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Most likely sequences of codes without a trie; many of them may belong to no item. The arguments are those of `retrieve`.
 
@@ -255,7 +269,8 @@ class SearchMixin(ScoringMixin):
         """
         check_count("num_beams", num_beams)
         mask = self._checked_mask(input_ids, attention_mask)
-        return free_beams(self._step(input_ids, mask, "level", long_view_codes), self.config.sid_levels, num_beams)
+        step = self._step(input_ids, mask, "level", PromptViews(long_view_codes, history_items, history_vectors))
+        return free_beams(step, self.config.sid_levels, num_beams)
 
     @torch.no_grad()
     def score_sids(
@@ -266,6 +281,8 @@ class SearchMixin(ScoringMixin):
         item_filter: ItemFilter | None = None,
         normalize: str = "children",
         long_view_codes: torch.Tensor | None = None,
+        history_items: torch.Tensor | None = None,
+        history_vectors: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Log-probabilities of given Semantic IDs by teacher forcing under the trie; their sums are the scores of `search_sids`.
 
@@ -276,6 +293,8 @@ class SearchMixin(ScoringMixin):
             item_filter: as for `retrieve`.
             normalize: as for `retrieve`.
             long_view_codes: as for `retrieve`.
+            history_items: as for `retrieve`.
+            history_vectors: as for `retrieve`.
 
         Returns:
             (queries, sids, levels), the log-probability of each code given the codes before it; -inf at the first code of a Semantic ID
@@ -284,7 +303,8 @@ class SearchMixin(ScoringMixin):
         Raises:
             ValueError: the shapes do not fit, or as for `retrieve`.
         """
-        return self.given_scores(input_ids, sids, attention_mask, item_filter, normalize, long_view_codes).log_probs
+        views = PromptViews(long_view_codes, history_items, history_vectors)._asdict()
+        return self.given_scores(input_ids, sids, attention_mask, item_filter, normalize, **views).log_probs
 
     def given_scores(
         self,
@@ -294,6 +314,8 @@ class SearchMixin(ScoringMixin):
         item_filter: ItemFilter | None = None,
         normalize: str = "children",
         long_view_codes: torch.Tensor | None = None,
+        history_items: torch.Tensor | None = None,
+        history_vectors: torch.Tensor | None = None,
         with_statistics: bool = False,
     ) -> GivenScores:
         """Scores of given Semantic IDs with gradients, for training; `score_sids` documents the arguments and errors.
@@ -308,6 +330,8 @@ class SearchMixin(ScoringMixin):
             item_filter: as for `retrieve`.
             normalize: as for `retrieve`.
             long_view_codes: as for `retrieve`.
+            history_items: as for `retrieve`.
+            history_vectors: as for `retrieve`.
             with_statistics: also return the entropy of each softmax, and whether the code is its most likely one.
         """
         index, levels = self._require_index().snapshot(), self.config.sid_levels
@@ -316,16 +340,15 @@ class SearchMixin(ScoringMixin):
                 f"sids {tuple(sids.shape)}: expected ({len(input_ids)}, any number, {levels}), (queries, sids, levels)"
             )
         trie = _trie(index, item_filter, input_ids.device)
-        step = self._step(input_ids, self._checked_mask(input_ids, attention_mask), normalize, long_view_codes)
+        views = PromptViews(long_view_codes, history_items, history_vectors)
+        step = self._step(input_ids, self._checked_mask(input_ids, attention_mask), normalize, views)
         return score_given(step, trie, sids.to(input_ids.device), normalize == "children", with_statistics)
 
-    def _step(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, normalize: str, long_view_codes: torch.Tensor | None
-    ) -> StepFunction:
+    def _step(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, normalize: str, views: PromptViews) -> StepFunction:
         """The model on some prompts, which are read here, once. Level 0 begins anew, so several searches can use it one after the other."""
         if normalize not in NORMALISATIONS:
             raise ValueError(f"normalize={normalize!r}: allowed are {', '.join(map(repr, NORMALISATIONS))}")
-        decoder = self._beam_decoder(self.model, input_ids, attention_mask, long_view_codes)
+        decoder = self._beam_decoder(self.model, input_ids, attention_mask, views)
 
         def step(
             codes: torch.Tensor | None, parents: torch.Tensor | None, level: int

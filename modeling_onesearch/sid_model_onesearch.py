@@ -16,6 +16,7 @@ from transformers.utils import cached_file
 from .catalogue_onesearch import SID_INDEX_NAME, SID_UPDATES_NAME, SidIndex
 from .constrained_onesearch import ConstrainedGenerateMixin
 from .exports_onesearch import ExportMixin
+from .history_onesearch import PromptViews
 from .long_view_onesearch import LongViewMixin
 from .publishing_onesearch import PublishMixin
 from .search_config_onesearch import SEARCH_CONFIG_NAME, SearchConfig
@@ -56,10 +57,11 @@ class SidModelMixin(_Base):
         config.auto_map = {**(getattr(config, "auto_map", None) or {}), "AutoModel": f"{module}.{backbone.__name__}"}
         self.post_init()
         self.generation_config.update(**_sid_generation(config.sid_levels))
-        if (
-            config.long_view_tokens
-        ):  # a free `generate` must not emit a place of the long view, which a prompt has in one number only
-            self.generation_config.suppress_tokens = [config.long_view_token_id]
+        places = (config.long_view_token_id, config.history_token_id, config.history_summary_token_id)
+        are_used = (config.long_view_tokens, config.history_places, len(config.history_summaries))
+        placeholders = [place for place, is_used in zip(places, are_used) if is_used]
+        if placeholders:  # a free `generate` must not emit a place of a vector, which a prompt has in one number only
+            self.generation_config.suppress_tokens = placeholders
         self.generation_config._from_model_config = False  # or the settings above would be dropped when loading
 
     @classmethod
@@ -179,15 +181,14 @@ class SidModelMixin(_Base):
             )
         self.sid_index = index
 
-    def embed_prompts(self, input_ids: torch.Tensor, long_view_codes: torch.Tensor | None = None) -> torch.Tensor:
-        """Input embeddings (batch, length, d_model) of prompts (batch, length), with the long view in place of its placeholders.
+    def embed_prompts(self, input_ids: torch.Tensor, **views: torch.Tensor | None) -> torch.Tensor:
+        """Input embeddings (batch, length, d_model) of prompts (batch, length), with long view and history in place of their placeholders.
 
         Args:
             input_ids: (batch, length) prompts.
-            long_view_codes: (batch, sequences, items, levels); see `forward`.
+            views: `long_view_codes`, `history_items` and `history_vectors`; see `forward`.
         """
-        reader = self._prompt_reader()
-        return reader.embed_prompt(input_ids, long_view_codes=long_view_codes)
+        return self._prompt_reader().embed_prompt(input_ids, views=PromptViews(**views))
 
     def set_long_view_centroids(self, tables: Sequence[np.ndarray | torch.Tensor]) -> None:
         """Fill the long view's frozen codebooks, which then belong to the checkpoint.
@@ -208,13 +209,13 @@ class SidModelMixin(_Base):
 def _check_report(source: object, report: Mapping[str, Any]) -> None:
     """Raise ValueError if a checkpoint lacks weights of the model, or has layers that the model lacks.
 
-    A long view may be missing: `from_pretrained(..., long_view_tokens=…)` adds one to a model without.
+    Long view and history may be missing: `from_pretrained(..., long_view_tokens=…)` adds one to a model without.
 
     Args:
         source: folder or repository of the checkpoint.
         report: loading information of transformers.
     """
-    missing = sorted(name for name in report["missing_keys"] if "long_view" not in name)
+    missing = sorted(name for name in report["missing_keys"] if "long_view" not in name and "history_reader" not in name)
     left = sorted(name for name in report["unexpected_keys"] if ".layers." in name)
     if missing or left:
         problem = (

@@ -1,8 +1,8 @@
 """What the sections of prompts hold, as token ids and as text.
 
-`contents_of` selects once what a section holds: `Texts`, `Codes` or `Placeholders`. Each of them makes both the ids of all prompts
-(`encode`) and the text of the first one (`render`), so the two cannot differ.
-The file travels to the Hub with the tokenizer and imports nothing of this package.
+`contents_of` selects once what a section holds: `Texts`, `Codes`, `Placeholders` or `ItemPlaces`. Each of them makes both the
+ids of all prompts (`encode`) and the text of the first one (`render`), so the two cannot differ. The file travels to the Hub
+with the tokenizer and imports nothing of this package.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from tokenizers import models
 
 from .ragged import Part, Ragged, join, offsets_of
-from .templates import LONG_VIEW_TOKEN, PromptLayout, Section
+from .templates import ITEM_TOKEN, LONG_VIEW_TOKEN, SUMMARY_TOKEN, PromptLayout, Section
 
 MAX_PROFILE, MAX_KEYWORDS = 16, 48
 """Most tokens of a profile and of a list of keywords, their label included; our choice, the papers give none."""
@@ -216,7 +216,38 @@ class Placeholders(NamedTuple):
         return self.label + LONG_VIEW_TOKEN * self.tokens
 
 
-def contents_of(section: Section, layout: PromptLayout, fields: PromptFields) -> Texts | Codes | Placeholders | None:
+class ItemPlaces(NamedTuple):
+    """Places of the items of histories as vectors, oldest first, behind those of the summaries.
+
+    Attributes:
+        counts: (prompts,) items of each history; a prompt without any lacks the section.
+        summaries: places of summaries in a prompt.
+        label: words before them.
+    """
+
+    counts: np.ndarray
+    summaries: int
+    label: str
+
+    def encode(self, tokenizer: SidVocabulary) -> Encoded:
+        """Ids of the placeholders in all prompts."""
+        token_id, there = tokenizer.backend_tokenizer.token_to_id, self.counts > 0
+        before = [token_id(SUMMARY_TOKEN)] * self.summaries
+        if self.label:
+            before = [*_tokenize(tokenizer, [self.label]).values, *before]
+        items = np.full(int(self.counts.max(initial=0)), token_id(ITEM_TOKEN), dtype=np.int32)
+        parts = [Part(np.array(before, dtype=np.int32), 0, there * len(before)), Part(items, 0, self.counts)]
+        return Encoded(parts, there)
+
+    def render(self, tokenizer: SidVocabulary) -> str | None:
+        """Text of the placeholders in the first prompt; None where it lacks the section."""
+        count = int(self.counts[0])
+        return self.label + SUMMARY_TOKEN * self.summaries + ITEM_TOKEN * count if count else None
+
+
+def contents_of(
+    section: Section, layout: PromptLayout, fields: PromptFields
+) -> Texts | Codes | Placeholders | ItemPlaces | None:
     """What a section holds in each prompt, cut to the numbers of the layout; None where the layout or the fields have none of it."""
     field, label = section.field, section.label
     if field == "text" and fields.texts is not None:
@@ -227,7 +258,7 @@ def contents_of(section: Section, layout: PromptLayout, fields: PromptFields) ->
         known = fields.sids[:, 0] >= 0
         return Codes(Ragged(fields.sids[known], offsets_of(known)), "sid", label)
     if field == "items" and fields.items is not None and layout.items:
-        return Codes(fields.items.tail(layout.items), "sid", label)
+        return _items(fields.items, layout, label)
     if field == "user" and fields.users is not None and layout.user:
         known = fields.users[:, :, 0] >= 0  # (prompts, signatures)
         return Codes(Ragged(fields.users[known], offsets_of(known.sum(1))), "user", label)
@@ -241,6 +272,13 @@ def contents_of(section: Section, layout: PromptLayout, fields: PromptFields) ->
     if field == "keywords" and fields.keywords is not None:
         return Texts(list(_joined(fields.keywords)), MAX_KEYWORDS, label, "counted")
     return None
+
+
+def _items(items: Ragged, layout: PromptLayout, label: str) -> Codes | ItemPlaces:
+    """The recent items of histories in the form that the layout asks for."""
+    if layout.has_vectors:
+        return ItemPlaces(np.minimum(items.lengths, layout.items), len(layout.item_summaries), label)
+    return Codes(items.tail(layout.items), "sid", label)
 
 
 def plain_text(text: str, special_tokens: Sequence[str] = ()) -> str:
@@ -326,4 +364,4 @@ def _cut(tokenizer: SidVocabulary, text: str, most: int) -> str:
     return ""
 
 
-__all__ = ["Codes", "Placeholders", "PromptFields", "Texts", "contents_of", "plain_text"]
+__all__ = ["Codes", "ItemPlaces", "Placeholders", "PromptFields", "Texts", "contents_of", "plain_text"]

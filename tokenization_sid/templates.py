@@ -11,10 +11,25 @@ from typing import Literal
 
 Field = Literal["text", "item", "sid", "user", "long_view", "items", "queries", "profile", "keywords"]
 """What one section holds: the text of a query or of an item, its SID, the user's signatures, placeholders of the long view, recent items
-as SIDs, earlier queries, the user's profile, or keywords of the wanted item (for the teacher of self-distillation)."""
+as SIDs or as placeholders, earlier queries, the user's profile, or keywords of the wanted item (for the teacher of self-distillation)."""
 
 LONG_VIEW_TOKEN = "<longview>"
 """Placeholder token: the model replaces its embedding by the long view."""
+
+ITEM_TOKEN = "<item>"
+"""Placeholder token: the model replaces its embedding by the vector of an item of the history."""
+
+SUMMARY_TOKEN = "<itemsummary>"
+"""Placeholder token: the model replaces its embedding by the mean of one kind of facet over the history."""
+
+ITEM_FORMS = ("tokens", "vector")
+"""Allowed values of `PromptLayout.item_form`."""
+
+ITEM_EVENTS = ("clicked", "purchased")
+"""Kinds of events whose items a history can hold."""
+
+ITEM_INPUTS = ("text", "facets", "kind", "age")
+"""Inputs of an item's vector besides its codes and its place."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +83,20 @@ class PromptLayout:
         long_view_sequences: sequences that the long view pools, of ``clicked``, ``purchased`` and ``shown``; the paper has click, order
             and RSU.
         long_items: most recent events of each long sequence; older ones are ignored.
+        item_form: how recent items stand in the prompt: ``tokens`` writes the codes of their SIDs (the paper's form), ``vector`` gives each
+            item one place, whose vector is made of its codes and of `item_inputs` (our addition). A vector costs one place instead of one
+            per level, so `items` can be large.
+        item_events: kinds of events whose items the history holds, in the order of time, of ``clicked`` and ``purchased``.
+        item_inputs: what the vector of an item is made of besides its codes: ``text`` (its frozen text vector), ``facets``
+            (brand, category, price band, attributes and tags), ``kind`` (clicked or bought) and ``age`` (time since the event).
+        item_summaries: kinds of facets, for instance ``brand`` and ``color``, whose mean over the whole history takes one more place each.
+        item_id_events: number of clicks and purchases in training from which on an item gets an embedding of its own as well; 0 gives
+            none. With few events per item such embeddings learn the training set by heart.
         profile: shows the words of the user's profile.
         default_history: gives users without history the items that others clicked after the same query.
 
     Raises:
-        ValueError: a limit is negative, or a sequence is unknown.
+        ValueError: a limit is negative, a name is unknown, or a setting of vectors is given for items as tokens.
     """
 
     name: str = "search/2"
@@ -86,18 +110,52 @@ class PromptLayout:
     long_view_tokens: int = 3
     long_view_sequences: tuple[str, ...] = ("clicked", "purchased")
     long_items: int = 1000
+    item_form: str = "tokens"
+    item_events: tuple[str, ...] = ITEM_EVENTS
+    item_inputs: tuple[str, ...] = ITEM_INPUTS
+    item_summaries: tuple[str, ...] = ()
+    item_id_events: int = 0
     profile: bool = True
     default_history: bool = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "long_view_sequences", tuple(self.long_view_sequences))  # JSON and YAML know lists only
-        counts = ("text_tokens", "item_tokens", "query_tokens", "items", "queries", "long_view_tokens", "long_items")
+        for name in ("long_view_sequences", "item_events", "item_inputs", "item_summaries"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON and YAML know lists only
+        counts = (
+            *("text_tokens", "item_tokens", "query_tokens", "items", "queries", "long_view_tokens", "long_items"),
+            "item_id_events",
+        )
         wrong = [f"{count}={getattr(self, count)!r}" for count in counts if getattr(self, count) < 0]
         if wrong:
             raise ValueError(f"prompt layout with {', '.join(wrong)}: limits are 0 or more")
         unknown = [kind for kind in self.long_view_sequences if kind not in LONG_VIEW_SEQUENCES]
         if unknown:
             raise ValueError(f"long_view_sequences holds {unknown[0]!r}; allowed are {', '.join(LONG_VIEW_SEQUENCES)}")
+        self._check_items()
+
+    def _check_items(self) -> None:
+        """Raise ValueError if the settings of the items do not fit each other."""
+        if self.item_form not in ITEM_FORMS:
+            raise ValueError(f"item_form={self.item_form!r} is unknown; allowed are {', '.join(ITEM_FORMS)}")
+        for name, allowed in {"item_events": ITEM_EVENTS, "item_inputs": ITEM_INPUTS}.items():
+            wrong = [value for value in getattr(self, name) if value not in allowed]
+            if wrong:
+                raise ValueError(f"{name} holds {wrong[0]!r}; allowed are {', '.join(allowed)}")
+        if not self.item_events:
+            raise ValueError(
+                "item_events is empty; name clicked, purchased or both, or set items to 0 for prompts without a history"
+            )
+        if len(set(self.item_summaries)) < len(self.item_summaries):
+            raise ValueError(f"item_summaries={list(self.item_summaries)} names a kind twice; each has one place")
+        if self.item_summaries and "facets" not in self.item_inputs:
+            raise ValueError("item_summaries are means of facets; add facets to item_inputs")
+        if self.item_form == "tokens" and (self.item_summaries or self.item_id_events):
+            raise ValueError("item_summaries and item_id_events belong to item_form: vector; set it, or leave them out")
+
+    @property
+    def has_vectors(self) -> bool:
+        """Whether the prompts have places for the vectors of recent items."""
+        return self.item_form == "vector" and self.items > 0
 
     @property
     def needs_query_sids(self) -> bool:
@@ -181,10 +239,15 @@ def task_template(task: str, language: str) -> str:
 
 
 __all__ = [
+    "ITEM_EVENTS",
+    "ITEM_FORMS",
+    "ITEM_INPUTS",
+    "ITEM_TOKEN",
     "LANGUAGES",
     "LONG_VIEW_SEQUENCES",
     "LONG_VIEW_TOKEN",
     "PLAIN_LAYOUT",
+    "SUMMARY_TOKEN",
     "TEMPLATES",
     "Field",
     "PromptLayout",

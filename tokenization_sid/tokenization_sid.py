@@ -20,14 +20,14 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from .bpe import SPECIAL_TOKENS, train_bpe
 from .prompts import PromptFields, contents_of
 from .ragged import Part, Ragged, join
-from .templates import LONG_VIEW_TOKEN, PLAIN_LAYOUT, PromptLayout, PromptTemplate, template
+from .templates import ITEM_TOKEN, LONG_VIEW_TOKEN, PLAIN_LAYOUT, SUMMARY_TOKEN, PromptLayout, PromptTemplate, template
 
 
 class SidTokenizer(PreTrainedTokenizerFast):
     """Text tokenizer plus SID tokens `<a_17><b_3>…`, one letter per level. SID tokens are ordinary tokens, not special ones.
 
     If the prompts hold signatures of users, the vocabulary also has `<ua_17><ub_3>…` behind the SIDs, so that a signature is never mistaken
-    for an item. If they hold the long view, it also has `<longview>`.
+    for an item. If they hold the long view, it also has `<longview>`; if they hold items as vectors, `<item>`.
 
     Example:
 
@@ -118,6 +118,8 @@ class SidTokenizer(PreTrainedTokenizerFast):
         if prompt.user:
             tokens += [user_token(level, code) for level, size in enumerate(codebook_sizes) for code in range(size)]
         tokens += [LONG_VIEW_TOKEN] if prompt.long_view_tokens else []
+        tokens += [ITEM_TOKEN] if prompt.has_vectors else []
+        tokens += [SUMMARY_TOKEN] if prompt.has_vectors and prompt.item_summaries else []
         offset = model.get_vocab_size(with_added_tokens=True)
         model.add_tokens([AddedToken(token, normalized=False, special=False) for token in tokens])
         layout = {"sid_codebook_sizes": codebook_sizes, "sid_offset": offset, "sid_fingerprint": fingerprint}
@@ -153,7 +155,12 @@ class SidTokenizer(PreTrainedTokenizerFast):
     @prompt.setter
     def prompt(self, layout: PromptLayout) -> None:
         template(layout.name)
-        wanted = {"user": (layout.user, user_token(0, 0)), "long_view_tokens": (layout.long_view_tokens, LONG_VIEW_TOKEN)}
+        wanted = {
+            "user": (layout.user, user_token(0, 0)),
+            "long_view_tokens": (layout.long_view_tokens, LONG_VIEW_TOKEN),
+            "item_form": (layout.has_vectors, ITEM_TOKEN),
+            "item_summaries": (layout.has_vectors and layout.item_summaries, SUMMARY_TOKEN),
+        }
         token_id = self.backend_tokenizer.token_to_id
         missing = [name for name, (is_on, token) in wanted.items() if is_on and token_id(token) is None]
         if missing:
@@ -176,6 +183,17 @@ class SidTokenizer(PreTrainedTokenizerFast):
     def long_view_token_id(self) -> int | None:
         """Vocabulary id of the placeholder of the long view; None where the prompts have none."""
         return self.backend_tokenizer.token_to_id(LONG_VIEW_TOKEN) if self._prompt.long_view_tokens else None
+
+    @property
+    def history_token_id(self) -> int | None:
+        """Vocabulary id of the placeholder of an item; None where the prompts have none."""
+        return self.backend_tokenizer.token_to_id(ITEM_TOKEN) if self._prompt.has_vectors else None
+
+    @property
+    def history_summary_token_id(self) -> int | None:
+        """Vocabulary id of the placeholder of a summary; None where the prompts have none."""
+        has_any = self._prompt.has_vectors and self._prompt.item_summaries
+        return self.backend_tokenizer.token_to_id(SUMMARY_TOKEN) if has_any else None
 
     def sids_to_ids(self, codes: ArrayLike) -> np.ndarray:
         """Vocabulary ids of SIDs: (n, levels) → (n, levels); ValueError for a code out of range."""

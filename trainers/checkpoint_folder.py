@@ -10,6 +10,7 @@ from onesearch.serving.loading import QUERY_ENCODER_NAME
 from onesearch.serving.shown_items import SHOWN_ITEMS_NAME, ShownItems
 from onesearch.signed_text import is_unedited
 from onesearch.views.default_histories import FILE_NAME as DEFAULTS_NAME
+from onesearch.views.history_table import FOLDER_NAME as HISTORY_NAME
 from onesearch.views.reward.reward_folder import FOLDER_NAME as REWARD_NAME
 
 from .models import SidModel
@@ -21,7 +22,7 @@ CHECKPOINT_PARTS = (
     *("*.safetensors", "*.safetensors.index.json"),
     *("config.json", "generation_config.json", "search_config.json", "adapter_config.json"),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt"),
-    *(QUERY_ENCODER_NAME, DEFAULTS_NAME, REWARD_NAME, SHOWN_ITEMS_NAME),
+    *(QUERY_ENCODER_NAME, DEFAULTS_NAME, REWARD_NAME, SHOWN_ITEMS_NAME, HISTORY_NAME),
 )
 """Patterns of what a checkpoint holds, which a new training replaces. Other files in its folder stay, an edited card among them."""
 
@@ -47,8 +48,8 @@ def replaced_files(checkpoint: Path) -> list[str]:
 
 
 def save_checkpoint(folder: Path, model: SidModel, inputs: RunInputs, search: SearchConfig) -> None:
-    """Write everything that a search needs: weights, item index, search settings, tokenizer, query encoder and default histories; and the
-    titles, brands and prices that its hits carry."""
+    """Write everything that a search needs: weights, item index, search settings, tokenizer, query encoder, default histories and
+    the items of histories; and the titles, brands and prices that its hits carry."""
     model.search_config = search
     model.save_pretrained(folder)
     inputs.tokenizer.save_pretrained(folder)
@@ -57,6 +58,8 @@ def save_checkpoint(folder: Path, model: SidModel, inputs: RunInputs, search: Se
         inputs.query_encoder.save_pretrained(folder / QUERY_ENCODER_NAME)
     if inputs.defaults is not None:
         inputs.defaults.save(folder / DEFAULTS_NAME)
+    if inputs.history_table is not None:
+        inputs.history_table.save(folder / HISTORY_NAME, inputs.encoder)
 
 
 __all__ = ["CARD_NAME", "CHECKPOINT_PARTS", "check_target", "replaced_files", "save_checkpoint"]

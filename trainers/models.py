@@ -13,6 +13,7 @@ from onesearch.modeling_onesearch.configuration_onesearch import OneSearchConfig
 from onesearch.modeling_onesearch.modeling_onesearch import OneSearchForCausalLM, OneSearchForConditionalGeneration
 from onesearch.tokenization_sid.templates import TEMPLATES, PromptLayout
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
+from onesearch.views.history_table import HistoryTable
 
 from .configs import ModelConfig
 
@@ -42,7 +43,11 @@ def build_tokenizer(config: ModelConfig, layout: PromptLayout, index: SidIndex, 
 
 
 def build_model(
-    config: ModelConfig, tokenizer: SidTokenizer, index: SidIndex, centroids: Sequence[np.ndarray] = ()
+    config: ModelConfig,
+    tokenizer: SidTokenizer,
+    index: SidIndex,
+    centroids: Sequence[np.ndarray] = (),
+    history_table: HistoryTable | None = None,
 ) -> SidModel:
     """Model for a tokenizer, with the item index set. Random weights come from torch's global generator.
 
@@ -51,9 +56,10 @@ def build_model(
         tokenizer: tokenizer for the codes of the index.
         index: item index of the catalogue.
         centroids: (codebook size, dimension) of each residual level; needed where the tokenizer's prompts have a long view.
+        history_table: what is known of the items; needed where the prompts show items as vectors.
 
     Raises:
-        ValueError: the prompts have a long view and there are no centroids.
+        ValueError: the prompts have a long view and there are no centroids, or they show items as vectors and there is no table.
     """
     long_view = _long_view_fields(config, tokenizer, centroids)
     fields = {
@@ -61,6 +67,7 @@ def build_model(
         "sid_offset": tokenizer.sid_offset,
         "sid_fingerprint": index.fingerprint,
         **long_view,
+        **_history_fields(tokenizer, history_table),
     }
     model: SidModel
     if config.backbone == "bart":
@@ -98,6 +105,19 @@ def _long_view_fields(config: ModelConfig, tokenizer: SidTokenizer, centroids: S
         "long_view_dim": int(centroids[0].shape[1]),
         "long_view_layers": config.long_view_layers,
     }
+
+
+def _history_fields(tokenizer: SidTokenizer, table: HistoryTable | None) -> dict[str, Any]:
+    """Fields of the model's configuration for histories as vectors; empty where prompts show items as tokens."""
+    if not tokenizer.prompt.has_vectors:
+        return {}
+    if table is None:
+        raise ValueError("prompt.item_form: vector needs what is known of the items; pass `history_table`")
+    tokens = {
+        "history_token_id": tokenizer.history_token_id,
+        "history_summary_token_id": tokenizer.history_summary_token_id,
+    }
+    return {**table.model_fields(), **tokens}
 
 
 def _bart_model(config: ModelConfig, tokenizer: SidTokenizer, fields: dict[str, Any]) -> OneSearchForConditionalGeneration:

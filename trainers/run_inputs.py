@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from onesearch.data.market import Market
-from onesearch.data.requests import Request, build_requests, request_rows
+from onesearch.data.requests import SPLITS, Request, build_requests, request_rows, split_sessions
 from onesearch.data.text import item_texts
 from onesearch.files import RunFolder
 from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME, SidIndex
-from onesearch.tokenization_sid.embedding.embeddings import distinct_queries
+from onesearch.tokenization_sid.embedding.embeddings import distinct_queries, load_embeddings, load_encoder
+from onesearch.tokenization_sid.embedding.text_encoder import unit_rows
 from onesearch.tokenization_sid.quantizers.loading import load_quantizer
 from onesearch.tokenization_sid.sids.code_files import load_codes
 from onesearch.tokenization_sid.sids.sid_encoder import SidEncoder
 from onesearch.tokenization_sid.sids.sid_folder import check_parts, check_source
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 from onesearch.views.default_histories import DefaultHistories
+from onesearch.views.history_table import HistoryTable
+from onesearch.views.reward.facets import item_facets
+from onesearch.views.reward.inputs import ItemTable, own_embeddings
+from onesearch.views.reward.item_files import KnownItems
 from onesearch.views.session_views import SessionViews
 
 from .configs import TrainingConfig
@@ -28,8 +34,14 @@ from .sft.data.examples import ExampleBuilder
 from .soft.lists import TeacherLists
 from .tasks import TASKS
 
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
 ENOUGH_PURCHASES = 100
 """Number of validation requests with a purchase below which clicks choose the weights of an early end; our choice."""
+
+LEAST_ITEMS = 3
+"""Number of items that share a facet, such as a brand, from which on the vectors of a history's items read it; our choice."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,8 @@ class RunInputs:
         query_encoder: computes Semantic IDs of queries; None if prompts show none.
         defaults: default histories of users without a history; None if prompts show none.
         lists: lists of a teacher over items; None without one. `load_inputs` leaves them out.
+        history_table: what is known of the items of histories as vectors; None if prompts show items as tokens.
+        encoder: text encoder of these items; None if their vectors are not read.
     """
 
     index: SidIndex
@@ -55,6 +69,8 @@ class RunInputs:
     query_encoder: SidEncoder | None
     defaults: DefaultHistories | None
     lists: TeacherLists | None = None
+    history_table: HistoryTable | None = None
+    encoder: SentenceTransformer | None = None
 
 
 def load_inputs(run: RunFolder, config: TrainingConfig) -> RunInputs:
@@ -72,9 +88,12 @@ def load_inputs(run: RunFolder, config: TrainingConfig) -> RunInputs:
     index = SidIndex.load(sids / SID_INDEX_NAME)
     layout = config.prompt
     views = _session_views(run, config, market, index)
+    if layout.has_vectors:
+        views.history_table = history_table(run, views)
     tokenizer = _tokenizer(config, views, index)
     keywords = _teacher_keywords(run, config, views)
     query_encoder = SidEncoder.load(run) if layout.needs_query_sids else None
+    reads_texts = layout.has_vectors and "text" in layout.item_inputs
     return RunInputs(
         index=index,
         centroids=load_quantizer(sids).level_centroids if layout.long_view_tokens else (),
@@ -83,7 +102,27 @@ def load_inputs(run: RunFolder, config: TrainingConfig) -> RunInputs:
         held_out=_held_out(market, 1 if config.patience is None else ENOUGH_PURCHASES),
         query_encoder=query_encoder,
         defaults=views.frozen_defaults() if layout.default_history else None,
+        history_table=views.history_table,
+        encoder=load_encoder(run) if reads_texts else None,
     )
+
+
+def history_table(run: RunFolder, views: SessionViews) -> HistoryTable:
+    """What is known of the items of a run's market, for histories as vectors.
+
+    Raises:
+        FileNotFoundError: the run has no embeddings, and the layout reads text vectors.
+    """
+    market, layout = views.market, views.layout
+    count = len(market.items)
+    vectors = unit_rows(load_embeddings(run, "items")) if "text" in layout.item_inputs else np.zeros((count, 0), np.float32)
+    ids = np.zeros(count, dtype=np.int64)
+    if layout.item_id_events:
+        training = split_sessions(market) == SPLITS.index("train")
+        ids = own_embeddings(views.logs, training, layout.item_id_events)
+    facets = item_facets(market.items.data.table).frequent(LEAST_ITEMS)
+    table = ItemTable(vectors, views.item_sids, facets, ids)
+    return HistoryTable(KnownItems(market.items.data.column("item_id").to_pylist(), table), layout)
 
 
 def _held_out(market: Market, least: int) -> list[Request]:
@@ -126,4 +165,4 @@ def _teacher_keywords(run: RunFolder, config: TrainingConfig, views: SessionView
     return query_keywords(views, SidEncoder.load(run).core)
 
 
-__all__ = ["RunInputs", "load_inputs"]
+__all__ = ["RunInputs", "history_table", "load_inputs"]

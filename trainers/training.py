@@ -74,7 +74,7 @@ def _train(
     first = settings[0]
     set_seed(first.seed)
     inputs = _with_lists(run, config, load_inputs(run, config), first.seed)
-    model = build_model(config.model, inputs.tokenizer, inputs.index, inputs.centroids)
+    model = build_model(config.model, inputs.tokenizer, inputs.index, inputs.centroids, inputs.history_table)
     if config.lora is not None:
         lora_config(config.lora, model)  # refuses modules that the model lacks
     _check_r_drop(settings, config, model)

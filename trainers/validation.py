@@ -51,6 +51,7 @@ def retrieval_metrics(config: TrainingConfig, inputs: RunInputs) -> Callable[[Si
             SearchConfig(num_beams=config.validation_beams),
             query_encoder=inputs.query_encoder,
             defaults=inputs.defaults,
+            history_table=inputs.history_table,
         )
         kind = target_kind(requests)
         report = evaluate([searcher], requests, targets=(kind,), bootstrap_samples=1, progress=False, sample=sample)

@@ -62,7 +62,7 @@ def add_from_table(checkpoint: str | Path, table: str | Path, known: str = "rais
                 return len(index)
         _add(index, rows, table)
         _add_texts(path.parent, rows)  # first: a text of an item that is not in the catalogue is never found
-        _add_to_reward(path.parent, rows, index)  # likewise
+        _add_to_tables(path.parent, rows, index)  # likewise
         index.save_updates(path)
     return len(index)
 
@@ -91,13 +91,15 @@ def _add_texts(checkpoint: Path, rows: pa.Table) -> None:
     TextIndex.load(path).with_items(known.column("item_id").to_pylist(), texts).save(path)
 
 
-def _add_to_reward(checkpoint: Path, rows: pa.Table, index: SidIndex) -> None:
-    """Let the reward model of a checkpoint know new items, if there is one; categories and texts are read where there are any."""
+def _add_to_tables(checkpoint: Path, rows: pa.Table, index: SidIndex) -> None:
+    """Let the reward model and the histories of a checkpoint know new items; categories and texts are read where there are any."""
     from onesearch.data.arrow_tables import conform
-    from onesearch.views.reward.reward_folder import FOLDER_NAME, add_items
+    from onesearch.views import history_table
+    from onesearch.views.reward import reward_folder
 
-    folder = checkpoint / FOLDER_NAME
-    if not (folder / "reward.json").is_file():
+    parts = {reward_folder: "reward.json", history_table: history_table.SETTINGS_NAME}
+    held = [part for part, name in parts.items() if (checkpoint / part.FOLDER_NAME / name).is_file()]
+    if not held:
         return
     item_ids = rows.column("item_id").to_pylist()
     texts = [text or "" for text in rows.column("text").to_pylist()] if "text" in rows.column_names else [""] * len(item_ids)
@@ -106,7 +108,9 @@ def _add_to_reward(checkpoint: Path, rows: pa.Table, index: SidIndex) -> None:
         columns["categories"] = pa.array(
             [list(names or ()) for names in rows.column("categories").to_pylist()], pa.list_(pa.string())
         )
-    add_items(folder, conform("items", pa.table(columns), "items"), texts, index.codes_of(item_ids))
+    items, codes = conform("items", pa.table(columns), "items"), index.codes_of(item_ids)
+    for part in held:
+        part.add_items(checkpoint / part.FOLDER_NAME, items, texts, codes)
 
 
 def remove(checkpoint: str | Path, item_ids: Sequence[str], unknown: str = "raise") -> int:

@@ -38,7 +38,7 @@ def export_graphs(model: OneSearchForConditionalGeneration, folder: str | Path) 
     """Write encoder and decoder step of a model as ONNX graphs, with its item index and search settings.
 
     Args:
-        model: encoder-decoder with an item index and without a long view.
+        model: encoder-decoder with an item index, without a long view and without histories as vectors.
         folder: new or empty folder; it appears whole or not at all.
 
     Returns:
@@ -46,7 +46,7 @@ def export_graphs(model: OneSearchForConditionalGeneration, folder: str | Path) 
 
     Raises:
         MissingExtraError: the extra ``onnx`` is not installed.
-        ValueError: the model is decoder-only, has a long view, or has no item index.
+        ValueError: the model is decoder-only, has a long view, reads histories as vectors, or has no item index.
     """
     require("onnx", "onnx", "onnxscript", needed_by="the export of graphs")
     _check(model)
@@ -84,6 +84,11 @@ def _check(model: OneSearchForConditionalGeneration) -> None:
     if not config.is_encoder_decoder:
         raise ValueError(
             "only encoder-decoders are exported as graphs; export_backbone writes a plain Qwen3 checkpoint for servers"
+        )
+    if config.history_places:
+        raise ValueError(
+            f"the model reads histories as vectors (history_places={config.history_places}), which the graphs do not; train with "
+            "prompt.item_form: tokens for an export"
         )
     if config.long_view_tokens:
         raise ValueError(

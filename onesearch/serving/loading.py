@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from onesearch.modeling_onesearch.modeling_onesearch import OneSearchForCausalLM, OneSearchForConditionalGeneration
     from onesearch.tokenization_sid.sids.sid_encoder import SidEncoder
     from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
+    from onesearch.views.history_table import HistoryTable
 
     from .reranker import Reranker
     from .shown_items import ShownItems
@@ -34,7 +35,7 @@ FILE_ARGUMENTS = ("cache_dir", "local_files_only", "token", "revision", "subfold
 
 class CheckpointParts(NamedTuple):
     """The loaded parts of a checkpoint. Query encoder and default histories are None where its prompts do not need them, the reranker where
-    it has no reward model, the text index and the shown items where it has none."""
+    it has no reward model, the text index and the shown items where it has none, the history table where prompts show items as tokens."""
 
     model: OneSearchModel
     tokenizer: SidTokenizer
@@ -43,6 +44,7 @@ class CheckpointParts(NamedTuple):
     reranker: Reranker | None
     text_index: TextIndex | None
     shown: ShownItems | None
+    history_table: HistoryTable | None
 
 
 def load_parts(checkpoint: str | Path, hub: Mapping[str, Any], with_reward: bool = True) -> CheckpointParts:
@@ -80,7 +82,14 @@ def load_parts(checkpoint: str | Path, hub: Mapping[str, Any], with_reward: bool
     encoder, defaults = _query_encoder(checkpoint, tokenizer, files), _defaults(checkpoint, tokenizer, files)
     text_index, shown = _text_index(checkpoint, files), _shown_items(checkpoint, files)
     return CheckpointParts(
-        model.eval(), tokenizer, encoder, defaults, _reranker(checkpoint, files) if with_reward else None, text_index, shown
+        model.eval(),
+        tokenizer,
+        encoder,
+        defaults,
+        _reranker(checkpoint, files) if with_reward else None,
+        text_index,
+        shown,
+        _history_table(checkpoint, tokenizer, files),
     )
 
 
@@ -96,24 +105,41 @@ def _query_encoder(checkpoint: str | Path, tokenizer: SidTokenizer, files: Mappi
 
 def _reranker(checkpoint: str | Path, files: Mapping[str, Any]) -> Reranker | None:
     """The reranker of a checkpoint, if it has a reward model."""
-    from transformers.utils import cached_file
-
     from onesearch.views.reward.reward_folder import FOLDER_NAME
 
-    hub = {name: files[name] for name in FILE_ARGUMENTS if name in files}
-    folder = Path(checkpoint, hub.get("subfolder") or "", FOLDER_NAME)
-    if not Path(checkpoint).is_dir():
-        name = f"{FOLDER_NAME}/{REWARD_NAME}"
-        path = cached_file(checkpoint, name, _raise_exceptions_for_missing_entries=False, **hub)
-        if path is None:
-            return None
-        folder = Path(path).parent
-        _download_folder(checkpoint, FOLDER_NAME, hub)
-    if not (folder / REWARD_NAME).is_file():
+    folder = _local_folder(checkpoint, FOLDER_NAME, REWARD_NAME, files)
+    if folder is None:
         return None
     from .reranker import Reranker
 
     return Reranker.from_pretrained(folder)
+
+
+def _history_table(checkpoint: str | Path, tokenizer: SidTokenizer, files: Mapping[str, Any]) -> HistoryTable | None:
+    """What is known of the items of histories, if the tokenizer's prompts show them as vectors."""
+    if not tokenizer.prompt.has_vectors:
+        return None
+    from onesearch.views.history_table import FOLDER_NAME, SETTINGS_NAME, HistoryTable
+
+    folder = _local_folder(checkpoint, FOLDER_NAME, SETTINGS_NAME, files)
+    if folder is None:
+        raise FileNotFoundError(f"{checkpoint} has no {FOLDER_NAME}/{SETTINGS_NAME}; copy the checkpoint again")
+    return HistoryTable.load(folder, tokenizer.prompt)
+
+
+def _local_folder(checkpoint: str | Path, name: str, held: str, files: Mapping[str, Any]) -> Path | None:
+    """Folder of a checkpoint on this machine, fetched from the Hub where it lies there; None if it does not hold the file `held`."""
+    from transformers.utils import cached_file
+
+    hub = {argument: files[argument] for argument in FILE_ARGUMENTS if argument in files}
+    folder = Path(checkpoint, hub.get("subfolder") or "", name)
+    if not Path(checkpoint).is_dir():
+        path = cached_file(checkpoint, f"{name}/{held}", _raise_exceptions_for_missing_entries=False, **hub)
+        if path is None:
+            return None
+        folder = Path(path).parent
+        _download_folder(checkpoint, name, hub)
+    return folder if (folder / held).is_file() else None
 
 
 def _download_folder(repository: str | Path, name: str, hub: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ CHARACTERS_PER_TOKEN = 4
 """Characters of a text that count as one token; our choice."""
 
 ITEM_TOKENS = 5
-"""Tokens that an item of the history counts as: the codes of its SID at the paper's five levels."""
+"""Tokens that an item of the history counts as where it stands as tokens: the codes of its SID at the paper's five levels."""
 
 
 def prompt_size(request: Request, layout: PromptLayout) -> int:
@@ -26,7 +26,8 @@ def prompt_size(request: Request, layout: PromptLayout) -> int:
     earlier = request.context.queries[-layout.queries :] if layout.queries else ()
     size = min(len(request.query) // CHARACTERS_PER_TOKEN, layout.text_tokens)
     size += sum(min(len(query) // CHARACTERS_PER_TOKEN, layout.query_tokens) for query in earlier)
-    return size + ITEM_TOKENS * min(len(request.history), layout.items) + len(request.context.profile)
+    item_tokens = 1 if layout.has_vectors else ITEM_TOKENS
+    return size + item_tokens * min(len(request.history), layout.items) + len(request.context.profile)
 
 
 __all__ = ["prompt_size"]

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from onesearch.tokenization_sid.sids.sid_encoder import SidEncoder
     from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
     from onesearch.views.default_histories import DefaultHistories
+    from onesearch.views.history_table import HistoryTable
 
     from .loading import OneSearchModel
     from .reranker import Reranker
@@ -54,6 +55,7 @@ class Searcher:
         text_index: finds items by their texts. Needed if the settings, or a call, ask for the candidates `beam+text`. An item that was
             added to the catalogue without a text here is found by the beam alone.
         shown: titles, brands and prices that the hits of `search` carry; None leaves them out.
+        history_table: what is known of the items of histories. Needed if the tokenizer's prompts show items as vectors.
 
     Raises:
         ValueError: model, tokenizer and item index do not belong together, a part that the prompts or the settings need is missing, or
@@ -73,10 +75,11 @@ class Searcher:
         reranker: Reranker | None = None,
         text_index: TextIndex | None = None,
         shown: ShownItems | None = None,
+        history_table: HistoryTable | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
-        self.views = RequestViews(checked_index(model, tokenizer), tokenizer, query_encoder, defaults)
+        self.views = RequestViews(checked_index(model, tokenizer), tokenizer, query_encoder, defaults, history_table)
         self.model = model
         self.tokenizer = tokenizer
         self.config = model.search_config if config is None else config
@@ -153,6 +156,7 @@ class Searcher:
             reranker=parts.reranker,
             text_index=parts.text_index,
             shown=parts.shown,
+            history_table=parts.history_table,
         )
 
     def arm(self, name: str, **settings: Any) -> Searcher:
@@ -429,19 +433,22 @@ class Searcher:
         return [search(*parts) for parts in zip(requests, filters, excluded)]
 
     def model_inputs(self, requests: Sequence[Request], hidden: Sequence[str] = ()) -> dict[str, Any]:
-        """Model inputs of a batch: `input_ids` and `attention_mask` (requests, length), with a long view also `long_view_codes`."""
+        """Model inputs of a batch: `input_ids` and `attention_mask` (requests, length), with a long view also `long_view_codes`, with
+        histories as vectors also `history_items` and `history_vectors`."""
         import torch
 
         try:
             columns = self.views.fields(requests, hidden)
             codes = self.views.long_view_codes(requests, self.model.config.long_view_levels, hidden)
+            arrays = self.views.history(requests, hidden)
         except KeyError as error:
             raise KeyError(f"{error.args[0]}; leave it out of the history") from None
         prompts = self.tokenizer.encode_fields(columns).tolist()
         padded = self.tokenizer.pad({"input_ids": prompts}, return_tensors="pt").to(self.model.device)
         inputs = {name: padded[name] for name in ("input_ids", "attention_mask")}
         if codes is not None:
-            inputs["long_view_codes"] = torch.from_numpy(codes).to(self.model.device)
+            arrays["long_view_codes"] = codes
+        inputs |= {name: torch.from_numpy(array).to(self.model.device) for name, array in arrays.items()}
         return inputs
 
 

@@ -23,8 +23,8 @@ class RequestColumns:
     Args:
         queries: (n,) texts of the queries.
         query_sids: (n, levels) their SIDs; -1 at all levels where one is unknown. None where the layout needs no SIDs of queries.
-        histories: n rows of SIDs (items, levels), the items that the user clicked or purchased before, oldest first; at least
-            `history_length` of them.
+        histories: n rows of SIDs (items, levels), the items of the user's events before (`PromptLayout.item_events`), oldest
+            first; at least `history_length` of them.
         default_histories: n rows of SIDs that take the place of empty histories; None where the layout has no default histories or all
             users have a history.
         earlier_queries: n lists of the user's most recent queries, oldest first.
@@ -49,7 +49,7 @@ def prompt_fields(columns: RequestColumns, layout: PromptLayout, codebook_sizes:
     """
     histories = columns.histories
     if columns.default_histories is not None:
-        histories = _filled(histories, columns.default_histories)
+        histories = filled(histories, columns.default_histories)
     users = None
     if layout.user:
         parts = (histories.tail(max(layout.items, 1)), histories.tail(layout.long_items))
@@ -89,7 +89,7 @@ def long_view_codes(sequences: Ragged, prompts: int) -> np.ndarray:
     return padded.reshape(prompts, len(sequences) // max(prompts, 1), *padded.shape[1:])
 
 
-def _filled(histories: Ragged, defaults: Ragged) -> Ragged:
+def filled(histories: Ragged, defaults: Ragged) -> Ragged:
     """The histories, with the default history in place of an empty one."""
     own, given = histories.lengths, defaults.lengths
     return join(
@@ -100,4 +100,4 @@ def _filled(histories: Ragged, defaults: Ragged) -> Ragged:
     )
 
 
-__all__ = ["RequestColumns", "history_length", "long_view_codes", "prompt_fields", "without"]
+__all__ = ["RequestColumns", "filled", "history_length", "long_view_codes", "prompt_fields", "without"]

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onesearch.data.requests import Request
+from onesearch.modeling_onesearch.history_fields_onesearch import EVENT_KINDS, GAP_BUCKETS
 from onesearch.tokenization_sid.prompts import PromptFields
 from onesearch.tokenization_sid.ragged import Ragged, offsets_of
 
 from .default_histories import DefaultHistories
+from .history_table import HistoryEvents, HistoryTable
 from .prompt_fields import RequestColumns, long_view_codes, prompt_fields, without
+from .reward.inputs import UNKNOWN_GAP, gap_buckets
 
 if TYPE_CHECKING:
     from onesearch.modeling_onesearch.catalogue_onesearch import SidIndex
@@ -35,6 +38,7 @@ class RequestViews:
         tokenizer: its layout says which views the prompts hold.
         query_encoder: makes the SIDs of queries; None where the layout needs none.
         defaults: histories of users without one; None where the layout needs none.
+        history_table: what is known of the items of histories as vectors; None where the layout needs none.
 
     Raises:
         ValueError: the layout needs a part that is not given.
@@ -46,9 +50,14 @@ class RequestViews:
         tokenizer: SidTokenizer,
         query_encoder: SidEncoder | None = None,
         defaults: DefaultHistories | None = None,
+        history_table: HistoryTable | None = None,
     ) -> None:
         layout = tokenizer.prompt
-        needed = {"query_encoder": (layout.needs_query_sids, query_encoder), "defaults": (layout.default_history, defaults)}
+        needed = {
+            "query_encoder": (layout.needs_query_sids, query_encoder),
+            "defaults": (layout.default_history, defaults),
+            "history_table": (layout.has_vectors, history_table),
+        }
         missing = [name for name, (wanted, part) in needed.items() if wanted and part is None]
         if missing:
             raise ValueError(
@@ -58,6 +67,7 @@ class RequestViews:
         self.index, self.layout, self.codebook_sizes = index, layout, tokenizer.sid_codebook_sizes
         self.query_encoder = query_encoder if layout.needs_query_sids else None
         self.defaults = defaults if layout.default_history else None
+        self.history_table = history_table if layout.has_vectors else None
         self._sid_of: dict[bytes, np.ndarray] = {}
 
     def fields(self, requests: Sequence[Request], hidden: Collection[str] = ()) -> PromptFields:
@@ -74,12 +84,13 @@ class RequestViews:
         sids = None if self.query_encoder is None else self._query_sids(self.query_encoder, queries)
         # All items of the long history are looked up, so that an unknown one is an error whatever the prompt shows.
         most = max(layout.items, layout.long_items, 1)
-        is_cold = self.defaults is not None and not all(request.history for request in requests)
+        histories = [self._history(request) for request in requests]
+        is_cold = self.defaults is not None and not all(histories)
         is_cold = is_cold and "default_history" not in hidden
         columns = RequestColumns(
             queries=queries,
             query_sids=sids,
-            histories=self._codes([request.history[-most:] for request in requests]),
+            histories=self._codes([history[-most:] for history in histories]),
             default_histories=self._default_histories(requests, sids) if is_cold else None,
             earlier_queries=[list(request.context.queries[-layout.queries :]) for request in requests],
             profiles=[request.context.profile for request in requests],
@@ -108,17 +119,75 @@ class RequestViews:
         codes = self._codes(sequences)
         return long_view_codes(Ragged(codes.values[:, :levels], codes.offsets), len(requests))
 
+    def history(self, requests: Sequence[Request], hidden: Collection[str] = ()) -> dict[str, np.ndarray]:
+        """Arguments `history_items` and `history_vectors` of the model for requests; empty where items are no vectors.
+
+        Args:
+            requests: n requests. Kinds and ages of events are read where the context gives them.
+            hidden: views that are left out; without `items` all histories are empty.
+
+        Raises:
+            KeyError: an item is not in the catalogue.
+        """
+        if self.history_table is None:
+            return {}
+        most = self.layout.items
+        sequences: list[Sequence[str]] = [self._history(request) for request in requests]
+        defaults = [False] * len(requests)
+        if self.defaults is not None and "default_history" not in hidden:
+            defaults = [not sequence for sequence in sequences]
+            sids = None if self.query_encoder is None else self._query_sids(self.query_encoder, [own.query for own in requests])
+            found = self._default_items(requests, sids)
+            sequences = [default if is_default else own for own, default, is_default in zip(sequences, found, defaults)]
+        sequences = [[] if "items" in hidden else list(sequence[-most:]) for sequence in sequences]
+        names = [item_id for sequence in sequences for item_id in sequence]
+        rows = Ragged(self.history_table.rows(names), offsets_of(np.array([len(own) for own in sequences], dtype=np.int64)))
+        known = [self._kinds_and_gaps(*parts) for parts in zip(requests, sequences, defaults)]
+        kinds, gaps = (np.concatenate([np.asarray(own[place], dtype=np.int64) for own in known]) for place in (0, 1))
+        codes = self.index.codes_of(names).astype(np.int64).reshape(len(names), len(self.codebook_sizes))
+        return self.history_table.arrays(HistoryEvents(rows, codes, kinds, gaps))
+
+    def _history(self, request: Request) -> Sequence[str]:
+        """Items of the events of a request that the prompts show (`PromptLayout.item_events`), oldest first."""
+        events, context = set(self.layout.item_events), request.context
+        if len(events) > 1:
+            return request.history
+        (kind,) = events
+        if len(context.kinds):
+            return [item_id for item_id, own in zip(request.history, context.kinds) if own == kind]
+        return context.purchased if kind == "purchased" else context.clicked
+
+    def _kinds_and_gaps(self, request: Request, items: Sequence[str], is_default: bool) -> tuple[Sequence[int], Sequence[int]]:
+        """Number of the kind and bucket of the age of each event in the prompt; an item that was bought before counts as bought where the
+        request gives no kinds."""
+        context, numbers = request.context, {kind: number for number, kind in enumerate(EVENT_KINDS)}
+        chosen = set(self.layout.item_events)
+        is_shown = [len(chosen) > 1 or own in chosen for own in context.kinds] or [True] * len(request.history)
+        kinds = [numbers[kind] for kind, is_own in zip(context.kinds, is_shown) if is_own]
+        if not kinds or is_default:
+            bought = set() if is_default else set(context.purchased)
+            kinds = [numbers["purchased" if item_id in bought else "clicked"] for item_id in items]
+        gaps = [UNKNOWN_GAP] * len(items)
+        if len(context.ages) and not is_default and (len(chosen) > 1 or len(context.kinds)):
+            ages = np.array([age for age, is_own in zip(context.ages, is_shown) if is_own], dtype=np.int64)
+            gaps = gap_buckets(ages, GAP_BUCKETS).tolist()
+        return kinds[len(kinds) - len(items) :], gaps[len(gaps) - len(items) :]
+
     def _default_histories(self, requests: Sequence[Request], sids: np.ndarray | None) -> Ragged:
         """Codes of the default history of each request whose user has none; empty rows for the others."""
+        return self._codes(self._default_items(requests, sids))
+
+    def _default_items(self, requests: Sequence[Request], sids: np.ndarray | None) -> list[Sequence[str]]:
+        """The default history of each request whose user has none; empty for the others."""
         histories: list[Sequence[str]] = []
         for row, request in enumerate(requests):
             found: Sequence[str] = ()
-            if self.defaults is not None and not request.history:
+            if self.defaults is not None and not self._history(request):
                 sid = None if sids is None or sids[row, 0] < 0 else sids[row].tolist()
                 found = self.defaults.of(request.query, sid)
                 found = [item for item, there in zip(found, self.index.contains(found)) if there]  # items may have been removed
             histories.append(found)
-        return self._codes(histories)
+        return histories
 
     def _codes(self, sequences: Sequence[Sequence[str]]) -> Ragged:
         """Codes (items, levels) of the items of each sequence."""

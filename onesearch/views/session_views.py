@@ -12,19 +12,27 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from onesearch.data.columns import session_entries
 from onesearch.data.market import Market
-from onesearch.data.requests import SPLITS, split_sessions, user_profiles
+from onesearch.data.requests import MAX_EVENTS, SPLITS, split_sessions, user_profiles
 from onesearch.data.session_pairs import category_ids
 from onesearch.data.user_logs import EventLog, UserLogs
+from onesearch.modeling_onesearch.history_fields_onesearch import GAP_BUCKETS
 from onesearch.tokenization_sid.prompts import PromptFields
 from onesearch.tokenization_sid.ragged import Ragged, offsets_of
 from onesearch.tokenization_sid.templates import PromptLayout
 
 from .default_histories import ClickCounts, DefaultHistories
-from .prompt_fields import RequestColumns, history_length, long_view_codes, prompt_fields
+from .history_table import HistoryEvents, HistoryTable
+from .prompt_fields import RequestColumns, filled, history_length, long_view_codes, prompt_fields
+from .reward.inputs import UNKNOWN_GAP, event_kinds, gap_buckets
+from .reward.session_columns import event_times
 
 if TYPE_CHECKING:
     from onesearch.modeling_onesearch.catalogue_onesearch import SidIndex
+
+HIDDEN_AGES, HIDDEN_AGES_SEED = 0.5, 17
+"""Share of the sessions whose events have unknown ages in training, and what seeds their choice; our choice."""
 
 
 class SessionViews:
@@ -59,6 +67,7 @@ class SessionViews:
         codes = index.codes_of(market.items.data.column("item_id").to_pylist())
         self.item_sids = codes.astype(np.int64).reshape(len(market.items), -1)
         self.query_sids = self._sids_of_queries(queries, query_sids)  # (queries of the logs, levels)
+        self.history_table: HistoryTable | None = None  # set where the layout shows items as vectors
 
     def fields(self, sessions: np.ndarray) -> PromptFields:
         """Fields of the prompts of sessions.
@@ -71,7 +80,7 @@ class SessionViews:
         columns = RequestColumns(
             queries=self.logs.queries[queries].tolist(),
             query_sids=self.query_sids[queries] if layout.sid else None,
-            histories=self._codes(_recent(self.logs.touched, sessions, history_length(layout))),
+            histories=self._codes(_recent(self.history_log, sessions, history_length(layout))),
             default_histories=self._codes(self.defaults.take(sessions)) if is_cold else None,
             earlier_queries=self._earlier_queries(sessions) if layout.queries else (),
             profiles=self._profiles(sessions) if layout.profile else (),
@@ -85,6 +94,66 @@ class SessionViews:
             np.stack(log.last(sessions, self.layout.long_items), axis=1) + start for log, start in zip(self.long_logs, starts)
         ]
         return np.stack(parts, axis=1) if parts else np.zeros((len(sessions), 0, 2), dtype=np.int64)
+
+    def columns(self, sessions: np.ndarray) -> list[dict[str, list[int]]]:
+        """Columns of examples that collators look up in `LongViewTable` and `HistoryLookup`, for each session; empty where the layout has
+        neither long view nor histories as vectors."""
+        columns: list[dict[str, list[int]]] = [{} for _ in sessions]
+        if self.long_logs:
+            for column, spans in zip(columns, self.long_spans(sessions)):
+                column["long_view"] = spans.ravel().tolist()
+        if self.layout.has_vectors:
+            events = self.history_events(sessions)
+            for row, column in enumerate(columns):
+                column["history"] = events[row].ravel().tolist()
+        return columns
+
+    @cached_property
+    def history_log(self) -> EventLog:
+        """Log of the events whose items the history holds."""
+        events = set(self.layout.item_events)
+        return self.logs.touched if len(events) > 1 else self.logs.of_kind(*events)
+
+    def history_events(self, sessions: np.ndarray) -> Ragged:
+        """Item row, number of the kind and bucket of the gap of each event that the prompts of sessions have a place for, oldest first.
+
+        The age of an event is known in training and in live requests, but not in a request that is built of a market's tables. The ages of
+        a random half of the sessions are therefore hidden, so that a model learns to do without them.
+
+        Args:
+            sessions: (n,) rows of the sessions table.
+
+        Returns:
+            n rows of (events, 3) int64. The default history of a user without one counts as clicks of unknown age.
+        """
+        log = self.history_log
+        places = Ragged.of_spans(np.arange(len(log.values)), *log.last(sessions, self.layout.items))
+        owner = np.repeat(sessions, places.lengths)
+        rows = Ragged(log.values[places.values].astype(np.int64), places.offsets)
+        gaps = gap_buckets(self._times[owner] - self._event_times[places.values], GAP_BUCKETS)
+        gaps = np.where(self._hides_ages[owner], UNKNOWN_GAP, gaps)
+        kinds = event_kinds(rows, _recent(self.logs.purchased, sessions, MAX_EVENTS), len(self.market.items))
+        events = Ragged(np.stack([rows.values, kinds, gaps], axis=1), rows.offsets)
+        if not self.layout.default_history or not self._cold[sessions].any():
+            return events
+        defaults = self.defaults.take(sessions).tail(self.layout.items)
+        values = np.stack([defaults.values, *(np.full(len(defaults.values), other) for other in (0, UNKNOWN_GAP))], axis=1)
+        return filled(events, Ragged(values.astype(np.int64), defaults.offsets))
+
+    @cached_property
+    def _times(self) -> np.ndarray:
+        return np.asarray(self.market.sessions.data.column("time"), dtype=np.int64)
+
+    @cached_property
+    def _event_times(self) -> np.ndarray:
+        """Time of each event of `history_log`, (events,)."""
+        events = self.layout.item_events
+        own = self.logs.own(*events) if len(set(events)) > 1 else session_entries(self.market, events[0])
+        return event_times(self.market, own[0])
+
+    @cached_property
+    def _hides_ages(self) -> np.ndarray:
+        return np.random.default_rng(HIDDEN_AGES_SEED).random(len(self.market.sessions)) < HIDDEN_AGES
 
     @cached_property
     def long_logs(self) -> list[EventLog]:
@@ -103,7 +172,7 @@ class SessionViews:
     @cached_property
     def _cold(self) -> np.ndarray:
         """(sessions,) whether the user has no history yet."""
-        return self.logs.touched.begin == self.logs.touched.end
+        return self.history_log.begin == self.history_log.end
 
     def _codes(self, items: Ragged) -> Ragged:
         return Ragged(self.item_sids[items.values], items.offsets)
@@ -171,6 +240,33 @@ class LongViewTable:
         return long_view_codes(Ragged(self.codes[rows.values], rows.offsets), len(examples))
 
 
+class HistoryLookup:
+    """Histories as the model takes them, for collators: it looks up the items that the column `history` of examples names.
+
+    Args:
+        views: views of the market's sessions, with what is known of its items, by row of the items table.
+
+    Raises:
+        ValueError: the views have no table of items.
+    """
+
+    def __init__(self, views: SessionViews) -> None:
+        if views.history_table is None:
+            raise ValueError("the views have no history_table; set it, as `onesearch.trainers.run_inputs` does")
+        self.item_sids, self.table = views.item_sids, views.history_table
+
+    @classmethod
+    def of(cls, views: SessionViews) -> HistoryLookup | None:
+        """The lookup of a market's views; None where their layout shows items as tokens."""
+        return cls(views) if views.layout.has_vectors else None
+
+    def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+        """Arguments `history_items` and `history_vectors` of the model, one row per example; see `HistoryTable.arrays`."""
+        events = Ragged.of([np.asarray(example["history"]) for example in examples], (3,))
+        rows, kinds, gaps = events.values.T
+        return self.table.arrays(HistoryEvents(Ragged(rows, events.offsets), self.item_sids[rows], kinds, gaps))
+
+
 class _Counted(NamedTuple):
     """Item rows of each session's default history, and the counts at the end of the training split."""
 
@@ -192,4 +288,4 @@ def _add_all(counts: ClickCounts, sessions: Sequence[int], asked: np.ndarray, li
         counts.add(int(asked[session]), *(of_session[session].tolist() for of_session in lists))
 
 
-__all__ = ["LongViewTable", "SessionViews"]
+__all__ = ["HistoryLookup", "LongViewTable", "SessionViews"]

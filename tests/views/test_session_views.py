@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from markets import SESSIONS, before, market_of, touched
+from markets import BASE, SESSIONS, before, market_of, touched
 from tiny import tiny_index
 
 from onesearch.data.requests import build_requests, request_rows
@@ -16,8 +16,12 @@ from onesearch.tokenization_sid.ragged import Ragged
 from onesearch.tokenization_sid.templates import PromptLayout
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 from onesearch.tokenization_sid.user_ids import user_signatures
+from onesearch.views.history_table import HistoryTable
 from onesearch.views.request_views import RequestViews
-from onesearch.views.session_views import LongViewTable, SessionViews
+from onesearch.views.reward.facets import item_facets
+from onesearch.views.reward.inputs import ItemTable
+from onesearch.views.reward.item_files import KnownItems
+from onesearch.views.session_views import HistoryLookup, LongViewTable, SessionViews
 
 CODEBOOK_SIZES = (3, 2, 2)
 ITEM_IDS = list("abcdef")
@@ -110,6 +114,74 @@ def test_search_makes_the_prompts_that_training_made(sessions, layout):
     spans = views.long_spans(rows)
     codes = table([{"long_view": one.ravel()} for one in spans])
     assert codes.tolist() == serving.long_view_codes(requests, 2).tolist()
+
+
+VECTORS = tuple(
+    replace(LAYOUT, item_form="vector", items=4, user=False, **changes)
+    for changes in (
+        {"item_summaries": ("category", "brand")},
+        {"item_events": ("purchased",), "item_inputs": ("facets", "kind"), "default_history": False},
+        {"item_events": ("clicked",), "item_inputs": ("text", "age"), "sid": False, "long_view_tokens": 0},
+    )
+)
+VECTOR_TOKENIZERS = [SidTokenizer.train(["dress shoe"], CODEBOOK_SIZES, vocab_size=300, prompt=layout) for layout in VECTORS]
+
+
+def table_of(layout):
+    vectors = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    known = KnownItems(ITEM_IDS, ItemTable(vectors, CODES, item_facets(BASE.items.data.table), np.arange(6)))
+    return HistoryTable(known, layout)
+
+
+@settings(max_examples=100)
+@given(sessions=SESSIONS, number=st.sampled_from(range(len(VECTORS))))
+def test_search_makes_the_histories_that_training_made(sessions, number):
+    layout, tokenizer = VECTORS[number], VECTOR_TOKENIZERS[number]
+    views = views_of(sessions, layout, {"method": "time", "validation": 0.1, "test": 0.4})
+    views.history_table = table_of(layout)
+    rows, requests = request_rows(views.market, "test"), build_requests(views.market, "test")
+    if not requests:
+        return
+    events = views.history_events(rows)
+    for place, row in enumerate(rows.tolist()):
+        kinds = [kind for kind in ("clicked", "purchased") if kind in layout.item_events]
+        own = (
+            touched(before(sessions, row))
+            if len(kinds) > 1
+            else [i for s in before(sessions, row) for i in s[3 if kinds == ["clicked"] else 4]]
+        )
+        if own:
+            assert [ITEM_IDS[item] for item in events[place][:, 0]] == own[-4:]
+            bought = {item for session in before(sessions, row) for item in session[4]}
+            assert events[place][:, 1].tolist() == [2 if item in bought else 0 for item in own[-4:]]
+    serving = RequestViews(INDEX, tokenizer, Encoder(), views.frozen_defaults(), table_of(layout))
+    trained, served = tokenizer.encode_fields(views.fields(rows)), tokenizer.encode_fields(serving.fields(requests))
+    made = HistoryLookup(views)([{"history": events[place].ravel()} for place in range(len(rows))])
+    found = serving.history(requests)
+    last_training = max((s[1] for s, part in zip(sessions, _assigned(views.market)) if part == 0), default=-1)
+    for place, row in enumerate(rows.tolist()):
+        is_cold = views.history_log.begin[row] == views.history_log.end[row]
+        if is_cold and sessions[row][1] <= last_training:  # at the same time, search knows of more clicks
+            continue
+        assert trained[place].tolist() == served[place].tolist()
+        assert (np.array(served[place]) == tokenizer.history_token_id).sum() == (found["history_items"][place, :, 0] >= 0).sum()
+        length = int((made["history_items"][place, :, 0] >= 0).sum())
+        ours, theirs = (own["history_items"][place, :length].copy() for own in (made, found))
+        ours[:, 4], theirs[:, 4] = 0, 0  # ages are known in training alone
+        assert ours.tolist() == theirs.tolist()
+        if "text" in layout.item_inputs:
+            assert np.array_equal(made["history_vectors"][place, :length], found["history_vectors"][place, :length])
+
+
+def test_ages_are_hidden_in_half_of_the_sessions_and_measured_in_the_others():
+    sessions = [("u", time, "dress", ["a"], [], []) for time in range(200)]
+    views = views_of(sessions, VECTORS[0])
+    gaps = [
+        events[:, 2].tolist() for events in (views.history_events(np.arange(200))[row] for row in range(200)) if len(events) > 3
+    ]
+    known = [own for own in gaps if any(own)]
+    assert all(own == [3, 2, 2, 1] for own in known)  # 4, 3, 2 and 1 units of time ago
+    assert 0.35 < len(known) / len(gaps) < 0.65
 
 
 def _assigned(market):

@@ -3,6 +3,7 @@ arXiv 1605.07725)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -33,9 +34,9 @@ class Perturbed(NamedTuple):
     ratios: torch.Tensor
 
 
-def prompt_embeddings(model: SidModelMixin, input_ids: torch.Tensor, long_view_codes: torch.Tensor | None) -> torch.Tensor:
-    """(batch, length, d_model), the long view in place, with a gradient also where the embedding is frozen."""
-    embeddings = model.embed_prompts(input_ids, long_view_codes)
+def prompt_embeddings(model: SidModelMixin, input_ids: torch.Tensor, views: Mapping[str, torch.Tensor | None]) -> torch.Tensor:
+    """(batch, length, d_model), long view and history in place, with a gradient also where the embedding is frozen."""
+    embeddings = model.embed_prompts(input_ids, **views)
     return embeddings if embeddings.requires_grad else embeddings.requires_grad_()
 
 

@@ -77,6 +77,11 @@ class SidDistillationConfig(SidSFTConfig):
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative")
         if self.kl_temperature <= 0:
             raise ValueError(f"kl_temperature={self.kl_temperature} must be positive")
+        if self.history_dropout or self.item_dropout or self.history_cuts:
+            raise ValueError(
+                "history_dropout, item_dropout and history_cuts do not apply to self-distillation, whose teacher reads the same "
+                "history; set them to 0"
+            )
         if self.torch_compile and self.adversarial_weight:
             raise ValueError(
                 f"torch_compile does not support the inner gradient that adversarial_weight={self.adversarial_weight} needs; set "

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedModel
 
+from onesearch.modeling_onesearch.history_onesearch import PromptViews
 from onesearch.modeling_onesearch.modeling_onesearch import IGNORED
 from onesearch.modeling_onesearch.scores_onesearch import TargetGroup, TargetScores
 from onesearch.modeling_onesearch.sid_model_onesearch import SidModelMixin
@@ -170,7 +171,8 @@ class DistillationHead:
         """All terms (targets,) by name, with `RATIO` if the prompts are perturbed, and the student's first pass."""
         args, embeddings = self.args, None
         if args.adversarial_weight:
-            embeddings = prompt_embeddings(model, student.pop("input_ids"), student.pop("long_view_codes", None))
+            views = {name: student.pop(name, None) for name in PromptViews._fields}
+            embeddings = prompt_embeddings(model, student.pop("input_ids"), views)
             student = {**student, "inputs_embeds": embeddings}
         passes = [self._logits(model, student, is_target, targets) for _ in range(2 if args.r_drop_weight else 1)]
         terms = {"ce": _total([self._ce(own) for own in passes]) / len(passes)}

@@ -27,7 +27,7 @@ from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 from ..lora import base_of, check_adapters
 from ..preference.likelihoods import Likelihoods, candidate_likelihoods
 from ..preference.references import frozen_copy, reference_likelihoods
-from ..sft.data.collators import LongViewLookup
+from ..sft.data.collators import HistoryTensors, LongViewLookup
 from ..sft.data.rows import ArrowRows
 from ..sft.sft_trainer import KeepEndOfGeneration
 from ..trainer_mixins import RetrievalMetrics, RetrievalMetricsMixin, SidCheckpointsMixin
@@ -56,6 +56,7 @@ class SidDPOTrainer(TrainingCardMixin, RetrievalMetricsMixin, SidCheckpointsMixi
         ref_model: the reference. Default: a frozen copy of `model`; with adapters, `model` with its adapter switched off.
         retrieval_metrics: called with the model at every evaluation; its metrics are logged under `eval_`.
         long_view: makes the batch's `long_view_codes` of the examples; see `onesearch.trainers.sft.data.collators`.
+        history: makes the batch's `history_items` and `history_vectors` of the examples, as in `SidSFTTrainer`.
         peft_config: a PEFT configuration, for instance `lora_config(SidLoraConfig(), model)`.
         list_maker: makes the lists of rows of `train_dataset` with the current policy, every `args.refresh_steps` steps, or once each if
             that is 0. `args.max_steps` must then be set.
@@ -83,6 +84,7 @@ class SidDPOTrainer(TrainingCardMixin, RetrievalMetricsMixin, SidCheckpointsMixi
         ref_model: PreTrainedModel | None = None,
         retrieval_metrics: RetrievalMetrics | None = None,
         long_view: LongViewLookup | None = None,
+        history: HistoryTensors | None = None,
         peft_config: Any = None,
         list_maker: ListMaker | None = None,
         **kwargs: Any,
@@ -96,7 +98,7 @@ class SidDPOTrainer(TrainingCardMixin, RetrievalMetricsMixin, SidCheckpointsMixi
         self.list_maker, self.retrieval_metrics = list_maker, retrieval_metrics
         self._levels = len(base.config.sid_codebook_sizes)
         formula = args.reward_formula() if args.weighting == "adaptive" and args.objective == "listwise" else None
-        kwargs.setdefault("data_collator", PreferenceCollator.of(base.config, formula, long_view))
+        kwargs.setdefault("data_collator", PreferenceCollator.of(base.config, formula, long_view, history))
         has_adapter = is_peft_model(model) or peft_config is not None
         if ref_model is None and not has_adapter and not args.precompute_ref_log_probs:
             ref_model = frozen_copy(model)

@@ -39,8 +39,8 @@ class TopTen:
         scores, relevance, found = [], [], []
         for start in range(0, len(self.sessions), SEARCHED_AT_ONCE):
             own = self.sessions[start : start + SEARCHED_AT_ONCE]
-            prompts, spans = prompts_of(self.views, self.tokenizer, Requests(own, own))
-            sids, _ = model.search_sids(**prompt_batch(model, self.views, prompts, spans), num_beams=self.num_beams)
+            prompts, columns = prompts_of(self.views, self.tokenizer, Requests(own, own))
+            sids, _ = model.search_sids(**prompt_batch(model, self.views, prompts, columns), num_beams=self.num_beams)
             best = sids[:, :TOP].cpu().numpy()
             scored = self.scorer(own, best)
             known = scored.items >= 0

@@ -34,16 +34,16 @@ def rollout_requests(views: SessionViews, tokenizer: SidTokenizer, requests: Req
         shown: also list the items that were shown and not clicked among the targets.
 
     Returns:
-        Columns `input_ids`, `session`, `query_session`, `targets`, `target_kinds`, and `long_view` where prompts have one; see
+        Columns `input_ids`, `session`, `query_session`, `targets`, `target_kinds`, and those of `SessionViews.columns`; see
         `onesearch.trainers.grpo.rewards`.
     """
     columns: dict[str, list[Any]] = {"input_ids": []}
     for start in range(0, len(requests.sessions), CHUNK):
         own = Requests(*(rows[start : start + CHUNK] for rows in (requests.sessions, requests.asked)))
-        prompts, spans = prompts_of(views, tokenizer, own)
+        prompts, further = prompts_of(views, tokenizer, own)
         columns["input_ids"] += prompts.tolist()
-        if views.long_logs:
-            columns.setdefault("long_view", []).extend(spans.reshape(len(spans), -1).tolist())
+        for name in further[0]:
+            columns.setdefault(name, []).extend(own_columns[name] for own_columns in further)
     targets = _targets(views, shown)
     kept = np.where(requests.sessions == requests.asked, requests.sessions, len(targets) - 1)  # the last row is empty
     codes = Ragged(views.item_sids[targets.values // 3], targets.offsets).take(kept)

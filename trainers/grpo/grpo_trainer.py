@@ -40,7 +40,7 @@ from ..lora import base_of, check_adapters
 from ..preference.likelihoods import candidate_likelihoods
 from ..preference.references import frozen_copy, reference_likelihoods
 from ..preference.session_scores import SessionScorer
-from ..sft.data.collators import LongViewLookup
+from ..sft.data.collators import HistoryTensors, LongViewLookup
 from ..sft.sft_trainer import KeepEndOfGeneration
 from ..trainer_mixins import RetrievalMetrics, RetrievalMetricsMixin, SidCheckpointsMixin
 from ..training_card import TrainingCardMixin
@@ -66,7 +66,7 @@ class SidGRPOTrainer(TrainingCardMixin, RetrievalMetricsMixin, SidCheckpointsMix
         model: the policy, or a `PeftModel` of it. It needs an item index, `sample_sids`, `search_sids` and `given_scores`.
         args: settings.
         train_dataset: a row per request, with `input_ids` (or a text `prompt`), and the columns that the rewards read: `targets` and
-            `target_kinds`, or `session`; `long_view` where prompts have one.
+            `target_kinds`, or `session`; `long_view` and `history` where prompts have them.
         rewards: a [`RewardMix`], or rewards of one's own with their names and weights.
         scorer: the reward model, where the mix weighs one of its scores.
         grades: judgements for the relevance of a mix; see `judged_grades`.
@@ -74,6 +74,7 @@ class SidGRPOTrainer(TrainingCardMixin, RetrievalMetricsMixin, SidCheckpointsMix
         processing_class: the model's tokenizer.
         retrieval_metrics: called with the model at every evaluation; see [`SidSFTTrainer`].
         long_view: makes the batch's `long_view_codes` of the examples.
+        history: makes the batch's `history_items` and `history_vectors` of the examples.
         peft_config: a PEFT configuration, for instance `lora_config(SidLoraConfig(), model)`; the reference is then the model without it.
         kwargs: as in TRL.
 
@@ -101,6 +102,7 @@ class SidGRPOTrainer(TrainingCardMixin, RetrievalMetricsMixin, SidCheckpointsMix
         processing_class: PreTrainedTokenizerBase | None = None,
         retrieval_metrics: RetrievalMetrics | None = None,
         long_view: LongViewLookup | None = None,
+        history: HistoryTensors | None = None,
         peft_config: Any = None,
         **kwargs: Any,
     ) -> None:
@@ -116,7 +118,7 @@ class SidGRPOTrainer(TrainingCardMixin, RetrievalMetricsMixin, SidCheckpointsMix
             )
         self.mix = rewards if isinstance(rewards, RewardMix) else None
         self.rewards = build_rewards(rewards, scorer, grades) if isinstance(rewards, RewardMix) else list(rewards)
-        self.long_view, self.retrieval_metrics = long_view, retrieval_metrics
+        self.long_view, self.history, self.retrieval_metrics = long_view, history, retrieval_metrics
         self._batch: Batch = {}
         self._slices: list[Batch] = []
         self._target_log_probs: torch.Tensor | None = None
@@ -222,6 +224,8 @@ class SidGRPOTrainer(TrainingCardMixin, RetrievalMetricsMixin, SidCheckpointsMix
             "input_ids": nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad),
             "attention_mask": nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True),
         }
+        if self.history is not None:
+            prompts |= {name: torch.from_numpy(array) for name, array in self.history(examples).items()}
         if self.long_view is not None:
             prompts["long_view_codes"] = torch.from_numpy(np.ascontiguousarray(self.long_view(examples), dtype=np.int64))
         return {name: tensor.to(self.accelerator.device) for name, tensor in prompts.items()}

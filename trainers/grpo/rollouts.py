@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from ..preference.likelihoods import PROMPT_COLUMNS
+
 if TYPE_CHECKING:
     from onesearch.modeling_onesearch.search_onesearch import SearchMixin
 
@@ -61,7 +63,7 @@ def draw_rollouts(
 
     Args:
         model: the policy, in evaluation mode.
-        prompts: `input_ids` and `attention_mask` (requests, length), and optionally `long_view_codes`.
+        prompts: `input_ids` and `attention_mask` (requests, length), and optionally those of `PromptViews`.
         examples: the dataset's row of each request.
         group: number of SIDs for each request.
         seeds: one number per request; equal seeds give equal samples.
@@ -70,7 +72,7 @@ def draw_rollouts(
         experts: (requests, experts, levels) SIDs that each group must hold, -1 throughout where there are fewer. Those that were not
             drawn replace the SIDs that were drawn last.
     """
-    inputs: dict[str, Any] = {name: prompts.get(name) for name in ("input_ids", "attention_mask", "long_view_codes")}
+    inputs: dict[str, Any] = {name: prompts.get(name) for name in PROMPT_COLUMNS}
     if how == "sample":
         samples = model.sample_sids(**inputs, num_samples=group, seeds=seeds, temperature=temperature)
         codes, weights = samples.codes, (samples.scores - samples.log_inclusion).exp()

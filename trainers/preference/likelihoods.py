@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from onesearch.modeling_onesearch.history_onesearch import PromptViews
 from onesearch.modeling_onesearch.scores_onesearch import TargetScores
 
 SOFTMAXES = ("children", "level")
 """Sets of codes that a candidate's code competes with; see `Candidates`."""
 
-PROMPT_COLUMNS = ("input_ids", "attention_mask", "long_view_codes")
+PROMPT_COLUMNS = ("input_ids", "attention_mask", *PromptViews._fields)
 """Entries of a batch that describe the prompts."""
 
 
@@ -88,7 +89,7 @@ def candidate_likelihoods(
 
     Args:
         model: a model that emits Semantic IDs: itself, with adapters, or wrapped for distribution.
-        prompts: `input_ids` and `attention_mask` (prompts, length), padded on either side, and optionally `long_view_codes`.
+        prompts: `input_ids` and `attention_mask` (prompts, length), padded on either side, and optionally those of `PromptViews`.
         sids: (prompts, candidates, levels) codes, -1 throughout where a prompt has fewer candidates.
         softmax: set of codes that a code competes with: the `children` that the catalogue's trie allows after the codes before it, as in
             `search`, or all codes of its `level`. The policy and its reference must use the same.

@@ -18,7 +18,7 @@ from onesearch.modeling_onesearch.configuration_reward_onesearch import OneSearc
 from onesearch.modeling_onesearch.modeling_reward_onesearch import OneSearchRewardModel
 from onesearch.tokenization_sid.embedding.text_encoder import unit_rows
 from onesearch.views.reward.facets import item_facets
-from onesearch.views.reward.inputs import ItemTable, RewardInputs
+from onesearch.views.reward.inputs import ItemTable, RewardInputs, own_embeddings
 from onesearch.views.reward.memory import BehaviourMemory
 from onesearch.views.reward.session_columns import SessionColumns, user_numbers
 
@@ -131,7 +131,7 @@ def train_reward(
     if market.info.get("split", {}).get("method") in NOT_BY_TIME:
         users = user_numbers(market)
     memory = BehaviourMemory.of(past, UserLogs(past), facets.leaf, None if users is None else users[training])
-    ids = _own_embeddings(logs, training, config.min_events)
+    ids = own_embeddings(logs, training, config.min_events)
     inputs = RewardInputs(ItemTable(unit_rows(vectors.items), codes, facets, ids), memory, config.max_history, config.without)
     columns = SessionColumns(market, logs, memory, vectors.texts, unit_rows(vectors.queries), config.max_history, users)
     interactions = _labelled(market, facets.leaf, training, config, beams)
@@ -162,13 +162,6 @@ def _labelled(
     if interactions.missing():
         logger.warning("reward model: the market has no examples of %s", "; ".join(interactions.missing()))
     return interactions
-
-
-def _own_embeddings(logs: UserLogs, training: np.ndarray, least: int) -> np.ndarray:
-    """Number of each item's own embedding, 0 for items with fewer than `least` training clicks and purchases, ``(items,)``."""
-    sessions, items = logs.own("clicked", "purchased")
-    counts = np.bincount(items[training[sessions]], minlength=len(logs.item_ids))
-    return np.where(counts >= least, np.cumsum(counts >= least), 0)
 
 
 def _model_config(config: RewardConfig, inputs: RewardInputs, codebook_sizes: tuple[int, ...]) -> OneSearchRewardConfig:

@@ -94,7 +94,14 @@ def _generator(run: RunFolder) -> Searcher:
     """The search of a run's checkpoint without its reward model and its texts. A reward model that is there is not even read."""
     parts = load_parts(run.require("checkpoint", "onesearch train"), {}, with_reward=False)
     config = replace(parts.model.search_config, rerank=False, candidates="beam", text_weight=0.0)
-    return Searcher(parts.model, parts.tokenizer, config, query_encoder=parts.query_encoder, defaults=parts.defaults)
+    return Searcher(
+        parts.model,
+        parts.tokenizer,
+        config,
+        query_encoder=parts.query_encoder,
+        defaults=parts.defaults,
+        history_table=parts.history_table,
+    )
 
 
 def _beams(searcher: Searcher, market: Market, item_ids: list[str], config: RewardConfig) -> Beams:

@@ -36,6 +36,13 @@ class SidSFTConfig(SFTConfig):
             `"level"` (the paper's choice), or the `"children"` that the catalogue's trie allows after the codes before it, as in the
             search (our choice). With `"children"` the model need not learn which SIDs exist, but it then gets no training signal against
             unused codes, which matters for SIDs that are appended later. Default: the model's own.
+        history_dropout (`float`, defaults to 0):
+            Probability that a training prompt shows none of the user's recent items. A larger share teaches the model more of users without
+            a history, and less of the others. Signatures of users and the long view stay.
+        item_dropout (`float`, defaults to 0):
+            Probability of each recent item to be left out of a training prompt, drawn anew in every epoch.
+        history_cuts (`float`, defaults to 0):
+            Probability that the recent items of a training prompt are cut to a random run of successive ones.
         sid_smoothing (`float`, defaults to `0.0`):
             ε, label smoothing over the trie's children: the share of each code's label that is spread evenly over the codes that the
             catalogue's trie allows after the codes before it; see `onesearch.trainers.sft.objectives`. A larger ε makes the model less sure
@@ -76,6 +83,9 @@ class SidSFTConfig(SFTConfig):
     sid_softmax: str | None = field(
         default=None, metadata={"help": "Codes that a SID token competes with: level or children. Default: the model's own."}
     )
+    history_dropout: float = field(default=0.0, metadata={"help": "Share of training prompts without recent items."})
+    item_dropout: float = field(default=0.0, metadata={"help": "Share of recent items that are left out of training prompts."})
+    history_cuts: float = field(default=0.0, metadata={"help": "Share of histories that are cut to a random run of items."})
     sid_smoothing: float = field(default=0.0, metadata={"help": "Share of a label that is spread over the trie's children."})
     weight_average: str | None = field(default=None, metadata={"help": "Average of the steps' weights: ema or swa."})
     ema_decay: float = field(default=0.999, metadata={"help": "Weight of the old average at each step."})
@@ -98,6 +108,9 @@ class SidSFTConfig(SFTConfig):
                 "them to 'nll' and 0 (sid_smoothing smooths labels over the trie's children)"
             )
         check_regularisation(self.sid_smoothing, self.weight_average, self.ema_decay, self.average_from)
+        for name in ("history_dropout", "item_dropout", "history_cuts"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)}: a probability lies between 0 and 1")
         if self.packing or self.padding_free:
             raise ValueError(
                 "packing and padding_free are not supported, because every example is a prompt with one target; set both to False"

@@ -40,14 +40,15 @@ from ..trainer_mixins import RetrievalMetrics, RetrievalMetricsMixin, SidCheckpo
 from ..training_card import TrainingCardMixin
 from ..trl_contract import check_trl
 from .averaging import WeightAverage
-from .data.collators import CausalCollator, LongViewLookup, Seq2SeqCollator
+from .data.collators import CausalCollator, HistoryTensors, LongViewLookup, Seq2SeqCollator
 from .data.row_checks import RowLimits, TextRows, check_token_rows, refuse_item_ids
 from .data.rows import ArrowRows, lengths_of
+from .history_dropout import HistoryDropout
 from .length_sampler import LengthSampler
 from .objectives import SmoothedLabels
 from .sft_config import SidSFTConfig
 
-COLUMNS = ("input_ids", "labels", "length", "long_view")
+COLUMNS = ("input_ids", "labels", "length", "long_view", "history")
 """Columns that reach the collator."""
 
 TARGETS = ("labels", "shift_labels", "teacher_shift_labels")
@@ -60,13 +61,15 @@ class SidSFTTrainer(TrainingCardMixin, RetrievalMetricsMixin, SidCheckpointsMixi
     Args:
         model: the model itself, or a `PeftModel` of it; a path would be opened as another class by TRL.
         args: settings. Its `sid_softmax`, if set, becomes that of the model's configuration.
-        train_dataset: columns `input_ids` and `labels` (and optionally `length`, `long_view`), or `prompt` and `completion` texts. Read as
-            numpy arrays.
+        train_dataset: columns `input_ids` and `labels` (and optionally `length`, `long_view`, `history`), or `prompt` and
+            `completion` texts. Read as numpy arrays.
         eval_dataset: dataset of the evaluation loss, with the same columns.
         processing_class: the model's tokenizer.
         retrieval_metrics: called with the model at every evaluation. The metrics that it returns (for instance HR@10 from the evaluator)
             are logged under `eval_` and can select the best checkpoint.
         long_view: makes the batch's `long_view_codes` of the examples; see `onesearch.trainers.sft.data.collators`.
+        history: makes the batch's `history_items` and `history_vectors` of the examples; see
+            `onesearch.views.session_views.HistoryLookup`.
         peft_config: a PEFT configuration, for instance `lora_config(SidLoraConfig(), model)`.
         kwargs: as in TRL.
 
@@ -94,6 +97,7 @@ class SidSFTTrainer(TrainingCardMixin, RetrievalMetricsMixin, SidCheckpointsMixi
         processing_class: PreTrainedTokenizerBase | None = None,
         retrieval_metrics: RetrievalMetrics | None = None,
         long_view: LongViewLookup | None = None,
+        history: HistoryTensors | None = None,
         peft_config: Any = None,
         **kwargs: Any,
     ) -> None:
@@ -112,7 +116,7 @@ class SidSFTTrainer(TrainingCardMixin, RetrievalMetricsMixin, SidCheckpointsMixi
             self._objective = SmoothedLabels(args.sid_smoothing)
         self._row_limits = RowLimits.of(base.config)
         self._item_index = cast("SidIndex | None", base.sid_index)
-        kwargs.setdefault("data_collator", self._collator(base, long_view))
+        kwargs.setdefault("data_collator", self._collator(base, long_view, history))
         super().__init__(
             model=model,
             args=args,
@@ -134,6 +138,9 @@ class SidSFTTrainer(TrainingCardMixin, RetrievalMetricsMixin, SidCheckpointsMixi
         self._average = self._weight_average(args)
         self.retrieval_metrics = retrieval_metrics
         self._scored: list[tuple[float, int]] = []
+        shares = (args.history_dropout, args.item_dropout, args.history_cuts)
+        self._history_dropout = HistoryDropout(base.config, base.config.eos_token_id, *shares, seed=args.seed)
+        self._batch_of_step = (-1, 0)
         self.add_callback(KeepEndOfGeneration(base))
         watched = base.config.is_encoder_decoder and not args.torch_compile  # a hook would break the graph
         self._prompt_watch = PromptWatch(base.get_encoder() if watched else None)
@@ -150,11 +157,13 @@ class SidSFTTrainer(TrainingCardMixin, RetrievalMetricsMixin, SidCheckpointsMixi
 
     # Data
 
-    def _collator(self, model: PreTrainedModel, long_view: LongViewLookup | None) -> Seq2SeqCollator | CausalCollator:
+    def _collator(
+        self, model: PreTrainedModel, long_view: LongViewLookup | None, history: HistoryTensors | None
+    ) -> Seq2SeqCollator | CausalCollator:
         config = model.config
         if config.is_encoder_decoder:
-            return Seq2SeqCollator(config.pad_token_id, config.decoder_start_token_id, long_view)
-        return CausalCollator(config.pad_token_id, long_view)
+            return Seq2SeqCollator(config.pad_token_id, config.decoder_start_token_id, long_view, history)
+        return CausalCollator(config.pad_token_id, long_view, history)
 
     def _prepare_dataset(
         self,
@@ -198,6 +207,14 @@ class SidSFTTrainer(TrainingCardMixin, RetrievalMetricsMixin, SidCheckpointsMixi
         return SequentialSampler(eval_dataset)
 
     # Loss
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        """As in TRL; parts of histories are left out of the batch before, as the settings ask; see `HistoryDropout`."""
+        if self._history_dropout:
+            step = self.state.global_step
+            self._batch_of_step = (step, self._batch_of_step[1] + 1 if self._batch_of_step[0] == step else 0)
+            inputs = self._history_dropout(inputs, *self._batch_of_step, self.args.process_index)
+        return super().training_step(model, inputs, num_items_in_batch)
 
     def compute_loss(
         self,

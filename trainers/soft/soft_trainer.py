@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from ..sft.data.collators import LongViewLookup
+from ..sft.data.collators import HistoryTensors, LongViewLookup
 from ..sft.sft_config import SidSFTConfig
 from ..sft.sft_trainer import COLUMNS, SidSFTTrainer
 from .lists import TeacherLists
@@ -53,8 +53,8 @@ class SidSoftTrainer(SidSFTTrainer):
         self._lists = lists, np.ascontiguousarray(item_sids, dtype=np.int64), soft_targets.temperature
         super().__init__(model=model, args=args, train_dataset=train_dataset, **kwargs)
 
-    def _collator(self, model: PreTrainedModel, long_view: LongViewLookup | None) -> Any:
-        return SoftCollator(super()._collator(model, long_view), *self._lists)
+    def _collator(self, model: PreTrainedModel, long_view: LongViewLookup | None, history: HistoryTensors | None) -> Any:
+        return SoftCollator(super()._collator(model, long_view, history), *self._lists)
 
     def compute_loss(
         self,

@@ -22,10 +22,13 @@ def unseen_examples(builder: ExampleBuilder, lists: TeacherLists) -> Dataset | N
     tables = []
     for start in range(0, len(numbers), CHUNK):
         rows = numbers[start : start + CHUNK]
-        prompts, spans = prompts_of(builder.views, builder.tokenizer, Requests(lists.sessions[rows], lists.asked[rows]))
+        sessions, views = lists.sessions[rows], builder.views
+        prompts, _ = prompts_of(views, builder.tokenizer, Requests(sessions, lists.asked[rows]))
+        history = views.history_events(sessions) if builder.tokenizer.prompt.has_vectors else None
         best = lists.items.values[lists.items.offsets[:-1][rows]]
-        labels = builder.fields.sid_labels(builder.views.item_sids[best])
-        tables.append(Dataset(builder.table(EncodedExamples(prompts, prompts, labels, spans, rows))))
+        labels = builder.fields.sid_labels(views.item_sids[best])
+        examples = EncodedExamples(prompts, prompts, labels, views.long_spans(sessions), rows, history)
+        tables.append(Dataset(builder.table(examples)))
     return concatenate_datasets(tables) if tables else None
 
 

@@ -62,7 +62,7 @@ class JointExamples(Dataset):
         words: WordExamples | None = None,
     ) -> None:
         layout = tokenizer.prompt
-        if layout.needs_query_sids or layout.long_view_tokens:
+        if layout.needs_query_sids or layout.long_view_tokens or layout.has_vectors:
             raise ValueError(
                 "UniSearch encodes items alone, and its codebooks move: set sid and default_history to false and long_view_tokens to 0 in "
                 "training.prompt"

@@ -53,6 +53,20 @@ class ItemFacets:
     leaf: np.ndarray
     values: tuple[str, ...]
 
+    def frequent(self, least: int) -> ItemFacets:
+        """Those facets that at least `least` items have, numbered anew in the same order. A value of one item alone, such as the number of
+        its model, tells nothing of other items."""
+        counts = np.bincount(self.of_items.values, minlength=len(self.kind_of))
+        kept = np.flatnonzero(counts >= least)
+        number = np.full(len(self.kind_of), -1, dtype=np.int64)
+        number[kept] = np.arange(len(kept))
+        facets = number[self.of_items.values]
+        owner = np.repeat(np.arange(len(self.of_items)), self.of_items.lengths)[facets >= 0]
+        of_items = Ragged(facets[facets >= 0], offsets_of(np.bincount(owner, minlength=len(self.of_items))))
+        return ItemFacets(
+            self.kinds, self.kind_of[kept], of_items, self.leaf, tuple(self.values[place] for place in kept.tolist())
+        )
+
     def with_items(self, items: pa.Table) -> ItemFacets:
         """The same facets with further items behind the known ones. Values that no known item has, and prices, are left out.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from onesearch.data.user_logs import UserLogs
 from onesearch.modeling_onesearch.configuration_reward_onesearch import EVENT_KINDS
 from onesearch.tokenization_sid.ragged import Ragged
 
@@ -62,6 +63,19 @@ class ItemTable:
         """Numbers of each item's leaf category and of its first code, -1 without one, int64 ``(items, 2)``."""
         first = self.codes[:, 0] if self.codes.shape[1] else np.full(len(self.codes), -1, dtype=np.int64)
         return np.stack([self.facets.leaf, first], axis=1)
+
+
+def own_embeddings(logs: UserLogs, training: np.ndarray, least: int) -> np.ndarray:
+    """Number of each item's own embedding, 0 for items with fewer than `least` training clicks and purchases, ``(items,)``.
+
+    Args:
+        logs: event logs of a market.
+        training: whether each session is in the training split, ``(sessions,)``.
+        least: number of clicks and purchases from which on an item has an embedding.
+    """
+    sessions, items = logs.own("clicked", "purchased")
+    counts = np.bincount(items[training[sessions]], minlength=len(logs.item_ids))
+    return np.where(counts >= least, np.cumsum(counts >= least), 0)
 
 
 class RewardColumns(NamedTuple):
@@ -228,4 +242,13 @@ def _times_in(history: Ragged, rows: np.ndarray, items: int) -> np.ndarray:
     return occurrences(owner * items + history.values, np.arange(len(rows))[:, None] * items + rows, len(rows) * items)
 
 
-__all__ = ["OWN_FEATURES", "UNKNOWN_GAP", "ItemTable", "RewardColumns", "RewardInputs", "event_kinds", "gap_buckets"]
+__all__ = [
+    "OWN_FEATURES",
+    "UNKNOWN_GAP",
+    "ItemTable",
+    "RewardColumns",
+    "RewardInputs",
+    "event_kinds",
+    "gap_buckets",
+    "own_embeddings",
+]

@@ -23,12 +23,11 @@ from onesearch.data.arrow_tables import as_dataset, conform, table_from_rows
 from onesearch.data.market import Market
 from onesearch.files import atomic_files, read_json, write_json
 from onesearch.parquet_files import read_table, write_table
-from onesearch.tokenization_sid.ragged import Ragged
 from onesearch.tokenization_sid.tensor_files import read_tensors, write_tensors
 
 from .counts import TimedCounts
-from .facets import ItemFacets
 from .inputs import ItemTable
+from .item_files import KnownItems, items_name, load_items, save_items
 from .memory import STATISTICS, BehaviourMemory
 from .ranking import RankingWeights
 
@@ -40,9 +39,10 @@ if TYPE_CHECKING:
 FOLDER_NAME = "reward"
 """Folder of the reward model in a checkpoint."""
 
-ITEMS_NAME = "reward_items.safetensors"
+PREFIX = "reward"
+"""First part of the names of the items' files; see `item_files.py`."""
 
-ITEMS_FORMAT, MEMORY_FORMAT = "onesearch-reward-items/1", "onesearch-memory/1"
+MEMORY_FORMAT = "onesearch-memory/1"
 
 REMEDY = "copy the checkpoint again, or train the reward model with `onesearch reward`"
 
@@ -78,28 +78,12 @@ class RewardParts(NamedTuple):
 def save_reward(parts: RewardParts, folder: Path) -> None:
     """Write all parts into a folder. Times of counted events are not kept: a checkpoint counts what happened before it was made."""
     parts.model.save_pretrained(folder)
-    _save_items(parts.item_ids, parts.table, folder)
+    save_items(KnownItems(parts.item_ids, parts.table), folder, PREFIX)
     _save_memory(parts.memory, folder)
     parts.encoder.save(str(folder / "encoder"), create_model_card=False)
     settings = {"kinds": list(parts.table.facets.kinds), "leaves": parts.memory.leaves, "weights": asdict(parts.weights)}
     settings["without"] = list(parts.without)
     write_json(folder / "reward.json", settings)
-
-
-def _save_items(item_ids: Sequence[str], table: ItemTable, folder: Path) -> None:
-    facets = table.facets
-    arrays = {
-        "vectors": table.vectors,
-        "codes": table.codes,
-        "ids": table.ids,
-        "leaf": facets.leaf,
-        "facets": facets.of_items.values,
-        "facet_offsets": facets.of_items.offsets,
-        "kind_of": facets.kind_of,
-    }
-    write_tensors(folder / ITEMS_NAME, arrays, {"format": ITEMS_FORMAT})
-    write_table(pa.table({"item_id": pa.array(item_ids, pa.string())}), folder / "reward_items.parquet")
-    write_table(pa.table({"value": pa.array(facets.values, pa.string())}), folder / "reward_facets.parquet")
 
 
 def _save_memory(memory: BehaviourMemory, folder: Path) -> None:
@@ -168,33 +152,14 @@ def add_items(folder: Path, items: pa.Table, texts: Sequence[str], codes: np.nda
         FileNotFoundError: there is no reward model.
         ValueError: a file is damaged.
     """
-    from sentence_transformers import SentenceTransformer
-
-    from onesearch.tokenization_sid.embedding.text_encoder import embed_texts
-
     item_ids, table, memory, _ = _load_tables(folder)
-    known = set(item_ids)
-    new = np.array([item_id not in known for item_id in items.column("item_id").to_pylist()], dtype=bool)
-    if not new.any():
-        return 0
-    fresh, words = items.filter(pa.array(new)), [text for text, is_new in zip(texts, new) if is_new]
-    vectors = np.zeros((len(fresh), table.vectors.shape[1]), dtype=np.float32)
-    said = [place for place, text in enumerate(words) if text.strip()]
-    if said:
-        vectors[said] = embed_texts(
-            SentenceTransformer(str(folder / "encoder"), device="cpu"), [words[place] for place in said]
-        )
-    facets = table.facets.with_items(fresh)
-    wider = ItemTable(
-        np.concatenate([table.vectors, vectors]),
-        np.concatenate([table.codes, codes[new].astype(np.int64)]),
-        facets,
-        np.concatenate([table.ids, np.zeros(len(fresh), dtype=np.int64)]),
-    )
-    with atomic_files(folder, last=ITEMS_NAME) as temporary:
-        _save_items([*item_ids, *fresh.column("item_id").to_pylist()], wider, temporary)
-        _save_memory(memory.with_items(facets.leaf[len(item_ids) :]), temporary)
-    return len(fresh)
+    wider = KnownItems(item_ids, table).with_items(items, texts, codes, folder / "encoder")
+    added = len(wider.item_ids) - len(item_ids)
+    if added:
+        with atomic_files(folder, last=items_name(PREFIX)) as temporary:
+            save_items(wider, temporary, PREFIX)
+            _save_memory(memory.with_items(wider.table.facets.leaf[len(item_ids) :]), temporary)
+    return added
 
 
 def sessions_market(item_ids: Sequence[str], sessions: pa.Table, origin: str = "sessions") -> Market:
@@ -246,12 +211,7 @@ def _load_tables(folder: Path) -> tuple[list[str], ItemTable, BehaviourMemory, d
     if not (folder / "reward.json").is_file():
         raise FileNotFoundError(f"{folder} holds no reward model (no reward.json); train one with `onesearch reward`")
     settings: dict[str, Any] = read_json(folder / "reward.json")
-    items = read_tensors(folder / ITEMS_NAME, ITEMS_FORMAT, REMEDY).tensors
-    values = tuple(read_table(folder / "reward_facets.parquet", REMEDY).column("value").to_pylist())
-    of_items = Ragged(items["facets"], items["facet_offsets"])
-    facets = ItemFacets(tuple(settings["kinds"]), items["kind_of"], of_items, items["leaf"], values)
-    table = ItemTable(items["vectors"], items["codes"], facets, items["ids"])
-    item_ids = read_table(folder / "reward_items.parquet", REMEDY).column("item_id").to_pylist()
+    item_ids, table = load_items(folder, PREFIX, settings["kinds"], REMEDY)
     return item_ids, table, _memory(folder, table, settings["leaves"]), settings
 
 

@@ -47,7 +47,7 @@ class SessionColumns:
         vectors = np.concatenate([query_vectors, np.zeros((1, query_vectors.shape[1]), query_vectors.dtype)])
         self.vectors, self.place = vectors.astype(np.float32), places[logs.query_rows]
         self.number = memory.query_numbers(logs.queries.tolist())[logs.query_rows]
-        self._items, self._moments = len(market.items), _moments(market, logs)
+        self._items, self._moments = len(market.items), event_times(market, logs.own("clicked", "purchased")[0])
 
     def of(self, sessions: np.ndarray, candidates: np.ndarray) -> RewardColumns:
         """The columns of some sessions.
@@ -80,9 +80,13 @@ class SessionColumns:
         return Ragged.of_spans(log.values.astype(np.int64), *log.last(sessions, self.max_history))
 
 
-def _moments(market: Market, logs: UserLogs) -> np.ndarray:
-    """Time of every event of ``logs.touched``, ``(events,)``: the log runs by user, then by session."""
-    sessions, _ = logs.own("clicked", "purchased")
+def event_times(market: Market, sessions: np.ndarray) -> np.ndarray:
+    """Time of every event of a log, ``(events,)``: a log runs by user, then by session.
+
+    Args:
+        market: its sessions.
+        sessions: session of each event, ascending, ``(events,)``.
+    """
     users = user_numbers(market)
     times = np.asarray(market.sessions.data.column("time"), dtype=np.int64)
     return times[sessions[np.lexsort((sessions, users[sessions]))]]
@@ -94,4 +98,4 @@ def user_numbers(market: Market) -> np.ndarray:
     return np.asarray(users.indices, dtype=np.int64)
 
 
-__all__ = ["SessionColumns", "user_numbers"]
+__all__ = ["SessionColumns", "event_times", "user_numbers"]

@@ -7,6 +7,7 @@ nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,8 +18,9 @@ import torch
 from onesearch.data.columns import session_entries
 from onesearch.data.requests import SPLITS, split_sessions
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
-from onesearch.views.session_views import LongViewTable, SessionViews
+from onesearch.views.session_views import HistoryLookup, LongViewTable, SessionViews
 
+from ...preference.likelihoods import PROMPT_COLUMNS
 from ...preference.session_scores import SessionScorer
 from ...reward.adaptive import RewardFormula, adaptive_reward
 from ...sft.data.collators import Seq2SeqCollator
@@ -87,8 +89,8 @@ class BeamLists:
         return pa.Table.from_pylist(rows)
 
     def _rows(self, model: Any, requests: Requests) -> list[dict[str, Any]]:
-        prompts, spans = prompts_of(self.views, self.tokenizer, requests)
-        batch = prompt_batch(model, self.views, prompts, spans)
+        prompts, columns = prompts_of(self.views, self.tokenizer, requests)
+        batch = prompt_batch(model, self.views, prompts, columns)
         with torch.no_grad():
             found, _ = model.search_sids(**batch, num_beams=self.config.num_beams)
         sids = np.concatenate([found.cpu().numpy(), self.interactions.missed(requests, found.cpu().numpy())], axis=1)
@@ -101,7 +103,7 @@ class BeamLists:
             rows.append(
                 {
                     "input_ids": prompts[row].tolist(),
-                    **({"long_view": spans[row].ravel().tolist()} if spans.shape[1] else {}),
+                    **columns[row],
                     **own.columns(),
                     "session": int(requests.sessions[row]),
                     "query_session": int(requests.asked[row]),
@@ -197,24 +199,25 @@ def item_counts(views: SessionViews, items: int) -> list[np.ndarray]:
     return [np.bincount(rows[training[sessions]], minlength=items) for sessions, rows in pairs]
 
 
-def prompts_of(views: SessionViews, tokenizer: SidTokenizer, requests: Requests) -> tuple[Any, np.ndarray]:
-    """Prompts of requests as ragged token ids, and the places of their long sequences ``(n, sequences, 2)``."""
+def prompts_of(views: SessionViews, tokenizer: SidTokenizer, requests: Requests) -> tuple[Any, list[dict[str, list[int]]]]:
+    """Prompts of requests as ragged token ids, and the further columns of each (`SessionViews.columns`)."""
     fields = views.fields(requests.sessions)
     if not np.array_equal(requests.sessions, requests.asked):
         queries = views.fields(requests.asked)
         fields = replace(fields, texts=queries.texts, sids=queries.sids)
-    return tokenizer.encode_fields(fields), views.long_spans(requests.sessions)
+    return tokenizer.encode_fields(fields), views.columns(requests.sessions)
 
 
-def prompt_batch(model: Any, views: SessionViews, prompts: Any, spans: np.ndarray) -> dict[str, torch.Tensor]:
+def prompt_batch(
+    model: Any, views: SessionViews, prompts: Any, columns: Sequence[dict[str, list[int]]]
+) -> dict[str, torch.Tensor]:
     """Prompts as the arguments of the model's search, on its device."""
     config = model.config
-    long_view = LongViewTable(views, config.long_view_levels) if spans.shape[1] else None
-    collator = Seq2SeqCollator(config.pad_token_id, config.pad_token_id, long_view)
-    examples = [{"input_ids": prompts[row], "labels": [0], "long_view": spans[row].ravel()} for row in range(len(prompts))]
+    long_view = LongViewTable(views, config.long_view_levels) if views.long_logs else None
+    collator = Seq2SeqCollator(config.pad_token_id, config.pad_token_id, long_view, HistoryLookup.of(views))
+    examples = [{"input_ids": prompts[row], "labels": [0], **columns[row]} for row in range(len(prompts))]
     batch = collator(examples)
-    names = ("input_ids", "attention_mask", "long_view_codes")
-    return {name: batch[name].to(model.device) for name in names if name in batch}
+    return {name: batch[name].to(model.device) for name in PROMPT_COLUMNS if name in batch}
 
 
 __all__ = ["SEARCHED_AT_ONCE", "BeamLists", "Requests", "SessionLevels", "item_counts", "prompt_batch", "prompts_of"]

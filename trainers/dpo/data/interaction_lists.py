@@ -6,6 +6,7 @@ random) are rejected; see `onesearch.trainers.reward.levels`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -70,9 +71,9 @@ class InteractionLists:
         return pa.Table.from_pylist(rows)
 
     def _rows(self, model: Any, requests: Requests) -> list[dict[str, Any]]:
-        prompts, spans = prompts_of(self.views, self.tokenizer, requests)
+        prompts, columns = prompts_of(self.views, self.tokenizer, requests)
         sessions = requests.sessions
-        beams = self._hits(model, sessions, prompts, spans) if self.sampling.beam else None
+        beams = self._hits(model, sessions, prompts, columns) if self.sampling.beam else None
         # The same session may occur twice in a round that spans two passes; it is labelled once.
         labelled = label_sessions(self.views.market, self.leaf, np.unique(sessions), self.sampling, beams, self.seed)
         rows = []
@@ -81,7 +82,7 @@ class InteractionLists:
             rows.append(
                 {
                     "input_ids": prompts[row].tolist(),
-                    **({"long_view": spans[row].ravel().tolist()} if spans.shape[1] else {}),
+                    **columns[row],
                     **own.columns(),
                     "session": session,
                     "query_session": session,
@@ -104,9 +105,11 @@ class InteractionLists:
         chosen = levels[kept] <= LAST_CHOSEN
         return Preferences(codes[kept], chosen, ~chosen, (~chosen).astype(np.int64), rewards[kept]), levels[kept]
 
-    def _hits(self, model: Any, sessions: np.ndarray, prompts: Any, spans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _hits(
+        self, model: Any, sessions: np.ndarray, prompts: Any, columns: Sequence[dict[str, list[int]]]
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Session and item of each hit of the policy: an item of every Semantic ID of the beam."""
-        batch = prompt_batch(model, self.views, prompts, spans)
+        batch = prompt_batch(model, self.views, prompts, columns)
         with torch.no_grad():
             found, _ = model.search_sids(**batch, num_beams=self.num_beams)
         sids = found.cpu().numpy()

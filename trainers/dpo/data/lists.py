@@ -16,11 +16,11 @@ from datasets import Dataset, IterableDataset
 
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 
-from ...preference.likelihoods import padded_candidates
+from ...preference.likelihoods import PROMPT_COLUMNS, padded_candidates
 from ...reward.adaptive import RewardFormula, pair_weight
-from ...sft.data.collators import Example, LongViewLookup, Seq2SeqCollator
+from ...sft.data.collators import Example, HistoryTensors, LongViewLookup, Seq2SeqCollator
 
-COLUMNS = ("input_ids", "sids", "chosen", "rejected", "ranks", "rewards", "ref_logps", "long_view")
+COLUMNS = ("input_ids", "sids", "chosen", "rejected", "ranks", "rewards", "ref_logps", "long_view", "history")
 """Columns that reach the collator; others tell where a list comes from."""
 
 LIST_COLUMNS = ("input_ids", "sids", "chosen", "rejected", "ranks", "rewards")
@@ -74,9 +74,15 @@ class PreferenceCollator:
     formula: RewardFormula | None = None
 
     @classmethod
-    def of(cls, config: Any, formula: RewardFormula | None, long_view: LongViewLookup | None) -> PreferenceCollator:
+    def of(
+        cls,
+        config: Any,
+        formula: RewardFormula | None,
+        long_view: LongViewLookup | None,
+        history: HistoryTensors | None = None,
+    ) -> PreferenceCollator:
         """The collator of a model's configuration."""
-        prompts = Seq2SeqCollator(config.pad_token_id, config.pad_token_id, long_view)  # its targets are not used
+        prompts = Seq2SeqCollator(config.pad_token_id, config.pad_token_id, long_view, history)  # its targets are not used
         return cls(prompts, len(config.sid_codebook_sizes), formula)
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
@@ -88,7 +94,7 @@ class PreferenceCollator:
             (prompts, candidates) if the reference was computed before.
         """
         batch = self.prompts([{**example, "labels": [0]} for example in examples])
-        batch = {name: batch[name] for name in ("input_ids", "attention_mask", "long_view_codes") if name in batch}
+        batch = {name: batch[name] for name in PROMPT_COLUMNS if name in batch}
         lists = [self._preferences(example) for example in examples]
         batch["sids"] = padded_candidates([own.sids for own in lists], self.levels)
         count = batch["sids"].shape[1]

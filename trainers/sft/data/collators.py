@@ -18,6 +18,10 @@ LongViewLookup = Callable[[Sequence[Example]], np.ndarray]
 """Returns the codes (batch, sequences, items, levels) of the items in the examples' long sequences, -1 where there is no item."""
 
 
+HistoryTensors = Callable[[Sequence[Example]], dict[str, np.ndarray]]
+"""Returns `history_items` and `history_vectors` of the examples; see `onesearch.views.session_views.HistoryLookup`."""
+
+
 class Padded(NamedTuple):
     """Rows of different lengths in one array.
 
@@ -41,11 +45,13 @@ class Seq2SeqCollator:
         pad_token_id: padding token of the model.
         decoder_start_token_id: first token that the decoder reads.
         long_view: looks up the examples' long sequences, for models with a long view.
+        history: looks up the items of the examples' histories, for models that read them as vectors.
     """
 
     pad_token_id: int
     decoder_start_token_id: int
     long_view: LongViewLookup | None = None
+    history: HistoryTensors | None = None
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
         """Make a batch.
@@ -55,8 +61,8 @@ class Seq2SeqCollator:
 
         Returns:
             `input_ids` and `attention_mask` (batch, source); `decoder_input_ids`, `labels` and `shift_labels` (batch, target);
-            `long_view_codes` with a long view; `teacher_input_ids` and `teacher_attention_mask` (batch, teacher's source) if the examples
-            have them.
+            `long_view_codes` with a long view; `history_items` and `history_vectors` with histories as vectors; `teacher_input_ids` and
+            `teacher_attention_mask` (batch, teacher's source) if the examples have them.
         """
         prompts = _padded([example["input_ids"] for example in examples], self.pad_token_id)
         targets = _padded([example["labels"] for example in examples], IGNORED)
@@ -73,7 +79,7 @@ class Seq2SeqCollator:
             teacher = _padded([example["teacher_input_ids"] for example in examples], self.pad_token_id)
             arrays["teacher_input_ids"] = teacher.values
             arrays["teacher_attention_mask"] = teacher.filled.astype(np.int64)
-        batch = _tensors(arrays, self.long_view, examples)
+        batch = _tensors(arrays, self.long_view, self.history, examples)
         batch["shift_labels"] = batch["labels"]
         return batch
 
@@ -88,10 +94,12 @@ class CausalCollator:
     Args:
         pad_token_id: padding token of the model.
         long_view: looks up the examples' long sequences, for models with a long view.
+        history: looks up the items of the examples' histories, for models that read them as vectors.
     """
 
     pad_token_id: int
     long_view: LongViewLookup | None = None
+    history: HistoryTensors | None = None
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
         """Make a batch.
@@ -110,7 +118,7 @@ class CausalCollator:
             teacher = self._sequences([example["teacher_input_ids"] for example in examples], targets)
             for name in ("input_ids", "attention_mask", "shift_labels"):
                 arrays[f"teacher_{name}"] = teacher[name]
-        return _tensors(arrays, self.long_view, examples)
+        return _tensors(arrays, self.long_view, self.history, examples)
 
     def _sequences(self, prompts: Sequence[Any], targets: Sequence[Any]) -> dict[str, np.ndarray]:
         parts: list[Any] = []
@@ -131,8 +139,13 @@ class CausalCollator:
 
 
 def _tensors(
-    arrays: dict[str, np.ndarray], long_view: LongViewLookup | None, examples: Sequence[Example]
+    arrays: dict[str, np.ndarray],
+    long_view: LongViewLookup | None,
+    history: HistoryTensors | None,
+    examples: Sequence[Example],
 ) -> dict[str, torch.Tensor]:
+    if history is not None:
+        arrays = {**arrays, **history(examples)}
     batch = {name: torch.from_numpy(array) for name, array in arrays.items()}
     if long_view is not None:
         codes = np.ascontiguousarray(long_view(examples), dtype=np.int64)
@@ -159,4 +172,4 @@ def _padded(parts: Sequence[Any], fill: int, per_row: int = 1) -> Padded:
     return Padded(values, filled)
 
 
-__all__ = ["IGNORED", "CausalCollator", "Example", "LongViewLookup", "Seq2SeqCollator"]
+__all__ = ["IGNORED", "CausalCollator", "Example", "HistoryTensors", "LongViewLookup", "Seq2SeqCollator"]

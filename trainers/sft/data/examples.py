@@ -1,8 +1,8 @@
 """Training examples of a market: prompts and targets as token ids, made in chunks without Python per token.
 
-The columns are `input_ids`, `labels`, `length`; `long_view` where prompts have a long view; `teacher_input_ids` where a teacher sees
-keywords; `request`, the number of a teacher's list, where there is a teacher over items. A prompt never shows the session of its target,
-nor anything later: see `onesearch.data.user_logs`.
+The columns are `input_ids`, `labels`, `length`; `long_view` where prompts have a long view; `history` where items are vectors;
+`teacher_input_ids` where a teacher sees keywords; `request`, the number of a teacher's list, where there is a teacher over items. A prompt
+never shows the session of its target, nor anything later: see `onesearch.data.user_logs`.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class EncodedExamples(NamedTuple):
         labels: what the model must generate.
         spans: (rows, sequences, 2) begin and end of each long sequence; see `SessionViews.long_spans`.
         requests: (rows,) number of the list of a teacher over items, -1 without one; None where no example has one.
+        history: rows of (events, 3); see `SessionViews.history_events`. None where no prompt shows items as vectors.
     """
 
     prompts: Ragged
@@ -52,6 +53,7 @@ class EncodedExamples(NamedTuple):
     labels: Ragged
     spans: np.ndarray
     requests: np.ndarray | None = None
+    history: Ragged | None = None
 
 
 class ExampleBuilder:
@@ -121,6 +123,8 @@ class ExampleBuilder:
             columns["long_view"] = pa.list_(pa.int64())
         if self.requests is not None:
             columns["request"] = pa.int64()
+        if self.tokenizer.prompt.has_vectors:
+            columns["history"] = pa.list_(pa.int64())
         return pa.schema(columns)
 
     def _request_examples(self, task: Task, split: str) -> Iterator[EncodedExamples]:
@@ -141,7 +145,9 @@ class ExampleBuilder:
                 teachers = self.tokenizer.encode_fields(replace(fields, keywords=keywords)).take(prompt_rows)
             labels = self.fields.sid_labels(self.views.item_sids[target_items[near][wanted]])
             requests = None if self.requests is None else self.requests[sessions[prompt_rows]]
-            yield EncodedExamples(prompts, teachers, labels, self.views.long_spans(sessions)[prompt_rows], requests)
+            history = self.views.history_events(sessions).take(prompt_rows) if self.tokenizer.prompt.has_vectors else None
+            spans = self.views.long_spans(sessions)[prompt_rows]
+            yield EncodedExamples(prompts, teachers, labels, spans, requests, history)
 
     def _synthetic_examples(self, kind: str) -> Iterator[EncodedExamples]:
         """`copies` examples per item: a few words of its text, or a few of its facets, take the place of the query."""
@@ -235,6 +241,7 @@ class ExampleBuilder:
     def table(self, examples: EncodedExamples) -> pa.Table:
         """Examples as a table with the columns of `schema`."""
         requests = np.full(len(examples.prompts), -1) if examples.requests is None else examples.requests
+        history = _no_history(len(examples.prompts)) if examples.history is None else examples.history
         ends = np.arange(len(examples.spans) + 1) * examples.spans[0].size  # every row has as many numbers
         columns = {
             "input_ids": _list_array(examples.prompts),
@@ -243,8 +250,13 @@ class ExampleBuilder:
             "teacher_input_ids": _list_array(examples.teachers),
             "long_view": _list_array(Ragged(examples.spans.ravel(), ends)),
             "request": pa.array(requests.astype(np.int64)),
+            "history": _list_array(Ragged(history.values.ravel(), 3 * history.offsets)),
         }
         return pa.table({name: columns[name] for name in self.schema.names}, self.schema)
+
+
+def _no_history(rows: int) -> Ragged:
+    return Ragged(np.empty((0, 3), dtype=np.int64), np.zeros(rows + 1, dtype=np.int64))
 
 
 def _list_array(rows: Ragged) -> pa.ListArray:
