@@ -9,6 +9,7 @@ from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 
 ARM_TEXTS = {
     "onesearch": "the generator alone",
+    "onesearch_dense": "the generator with the dense term, and the nearest items beside those of the beams",
     "onesearch_text": "the generator with the best items of BM25 beside those of the beams",
     "onesearch_reward": "the generator whose hits the reward model ranks",
     "onesearch_reward_text": "the generator and the best items of BM25, ranked by the reward model",
@@ -24,9 +25,10 @@ def arm_settings(name: str, config: SearchConfig) -> dict[str, Any]:
         name: name of the arm, a key of `ARM_TEXTS`.
         config: settings of the report.
     """
-    with_text = {"candidates": "beam+text"}
+    with_text = {"candidates": "beam+text+dense" if config.with_dense else "beam+text"}
     changes: dict[str, dict[str, Any]] = {
-        "onesearch": {"rerank": False, "candidates": "beam", "text_weight": 0.0},
+        "onesearch": {"rerank": False, "candidates": "beam", "text_weight": 0.0, "dense_weight": 0.0},
+        "onesearch_dense": {"rerank": False, "candidates": "beam+dense" if config.with_dense else "beam", "text_weight": 0.0},
         "onesearch_text": with_text,
         "onesearch_reward": {"rerank": True, "candidates": "beam", "text_weight": 0.0},
         "onesearch_reward_text": {"rerank": True, "text_weight": config.text_weight if config.rerank else 0.0, **with_text},

@@ -51,7 +51,8 @@ OWNED = (
         "default_histories.parquet",
         "items.parquet",
     ),
-    *("*_onesearch.py", "*_unisearch.py", "reward/*", "query_encoder/*", "evaluation/metrics.json", "evaluation/latency.json"),
+    *("*_onesearch.py", "*_unisearch.py", "reward/*", "dense/*", "query_encoder/*"),
+    *("evaluation/metrics.json", "evaluation/latency.json"),
     ".eval_results/onesearch-*.yaml",
 )
 """Patterns of files that a push removes from the repository if it does not bring them itself: they would not fit the new ones."""

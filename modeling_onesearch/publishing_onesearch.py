@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 COMPANIONS = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt"),
     *("tokenization_sid.py", "prompts.py", "ragged.py", "user_ids.py", "templates.py", "bpe.py"),
-    *("query_encoder", "default_histories.parquet", "items.parquet", "text_index.safetensors", "reward"),
+    *("query_encoder", "default_histories.parquet", "items.parquet", "text_index.safetensors", "reward", "dense"),
     *("diagnostics.png", "diagnostics.svg", ".eval_results", "evaluation"),
 )
 """Files and folders of a checkpoint that a model does not write itself, and that belong to its weights."""

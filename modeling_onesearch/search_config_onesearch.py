@@ -22,8 +22,8 @@ VIEWS = ("sid", "user", "long_view", "items", "queries", "profile", "default_his
 """Views of a request that prompts can hide at search: the query's SID, the user's signatures, the pooled long sequences, the recent items,
 the earlier queries, the profile, and the items that stand in for an empty history."""
 
-CANDIDATES = ("beam", "beam+text")
-"""Sources of the items that a reward model ranks: the beams of the generator, or these and a text index of the catalogue."""
+CANDIDATES = ("beam", "beam+text", "beam+dense", "beam+text+dense")
+"""Sources of the items that are ranked: the beams of the generator, and beside them a text index or a dense index of the catalogue."""
 
 
 def check_count(name: str, value: object) -> None:
@@ -60,12 +60,17 @@ class SearchConfig:
         rerank: rank the hits of all beams by the checkpoint's reward model, if it has one.
         candidates: `"beam+text"` lets the best items of the checkpoint's text index (BM25) join those of the beams before both are ranked;
             it needs a text index, and `rerank` or a `text_weight`. It helps where the log is small or the catalogue is new to the
-            generator.
-        text_items: number of items that the text index adds for each request; 50 is our choice. More cost time in the reward model.
+            generator. `"beam+dense"` does so with the items of the checkpoint's dense index that are nearest to the query; it needs
+            `rerank` or a `dense_weight`. `"beam+text+dense"` does both.
+        text_items: number of items that the text index, and the dense index, add for each request; 50 is our choice. More cost time in the
+            reward model.
         text_weight: weight of the text match in the order of the hits, at least 0; it needs a text index. The text match of an item is its
             BM25 score as a share of the best one of the query. It is added to the score of the reward model, or without one to a tenth of
             the log-probability. A large weight gives the order of BM25, and leaves the rest to items that BM25 cannot tell apart or does
             not find. 0 leaves it out.
+        dense_weight: γ of s = log p + γ cos(h, e), at least 0; it needs a dense index. h is the vector of the query and e that of the item
+            (LIGER, arXiv 2411.18814; COBRA, arXiv 2503.02453). A large weight gives the order of dense retrieval. With a `text_weight`
+            both count. With `rerank`, the reward model's own relevance term takes its place. 0 leaves it out.
 
     Raises:
         ValueError: a count is below 1, a weight below 0, or `rank_by`, `candidates` or a view is unknown.
@@ -81,6 +86,17 @@ class SearchConfig:
     candidates: str = "beam"
     text_items: int = 50
     text_weight: float = 0.0
+    dense_weight: float = 0.0
+
+    @property
+    def with_text(self) -> bool:
+        """Whether items of the text index join those of the beams."""
+        return "text" in self.candidates
+
+    @property
+    def with_dense(self) -> bool:
+        """Whether items of the dense index join those of the beams."""
+        return "dense" in self.candidates
 
     def __post_init__(self) -> None:
         hidden: object = self.hidden_views
@@ -96,6 +112,7 @@ class SearchConfig:
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown; allowed are {', '.join(map(repr, allowed))}")
         check_weight("text_weight", self.text_weight)
+        check_weight("dense_weight", self.dense_weight)
         for name in ("exclude_history", "rerank"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name}={getattr(self, name)!r} must be true or false")

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import onesearch
 from onesearch.commands import (
     data,
+    dense,
     evaluate,
     export,
     info,
@@ -116,6 +117,7 @@ def build_parser() -> StrictParser:
     data.add(commands)
     sids.add(commands)
     train.add(commands)
+    dense.add(commands)
     reward.add(commands)
     preference.add(commands)
     evaluate.add(commands)

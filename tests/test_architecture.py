@@ -38,7 +38,7 @@ INNER_FLOW = {
     "onesearch.data": ("", "importers", "exports"),
     "onesearch.serving": ("", "http", "fleet"),
     "onesearch.tokenization_sid": ("", "parallel", "embedding", "keywords", "quantizers", "sids"),
-    "onesearch.trainers": ("", "sft", "distillation", "reward", "preference", "dpo", "grpo", "soft", "unisearch"),
+    "onesearch.trainers": ("", "sft", "dense", "distillation", "reward", "preference", "dpo", "grpo", "soft", "unisearch"),
 }
 """Folders within a package: one imports only those before it, and the package's own modules; these import any of them."""
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
+from onesearch.serving.dense_index import FOLDER_NAME as DENSE_NAME
 from onesearch.serving.loading import QUERY_ENCODER_NAME
 from onesearch.serving.shown_items import SHOWN_ITEMS_NAME, ShownItems
 from onesearch.signed_text import is_unedited
@@ -22,7 +23,7 @@ CHECKPOINT_PARTS = (
     *("*.safetensors", "*.safetensors.index.json"),
     *("config.json", "generation_config.json", "search_config.json", "adapter_config.json"),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt"),
-    *(QUERY_ENCODER_NAME, DEFAULTS_NAME, REWARD_NAME, SHOWN_ITEMS_NAME, HISTORY_NAME),
+    *(QUERY_ENCODER_NAME, DEFAULTS_NAME, REWARD_NAME, DENSE_NAME, SHOWN_ITEMS_NAME, HISTORY_NAME),
 )
 """Patterns of what a checkpoint holds, which a new training replaces. Other files in its folder stay, an edited card among them."""
 

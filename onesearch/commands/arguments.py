@@ -104,19 +104,25 @@ def add_search_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--candidates",
         choices=CANDIDATES,
-        help="items that the reward model ranks: those of the beams, or also the best of the checkpoint's text index (BM25)",
+        help="items that are ranked: those of the beams, and beside them the best of the checkpoint's text index (BM25) or dense index",
     )
     group.add_argument(
         "--text-items",
         type=positive,
         metavar="N",
-        help="items of the text index that join the beams with --candidates beam+text; a larger number takes more time",
+        help="items of the text index, and of the dense index, that join the beams; a larger number takes more time",
     )
     group.add_argument(
         "--text-weight",
         type=float,
         metavar="WEIGHT",
         help="weight of the text match (BM25) in the order of the hits; a large one gives BM25's order, 0 leaves it out",
+    )
+    group.add_argument(
+        "--dense-weight",
+        type=float,
+        metavar="WEIGHT",
+        help="weight of the cosine of query and item in the order of the hits; a large one gives dense retrieval's order, 0 leaves it out",
     )
     group.add_argument(
         "--hide",
@@ -139,6 +145,7 @@ def search_settings(options: argparse.Namespace) -> dict[str, Any]:
         candidates=options.candidates,
         text_items=options.text_items,
         text_weight=options.text_weight,
+        dense_weight=options.dense_weight,
     )
 
 

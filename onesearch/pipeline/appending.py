@@ -54,6 +54,7 @@ def append_to_run(run: RunFolder, table: Path, known: str = "raise") -> AppendRe
         _index_appended(run)
         if text_index.is_file():
             _index_texts(run, items, text_index)
+        _index_vectors(run, items)
         _tell_reward_model(run, items)
     return report
 
@@ -92,6 +93,19 @@ def _index_texts(run: RunFolder, items: pa.Table, path: Path) -> None:
     if len(new):
         texts = item_texts(replace(Market.load(run.market), items=as_dataset(new)))
         index.with_items(new.column("item_id").to_pylist(), texts).save(path)
+
+
+def _index_vectors(run: RunFolder, items: pa.Table) -> None:
+    """Add the vectors of appended items to the dense index of the checkpoint, if there is one; they have the texts of the run's encoder."""
+    from onesearch.data.arrow_tables import as_dataset
+    from onesearch.data.market import Market
+    from onesearch.serving.dense_index import FOLDER_NAME, ITEMS_NAME, DenseIndex
+    from onesearch.tokenization_sid.embedding.embeddings import load_facts
+
+    folder = run.checkpoint / FOLDER_NAME
+    if (folder / ITEMS_NAME).is_file():
+        texts = load_facts(run).texts(replace(Market.load(run.market), items=as_dataset(items)))
+        DenseIndex.from_pretrained(folder).with_items(items.column("item_id").to_pylist(), texts).save_items(folder)
 
 
 def _tell_reward_model(run: RunFolder, items: pa.Table) -> None:

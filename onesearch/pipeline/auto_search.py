@@ -40,6 +40,7 @@ TEXT_FIRST = 10.0
 
 ARMS = {
     "onesearch": "the generator alone",
+    "onesearch_dense": "the generator with the dense term",
     "onesearch_text": "the generator with text recall",
     "onesearch_reward": "the reward model",
     "onesearch_reward_text": "the reward model with text recall",
@@ -82,7 +83,8 @@ class SearchChoice:
 def choose_search(run: RunFolder, market: Market, baselines: Sequence[Retriever] = ()) -> SearchChoice:
     """Compare the orders of a run's checkpoint on its validation requests.
 
-    1. The orders are the generator's own and, where there is a reward model, that model's; each with and without text recall.
+    1. The orders are the generator's own, also with the dense term where there is a dense index, and, where there is a reward model, that
+       model's; each with and without text recall.
     2. With text recall, the weight of the text match is the one of `WEIGHTS` that ranks the found items best. As the largest gives BM25's
        order, an order with text recall is not below BM25 on these requests.
     3. The best order is served, or a simpler one that is `CLOSE` to it. With fewer than `ENOUGH` requests the text comes first.
@@ -93,12 +95,13 @@ def choose_search(run: RunFolder, market: Market, baselines: Sequence[Retriever]
         baselines: retrievers that are measured beside the orders, for example BM25.
     """
     searcher = Searcher.from_pretrained(run.checkpoint)
+    text = _text_candidates(searcher)
     requests = build_requests(market, "validation")
     if len(requests) < ENOUGH:
-        search = replace(searcher.config, rerank=False, candidates="beam+text", text_weight=TEXT_FIRST)
+        search = replace(searcher.config, rerank=False, candidates=text, text_weight=TEXT_FIRST)
         return SearchChoice(search, "onesearch_text", len(requests), {})
     requests = sample_requests(requests, REQUESTS)[0]
-    arms = [searcher.arm("onesearch", rerank=False, candidates="beam", text_weight=0.0)]
+    arms = _plain_arms(searcher)
     arms.append(_with_text("onesearch_text", searcher, requests, rerank=False))
     if searcher.reranker is not None:
         arms.append(searcher.arm("onesearch_reward", rerank=True, candidates="beam", text_weight=0.0))
@@ -111,13 +114,13 @@ def choose_search(run: RunFolder, market: Market, baselines: Sequence[Retriever]
 
 
 def served_arms(searcher: Searcher) -> list[Searcher]:
-    """The orders of a checkpoint that a report compares: the generator alone, with its reward model, and each with text recall where the
-    checkpoint is served so or has what it needs."""
+    """The orders of a checkpoint that a report compares: the generator alone, with its dense term, with its reward model, and with text
+    recall, where the checkpoint is served so or has what it needs."""
     from onesearch.extras import MissingExtraError
     from onesearch.serving.text_index import require_text_search
 
     config = searcher.config
-    arms = [searcher.arm("onesearch", rerank=False, candidates="beam", text_weight=0.0)]
+    arms, text = _plain_arms(searcher), _text_candidates(searcher)
     if searcher.reranker is not None:
         arms.append(searcher.arm("onesearch_reward", rerank=True, candidates="beam", text_weight=0.0))
     if searcher.text_index is None:
@@ -128,18 +131,33 @@ def served_arms(searcher: Searcher) -> list[Searcher]:
         logger.warning("the report leaves an arm out: %s", error)
         return arms
     if config.text_weight and not config.rerank:
-        arms.insert(1, searcher.arm("onesearch_text", candidates="beam+text"))
+        place = len(arms) - (searcher.reranker is not None)
+        arms.insert(place, searcher.arm("onesearch_text", candidates=text))
     if searcher.reranker is not None:
         weight = config.text_weight if config.rerank else 0.0
-        arms.append(searcher.arm("onesearch_reward_text", rerank=True, candidates="beam+text", text_weight=weight))
+        arms.append(searcher.arm("onesearch_reward_text", rerank=True, candidates=text, text_weight=weight))
     if all(arm.config != config for arm in arms):
         arms.append(searcher.arm("onesearch_as_set"))
     return arms
 
 
+def _plain_arms(searcher: Searcher) -> list[Searcher]:
+    """The generator's own order and, if the checkpoint has a dense term, the order with it."""
+    plain = searcher.arm("onesearch", rerank=False, candidates="beam", text_weight=0.0, dense_weight=0.0)
+    if searcher.dense is None or not searcher.config.dense_weight:
+        return [plain]
+    candidates = "beam+dense" if searcher.config.with_dense else "beam"
+    return [plain, searcher.arm("onesearch_dense", rerank=False, candidates=candidates, text_weight=0.0)]
+
+
+def _text_candidates(searcher: Searcher) -> str:
+    """Candidates of an order with text recall: those of the dense index stay if they are there."""
+    return "beam+text+dense" if searcher.config.with_dense else "beam+text"
+
+
 def _with_text(name: str, searcher: Searcher, requests: Sequence[Request], rerank: bool) -> Searcher:
     """The order with text recall, and with the weight of the text match that ranks the found items best."""
-    search = searcher.arm(name, rerank=rerank, candidates="beam+text", text_weight=WEIGHTS[1])
+    search = searcher.arm(name, rerank=rerank, candidates=_text_candidates(searcher), text_weight=WEIGHTS[1])
     text_index = search.text_index
     if text_index is None:
         raise ValueError("the checkpoint has no text index; build it before its orders are compared")

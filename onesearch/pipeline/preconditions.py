@@ -131,7 +131,9 @@ def _without_behaviour(recipe: Recipe, facts: MarketFacts, left_out: list[str]) 
         left_out.append(f"the reward model is left out: {reason}; the generator's own order is served")
     if recipe.preference is not None:
         left_out.append(f"the preference stages are left out: {reason}")
-    search = replace(recipe.search, candidates="beam", rerank=False)
+    text = recipe.search.text_weight > 0
+    candidates = recipe.search.candidates if text else recipe.search.candidates.replace("+text", "")
+    search = replace(recipe.search, candidates=candidates, rerank=False)
     return replace(recipe, alignment=None, reward=None, preference=None, search=search)
 
 

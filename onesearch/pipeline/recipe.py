@@ -18,6 +18,7 @@ from onesearch.tokenization_sid.embedding.configs import AlignmentConfig, TextEn
 from onesearch.tokenization_sid.keywords.configs import KeywordConfig
 from onesearch.tokenization_sid.quantizers.configs import QuantizerConfig
 from onesearch.trainers.configs import FOLDER_NAME, TrainingConfig
+from onesearch.trainers.dense.dense_config import DenseConfig
 from onesearch.trainers.dpo.preference_config import PreferenceConfig
 from onesearch.trainers.reward.reward_config import RewardConfig
 
@@ -117,6 +118,7 @@ class Recipe:
         processes: number of processes that train together, started by torchrun. On a processor, one process per core is faster than one
             process with a thread per core: the matrices are small.
         training: prompts, stages and model.
+        dense: dense term in the order of the hits (see `onesearch.trainers.dense`); None leaves it out.
         reward: reward model that ranks the hits of the finished checkpoint (see `onesearch.trainers.reward`); None trains none.
         preference: stages that train the generator on preferences after the reward model (see `onesearch.trainers.dpo`); None trains
             none.
@@ -125,8 +127,9 @@ class Recipe:
 
     Raises:
         ValueError: the name is no name of a folder, `fit_on` is unknown, `processes` is below 1, a dictionary is given without keywords, a
-            text index is searched that nothing ranks by, preferences are trained without a reward model, a preference stage has the name of
-            another part of a run, or a cut-off of the evaluation is above the beams of the search.
+            text index is searched that nothing ranks by, a dense index is searched that the recipe does not make, preferences are trained
+            without a reward model, a preference stage has the name of another part of a run, or a cut-off of the evaluation is above the
+            beams of the search.
     """
 
     name: str
@@ -139,6 +142,7 @@ class Recipe:
     fit_on: str = "items"
     processes: int = 1
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    dense: DenseConfig | None = None
     reward: RewardConfig | None = None
     preference: PreferenceConfig | None = None
     search: SearchConfig = field(default_factory=SearchConfig)
@@ -153,10 +157,14 @@ class Recipe:
         if self.dictionary is not None and self.keywords is None:
             raise ValueError(f"dictionary={self.dictionary!r} needs keywords: true; without keywords it would be ignored")
         has_text_index = self.search.text_weight > 0 or (self.reward is not None and self.reward.text_index)
-        if self.search.candidates != "beam" and not has_text_index:
+        if self.search.with_text and not has_text_index:
             raise ValueError(
                 f"search.candidates={self.search.candidates!r} needs a reward model with a text index, or a search.text_weight; add "
                 "`reward: {}`, or set search.candidates to beam"
+            )
+        if (self.search.with_dense or self.search.dense_weight) and self.dense is None:
+            raise ValueError(
+                "search.candidates and search.dense_weight ask for a dense index, which the recipe does not make; add `dense: {}`"
             )
         if self.preference is not None:
             self._check_preference(self.preference)

@@ -66,7 +66,9 @@ def report_reward(run: RunFolder, split: str = "test", sample: int = 2000, progr
     from onesearch.serving.searcher import Searcher
 
     market = Market.load(run.require("market", "onesearch data"))
-    searcher = Searcher.from_pretrained(run.require("checkpoint", "onesearch train"), rerank=True, candidates="beam")
+    searcher = Searcher.from_pretrained(
+        run.require("checkpoint", "onesearch train"), rerank=True, candidates="beam", dense_weight=0.0
+    )
     requests = build_requests(market, split)
     if not requests:
         raise ValueError(

@@ -15,6 +15,8 @@ from onesearch.data.market import Market
 from onesearch.evaluation.reports import Report
 from onesearch.extras import require
 from onesearch.files import RunFolder
+from onesearch.serving.dense_index import FOLDER_NAME as DENSE_NAME
+from onesearch.serving.dense_index import ITEMS_NAME
 from onesearch.serving.text_index import TEXT_INDEX_NAME
 from onesearch.tokenization_sid.embedding.embeddings import ALIGNMENT_NAME, EMBEDDINGS_NAME
 from onesearch.views.reward.reward_folder import FOLDER_NAME as REWARD_NAME
@@ -29,6 +31,7 @@ from .steps import (
     align_encoder,
     make_card,
     make_checkpoint,
+    make_dense,
     make_embeddings,
     make_market,
     make_preference_stage,
@@ -175,6 +178,8 @@ def _steps(recipe: Recipe, run: RunFolder, resume: bool, progress: bool) -> list
     if recipe.training.unisearch is None:  # UniSearch's training makes the SIDs
         steps.append(_Step("SIDs", run.sids / "sid_index.safetensors", lambda: make_sids(recipe, run)))
     steps.append(_Step("checkpoint", run.checkpoint, lambda: make_checkpoint(recipe, run, resume, progress)))
+    if recipe.dense is not None:
+        steps.append(_Step("dense term", run.checkpoint / DENSE_NAME / ITEMS_NAME, lambda: make_dense(recipe, run)))
     if recipe.search.text_weight:
         steps.append(_Step("text index", run.checkpoint / TEXT_INDEX_NAME, lambda: make_text_index(run)))
     if recipe.reward is not None:

@@ -129,6 +129,14 @@ def make_reward(recipe: Recipe, run: RunFolder) -> None:
         train_reward_run(run, recipe.reward)
 
 
+def make_dense(recipe: Recipe, run: RunFolder) -> None:
+    """Make the dense index of the checkpoint with the settings in `recipe.dense`."""
+    from onesearch.trainers.dense.training import train_dense_run
+
+    if recipe.dense is not None:
+        train_dense_run(run, recipe.dense)
+
+
 def make_text_index(run: RunFolder) -> None:
     """Write the text index of a run's items into its checkpoint.
 
@@ -173,6 +181,7 @@ __all__ = [
     "align_encoder",
     "make_card",
     "make_checkpoint",
+    "make_dense",
     "make_embeddings",
     "make_market",
     "make_preference_stage",

@@ -34,8 +34,8 @@ def add_from_table(checkpoint: str | Path, table: str | Path, known: str = "rais
     Args:
         checkpoint: folder of the checkpoint.
         table: parquet file with the columns ``item_id``, ``codes`` (a list of integers, from the checkpoint's codebooks), and optionally
-            ``popularity``, ``categories`` (a list of texts, from coarse to fine) and ``text``, which the checkpoint's text index takes in
-            if it has one. Items without a text are found by the beam alone, also with ``candidates: beam+text``.
+            ``popularity``, ``categories`` (a list of texts, from coarse to fine) and ``text``, which the checkpoint's text index and dense
+            index take in if it has them. Items without a text are found by the beam alone, whatever ``candidates`` is.
         known: ``raise`` refuses a table with items that are in the catalogue already. ``skip`` leaves them out, and their SIDs as they
             are: an addition that was stopped can be repeated.
 
@@ -62,6 +62,7 @@ def add_from_table(checkpoint: str | Path, table: str | Path, known: str = "rais
                 return len(index)
         _add(index, rows, table)
         _add_texts(path.parent, rows)  # first: a text of an item that is not in the catalogue is never found
+        _add_vectors(path.parent, rows)  # likewise
         _add_to_tables(path.parent, rows, index)  # likewise
         index.save_updates(path)
     return len(index)
@@ -89,6 +90,17 @@ def _add_texts(checkpoint: Path, rows: pa.Table) -> None:
     known = rows.filter(pc.is_valid(rows.column("text")))
     texts = checked_texts(known.column("text").to_pylist(), "text")
     TextIndex.load(path).with_items(known.column("item_id").to_pylist(), texts).save(path)
+
+
+def _add_vectors(checkpoint: Path, rows: pa.Table) -> None:
+    """Add the vectors of new items to the dense index of a checkpoint, if it has one; zeros for those without a text."""
+    from .dense_index import FOLDER_NAME, ITEMS_NAME, DenseIndex
+
+    folder = checkpoint / FOLDER_NAME
+    if (folder / ITEMS_NAME).is_file():
+        item_ids = rows.column("item_id").to_pylist()
+        texts = rows.column("text").to_pylist() if "text" in rows.column_names else [None] * len(item_ids)
+        DenseIndex.from_pretrained(folder).with_items(item_ids, [text or "" for text in texts]).save_items(folder)
 
 
 def _add_to_tables(checkpoint: Path, rows: pa.Table, index: SidIndex) -> None:

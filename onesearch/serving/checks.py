@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
     from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 
+    from .dense_index import DenseIndex
     from .loading import OneSearchModel
     from .reranker import Reranker
     from .text_index import TextIndex
@@ -32,7 +33,7 @@ def checked_reranker(reranker: Reranker | None) -> Reranker:
 
 def checked_text_index(config: SearchConfig, text_index: TextIndex | None) -> TextIndex:
     """The text index; ValueError where there is none, or nothing ranks what it finds."""
-    asked = f"candidates={config.candidates!r}" if config.candidates != "beam" else f"text_weight={config.text_weight}"
+    asked = f"candidates={config.candidates!r}" if config.with_text else f"text_weight={config.text_weight}"
     if not config.rerank and not config.text_weight:
         raise ValueError(
             f"{asked} needs rerank=True or a text_weight: BM25 scores and the generator's log-probabilities cannot be compared, and by the "
@@ -48,6 +49,22 @@ def checked_text_index(config: SearchConfig, text_index: TextIndex | None) -> Te
 
     require_text_search(asked)
     return text_index
+
+
+def checked_dense(config: SearchConfig, dense: DenseIndex | None) -> DenseIndex:
+    """The dense index; ValueError where there is none, or nothing ranks what it finds."""
+    asked = f"candidates={config.candidates!r}" if config.with_dense else f"dense_weight={config.dense_weight}"
+    if not config.rerank and not config.dense_weight:
+        raise ValueError(
+            f"{asked} needs rerank=True or a dense_weight: by the generator's log-probabilities alone the items that the beams missed "
+            "stand behind those that they found. Give a dense_weight, for instance 10, or set candidates='beam'"
+        )
+    if dense is None:
+        raise ValueError(
+            f"{asked} needs a dense index, and this checkpoint has none (folder dense/); `onesearch dense` makes it, or set "
+            "dense_weight=0 and candidates='beam'"
+        )
+    return dense
 
 
 def check_events(history: Sequence[str], context: UserContext) -> None:
@@ -100,4 +117,4 @@ def checked_index(model: OneSearchModel, tokenizer: SidTokenizer) -> SidIndex:
     return model.sid_index
 
 
-__all__ = ["check_events", "checked_index", "checked_reranker", "checked_text_index", "refuse_other_types"]
+__all__ = ["check_events", "checked_dense", "checked_index", "checked_reranker", "checked_text_index", "refuse_other_types"]

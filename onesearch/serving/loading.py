@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
     from onesearch.views.history_table import HistoryTable
 
+    from .dense_index import DenseIndex
     from .reranker import Reranker
     from .shown_items import ShownItems
     from .text_index import TextIndex
@@ -35,7 +36,8 @@ FILE_ARGUMENTS = ("cache_dir", "local_files_only", "token", "revision", "subfold
 
 class CheckpointParts(NamedTuple):
     """The loaded parts of a checkpoint. Query encoder and default histories are None where its prompts do not need them, the reranker where
-    it has no reward model, the text index and the shown items where it has none, the history table where prompts show items as tokens."""
+    it has no reward model, the text index, the shown items and the dense index where it has none, the history table where prompts show
+    items as tokens."""
 
     model: OneSearchModel
     tokenizer: SidTokenizer
@@ -45,6 +47,7 @@ class CheckpointParts(NamedTuple):
     text_index: TextIndex | None
     shown: ShownItems | None
     history_table: HistoryTable | None
+    dense: DenseIndex | None
 
 
 def load_parts(checkpoint: str | Path, hub: Mapping[str, Any], with_reward: bool = True) -> CheckpointParts:
@@ -81,15 +84,17 @@ def load_parts(checkpoint: str | Path, hub: Mapping[str, Any], with_reward: bool
         ) from error
     encoder, defaults = _query_encoder(checkpoint, tokenizer, files), _defaults(checkpoint, tokenizer, files)
     text_index, shown = _text_index(checkpoint, files), _shown_items(checkpoint, files)
+    reranker = _reranker(checkpoint, files) if with_reward else None
     return CheckpointParts(
         model.eval(),
         tokenizer,
         encoder,
         defaults,
-        _reranker(checkpoint, files) if with_reward else None,
+        reranker,
         text_index,
         shown,
         _history_table(checkpoint, tokenizer, files),
+        _dense_index(checkpoint, files),
     )
 
 
@@ -113,6 +118,14 @@ def _reranker(checkpoint: str | Path, files: Mapping[str, Any]) -> Reranker | No
     from .reranker import Reranker
 
     return Reranker.from_pretrained(folder)
+
+
+def _dense_index(checkpoint: str | Path, files: Mapping[str, Any]) -> DenseIndex | None:
+    """The dense index of a checkpoint, if it has one."""
+    from .dense_index import FOLDER_NAME, ITEMS_NAME, DenseIndex
+
+    folder = _local_folder(checkpoint, FOLDER_NAME, ITEMS_NAME, files)
+    return None if folder is None else DenseIndex.from_pretrained(folder)
 
 
 def _history_table(checkpoint: str | Path, tokenizer: SidTokenizer, files: Mapping[str, Any]) -> HistoryTable | None:

@@ -20,7 +20,9 @@ from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.modeling_onesearch.sequences_onesearch import checked_texts
 from onesearch.views.request_views import RequestViews
 
-from .checks import check_events, checked_index, checked_reranker, checked_text_index, refuse_other_types
+from .checks import check_events, checked_dense, checked_index, checked_reranker, checked_text_index, refuse_other_types
+from .dense_index import prompt_states
+from .dense_term import further_items, reads_vectors, with_dense_term
 from .prompt_sizes import prompt_size
 from .text_match import ranks_anew, reads_texts, with_text_match
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from onesearch.views.default_histories import DefaultHistories
     from onesearch.views.history_table import HistoryTable
 
+    from .dense_index import DenseIndex
     from .loading import OneSearchModel
     from .reranker import Reranker
     from .shown_items import ShownItems
@@ -56,6 +59,7 @@ class Searcher:
             added to the catalogue without a text here is found by the beam alone.
         shown: titles, brands and prices that the hits of `search` carry; None leaves them out.
         history_table: what is known of the items of histories. Needed if the tokenizer's prompts show items as vectors.
+        dense: vectors of items and queries. Needed if the settings, or a call, ask for a `dense_weight` or the candidates `beam+dense`.
 
     Raises:
         ValueError: model, tokenizer and item index do not belong together, a part that the prompts or the settings need is missing, or
@@ -76,6 +80,7 @@ class Searcher:
         text_index: TextIndex | None = None,
         shown: ShownItems | None = None,
         history_table: HistoryTable | None = None,
+        dense: DenseIndex | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
@@ -88,10 +93,13 @@ class Searcher:
         self.reranker = reranker
         self.text_index = text_index
         self.shown = shown
+        self.dense = dense
         if self.config.rerank:
             checked_reranker(reranker)
         if reads_texts(self.config):
             checked_text_index(self.config, text_index)
+        if reads_vectors(self.config):
+            checked_dense(self.config, dense)
 
     @classmethod
     def from_pretrained(
@@ -107,6 +115,7 @@ class Searcher:
         candidates: str | None = None,
         text_items: int | None = None,
         text_weight: float | None = None,
+        dense_weight: float | None = None,
         batch_size: int = 32,
         **kwargs: Any,
     ) -> Searcher:
@@ -123,6 +132,7 @@ class Searcher:
             candidates: replaces the saved setting; see `SearchConfig`.
             text_items: replaces the saved setting; see `SearchConfig`.
             text_weight: replaces the saved setting; see `SearchConfig`.
+            dense_weight: replaces the saved setting; see `SearchConfig`.
             batch_size: number of requests that `retrieve` searches at once.
             kwargs: passed to the Auto classes (``revision``, ``token``, ``dtype``, ...).
 
@@ -142,6 +152,7 @@ class Searcher:
             "candidates": candidates,
             "text_items": text_items,
             "text_weight": text_weight,
+            "dense_weight": dense_weight,
         }
         _changed(SearchConfig(), **given)  # refuses wrong values before anything is loaded
         parts = load_parts(checkpoint, kwargs)
@@ -157,6 +168,7 @@ class Searcher:
             text_index=parts.text_index,
             shown=parts.shown,
             history_table=parts.history_table,
+            dense=parts.dense,
         )
 
     def arm(self, name: str, **settings: Any) -> Searcher:
@@ -199,6 +211,7 @@ class Searcher:
         candidates: str | None = None,
         text_items: int | None = None,
         text_weight: float | None = None,
+        dense_weight: float | None = None,
         explain: bool = False,
     ) -> list[Hit]:
         """Find items for one query.
@@ -220,8 +233,9 @@ class Searcher:
             rerank: replaces the searcher's setting for this call: rank the hits of all beams by the reward model.
             candidates: replaces the searcher's setting for this call: `beam+text` lets the best items of the text index join those of the
                 beams before the reward model ranks them.
-            text_items: replaces the searcher's setting for this call: number of items of the text index.
+            text_items: replaces the searcher's setting for this call: number of items of the text index, and of the dense index.
             text_weight: replaces the searcher's setting for this call: weight of the text match in the order of the hits.
+            dense_weight: replaces the searcher's setting for this call: weight of the dense term in the order of the hits.
             explain: put the log-probability of each code, and the probabilities of the reward model, into the hits.
 
         Returns:
@@ -242,6 +256,7 @@ class Searcher:
             "candidates": candidates,
             "text_items": text_items,
             "text_weight": text_weight,
+            "dense_weight": dense_weight,
         }
         config = _changed(self.config, **given)
         request = _request(query, history, context)
@@ -385,12 +400,21 @@ class Searcher:
         if top_k < 1:
             raise ValueError(f"top_k={top_k} must be at least 1")
         excluded = [set(request.history if config.exclude_history else ()) for request in requests]
+        inputs = self.model_inputs(requests, config.hidden_views)
+        dense, vectors = None, None
+        if reads_vectors(config):
+            dense = checked_dense(config, self.dense)
+            states = None if dense.projection is None else prompt_states(self.model, inputs)
+            vectors = dense.queries([request.query for request in requests], states)
         also = None
         if config.candidates != "beam":
             filters = item_filter if isinstance(item_filter, Sequence) else [item_filter] * len(requests)
-            also = self._text_items(requests, config, filters, excluded)
+            texts = checked_text_index(config, self.text_index) if config.with_text else None
+            also = further_items(
+                requests, config, self.index, filters, excluded, texts, dense if config.with_dense else None, vectors
+            )
         result = self.model.retrieve(
-            **self.model_inputs(requests, config.hidden_views),
+            **inputs,
             num_beams=config.num_beams,
             rank_by=config.rank_by,
             items_per_sid=config.items_per_sid,
@@ -404,6 +428,8 @@ class Searcher:
         if config.rerank:
             most = max(map(len, kept), default=0) if config.text_weight else top_k
             kept = checked_reranker(self.reranker).rerank(requests, kept, most, explain)
+        elif dense is not None and vectors is not None:
+            kept = [with_dense_term(dense, own, hits, config.dense_weight) for own, hits in zip(vectors, kept)]
         if config.text_weight:
             text_index = checked_text_index(config, self.text_index)
             kept = [with_text_match(text_index, request.query, hits, config) for request, hits in zip(requests, kept)]
@@ -412,25 +438,6 @@ class Searcher:
         if with_sids and ranks_anew(config):  # in the order of the hits; those of the other beams follow
             sids = [list(dict.fromkeys([*(hit.sid for hit in hits), *beams])) for hits, beams in zip(kept, sids)]
         return replace(result, hits=kept, sids=sids)
-
-    def _text_items(
-        self,
-        requests: Sequence[Request],
-        config: SearchConfig,
-        filters: Sequence[ItemFilter | None],
-        excluded: Sequence[set[str]],
-    ) -> list[list[str]]:
-        """Best items of the text index for each request, of those in the catalogue that pass its filter and are not excluded."""
-        text_index = checked_text_index(config, self.text_index)
-
-        def search(request: Request, item_filter: ItemFilter | None, own: set[str]) -> list[str]:
-            def keep(item_ids: list[str]) -> list[bool]:
-                may_be_found = self.index.contains(item_ids, item_filter).tolist()
-                return [is_kept and item_id not in own for item_id, is_kept in zip(item_ids, may_be_found)]
-
-            return text_index.search(request.query, config.text_items, keep)
-
-        return [search(*parts) for parts in zip(requests, filters, excluded)]
 
     def model_inputs(self, requests: Sequence[Request], hidden: Sequence[str] = ()) -> dict[str, Any]:
         """Model inputs of a batch: `input_ids` and `attention_mask` (requests, length), with a long view also `long_view_codes`, with

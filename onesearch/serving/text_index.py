@@ -19,10 +19,11 @@ from onesearch.data.languages import market_language
 from onesearch.data.market import Market
 from onesearch.data.text import item_texts
 from onesearch.evaluation.analysis import make_tokenizer
-from onesearch.evaluation.baselines.training import best_rows
 from onesearch.extras import require
 from onesearch.modeling_onesearch.columns_onesearch import strings_from_arrays, strings_to_arrays
 from onesearch.tokenization_sid.tensor_files import read_tensors, write_tensors
+
+from .best_items import Keep, best_items
 
 TEXT_INDEX_NAME = "text_index.safetensors"
 """File of the text index, beside the weights of a checkpoint."""
@@ -33,9 +34,6 @@ REMEDY = "copy the checkpoint again, or train the reward model again with `onese
 
 K1, B = 1.2, 0.75
 """Saturation of the term frequency and length normalisation; those of `BM25Retriever`."""
-
-MORE = 4
-"""Factor by which `TextIndex.search` looks further down while too few items may be found; our choice."""
 
 
 def require_text_search(needed_by: str = "candidates='beam+text'") -> None:
@@ -130,7 +128,7 @@ class TextIndex:
         joined = [np.concatenate([own, np.array(new, dtype=np.int64)]) for own, new in parts]
         return TextIndex(self.language, every, vocabulary, *joined)
 
-    def search(self, query: str, count: int, keep: Callable[[list[str]], Sequence[bool]] | None = None) -> list[str]:
+    def search(self, query: str, count: int, keep: Keep | None = None) -> list[str]:
         """Find the items whose texts fit a query best. Items without a term of the query are not found.
 
         Args:
@@ -143,21 +141,10 @@ class TextIndex:
         """
         return [item_id for item_id, _ in self.ranked(query, count, keep)]
 
-    def ranked(
-        self, query: str, count: int, keep: Callable[[list[str]], Sequence[bool]] | None = None
-    ) -> list[tuple[str, float]]:
+    def ranked(self, query: str, count: int, keep: Keep | None = None) -> list[tuple[str, float]]:
         """Return the items of `search`, which documents the arguments, with their BM25 scores."""
         scores = self.scores(query)
-        matching, wanted = int((scores > 0).sum()), count
-        while True:
-            rows = best_rows(scores, min(wanted, matching)).tolist() if matching else []
-            found = list(zip((self.item_ids[row] for row in rows), scores[rows].tolist()))
-            if keep is not None:
-                kept = keep([item_id for item_id, _ in found])
-                found = [pair for pair, is_kept in zip(found, kept) if is_kept]
-            if len(found) >= count or wanted >= matching:
-                return found[:count]
-            wanted *= MORE
+        return best_items(scores, int((scores > 0).sum()), self.item_ids, count, keep)
 
     def scores(self, query: str) -> np.ndarray:
         """BM25 score of every item under a query, float32 ``(items,)``; a term that occurs twice in the query counts twice."""

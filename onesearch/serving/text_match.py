@@ -39,12 +39,12 @@ def with_text_match(text_index: TextIndex, query: str, hits: Sequence[Hit], conf
 
 def reads_texts(config: SearchConfig) -> bool:
     """Whether a search with these settings needs the text index."""
-    return config.candidates != "beam" or config.text_weight > 0
+    return config.with_text or config.text_weight > 0
 
 
 def ranks_anew(config: SearchConfig) -> bool:
     """Whether the hits of the model are ranked by something else, so that all of them are needed."""
-    return config.rerank or config.text_weight > 0
+    return config.rerank or config.text_weight > 0 or config.dense_weight > 0
 
 
 __all__ = ["LOG_P_SHARE", "ranks_anew", "reads_texts", "with_text_match"]

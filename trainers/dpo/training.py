@@ -302,7 +302,7 @@ def _install(run: RunFolder, weights: Path, stages: Sequence[str]) -> None:
 
 def _fit_ranking(run: RunFolder, config: RewardConfig) -> None:
     """Choose the weights of the reward model's ranking on hits of the checkpoint's policy, and keep everything else of it."""
-    searcher = Searcher.from_pretrained(run.checkpoint, rerank=False, candidates="beam", text_weight=0.0)
+    searcher = Searcher.from_pretrained(run.checkpoint, rerank=False, candidates="beam", text_weight=0.0, dense_weight=0.0)
     candidates = SearchConfig.from_pretrained(run.checkpoint).candidates
     path = run.checkpoint / REWARD_NAME / "reward.json"
     parts = load_reward(path.parent)

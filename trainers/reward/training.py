@@ -93,7 +93,7 @@ def train_reward_run(run: RunFolder, config: RewardConfig) -> None:
 def _generator(run: RunFolder) -> Searcher:
     """The search of a run's checkpoint without its reward model and its texts. A reward model that is there is not even read."""
     parts = load_parts(run.require("checkpoint", "onesearch train"), {}, with_reward=False)
-    config = replace(parts.model.search_config, rerank=False, candidates="beam", text_weight=0.0)
+    config = replace(parts.model.search_config, rerank=False, candidates="beam", text_weight=0.0, dense_weight=0.0)
     return Searcher(
         parts.model,
         parts.tokenizer,
@@ -101,6 +101,7 @@ def _generator(run: RunFolder) -> Searcher:
         query_encoder=parts.query_encoder,
         defaults=parts.defaults,
         history_table=parts.history_table,
+        dense=parts.dense,
     )
 
 

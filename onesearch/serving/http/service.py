@@ -14,6 +14,7 @@ from onesearch.data.requests import UserContext
 from onesearch.modeling_onesearch.hits_onesearch import Hit
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 
+from ..dense_index import FOLDER_NAME, ITEMS_NAME, DenseIndex
 from ..prompt_sizes import prompt_size
 from ..reranker import Reranker
 from ..searcher import Searcher
@@ -51,6 +52,7 @@ class SearchService:
         self.text_index = model.text_index
         self.batcher: MicroBatcher[SearchJob, list[Hit]] = MicroBatcher(self._run, config, self.metrics)
         self._text_file = _identity(model.checkpoint / TEXT_INDEX_NAME)
+        self._dense_file = _identity(model.checkpoint / FOLDER_NAME / ITEMS_NAME)
         self._writing = asyncio.Lock()
         self._refreshing = asyncio.Lock()
         self._counting = asyncio.Lock()
@@ -80,7 +82,7 @@ class SearchService:
         """The search settings of a request: those of the checkpoint, or of the generator alone, with the changes that it asks for."""
         config = self.searcher.config
         if ranking == "beam":
-            config = replace(config, rerank=False, candidates="beam")
+            config = replace(config, rerank=False, candidates="beam", dense_weight=0.0)
         return replace(config, **{name: value for name, value in changes.items() if value is not None})
 
     async def search(self, job: SearchJob) -> list[Hit]:
@@ -165,6 +167,11 @@ class SearchService:
         if identity != self._text_file:
             self.searcher.text_index = self.text_index = TextIndex.load(path)
             self._text_file, changed = identity, True
+        folder = self.model.checkpoint / FOLDER_NAME
+        identity = _identity(folder / ITEMS_NAME)
+        if identity != self._dense_file and self.searcher.dense is not None:
+            self.searcher.dense = DenseIndex.from_pretrained(folder)
+            self._dense_file, changed = identity, True
         if changed:
             self.details.refresh()
             self.meanings.refresh()
