@@ -69,8 +69,9 @@ def test_a_large_weight_gives_the_order_of_bm25(reward_searcher, market):
 def test_the_served_order_is_the_best_on_validation(own_run, market):
     bm25 = BM25Retriever(market)
     choice = choose_search(own_run, market, [bm25])
-    assert set(choice.quality) == {*ARMS, "bm25"} and choice.requests >= 20
-    assert choice.quality[choice.arm] >= max(choice.quality[name] for name in ARMS) - auto_search.CLOSE
+    orders = set(ARMS) - {"onesearch_dense"}  # the run has no dense index
+    assert set(choice.quality) == {*orders, "bm25"} and choice.requests >= 20
+    assert choice.quality[choice.arm] >= max(choice.quality[name] for name in orders) - auto_search.CLOSE
     assert choice.quality[choice.arm] >= choice.quality["bm25"] - 0.02, (
         "the largest weight of the text match gives BM25's order"
     )
