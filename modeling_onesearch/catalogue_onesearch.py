@@ -32,7 +32,7 @@ from .catalogue_state_onesearch import CatalogueState
 from .catalogue_tables_onesearch import CatalogueTables, check_counts
 from .columns_onesearch import gather
 from .expansion_onesearch import FoundItems, found_items
-from .filters_onesearch import ItemFilter
+from .filters_onesearch import ItemFilter, filter_key
 from .given_items_onesearch import GivenItems
 from .hits_onesearch import MAX_ITEMS_PER_SID, RANKINGS, Hit
 from .sequences_onesearch import checked_item_ids, checked_paths, checked_popularity, checked_texts
@@ -281,6 +281,7 @@ class SidIndex:
 
         A search with a filter sees the catalogue as it was when the filter was made. Make the filter anew to see later updates.
         Where other threads update the index, fill a mask and make its filter on one `snapshot()`.
+        The latest filters are kept until the next update, so that making one again with equal arguments takes no time.
 
         Args:
             items: the allowed items (in stock, of one shop, …), as ids or as a boolean mask (rows,), which `rows_of` helps to fill. None
@@ -294,13 +295,16 @@ class SidIndex:
             ValueError: an unknown category, a mask of another length, or no item passes.
         """
         state = self._state
-        allowed: np.ndarray | None = None
-        if isinstance(items, np.ndarray) and items.dtype == bool:
-            allowed = items
-        elif items is not None:
-            allowed = state.find_rows(checked_texts(items, "items"))
+        if items is not None and not (isinstance(items, np.ndarray) and items.dtype == bool):
+            items = checked_texts(items, "items")
         excluded = [] if exclude is None else checked_texts(exclude, "exclude")
-        return ItemFilter.of(state, allowed, state.find_rows(excluded, missing_ok=True), categories)
+        wanted = None if categories is None else checked_texts(categories, "categories")
+
+        def make() -> ItemFilter:
+            rows = items if items is None or isinstance(items, np.ndarray) else state.find_rows(items)
+            return ItemFilter.of(state, rows, state.find_rows(excluded, missing_ok=True), wanted)
+
+        return state.filters.get(filter_key(items, excluded, wanted), make)
 
     def checked(self, item_filter: ItemFilter) -> ItemFilter:
         """Return `item_filter` itself; ValueError if it was made for a catalogue of other codebooks."""

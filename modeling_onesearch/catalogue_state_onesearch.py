@@ -15,6 +15,7 @@ import torch
 from .active_sids_onesearch import FEW_SHARE, ActiveSids
 from .catalogue_tables_onesearch import CatalogueTables
 from .columns_onesearch import gather
+from .filters_onesearch import FilterCache
 from .trie_onesearch import NONE, SidTrie
 from .trie_view_onesearch import TrieView
 from .updates_onesearch import Updates
@@ -43,6 +44,7 @@ class CatalogueState:
         trie: the trie of all SIDs that have an item.
         row_of: row of each added item that is still in the catalogue, by item id.
         added: the same items in the order of their SIDs.
+        filters: filters that were made of this state.
     """
 
     tables: CatalogueTables
@@ -51,12 +53,15 @@ class CatalogueState:
     trie: SidTrie | TrieView
     row_of: Mapping[str, int]
     added: AddedItems
+    filters: FilterCache
 
     @classmethod
     def without_updates(cls, tables: CatalogueTables) -> CatalogueState:
         """Return the state of tables that have not been updated."""
         nothing = np.zeros(0, dtype=np.int64)
-        return cls(tables, Updates.empty(tables), nothing, tables.trie, {}, AddedItems(nothing, nothing))
+        return cls(
+            tables, Updates.empty(tables), nothing, tables.trie, {}, AddedItems(nothing, nothing), FilterCache(len(tables))
+        )
 
     @classmethod
     def of(cls, tables: CatalogueTables, updates: Updates, known_leaves: np.ndarray) -> CatalogueState:
@@ -94,6 +99,7 @@ class CatalogueState:
             trie=base if added is None and active is None else TrieView(base, active, added),
             row_of={updates.ids[place]: first + place for place in present.tolist()},
             added=AddedItems(leaves[present][order], first + present[order]),
+            filters=FilterCache(first + len(updates.ids)),
         )
 
     def with_items(

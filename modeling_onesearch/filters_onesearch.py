@@ -5,17 +5,21 @@ Travels to the Hub with the weights, so it imports nothing from the rest of the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from .active_sids_onesearch import FEW_SHARE
-from .catalogue_state_onesearch import CatalogueState
 from .columns_onesearch import gather
 from .trie_onesearch import SidTrie
 from .trie_view_onesearch import TrieView, restrict
+
+if TYPE_CHECKING:
+    from .catalogue_state_onesearch import CatalogueState
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,54 @@ class ItemFilter:
         trie = state.trie.to(state.tables.trie.device)  # a search through another filter may have moved the tables
         kept = torch.from_numpy(passing_sids(state, mask)).to(trie.device)
         return cls(mask, restrict(trie, kept), state)
+
+
+class FilterCache:
+    """The latest filters of one state of the catalogue, by the arguments that they were made with. An update starts a new one.
+
+    Threads may use it at once: they find a filter or make their own.
+
+    Args:
+        rows: number of rows of the catalogue.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self.most = min(max(CACHED_ROWS // max(rows, 1), 1), MOST_FILTERS)
+        self._kept: dict[Hashable, ItemFilter] = {}
+
+    def __reduce__(self) -> tuple[type[FilterCache], tuple[int]]:
+        """A copy and a pickle start empty."""
+        return FilterCache, (CACHED_ROWS // self.most,)
+
+    def get(self, key: Hashable, make: Callable[[], ItemFilter]) -> ItemFilter:
+        """The filter under `key`; made where it is not kept."""
+        found = self._kept.get(key)
+        if found is None:
+            found = make()
+            if len(self._kept) >= self.most:
+                self._kept.pop(next(iter(list(self._kept)), None), None)  # the oldest; another thread may have been faster
+            self._kept[key] = found
+        return found
+
+
+CACHED_ROWS = 1 << 24
+"""Rows of all filters that a catalogue keeps, about 4 bytes each; at least one filter is kept (our choice)."""
+
+MOST_FILTERS = 256
+"""Largest number of filters that a catalogue keeps; our choice."""
+
+
+def filter_key(items: Sequence[str] | np.ndarray | None, excluded: Sequence[str], categories: Sequence[str] | None) -> Hashable:
+    """Key of a filter in the cache, the same for equal arguments of `SidIndex.filter`.
+
+    A mask is represented by a digest of its bits, since its owner may change it.
+    """
+    allowed: Hashable = None
+    if isinstance(items, np.ndarray) and items.dtype == bool:
+        allowed = (items.shape, hashlib.blake2b(np.packbits(items).tobytes(), digest_size=16).digest())
+    elif items is not None:
+        allowed = tuple(items)
+    return allowed, tuple(excluded), None if categories is None else tuple(categories)
 
 
 def _mask_of(allowed: np.ndarray | None, rows: int) -> np.ndarray:
@@ -121,4 +173,4 @@ def _items_per_sid(state: CatalogueState, leaves: np.ndarray) -> np.ndarray:
     return own + np.searchsorted(added, leaves, side="right") - np.searchsorted(added, leaves, side="left")
 
 
-__all__ = ["ItemFilter", "passing_sids"]
+__all__ = ["FilterCache", "ItemFilter", "filter_key", "passing_sids"]

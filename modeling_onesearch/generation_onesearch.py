@@ -114,9 +114,9 @@ class CompiledFrontier:
     """
 
     def __init__(self, trie: SidTrie | TrieView, queries: int, num_beams: int, finish_early: bool) -> None:
-        from .kernels_onesearch import advance
+        from .kernels_onesearch import advance, follow
 
-        self.kernel, self.finish_early, self.level = advance, finish_early, 0
+        self.kernel, self.follow, self.finish_early, self.level = advance, follow, finish_early, 0
         active: ActiveSids | None = None
         added: SidTrie | None = None
         if isinstance(trie, TrieView):
@@ -131,6 +131,7 @@ class CompiledFrontier:
                 LevelTables(t.inner_starts.numpy(), t.leaf_starts.numpy(), t.codes.numpy(), t.inner) for t in added.tables
             ]
         self.marks = [Marks(ALL_MARKED, ALL_MARKED)] * trie.levels
+        self.is_marked = active is not None
         if active is not None:
             leaves = active.leaves.numpy()
             self.marks = [Marks(inner.numpy(), leaves) for inner in active.inner]
@@ -153,8 +154,43 @@ class CompiledFrontier:
             logits.float().contiguous().numpy(),
             NO_TOTALS if totals is None else totals.float().numpy(),
         )
+        if self.is_marked and self.finish_early:
+            codes, parents = self._finish_lonely(level + 1, codes, parents)
         self.codes, self.parents = torch.from_numpy(codes), torch.from_numpy(parents)
         self.level = level + 1
+
+    def _finish_lonely(self, level: int, codes: np.ndarray, parents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Finish the beams of which a filter leaves one SID: their remaining codes are certain, so the model need not run for them.
+
+        1. Follow each active beam from its only active child to the next, level by level, until it has none or several.
+        2. A beam that ends at a SID takes its state, and leaves the active beams.
+
+        Args:
+            level: the level of the children.
+            codes: (queries, slots) codes of the active beams.
+            parents: (queries · slots,) their rows.
+
+        Returns:
+            Codes and parents of the beams that are still active.
+        """
+        scores, states, history, active, counts = self.beams
+        there = np.arange(active.shape[1]) < counts[:, None]  # (queries, slots)
+        own, added = (np.take_along_axis(part, active, 1) for part in states)
+        nodes = np.where(there & (added == NONE), own, NONE).ravel()
+        for deeper in range(level, len(self.base)):
+            self.follow(nodes, self.base[deeper], self.marks[deeper])
+        nodes = nodes.reshape(active.shape)
+        lonely = nodes <= -2
+        if not lonely.any():
+            return codes, parents
+        query, slot = np.nonzero(lonely)
+        states[0, query, active[query, slot]] = nodes[query, slot]
+        there &= ~lonely
+        counts = np.asarray(there.sum(1))
+        order = np.argsort(~there, axis=1, kind="stable")[:, : counts.max()]
+        active, codes, parents = (np.take_along_axis(part, order, 1) for part in (active, codes, parents.reshape(codes.shape)))
+        self.beams = BeamArrays(scores, states, history, np.ascontiguousarray(active), counts)
+        return np.ascontiguousarray(codes), np.ascontiguousarray(parents).reshape(-1)
 
     def finish(self) -> FinalBeams:
         """See `Frontier.finish`."""

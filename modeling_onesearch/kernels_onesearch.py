@@ -344,6 +344,36 @@ def advance(
 
 
 @partial(_compiled, cache=True)
+def follow(nodes: np.ndarray, tables: LevelTables, marks: Marks) -> None:
+    """Replace each inner node by its only active child.
+
+    Args:
+        nodes: (n,) int64 states of prefixes. Inner nodes become the state of their child, or -1 if several children are active; other
+            states stay.
+        tables: the tables of the level of the children.
+        marks: which of its inner nodes and leaves may be found.
+    """
+    for at in range(len(nodes)):
+        node, count, only = nodes[at], 0, -1
+        if node < 0:
+            continue
+        for place in range(tables.inner_starts[node], tables.inner_starts[node + 1]):
+            if len(marks.inner) == 0 or marks.inner[place]:
+                count += 1
+                only = place
+                if count > 1:
+                    break
+        if count < 2:
+            for leaf in range(tables.leaf_starts[node], tables.leaf_starts[node + 1]):
+                if len(marks.leaves) == 0 or marks.leaves[leaf]:
+                    count += 1
+                    only = -2 - leaf
+                    if count > 1:
+                        break
+        nodes[at] = only if count == 1 else -1
+
+
+@partial(_compiled, cache=True)
 def attend(
     query: np.ndarray,
     keys: np.ndarray,
@@ -388,4 +418,4 @@ def attend(
                     mixed[row, column] += share * values[place, column]
 
 
-__all__ = ["AVAILABLE", "advance", "attend"]
+__all__ = ["AVAILABLE", "advance", "attend", "follow"]

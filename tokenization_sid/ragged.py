@@ -67,12 +67,19 @@ class Ragged:
         lengths = np.minimum(np.diff(self.offsets), most)
         return Ragged(self.values[spans(self.offsets[1:] - lengths, lengths)], offsets_of(lengths))
 
-    def padded(self, fill: int) -> np.ndarray:
-        """(rows, longest, ...) with `fill` behind the end of each row; `longest` is at least 1, so no axis is empty."""
-        there = np.arange(max(int(self.lengths.max(initial=0)), 1)) < self.lengths[:, None]
+    def padded(self, fill: int, side: str = "right") -> np.ndarray:
+        """(rows, longest, ...) with `fill` in the empty places of each row, on the side that is given; `longest` is at least 1, so no axis
+        is empty."""
+        there = self.places(side)
         padded = np.full((*there.shape, *self.values.shape[1:]), fill, dtype=self.values.dtype)
         padded[there] = self.values
         return padded
+
+    def places(self, side: str = "right") -> np.ndarray:
+        """(rows, longest) bool, which places of `padded` hold an entry."""
+        lengths = self.lengths[:, None]
+        columns = np.arange(max(int(lengths.max(initial=0)), 1))
+        return columns < lengths if side == "right" else columns >= len(columns) - lengths
 
 
 class Part(NamedTuple):
@@ -103,7 +110,9 @@ def join(parts: Sequence[Part]) -> Ragged:
 
 def offsets_of(lengths: np.ndarray) -> np.ndarray:
     """Offsets of rows with these lengths: (rows,) → (rows + 1,)."""
-    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
 
 
 def spans(begin: np.ndarray, lengths: np.ndarray) -> np.ndarray:

@@ -450,13 +450,13 @@ class Searcher:
             arrays = self.views.history(requests, hidden)
         except KeyError as error:
             raise KeyError(f"{error.args[0]}; leave it out of the history") from None
-        prompts = self.tokenizer.encode_fields(columns).tolist()
-        padded = self.tokenizer.pad({"input_ids": prompts}, return_tensors="pt").to(self.model.device)
-        inputs = {name: padded[name] for name in ("input_ids", "attention_mask")}
+        prompts, side = self.tokenizer.encode_fields(columns), self.tokenizer.padding_side
+        arrays["input_ids"] = prompts.padded(self.tokenizer.pad_token_id, side).astype(np.int64)
+        arrays["attention_mask"] = prompts.places(side).astype(np.int64)
         if codes is not None:
             arrays["long_view_codes"] = codes
-        inputs |= {name: torch.from_numpy(array).to(self.model.device) for name, array in arrays.items()}
-        return inputs
+        device = self.model.device
+        return {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
 
 
 def _changed(config: SearchConfig, **settings: Any) -> SearchConfig:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,6 +28,9 @@ SHOWN_ITEMS_NAME = "items.parquet"
 FACTS = ("title", "brand", "price", "url", "image")
 """Columns of the items table that a hit carries, where the table has them; each is a field of `Hit`."""
 
+KEPT_ITEMS = 100_000
+"""Items whose facts are kept in memory; then they are read anew (our choice)."""
+
 REMEDY = "copy the checkpoint again, or train it again with `onesearch train`, which writes this file"
 
 
@@ -40,6 +43,7 @@ class ShownItems:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._known: dict[str, dict[str, Any]] = {}
 
     @staticmethod
     def save(market: Market, path: str | Path) -> None:
@@ -56,14 +60,20 @@ class ShownItems:
             FileNotFoundError: the file was removed since it was found.
             ValueError: the file is damaged.
         """
-        ids = self._ids
-        filled = []
-        for hit in hits:
-            row = bisect_left(range(len(ids)), hit.item_id, key=lambda place: ids[place].as_py())
-            is_known = row < len(ids) and ids[row].as_py() == hit.item_id
+        return [hit if not (facts := self._facts_of(hit.item_id)) else replace(hit, **facts) for hit in hits]
+
+    def _facts_of(self, item_id: str) -> dict[str, Any]:
+        """The facts of an item, empty for one that has none. They are kept, since the same items are found again and again."""
+        facts = self._known.get(item_id)
+        if facts is None:
+            ids = self._ids
+            row = bisect_left(range(len(ids)), item_id, key=lambda place: ids[place].as_py())
+            is_known = row < len(ids) and ids[row].as_py() == item_id
             facts = {name: column[row].as_py() for name, column in self._facts.items()} if is_known else {}
-            filled.append(replace(hit, **facts))
-        return filled
+            if len(self._known) >= KEPT_ITEMS:
+                self._known = {}
+            self._known[item_id] = facts
+        return facts
 
     @cached_property
     def _table(self) -> pa.Table:

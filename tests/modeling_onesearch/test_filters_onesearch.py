@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -116,3 +118,34 @@ def test_a_filter_takes_lists_of_texts_and_nothing_else(wrong):
             index.filter(**{name: wrong})
     assert index.filter(items=np.array(["item-0"])).mask.tolist() == [True, False]
     assert index.filter(exclude=("item-0",)).mask.tolist() == [False, True]
+
+
+def test_equal_arguments_give_the_same_filter_until_the_next_update():
+    index = tiny_index(np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), (2, 2), categories=[["a"], ["a", "b"], ["b"], []])
+    mask = np.array([True, True, False, False])
+    by_mask, by_ids = index.filter(mask), index.filter(["item-0", "item-1"])
+    excluded, by_category = index.filter(exclude=["item-0"]), index.filter(categories=["b"])
+    assert index.filter(mask.copy()) is by_mask
+    assert index.filter(("item-0", "item-1")) is by_ids
+    assert index.filter(exclude=["item-0"]) is index.snapshot().filter(exclude=["item-0"]) is excluded
+    assert index.filter(categories=["b"]) is by_category
+    assert np.flatnonzero(by_category.mask).tolist() == [1, 2]
+    mask[2] = True  # the caller's own mask may change
+    assert index.filter(mask).mask.tolist() == [True, True, True, False]
+    assert by_mask.mask.tolist() == [True, True, False, False]
+    index.add_items(["new"], np.array([[0, 0]]), categories=[["b"]])
+    assert np.flatnonzero(index.filter(categories=["b"]).mask).tolist() == [1, 2, 4]
+    with pytest.raises(ValueError, match="keeps no item"):
+        index.filter([])
+
+
+def test_a_catalogue_keeps_its_latest_filters_and_no_more():
+    index = tiny_index(np.array([[0, 0], [0, 1], [1, 0]]), (2, 2))
+    filters = index._state.filters
+    filters.most = 2
+    first = index.filter(["item-0"])
+    index.filter(["item-1"])
+    assert index.filter(["item-0"]) is first
+    index.filter(["item-2"])
+    assert index.filter(["item-0"]) is not first
+    assert copy.deepcopy(filters).get("key", lambda: first) is first  # a copy starts empty

@@ -298,6 +298,29 @@ def test_the_model_runs_only_for_beams_that_have_something_to_decide(compiled):
     assert runs == [(0, 0), (1, 8), (2, 9)]
 
 
+@pytest.mark.skipif(not AVAILABLE, reason="needs numba")
+def test_a_beam_of_which_a_filter_leaves_one_sid_is_finished():
+    codes = np.array([[first, second, third] for first in range(4) for second in range(3) for third in range(2)])
+    trie = SidTrie.build(codes, (4, 3, 2))
+    kept = torch.zeros(len(codes), dtype=torch.bool)
+    kept[trie.leaf_of(trie.walk(torch.tensor([[0, 1, 1], [1, 0, 0], [1, 2, 0], [1, 2, 1]])))] = True
+    view = TrieView(trie, ActiveSids.of(trie, kept))
+    rows = []
+
+    class Counting(PrefixLogits):
+        def __call__(self, codes, parents, level):
+            rows.append(1 if codes is None else codes.numel())
+            return super().__call__(codes, parents, level)
+
+    found = beam_search(Counting((4, 3, 2), 1), view, 1, 4, compiled=True)
+    # Level 0 leaves prefix 0 with one SID; level 1 splits prefix 1 into one with one SID and one with two.
+    assert rows == [1, 1, 1]
+    expected = beam_search(PrefixLogits((4, 3, 2), 1), view, 1, 4, compiled=False)
+    assert torch.equal(found.leaves, expected.leaves)
+    torch.testing.assert_close(found.scores, expected.scores)
+    torch.testing.assert_close(found.level_scores, expected.level_scores)
+
+
 @pytest.mark.parametrize("compiled", COMPILED)
 def test_logits_of_half_precision_are_read(compiled):
     trie = SidTrie.build(CODES, CODEBOOK_SIZES)

@@ -43,6 +43,9 @@ def test_entries_of_several_numbers():
     ragged = Ragged.of([[[1, 2]], [], [[3, 4], [5, 6]]], (2,))
     assert ragged.values.shape == (3, 2) and ragged.tail(1).tolist() == [[[1, 2]], [], [[5, 6]]]
     assert ragged.padded(-1).tolist() == [[[1, 2], [-1, -1]], [[-1, -1], [-1, -1]], [[3, 4], [5, 6]]]
+    assert ragged.padded(-1, "left").tolist() == [[[-1, -1], [1, 2]], [[-1, -1], [-1, -1]], [[3, 4], [5, 6]]]
+    assert ragged.places().tolist() == [[True, False], [False, False], [True, True]]
+    assert ragged.places("left").tolist() == [[False, True], [False, False], [True, True]]
     assert Ragged.of([], (2,)).values.shape == (0, 2) and Ragged.of([[]], (2,)).padded(-1).shape == (1, 1, 2)
 
 
