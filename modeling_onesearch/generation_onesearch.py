@@ -179,17 +179,17 @@ class CompiledFrontier:
         nodes = np.where(there & (added == NONE), own, NONE).ravel()
         for deeper in range(level, len(self.base)):
             self.follow(nodes, self.base[deeper], self.marks[deeper])
-        nodes = nodes.reshape(active.shape)
-        lonely = nodes <= -2
+        ends = np.reshape(nodes, active.shape)
+        lonely = ends <= -2
         if not lonely.any():
             return codes, parents
         query, slot = np.nonzero(lonely)
-        states[0, query, active[query, slot]] = nodes[query, slot]
+        states[0, query, active[query, slot]] = ends[query, slot]
         there &= ~lonely
-        counts = np.asarray(there.sum(1))
-        order = np.argsort(~there, axis=1, kind="stable")[:, : counts.max()]
+        still = there.sum(1)
+        order = np.argsort(~there, axis=1, kind="stable")[:, : still.max()]
         active, codes, parents = (np.take_along_axis(part, order, 1) for part in (active, codes, parents.reshape(codes.shape)))
-        self.beams = BeamArrays(scores, states, history, np.ascontiguousarray(active), counts)
+        self.beams = BeamArrays(scores, states, history, np.ascontiguousarray(active), np.asarray(still))
         return np.ascontiguousarray(codes), np.ascontiguousarray(parents).reshape(-1)
 
     def finish(self) -> FinalBeams:
