@@ -29,8 +29,8 @@ class SoftTargetConfig:
         weight: share w of the teacher in the loss of a Semantic ID, (1 − w) · cross-entropy + w · KL. 1 learns from the teacher alone
             where it has an opinion; 0 does not learn from it.
         paths: number of further paths per request and step: Semantic IDs of items drawn from the teacher's masses, at whose nodes the KL
-            is taken as well. The KL is then the mean over the target's path and these. More paths teach more nodes, and each costs a pass
-            of the decoder (of the whole model for a decoder-only one).
+            is taken as well. The KL is then the mean over the target's path and these. More paths teach more nodes. They cost little
+            for an encoder-decoder, and a pass of the whole model each for a decoder-only one.
         unseen: number of further requests per training request that nobody made: user and moment of one session with the query of another.
             They have no observed target, and learn from the teacher alone. Needs the teacher ``reward``.
         folds: SASRec is trained this many times, each time without the users of one part, and scores the requests of that part: it then

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from transformers.modeling_outputs import BaseModelOutput
 
 from onesearch.modeling_onesearch.modeling_onesearch import IGNORED
 from onesearch.modeling_onesearch.scores_onesearch import TargetGroup, TargetScores
@@ -152,31 +151,82 @@ def _divergences_of_paths(
     """
     count, paths, levels = codes.shape
     layout = SidLayout.of(model.config)
-    owner = rows.paths.rows.repeat_interleave(paths)  # row of the batch of each path
-    changed, is_target = targets[owner], targets[owner] != IGNORED
-    changed = changed.masked_scatter(is_target, layout.tokens(codes).flatten())
+    tokens = layout.tokens(codes)
     if model.config.is_encoder_decoder:
-        given = {
-            "encoder_outputs": BaseModelOutput(outputs.encoder_last_hidden_state[owner]),
-            "attention_mask": inputs["attention_mask"][owner],
-            "decoder_input_ids": model.prepare_decoder_input_ids_from_labels(changed),
-            "use_cache": False,
-            "return_dict": True,
-        }
+        states, mask = outputs.encoder_last_hidden_state[rows.paths.rows], inputs["attention_mask"][rows.paths.rows]
+        hidden = _states_of_paths(model, tokens, states, mask)
     else:
-        given = {name: value[owner] if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
-        behind = nn.functional.pad(is_target[:, :-1], (1, 0))  # a target stands one place behind the position that predicts it
-        given["input_ids"] = given["input_ids"].masked_scatter(behind, layout.tokens(codes).flatten())
-    hidden = model.model(**given).last_hidden_state
-    weights = node_weights(rows.sids, rows.masses, codes).flatten(0, 1)  # (paths of all rows, levels, items)
+        hidden = _states_of_sequences(model, inputs, targets, rows.paths.rows, tokens)
+    weights = node_weights(rows.sids, rows.masses, codes)  # (n, paths, levels, items)
+    wanted = tokens.view(count * paths, levels)
     found = hidden.new_zeros((count * paths, levels), dtype=torch.float32)
-    for group in model.target_logits(hidden, changed):
-        level, path = layout.level_of(group, changed), group.rows // changed.shape[1]
-        expected = code_distribution(weights[path, level], rows.sids[path // paths, :, level], group.logits.shape[1])
+    for group in model.target_logits(hidden, wanted):
+        level, path = layout.level_of(group, wanted), group.rows // levels
+        expected = code_distribution(
+            weights.flatten(0, 1)[path, level], rows.sids[path // paths, :, level], group.logits.shape[1]
+        )
         values = divergence(expected, group.logits.log_softmax(-1))
-        place = torch.full_like(path, level)
-        found = found.index_put((path, place), values)
+        found = found.index_put((path, torch.full_like(path, level)), values)
     return found.view(count, paths, levels).sum(1)
+
+
+def _states_of_paths(model: Any, tokens: torch.Tensor, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """States of a decoder at the nodes of several paths per prompt, in one pass: the paths stand behind each other in one sequence.
+
+    A node attends to the nodes before it on its own path alone, and each path begins at the first position. Keys and values of the prompt
+    are therefore computed once, not once per path.
+
+    Args:
+        model: an encoder-decoder.
+        tokens: (n, paths, levels) vocabulary ids of the paths.
+        states: (n, source, d_model) states of the encoder.
+        mask: (n, source) its attention mask.
+
+    Returns:
+        (n · paths, levels, d_model) states that predict the tokens.
+    """
+    count, paths, levels = tokens.shape
+    decoder = model.model.decoder
+    read = torch.full_like(tokens, model.config.decoder_start_token_id)
+    read[..., 1:] = tokens[..., :-1]
+    place = torch.arange(paths * levels, device=tokens.device)
+    moved = decoder.embed_positions(tokens, position_ids=place % levels) - decoder.embed_positions(tokens, position_ids=place)
+    seen = (place[:, None] // levels == place // levels) & (place[:, None] >= place)
+    blocked = torch.zeros(seen.shape, dtype=states.dtype, device=states.device).masked_fill(
+        ~seen, torch.finfo(states.dtype).min
+    )
+    outputs = decoder(
+        inputs_embeds=decoder.embed_tokens(read.flatten(1)) + moved,
+        attention_mask=blocked.expand(count, 1, -1, -1),
+        encoder_hidden_states=states,
+        encoder_attention_mask=mask,
+        use_cache=False,
+    )
+    return outputs.last_hidden_state.unflatten(1, (paths, levels)).flatten(0, 1)
+
+
+def _states_of_sequences(
+    model: Any, inputs: dict[str, Any], targets: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor
+) -> torch.Tensor:
+    """States of a decoder-only model at the nodes of several paths per prompt: each path is a sequence of its own behind the prompt.
+
+    Args:
+        model: a decoder-only model.
+        inputs: inputs of the backbone for the batch.
+        targets: (batch, length) vocabulary ids, or -100.
+        rows: (n,) rows of the batch that have the paths.
+        tokens: (n, paths, levels) vocabulary ids of the paths.
+
+    Returns:
+        (n · paths, levels, d_model) states that predict the tokens.
+    """
+    owner = rows.repeat_interleave(tokens.shape[1])  # row of the batch of each path
+    is_target = targets[owner] != IGNORED
+    behind = nn.functional.pad(is_target[:, :-1], (1, 0))  # a target stands one place behind the position that predicts it
+    given = {name: value[owner] if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
+    given["input_ids"] = given["input_ids"].masked_scatter(behind, tokens.flatten())
+    hidden = model.model(**given).last_hidden_state
+    return hidden[is_target].view(len(owner), tokens.shape[2], -1)
 
 
 __all__ = ["SoftObjective"]

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from ..lora import base_of
 from ..sft.data.collators import HistoryTensors, LongViewLookup
 from ..sft.sft_config import SidSFTConfig
 from ..sft.sft_trainer import COLUMNS, SidSFTTrainer
@@ -29,7 +30,8 @@ class SidSoftTrainer(SidSFTTrainer):
         item_sids: (items, levels) codes of the items that the lists name, counted from 0 within each level.
 
     Raises:
-        ValueError: the column `request` is missing, or as in [`SidSFTTrainer`].
+        ValueError: the column `request` is missing, the model has fewer positions than the further paths have codes, or as in
+            [`SidSFTTrainer`].
     """
 
     _tag_names = ["onesearch", "sft", "soft-targets"]
@@ -48,6 +50,12 @@ class SidSoftTrainer(SidSFTTrainer):
     ) -> None:
         if "request" not in (train_dataset.column_names or []):
             raise ValueError(f"the train dataset has columns {train_dataset.column_names}; soft targets need request")
+        config, needed = base_of(model).config, soft_targets.paths * np.shape(item_sids)[1]
+        if config.is_encoder_decoder and needed > config.max_position_embeddings:
+            raise ValueError(
+                f"soft_targets.paths={soft_targets.paths} need {needed} positions, and the model has {config.max_position_embeddings}; "
+                "draw fewer paths"
+            )
         self._soft = SoftObjective(soft_targets.weight, soft_targets.paths, args.sid_smoothing)
         self._objective = self._soft
         self._lists = lists, np.ascontiguousarray(item_sids, dtype=np.int64), soft_targets.temperature
