@@ -47,8 +47,8 @@ class SidDistillationConfig(SidSFTConfig):
             this term out). In the paper's best mode the teacher is detached: 0.
 
     Raises:
-        ValueError: a weight, `focal_gamma` or `adversarial_epsilon` is negative, `kl_temperature` is not positive, or `torch_compile` is
-            on with an adversarial term.
+        ValueError: a weight, `focal_gamma` or `adversarial_epsilon` is negative, `kl_temperature` is not positive, `sid_smoothing`
+            is not 0, or `torch_compile` is on with an adversarial term.
     """
 
     _VALID_DICT_FIELDS = SidSFTConfig._VALID_DICT_FIELDS
@@ -75,6 +75,10 @@ class SidDistillationConfig(SidSFTConfig):
         ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} must not be negative")
+        if self.sid_smoothing:
+            raise ValueError(
+                f"sid_smoothing={self.sid_smoothing} does not apply to self-distillation, whose cross entropy is focal; set it to 0"
+            )
         if self.kl_temperature <= 0:
             raise ValueError(f"kl_temperature={self.kl_temperature} must be positive")
         if self.history_dropout or self.item_dropout or self.history_cuts:

@@ -396,6 +396,7 @@ def test_what_it_refuses(tmp_path):
         ({"adversarial_epsilon": -0.1}, "adversarial_epsilon=-0.1"),
         ({"loss_type": "dft"}, "loss_type"),
         ({"label_smoothing_factor": 0.1}, "label_smoothing_factor"),
+        ({"sid_smoothing": 0.1}, "sid_smoothing=0.1 does not apply"),
         ({"torch_compile": True}, "torch_compile"),
     ):
         with pytest.raises(ValueError, match=word):
