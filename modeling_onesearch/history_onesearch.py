@@ -110,7 +110,7 @@ class HistoryReader(nn.Module):
         init.constant_(self.norm.weight, self.scale)
         if self.ranges:
             init.normal_(self.summary.weight, std=self.summary.in_features**-0.5)
-            init.normal_(self.summary_kinds, std=self.scale)
+            init.normal_(self.summary_kinds)
             init.zeros_(self.lengths.weight)
             init.constant_(self.summary_norm.weight, self.scale)
 
@@ -163,6 +163,8 @@ class HistoryReader(nn.Module):
             shares = (counts / lengths.clamp(min=1)).to(table.dtype)
         means = torch.stack([shares[:, first + 1 : end + 1] @ table[first + 1 : end + 1] for first, end in self.ranges], dim=1)
         bucket = lengths.clamp(min=1).float().log2().long().clamp(max=LENGTH_BUCKETS - 1)
+        # The means of long histories are small: of size 1 before the projection, they weigh as much as the kind of the facet.
+        means = torch.layer_norm(means, means.shape[-1:])
         return self.summary_norm(self.summary(means) + self.summary_kinds + self.lengths(bucket))
 
 

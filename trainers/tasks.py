@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-ROWS = ("items", "queries", "pairs", "words", "facets", "made-queries", "matches", "requests")
+ROWS = ("items", "queries", "pairs", "words", "facets", "made-queries", "matches", "tastes", "requests")
 """Row kinds that tasks are made from: the items of the catalogue; the distinct queries of the training split; its distinct pairs of a query
 and an item that was clicked or bought after it; sampled words of item texts; sampled facets of items; queries made of titles, categories
-and brands; these with items that match their text; and whole requests with their user's views."""
+and brands; these with items that match their text; made users, whose history shares facets with an item; and whole requests with their
+user's views."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,12 @@ TASKS = {
     "item-facets": Task("facets", ("query", "search"), ("item", "sid")),
     "item-queries": Task("made-queries", ("query", "search"), ("item", "sid")),
     "item-matches": Task("matches", ("query", "search"), ("item", "sid")),
+    # Made users, whose history shares facets with the target: they teach what a taste says of the items of the whole catalogue.
+    "item-tastes": Task("tastes", ("query", "search"), ("item", "sid")),
 }
 """All tasks. `clicks` leaves out items that were also bought: with `purchases`, each clicked or bought item is a target once."""
 
-COPIED = tuple(name for name, task in TASKS.items() if task.rows in ("words", "facets", "made-queries", "matches"))
+COPIED = tuple(name for name, task in TASKS.items() if task.rows in ("words", "facets", "made-queries", "matches", "tastes"))
 """Tasks with several examples per item, whose queries differ; see `ExampleConfig.copies`."""
 
 STAGES = {

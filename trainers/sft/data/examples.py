@@ -19,17 +19,20 @@ import pyarrow as pa
 from onesearch.data.languages import market_language, template_language
 from onesearch.data.made_queries import facet_query, facets_of, sampled_words
 from onesearch.data.requests import request_rows
+from onesearch.modeling_onesearch.history_fields_onesearch import EVENT_KINDS
 from onesearch.tokenization_sid.prompts import PromptFields
 from onesearch.tokenization_sid.ragged import Ragged
 from onesearch.tokenization_sid.sids.sid_encoder import SidEncoder
 from onesearch.tokenization_sid.templates import task_template
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
+from onesearch.views.reward.inputs import UNKNOWN_GAP
 from onesearch.views.session_views import SessionViews
 
 from ...configs import ExampleConfig
 from ...tasks import TASKS, Task
 from .catalogue_queries import CatalogueQueries
 from .fields import RowFields, query_item_pairs
+from .tastes import Tastes
 from .text_targets import TextTargets
 
 CHUNK = 4096
@@ -106,6 +109,8 @@ class ExampleBuilder:
             chunks = self._synthetic_examples(task.rows)
         elif task.rows in ("made-queries", "matches"):
             chunks = self._made_examples(matched=task.rows == "matches")
+        elif task.rows == "tastes":
+            chunks = self._taste_examples()
         else:
             chunks = self._row_examples(task_name, task, split)
         for examples in chunks:
@@ -185,6 +190,23 @@ class ExampleBuilder:
             )
             prompts = self.tokenizer.encode_fields(PromptFields(queries, sids=self._made_sids(queries)))
             yield EncodedExamples(prompts, prompts, self.fields.labels(items, "item", "sid"), self._empty_spans(len(prompts)))
+
+    def _taste_examples(self) -> Iterator[EncodedExamples]:
+        """`copies` examples per item, of made users who love some of its facets."""
+        layout = self.tokenizer.prompt
+        tastes = Tastes(self.market, layout.items)
+        random = np.random.default_rng([self.config.seed, 2])
+        rows = np.tile(np.arange(len(self.market.items)), self.config.copies)
+        for start in range(0, len(rows), CHUNK):
+            targets = rows[start : start + CHUNK]
+            made = tastes.draw(targets, random)
+            sids = Ragged(self.views.item_sids[made.items.values], made.items.offsets)
+            fields = PromptFields(made.queries, sids=self._made_sids(made.queries), items=sids if layout.items else None)
+            kinds = np.where(made.bought, EVENT_KINDS.index("purchased"), EVENT_KINDS.index("clicked"))
+            events = np.stack([made.items.values, kinds, np.full_like(kinds, UNKNOWN_GAP)], axis=1)
+            prompts, labels = self.tokenizer.encode_fields(fields), self.fields.labels(targets, "item", "sid")
+            history = Ragged(events, made.items.offsets) if layout.has_vectors else None
+            yield EncodedExamples(prompts, prompts, labels, self._empty_spans(len(prompts)), history=history)
 
     def _made_sids(self, queries: list[str]) -> np.ndarray | None:
         """Semantic IDs of made queries (queries, levels), -1 where the encoder knows no word; None where prompts hold none."""
