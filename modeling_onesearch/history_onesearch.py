@@ -282,18 +282,16 @@ class HistoryMixin(_Base):
 
     def _check_columns(self, items: torch.Tensor) -> None:
         """Raise ValueError where a number of an item lies outside its table."""
-        sizes = self.config.sid_codebook_sizes
-        limits = {f"codes of level {level}": (NO_ITEM, size) for level, size in enumerate(sizes)}
-        limits |= {
-            "kinds": (NO_ITEM, len(EVENT_KINDS)),
-            "gaps": (0, GAP_BUCKETS),
-            "own embeddings": (0, self.config.history_ids + 1),
-        }
-        columns = [*items[..., : len(limits)].unbind(-1), items[..., len(limits) :]]
-        limits["facets"] = (NO_ITEM, self.config.history_facets)
-        for column, (name, (least, end)) in zip(columns, limits.items()):
-            if column.numel() and (column.min() < least or column.max() >= end):
-                raise ValueError(f"history_items: {name} lie outside {least}..{end - 1}")
+        sizes, facets = self.config.sid_codebook_sizes, self.config.history_facets
+        names = [*(f"codes of level {level}" for level in range(len(sizes))), "kinds", "gaps", "own embeddings"]
+        ends = [*sizes, len(EVENT_KINDS), GAP_BUCKETS, self.config.history_ids + 1]
+        least = [NO_ITEM] * len(sizes) + [NO_ITEM, 0, 0]
+        others = items.shape[-1] - len(names)
+        names, ends, least = names + ["facets"] * others, ends + [facets] * others, least + [NO_ITEM] * others
+        wrong = (items < items.new_tensor(least)) | (items >= items.new_tensor(ends))
+        if bool(wrong.any()):
+            column = int(wrong.flatten(0, 1).any(0).nonzero()[0])
+            raise ValueError(f"history_items: {names[column]} lie outside {least[column]}..{ends[column] - 1}")
 
 
 def _placed(embeddings: torch.Tensor, is_place: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
