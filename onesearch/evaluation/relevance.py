@@ -10,12 +10,14 @@ import pyarrow.compute as pc
 
 from onesearch.data.market import Market
 from onesearch.data.requests import Request
+from onesearch.extras import MissingExtraError
 
 from .cutoffs import cutoff_of, reason
 from .measuring import Bootstrap, Estimates, run_retriever
 from .metrics import gain_table, ndcg, recall
 from .reports import check_name
 from .retrievers import Retriever, beams_of
+from .title_words import title_word_groups, title_word_shares
 
 
 def evaluate_relevance(
@@ -35,6 +37,8 @@ def evaluate_relevance(
     * ``NDCG@10`` has linear gains and is measured on the queries with at least one grade ≥ 1; an unjudged item counts 0.
     * ``Recall@100`` counts items with a grade of at least `relevant_grade` and is measured on the queries that have one.
     * ``judged@10`` is the share of the first 10 items that are judged (0 if none is returned). Where it is low, NDCG is uncertain.
+    * ``title_words`` has NDCG@10 of the queries by how often their words stand in the titles of relevant items; see `title_words.py`. It
+      is left out without the extra ``evaluation``.
     * A retriever that searches with n beams has no metric with a cut-off above n; ``notes`` says so.
 
     Args:
@@ -64,14 +68,20 @@ def evaluate_relevance(
     requests = [Request(session_id=f"query-{row}", user_id="", query=query) for row, query in enumerate(grades)]
     bootstrap = Bootstrap(bootstrap_samples, seed)
     measured: dict[str, Estimates] = {}
+    groups = _groups(market, list(grades), strong)
+    by_group: dict[str, Estimates] = {}
     notes: list[str] = []
     for retriever in retrievers:
         rankings, _ = run_retriever(retriever, requests, max(cutoff, recall_cutoff), batch_size, progress)
         found = [ranking.item_ids for ranking in rankings]
         graded = gain_table(found, judged, cutoff)
         recalled = gain_table([found[row] for row in with_strong], [strong[row] for row in with_strong], recall_cutoff)
+        quality = ndcg(graded, cutoff)
+        by_group[check_name(retriever.name)] = {
+            name: bootstrap.estimates({"NDCG": quality[rows]})["NDCG"] for name, rows in groups.items()
+        }
         estimates = {
-            **bootstrap.estimates({f"NDCG@{cutoff}": ndcg(graded, cutoff)}),
+            **bootstrap.estimates({f"NDCG@{cutoff}": quality}),
             **bootstrap.estimates({f"Recall@{recall_cutoff}": recall(recalled, recall_cutoff)}),
             **bootstrap.estimates({f"judged@{cutoff}": _judged_share(found, judged, cutoff)}),
         }
@@ -81,7 +91,20 @@ def evaluate_relevance(
             notes.append(reason(retriever.name, beams, above))
         measured[check_name(retriever.name)] = {metric: own for metric, own in estimates.items() if metric not in above}
     counts = {"queries": len(grades), "recall_queries": len(with_strong), "recall_grade": relevant_grade}
-    return {**counts, "notes": notes, "retrievers": measured}
+    title_words = {
+        "queries": {name: len(rows) for name, rows in groups.items()},
+        "metric": f"NDCG@{cutoff}",
+        "retrievers": by_group,
+    }
+    return {**counts, "notes": notes, "retrievers": measured, "title_words": title_words if groups else None}
+
+
+def _groups(market: Market, queries: Sequence[str], relevant: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
+    """Rows of the queries by `title_word_groups`; none where the analysis of texts is not installed."""
+    try:
+        return title_word_groups(title_word_shares(market, queries, relevant))
+    except MissingExtraError:
+        return {}
 
 
 def why_left_out(market: Market, relevant_grade: int) -> str | None:

@@ -16,14 +16,16 @@
              "users": {"cold": {"requests": int, "HR@5": {...}, ...}, "warm": {...}},
              "reference_lead": {"item": {...}, "sid": {...}}}}}},
      "relevance": {"queries": int, "recall_queries": int, "recall_grade": int, "notes": [str],
-                   "retrievers": {name: {metric: {...}}}} | null}
+                   "retrievers": {name: {metric: {...}}},
+                   "title_words": {"queries": {group: int}, "metric": str, "retrievers": {name: {group: {...}}}} | null} | null}
 
 ``settings`` are those that `onesearch.pipeline.evaluation.evaluate_run` was called with, empty for a report made otherwise; its
 ``relevant_grade`` is the ``recall_grade`` of the judged queries. ``split_rule`` is the market's own, empty for a report made otherwise.
 A retriever that searches with n beams has no metric at a cut-off above n; ``notes`` are sentences that a reader of the figures must know,
 this one among them. ``sid`` is absent without SIDs. ``reference_lead`` (reference minus this retriever, paired by request, in the metrics
 that both have) is absent for the reference itself and without a reference. A kind of target that no request has is absent under
-``retrievers``. ``invalid_sid_rate`` is null for retrievers without beams.
+``retrievers``. ``invalid_sid_rate`` is null for retrievers without beams. ``title_words`` has the judged queries by
+`onesearch.evaluation.title_words`.
 """
 
 from __future__ import annotations
@@ -171,6 +173,13 @@ class Report:
             parts += [f"* {note}" for note in self.relevance["notes"]]
             found = self.relevance["retrievers"]
             parts.append(_table(found, tuple(dict.fromkeys(metric for row in found.values() for metric in row)), {}))
+            words = self.relevance.get("title_words")
+            if words:
+                counts = ", ".join(f"{name}: {count:,} queries" for name, count in words["queries"].items())
+                parts.append(
+                    f"{words['metric']} by the share of relevant items whose title has every word of the query ({counts})"
+                )
+                parts.append(_table(words["retrievers"], tuple(words["queries"]), {}))
         return "\n\n".join(parts) + "\n"
 
     def _heading(self) -> str:
