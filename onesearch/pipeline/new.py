@@ -11,6 +11,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from onesearch.data.languages import market_language
 from onesearch.data.market import Market
 from onesearch.data.splits import with_split
 from onesearch.evaluation.reports import Report
@@ -212,6 +213,8 @@ def _begin(export: Export, run: RunFolder, overwrite: bool, say: Callable[[str],
         say(f"* {sentence}")
     if not facts.train.requests:
         say(f"* {ITEMS_ONLY}")
+        if market_language(market) == "en":
+            say(f"* {ENGLISH}")
     run.root.mkdir(parents=True, exist_ok=True)
     with writing(run, "onesearch new"):
         if overwrite:
@@ -225,6 +228,12 @@ def _begin(export: Export, run: RunFolder, overwrite: bool, say: Callable[[str],
 ITEMS_ONLY = (
     "no search was answered with a click or purchase, so the model learns from the catalogue alone: it finds items by their words, "
     "category, brand and attributes, knows no user, and nothing can be measured"
+)
+
+
+ENGLISH = (
+    "the texts are English: with `encoder: {model: english}` in recipe.yaml and `onesearch run`, pretrained vectors take the place of the "
+    "catalogue's own, and find more of what queries mean where there is no log (`pip install onesearch[english]`)"
 )
 
 
