@@ -39,9 +39,9 @@ class UserContext:
         shown: ids of items listed before.
         profile: known values of gender, age bucket and region, for example ``("f", "25-34")``.
         ages: time from each event of the request's history to the request, in the unit of the market's session times, aligned with the
-            history; empty where times are not known. The reward model reads them.
+            history; empty where times are not known. The reward model and histories as vectors read them.
         kinds: kind of each event of the history, ``clicked``, ``carted`` or ``purchased``, aligned with it; empty where they are not known:
-            an item among `purchased` counts as bought then, any other as clicked. The reward model reads them.
+            an item among `purchased` counts as bought then, any other as clicked. The reward model and histories as vectors read them.
     """
 
     queries: Sequence[str] = ()

@@ -55,7 +55,7 @@ def append_to_run(run: RunFolder, table: Path, known: str = "raise") -> AppendRe
         if text_index.is_file():
             _index_texts(run, items, text_index)
         _index_vectors(run, items)
-        _tell_reward_model(run, items)
+        _tell_tables(run, items)
     return report
 
 
@@ -108,18 +108,18 @@ def _index_vectors(run: RunFolder, items: pa.Table) -> None:
         DenseIndex.from_pretrained(folder).with_items(items.column("item_id").to_pylist(), texts).save_items(folder)
 
 
-def _tell_reward_model(run: RunFolder, items: pa.Table) -> None:
-    """Let the reward model of the checkpoint know appended items, if there is one."""
+def _tell_tables(run: RunFolder, items: pa.Table) -> None:
+    """Let the reward model and the histories of the checkpoint know appended items, where it has them."""
     from onesearch.data.arrow_tables import as_dataset
     from onesearch.data.market import Market
     from onesearch.data.text import item_texts
     from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME, SidIndex
-    from onesearch.views.reward.reward_folder import FOLDER_NAME, add_items
+    from onesearch.serving.catalogue import tell_tables
 
-    if (run.checkpoint / FOLDER_NAME / "reward.json").is_file():
+    path = run.checkpoint / SID_INDEX_NAME
+    if path.is_file():
         texts = item_texts(replace(Market.load(run.market), items=as_dataset(items)))
-        codes = SidIndex.load(run.checkpoint / SID_INDEX_NAME).codes_of(items.column("item_id").to_pylist())
-        add_items(run.checkpoint / FOLDER_NAME, items, texts, codes)
+        tell_tables(run.checkpoint, items, texts, SidIndex.load(path))
 
 
 def _index_appended(run: RunFolder) -> None:

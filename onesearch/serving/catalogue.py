@@ -106,13 +106,7 @@ def _add_vectors(checkpoint: Path, rows: pa.Table) -> None:
 def _add_to_tables(checkpoint: Path, rows: pa.Table, index: SidIndex) -> None:
     """Let the reward model and the histories of a checkpoint know new items; categories and texts are read where there are any."""
     from onesearch.data.arrow_tables import conform
-    from onesearch.views import history_table
-    from onesearch.views.reward import reward_folder
 
-    parts = {reward_folder: "reward.json", history_table: history_table.SETTINGS_NAME}
-    held = [part for part, name in parts.items() if (checkpoint / part.FOLDER_NAME / name).is_file()]
-    if not held:
-        return
     item_ids = rows.column("item_id").to_pylist()
     texts = [text or "" for text in rows.column("text").to_pylist()] if "text" in rows.column_names else [""] * len(item_ids)
     columns = {"item_id": pa.array(item_ids, pa.string()), "title": pa.array(texts, pa.string())}
@@ -120,9 +114,26 @@ def _add_to_tables(checkpoint: Path, rows: pa.Table, index: SidIndex) -> None:
         columns["categories"] = pa.array(
             [list(names or ()) for names in rows.column("categories").to_pylist()], pa.list_(pa.string())
         )
-    items, codes = conform("items", pa.table(columns), "items"), index.codes_of(item_ids)
-    for part in held:
-        part.add_items(checkpoint / part.FOLDER_NAME, items, texts, codes)
+    tell_tables(checkpoint, conform("items", pa.table(columns), "items"), texts, index)
+
+
+def tell_tables(checkpoint: Path, items: pa.Table, texts: Sequence[str], index: SidIndex) -> None:
+    """Let the reward model and the histories of a checkpoint know new items, where it has them.
+
+    Args:
+        checkpoint: folder of the checkpoint.
+        items: rows with the columns of the items table.
+        texts: text of each item, for its vector.
+        index: item index that has the items.
+    """
+    from onesearch.views import history_table
+    from onesearch.views.reward import reward_folder
+
+    codes = index.codes_of(items.column("item_id").to_pylist())
+    for part, name in {reward_folder: "reward.json", history_table: history_table.SETTINGS_NAME}.items():
+        folder = checkpoint / part.FOLDER_NAME
+        if (folder / name).is_file():
+            part.add_items(folder, items, texts, codes)
 
 
 def remove(checkpoint: str | Path, item_ids: Sequence[str], unknown: str = "raise") -> int:

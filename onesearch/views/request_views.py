@@ -129,7 +129,8 @@ class RequestViews:
         Raises:
             KeyError: an item is not in the catalogue.
         """
-        if self.history_table is None:
+        table = self.history_table  # a server may replace it meanwhile
+        if table is None:
             return {}
         most = self.layout.items
         sequences: list[Sequence[str]] = [self._history(request) for request in requests]
@@ -141,11 +142,11 @@ class RequestViews:
             sequences = [default if is_default else own for own, default, is_default in zip(sequences, found, defaults)]
         sequences = [[] if "items" in hidden else list(sequence[-most:]) for sequence in sequences]
         names = [item_id for sequence in sequences for item_id in sequence]
-        rows = Ragged(self.history_table.rows(names), offsets_of(np.array([len(own) for own in sequences], dtype=np.int64)))
+        rows = Ragged(table.rows(names), offsets_of(np.array([len(own) for own in sequences], dtype=np.int64)))
         known = [self._kinds_and_gaps(*parts) for parts in zip(requests, sequences, defaults)]
         kinds, gaps = (np.concatenate([np.asarray(own[place], dtype=np.int64) for own in known]) for place in (0, 1))
         codes = self.index.codes_of(names).astype(np.int64).reshape(len(names), len(self.codebook_sizes))
-        return self.history_table.arrays(HistoryEvents(rows, codes, kinds, gaps))
+        return table.arrays(HistoryEvents(rows, codes, kinds, gaps))
 
     def _history(self, request: Request) -> Sequence[str]:
         """Items of the events of a request that the prompts show (`PromptLayout.item_events`), oldest first."""

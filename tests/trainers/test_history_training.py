@@ -16,6 +16,7 @@ from onesearch import OneSearchForCausalLM, PromptLayout, RunFolder, Searcher, U
 from onesearch.data.market import Market
 from onesearch.data.requests import build_requests
 from onesearch.parquet_files import write_table
+from onesearch.pipeline.appending import append_to_run
 from onesearch.serving.catalogue import add_from_table
 from onesearch.tokenization_sid.templates import PLAIN_LAYOUT
 from onesearch.trainers.configs import ExampleConfig, SidLoraConfig, StageConfig, TrainingConfig
@@ -111,6 +112,22 @@ def test_a_new_item_needs_no_training(trained, requests, tmp_path):
     assert len(after.table.facets.of_items[len(before.item_ids)]) > 0 and after.table.ids[-1] == 0
     searcher = Searcher.from_pretrained(checkpoint, num_beams=10)
     assert searcher.search(requests[0].query, ["new", *requests[0].history[:2]], 3)
+
+
+def test_an_item_that_is_appended_to_the_run_has_its_facets(trained, requests, tmp_path):
+    run = RunFolder(shutil.copytree(trained.root, tmp_path / "run"))
+    before = HistoryTable.load(run.checkpoint / "history", VECTORS).known
+    row = Market.load(run.market).items.data.table.slice(0, 1)
+    twin = row.set_column(row.column_names.index("item_id"), "item_id", pa.array(["twin"]))
+    write_table(twin, tmp_path / "twin.parquet")
+    append_to_run(run, tmp_path / "twin.parquet")
+    after = HistoryTable.load(run.checkpoint / "history", VECTORS)
+    facets = before.table.facets
+    own, twins = (after.known.table.facets.of_items[after.row_of[item_id]] for item_id in (before.item_ids[0], "twin"))
+    price = facets.kinds.index("price")
+    assert twins.tolist() == [facet for facet in own.tolist() if facets.kind_of[facet] != price] and len(twins) > 2
+    vectors = after.known.table.vectors
+    assert vectors[-1] @ vectors[0] == pytest.approx(1, abs=1e-3)
 
 
 def test_a_damaged_or_missing_table_is_named(trained, tmp_path):

@@ -13,6 +13,9 @@ from typing import Any
 from onesearch.data.requests import UserContext
 from onesearch.modeling_onesearch.hits_onesearch import Hit
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
+from onesearch.views.history_table import FOLDER_NAME as HISTORY_NAME
+from onesearch.views.history_table import HistoryTable
+from onesearch.views.reward.item_files import items_name
 
 from ..dense_index import FOLDER_NAME, ITEMS_NAME, DenseIndex
 from ..prompt_sizes import prompt_size
@@ -53,6 +56,7 @@ class SearchService:
         self.batcher: MicroBatcher[SearchJob, list[Hit]] = MicroBatcher(self._run, config, self.metrics)
         self._text_file = _identity(model.checkpoint / TEXT_INDEX_NAME)
         self._dense_file = _identity(model.checkpoint / FOLDER_NAME / ITEMS_NAME)
+        self._history_file = _identity(model.checkpoint / HISTORY_NAME / items_name(HISTORY_NAME))
         self._writing = asyncio.Lock()
         self._refreshing = asyncio.Lock()
         self._counting = asyncio.Lock()
@@ -172,6 +176,11 @@ class SearchService:
         if identity != self._dense_file and self.searcher.dense is not None:
             self.searcher.dense = DenseIndex.from_pretrained(folder)
             self._dense_file, changed = identity, True
+        folder, views = self.model.checkpoint / HISTORY_NAME, self.searcher.views
+        identity = _identity(folder / items_name(HISTORY_NAME))
+        if identity != self._history_file and views.history_table is not None:
+            views.history_table = HistoryTable.load(folder, views.layout)
+            self._history_file, changed = identity, True
         if changed:
             self.details.refresh()
             self.meanings.refresh()
