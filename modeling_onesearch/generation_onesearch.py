@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from .active_sids_onesearch import ActiveSids
+from .engines_onesearch import compiled_wanted
 from .frontier_onesearch import FinalBeams, Frontier, TorchFrontier
 from .kernel_arrays_onesearch import BeamArrays, LevelTables, Marks
 from .trie_onesearch import NONE, ROOT, SidTrie
@@ -75,20 +76,24 @@ def beam_search(
             SIDs in the trie, so a larger number gives the same result at the same cost.
         finish_early: whether the model stops running for finished beams. Set it to False when `step` gives normalisers, since the
             remaining codes then change the score.
-        compiled: whether to use the compiled kernel; None uses it where numba is installed and the tables are on the CPU.
+        compiled: whether to use the compiled kernel; None uses it where numba is installed, the tables are on the CPU and
+            `prefer_compiled` was not switched off.
 
     Raises:
         ValueError: `num_beams` is below 1, or `compiled=True` without numba or with a trie that is not on the CPU.
     """
-    from .kernels_onesearch import AVAILABLE  # numba takes long to import
-
     if num_beams < 1:
         raise ValueError(f"num_beams={num_beams} must be at least 1")
     num_beams = min(num_beams, len(trie))
-    possible = AVAILABLE and trie.device.type == "cpu"
-    if compiled and not possible:
-        raise ValueError("compiled=True needs numba (`pip install onesearch[fast]`) and a trie on the CPU")
-    engine = CompiledFrontier if (possible if compiled is None else compiled) else TorchFrontier
+    wanted = compiled_wanted() if compiled is None else compiled
+    if wanted:
+        from .kernels_onesearch import AVAILABLE  # numba takes long to import
+
+        possible = AVAILABLE and trie.device.type == "cpu"
+        if compiled and not possible:
+            raise ValueError("compiled=True needs numba (`pip install onesearch[fast]`) and a trie on the CPU")
+        wanted = possible
+    engine = CompiledFrontier if wanted else TorchFrontier
     frontier: Frontier = engine(trie, queries, num_beams, finish_early)
     advance_all(step, trie.levels, frontier)
     states, scores, history = frontier.finish()

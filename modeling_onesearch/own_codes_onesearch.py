@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import torch
 
+from .engines_onesearch import compiled_wanted
+
 FIRST_CAPACITY = 2
 """Steps for whose rows the store of a layer has room at first, counted in rows of the first append; it doubles when it is full."""
 
@@ -58,12 +60,13 @@ def attend_own(query: torch.Tensor, own: OwnCodes, places: torch.Tensor, head_si
     Returns:
         (rows, width).
     """
-    from .kernels_onesearch import AVAILABLE, attend  # numba takes long to import
+    if compiled_wanted() and query.dtype == torch.float32:
+        from .kernels_onesearch import AVAILABLE, attend  # numba takes long to import
 
-    if AVAILABLE and query.dtype == torch.float32:
-        mixed = torch.empty_like(query)
-        attend(query.numpy(), own.keys.numpy(), own.values.numpy(), places.numpy(), head_size, scaling, mixed.numpy())
-        return mixed
+        if AVAILABLE:
+            mixed = torch.empty_like(query)
+            attend(query.numpy(), own.keys.numpy(), own.values.numpy(), places.numpy(), head_size, scaling, mixed.numpy())
+            return mixed
     rows, codes = places.shape
     keys, values = (part[places].view(rows, codes, -1, head_size) for part in (own.keys, own.values))
     weights = (keys * query.view(rows, 1, -1, head_size)).sum(-1) * scaling  # (rows, codes, heads)

@@ -47,9 +47,11 @@ def add(commands: Commands) -> None:
 
 def _search(options: argparse.Namespace) -> None:
     from onesearch.data.requests import UserContext
+    from onesearch.modeling_onesearch.engines_onesearch import prefer_compiled
     from onesearch.serving.searcher import Searcher
 
     quiet_libraries()
+    prefer_compiled(False)  # importing the compiler takes longer than this one search without it
     searcher = Searcher.from_pretrained(checkpoint_folder(options.checkpoint), **search_settings(options))
     history = options.history
     context = UserContext(options.queries, history, options.purchased, profile=tuple(options.profile))

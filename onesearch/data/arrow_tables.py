@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset, List, Value
 
 from .schema import ATTRIBUTE_TYPES, REQUIRED_COLUMNS, TABLES, arrow_schema
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 ID_COLUMNS = frozenset({"item_id", "user_id", "session_id", "impressed", "clicked", "carted", "purchased"})
 """Columns of ids: integers become text in them, as in every importer."""
@@ -19,6 +21,8 @@ ID_COLUMNS = frozenset({"item_id", "user_id", "session_id", "impressed", "clicke
 
 def as_dataset(table: pa.Table) -> Dataset:
     """Wrap an Arrow table as a dataset. The fingerprint is random: a hash of the contents takes a second per million rows."""
+    from datasets import Dataset  # takes long to import, and a search needs none
+
     return Dataset(table, fingerprint=uuid4().hex)
 
 
@@ -185,19 +189,20 @@ def _without_null_lists(values: pa.ChunkedArray) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array([entry or [] for entry in values.to_pylist()], values.type)])
 
 
-def _filled(value: Any, feature: Any, place: str) -> Any:
-    """The value, or the empty value of the feature where it is None. Arrow would split text, order sets and cut fractions: they raise."""
-    if isinstance(feature, dict):
+def _filled(value: Any, kind: pa.DataType, place: str) -> Any:
+    """The value, or the empty value of the type where it is None. Arrow would split text, order sets and cut fractions: they raise."""
+    if pa.types.is_struct(kind):
         given = value or {}
-        unknown = set(given) - set(feature)
+        parts = {part.name: part.type for part in kind}
+        unknown = set(given) - set(parts)
         if unknown:
-            raise ValueError(f"unknown attribute types {sorted(unknown)}; allowed are {list(feature)}")
-        return {kind: _filled(given.get(kind), part, f"{place}.{kind}") for kind, part in feature.items()}
-    if isinstance(feature, List):
+            raise ValueError(f"unknown attribute types {sorted(unknown)}; allowed are {list(parts)}")
+        return {name: _filled(given.get(name), part, f"{place}.{name}") for name, part in parts.items()}
+    if pa.types.is_list(kind):
         if isinstance(value, str | bytes | Set):
             raise ValueError(f"{place}: {value!r} is {type(value).__name__}, not a list")
         return [] if value is None else value
-    if isinstance(value, float) and isinstance(feature, Value) and feature.dtype.startswith("int"):
+    if isinstance(value, float) and pa.types.is_integer(kind):
         raise ValueError(f"{place}: {value!r} is not an integer")
     return value
 

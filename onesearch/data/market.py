@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from datasets import Dataset
+from typing import TYPE_CHECKING, Any
 
 from onesearch.files import FolderKind, atomic_folder, check_target, read_json, write_json
 from onesearch.parquet_files import read_table, write_table
@@ -21,6 +19,9 @@ from .bad_rows import BadRows
 from .fields import BadRow, Note, Row
 from .rows import item_row, judgement_row, session_row, user_row
 from .schema import INFO_NAME, TABLES
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 MARKET_FOLDER = FolderKind("market folder", INFO_NAME, frozenset({INFO_NAME, *(f"{name}.parquet" for name in TABLES)}))
 """What a market folder holds, for `onesearch.files.check_target`."""

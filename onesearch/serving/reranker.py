@@ -203,7 +203,10 @@ class Reranker:
         from onesearch.tokenization_sid.embedding.static_encoder import StaticVectors
         from onesearch.tokenization_sid.embedding.text_encoder import embed_texts
 
-        return StaticVectors.of(self.parts.encoder) or partial(embed_texts, self.parts.encoder)
+        encoder = self.parts.encoder
+        if isinstance(encoder, StaticVectors):
+            return encoder
+        return StaticVectors.of(encoder) or partial(embed_texts, encoder)
 
 
 __all__ = ["Reranker", "Scored"]

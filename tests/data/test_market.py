@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from datasets import Features
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markets import SESSIONS, SPLIT, before, market_of, touched
@@ -43,10 +44,16 @@ def test_save_then_load_gives_the_same_market(tmp_path):
     loaded = Market.load(market.save(tmp_path / "market"))
     for name in TABLES:
         assert getattr(loaded, name)[:] == getattr(market, name)[:]
-        assert getattr(loaded, name).features == TABLES[name]
+        assert getattr(loaded, name).features == Features.from_arrow_schema(pa.schema(TABLES[name]))
     assert loaded.info == {**market.info, "rows": {"items": 2, "users": 1, "sessions": 1, "relevance": 1}}
     assert loaded.items[1]["attributes"] == {kind: [] for kind in ATTRIBUTE_TYPES}
     assert loaded.items[1]["brand"] is None and loaded.sessions[0]["purchased"] == []
+
+
+def test_the_schemas_are_those_that_datasets_writes():
+    for name, columns in TABLES.items():
+        written = Features.from_arrow_schema(pa.schema(columns)).arrow_schema
+        assert arrow_schema(name).equals(written, check_metadata=True)
 
 
 def test_saving_twice_replaces_the_folder(tmp_path):

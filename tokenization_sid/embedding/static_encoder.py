@@ -10,10 +10,13 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+from onesearch.files import read_json
 
 from ..parallel.threads import fixed_threads
 from .configs import TextEncoderConfig
@@ -86,6 +89,45 @@ class StaticVectors:
         if static is None or not plain or encoder.default_prompt_name is not None:
             return None
         return cls(static.tokenizer, static.embedding.weight.detach().cpu().numpy())
+
+    @classmethod
+    def load(cls, folder: Path) -> StaticVectors | None:
+        """The same as `of` for a saved encoder, without sentence-transformers, which takes seconds to import.
+
+        Args:
+            folder: folder that `SentenceTransformer.save` wrote.
+
+        Returns:
+            None for an encoder that is more than a mean of token vectors.
+
+        Raises:
+            FileNotFoundError: a file is missing.
+            ValueError: a file is damaged.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        modules = [module["type"].rpartition(".")[2] for module in read_json(folder / "modules.json")]
+        settings = read_json(folder / "config_sentence_transformers.json")
+        if (
+            modules[:1] != ["StaticEmbedding"]
+            or set(modules[1:]) - {"Normalize"}
+            or settings.get("default_prompt_name") is not None
+        ):
+            return None
+        files = folder / "tokenizer.json", folder / "model.safetensors"
+        missing = [path for path in files if not path.is_file()]
+        if missing:
+            raise FileNotFoundError(f"{missing[0]} does not exist; copy the encoder again")
+        try:
+            weights = load_file(files[1])["embedding.weight"]
+            tokenizer = Tokenizer.from_file(str(files[0]))
+        except (SafetensorError, KeyError) as error:
+            raise ValueError(f"{files[1]} is damaged ({error}); copy the encoder again") from error
+        except Exception as error:  # `tokenizers` raises nothing more exact
+            raise ValueError(f"{files[0]} is damaged ({error}); copy the encoder again") from error
+        tokenizer.no_padding()
+        return cls(tokenizer, weights)
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors of texts, float32 ``(texts, size)``; zeros for a text without a known token."""

@@ -23,6 +23,7 @@ from onesearch.data.arrow_tables import as_dataset, conform, table_from_rows
 from onesearch.data.market import Market
 from onesearch.files import atomic_files, read_json, write_json
 from onesearch.parquet_files import read_table, write_table
+from onesearch.tokenization_sid.embedding.static_encoder import StaticVectors
 from onesearch.tokenization_sid.tensor_files import read_tensors, write_tensors
 
 from .counts import TimedCounts
@@ -71,12 +72,18 @@ class RewardParts(NamedTuple):
     item_ids: list[str]
     memory: BehaviourMemory
     weights: RankingWeights
-    encoder: SentenceTransformer
+    encoder: SentenceTransformer | StaticVectors
     without: tuple[str, ...] = ()
 
 
 def save_reward(parts: RewardParts, folder: Path) -> None:
-    """Write all parts into a folder. Times of counted events are not kept: a checkpoint counts what happened before it was made."""
+    """Write all parts into a folder. Times of counted events are not kept: a checkpoint counts what happened before it was made.
+
+    Raises:
+        TypeError: the parts were read from a folder.
+    """
+    if isinstance(parts.encoder, StaticVectors):
+        raise TypeError("the encoder of these parts was read from a folder in a form that cannot be written; copy that folder")
     parts.model.save_pretrained(folder)
     save_items(KnownItems(parts.item_ids, parts.table), folder, PREFIX)
     _save_memory(parts.memory, folder)
@@ -190,8 +197,6 @@ def load_reward(folder: Path) -> RewardParts:
         FileNotFoundError: a file is missing.
         ValueError: a file is damaged.
     """
-    from sentence_transformers import SentenceTransformer
-
     from onesearch.modeling_onesearch.modeling_reward_onesearch import OneSearchRewardModel
 
     item_ids, table, memory, settings = _load_tables(folder)
@@ -201,9 +206,19 @@ def load_reward(folder: Path) -> RewardParts:
         item_ids=item_ids,
         memory=memory,
         weights=RankingWeights(**settings["weights"]),
-        encoder=SentenceTransformer(str(folder / "encoder"), device="cpu"),
+        encoder=_encoder(folder / "encoder"),
         without=tuple(settings["without"]),
     )
+
+
+def _encoder(folder: Path) -> SentenceTransformer | StaticVectors:
+    """The saved encoder of queries."""
+    static = StaticVectors.load(folder)
+    if static is not None:
+        return static
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(folder), device="cpu")
 
 
 def _load_tables(folder: Path) -> tuple[list[str], ItemTable, BehaviourMemory, dict[str, Any]]:

@@ -10,7 +10,7 @@ from onesearch.data.requests import build_requests
 from onesearch.data.text import item_texts
 from onesearch.tokenization_sid.embedding.configs import TextEncoderConfig
 from onesearch.tokenization_sid.embedding.embeddings import distinct_queries, embed_market, load_embeddings, load_encoder
-from onesearch.tokenization_sid.embedding.static_encoder import alphabet_limit, blank_rows, static_encoder
+from onesearch.tokenization_sid.embedding.static_encoder import StaticVectors, alphabet_limit, blank_rows, static_encoder
 from onesearch.tokenization_sid.embedding.text_encoder import (
     base_encoder,
     build_text_encoder,
@@ -44,6 +44,28 @@ def test_tokens_that_are_in_every_text_count_alike(texts):
     vectors = embed_texts(static_encoder(texts, CONFIG), texts)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(vectors, np.repeat(vectors[:1], len(texts), axis=0), atol=1e-5)
+
+
+def test_a_saved_static_encoder_gives_the_same_vectors_without_sentence_transformers(tmp_path):
+    texts = ["red shoe", "blue coat", "red coat", "", "unheardof"]
+    encoder = static_encoder(texts, CONFIG)
+    encoder.save(str(tmp_path), create_model_card=False)
+    vectors = StaticVectors.load(tmp_path)
+    np.testing.assert_array_equal(vectors(texts), StaticVectors.of(encoder)(texts))
+    modules = tmp_path / "modules.json"
+    plain = modules.read_text()
+    modules.write_text(plain.replace("Normalize", "Dense"))
+    assert StaticVectors.load(tmp_path) is None  # more than a mean
+    modules.write_text(plain)
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(ValueError, match=r"tokenizer\.json is damaged.*copy the encoder again"):
+        StaticVectors.load(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
+        StaticVectors.load(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
+        StaticVectors.load(tmp_path)
 
 
 def test_the_alphabet_follows_the_texts_up_to_a_share_of_the_vocabulary():
