@@ -20,6 +20,7 @@ from onesearch.pipeline.recipe import Recipe, load_recipe, save_recipe
 from onesearch.tokenization_sid.embedding.configs import AlignmentConfig
 from onesearch.tokenization_sid.quantizers.configs import RQOPQConfig
 from onesearch.trainers.configs import StageConfig, TrainingConfig
+from onesearch.trainers.dense.dense_config import DenseConfig
 from onesearch.trainers.reward.reward_config import RewardConfig
 
 SESSIONS = [
@@ -189,6 +190,8 @@ def test_what_has_no_examples_is_left_out_with_a_line(tmp_path):
     found = possible(RECIPE, facts_of(100), RunFolder(tmp_path / "run"))
     assert found.recipe.alignment is None and found.recipe.reward is None
     assert found.recipe.search == replace(RECIPE.search, rerank=False, candidates="beam")
+    with_text = replace(RECIPE, dense=DenseConfig(), search=SearchConfig(candidates="beam+text+dense", text_weight=1.0))
+    assert possible(with_text, facts_of(100), RunFolder(tmp_path / "run")).recipe.search == with_text.search
     lines = "\n".join(found.left_out)
     assert "personalised trains without purchases" in lines
     assert "alignment of the text encoder is left out" in lines and "reward model is left out" in lines

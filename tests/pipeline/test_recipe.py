@@ -38,6 +38,12 @@ def test_recipes_are_short_and_load_strictly(name, tmp_path):
     [
         ({"name": "x", "training": {"model": {"d_modell": 8}}}, "recipe.training.model: unknown key 'd_modell'.*d_model"),
         ({"name": "x", "market": ["simulate"]}, "recipe.market must be a mapping"),
+        (
+            {"name": "x", "search": {"dense_weight": 5.0}},
+            "ask for a dense index, which the recipe does not make; add `dense: {}`",
+        ),
+        ({"name": "x", "search": {"candidates": "beam+dense"}}, "ask for a dense index"),
+        ({"name": "x", "dense": {"temperature": 0}}, "dense.temperature=0 is invalid"),
         ({"market": {}}, "recipe: .*name"),
         ({"name": "x", "codes": {"residual_sizes": [4, 0]}}, r"residual_sizes=\(4, 0\)"),
         (

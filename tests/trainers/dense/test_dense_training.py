@@ -7,8 +7,10 @@ import shutil
 import numpy as np
 import pytest
 
+from onesearch.cli import main
 from onesearch.data.market import Market
 from onesearch.files import RunFolder
+from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.pipeline.auto_search import served_arms
 from onesearch.serving.dense_index import DenseIndex
 from onesearch.serving.searcher import Searcher
@@ -49,3 +51,12 @@ def test_a_catalogue_without_searches_learns_from_made_queries(run, market, shar
     examples = collect_examples(shared_searcher, dense, bare, DenseConfig(searches=30, negatives=0))
     assert 25 <= len(examples) <= 30 and examples.negatives.shape[1] == 0
     assert DEFAULT_WEIGHT in WEIGHTS
+
+
+def test_the_command_reads_its_part_of_a_recipe(run, tmp_path, capsys):
+    recipe = tmp_path / "dense.yaml"
+    recipe.write_text("name: dense\ndense: {searches: 30, epochs: 0, recall: false}\n", encoding="utf-8")
+    SearchConfig(num_beams=20, dense_weight=4.0).save_pretrained(run.checkpoint)
+    assert main(["dense", str(run.root), "--recipe", str(recipe)]) == 0
+    assert capsys.readouterr().out == "searches rank by log p + 4 cos now, candidates: beam\n"  # the weight that was set stays
+    assert Searcher.from_pretrained(run.checkpoint).dense.projection is None
