@@ -59,15 +59,13 @@ def load_parts(checkpoint: str | Path, hub: Mapping[str, Any], with_reward: bool
         with_reward: False leaves the reward model out, so that a damaged one can be replaced.
 
     Raises:
-        OSError: a part is missing (FileNotFoundError), or the repository cannot be reached.
+        OSError: the folder or a part of it is missing (FileNotFoundError), or the repository cannot be reached.
         ValueError: a file is damaged.
     """
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-    folder = Path(checkpoint, hub.get("subfolder") or "")
-    if folder.is_dir() and not (folder / "tokenizer.json").is_file():
-        raise FileNotFoundError(f"{folder / 'tokenizer.json'} does not exist; copy the checkpoint again")
+    _check_place(checkpoint, Path(checkpoint, hub.get("subfolder") or ""))
     files = {name: value for name, value in hub.items() if name != "dtype"}
     try:
         config = AutoConfig.from_pretrained(checkpoint, **files)
@@ -96,6 +94,21 @@ def load_parts(checkpoint: str | Path, hub: Mapping[str, Any], with_reward: bool
         _history_table(checkpoint, tokenizer, files),
         _dense_index(checkpoint, files),
     )
+
+
+def _check_place(checkpoint: str | Path, folder: Path) -> None:
+    """Refuse a path that leads to no checkpoint, before the Hub is asked for it."""
+    if folder.is_dir():
+        if (folder / "tokenizer.json").is_file():
+            return
+        if (folder / "checkpoint" / "tokenizer.json").is_file():
+            raise FileNotFoundError(f"{folder} is the folder of a run; its checkpoint is {folder / 'checkpoint'}")
+        raise FileNotFoundError(f"{folder / 'tokenizer.json'} does not exist; copy the checkpoint again")
+    parts = Path(checkpoint).parts
+    if isinstance(checkpoint, Path) or len(parts) > 2 or Path(parts[0]).is_dir():
+        raise FileNotFoundError(
+            f"{checkpoint}: there is no such folder; give the folder of a checkpoint, or organisation/name of one on the Hub"
+        )
 
 
 def _query_encoder(checkpoint: str | Path, tokenizer: SidTokenizer, files: Mapping[str, Any]) -> SidEncoder | None:

@@ -354,9 +354,17 @@ def test_a_missing_file_is_named(checkpoint, name):
         Searcher.from_pretrained(checkpoint)
 
 
-def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(OSError, match="nowhere"):
-        Searcher.from_pretrained(tmp_path / "nowhere")
+def test_a_missing_folder_is_named(tmp_path, checkpoint, monkeypatch):
+    for name in (tmp_path / "nowhere", str(tmp_path / "nowhere")):
+        with pytest.raises(FileNotFoundError, match="nowhere: there is no such folder"):
+            Searcher.from_pretrained(name)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(FileNotFoundError, match="runs/shop: there is no such folder"):  # not asked for on the Hub
+        Searcher.from_pretrained("runs/shop")
+    checkpoint.rename(tmp_path / "runs" / "checkpoint")
+    with pytest.raises(FileNotFoundError, match="runs is the folder of a run; its checkpoint is runs/checkpoint"):
+        Searcher.from_pretrained("runs")
 
 
 # Many texts at once
