@@ -175,9 +175,9 @@ class Report:
             parts.append(_table(found, tuple(dict.fromkeys(metric for row in found.values() for metric in row)), {}))
             words = self.relevance.get("title_words")
             if words:
-                counts = ", ".join(f"{name}: {count:,} queries" for name, count in words["queries"].items())
+                sizes = ", ".join(f"{name}: {count:,} queries" for name, count in words["queries"].items())
                 parts.append(
-                    f"{words['metric']} by the share of relevant items whose title has every word of the query ({counts})"
+                    f"{words['metric']} by the share of relevant items whose title has every word of the query ({sizes})"
                 )
                 parts.append(_table(words["retrievers"], tuple(words["queries"]), {}))
         return "\n\n".join(parts) + "\n"
