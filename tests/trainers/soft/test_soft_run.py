@@ -24,6 +24,8 @@ from onesearch.views.session_views import SessionViews
 
 PLAIN = PromptLayout(items=3, queries=0, sid=False, user=False, long_view_tokens=0, profile=False, default_history=False)
 
+VECTORS = replace(PLAIN, items=6, item_form="vector")
+
 SOFT = SoftTargetConfig(
     reward=RewardConfig(hidden_size=8, attention_heads=2, tower_size=8, epochs=1),
     items=20,
@@ -43,12 +45,12 @@ def untrained(shared_run, tmp_path):
     return run
 
 
-def training(recipe, soft=SOFT, **arguments):
+def training(recipe, layout=PLAIN, **arguments):
     values = {**recipe.training.arguments, "max_steps": 6, "eval_strategy": "no", "save_strategy": "steps", "save_steps": 2}
     values |= {"weight_average": "ema", "ema_decay": 0.5, "average_from": 0.0, "sid_smoothing": 0.1, **arguments}
     model = replace(recipe.training.model, dropout=0.1)
     stage = StageConfig("personalised", {"purchases": 1, "item-text-to-sid": 1})
-    return replace(recipe.training, stages=(stage,), arguments=values, prompt=PLAIN, model=model, soft_targets=soft)
+    return replace(recipe.training, stages=(stage,), arguments=values, prompt=layout, model=model, soft_targets=SOFT)
 
 
 def weights(run):
@@ -59,9 +61,10 @@ class Killed(Exception):
     """Stands for the end of the process."""
 
 
-def test_a_killed_training_ends_like_an_uninterrupted_one(untrained, recipe, monkeypatch):
+@pytest.mark.parametrize("layout", [PLAIN, VECTORS], ids=["tokens", "vectors"])
+def test_a_killed_training_ends_like_an_uninterrupted_one(untrained, recipe, monkeypatch, layout):
     """All options at once: teacher, paths, unseen requests, smoothing and the average; the lists are not made again."""
-    train_run(untrained, training(recipe), progress=False)
+    train_run(untrained, training(recipe, layout), progress=False)
     expected = weights(untrained)
     (lists,) = (untrained.training / FOLDER_NAME).glob("reward-*.parquet")
     written = lists.stat().st_mtime_ns
@@ -83,10 +86,10 @@ def test_a_killed_training_ends_like_an_uninterrupted_one(untrained, recipe, mon
 
     monkeypatch.setattr(module.SidSoftTrainer, "training_step", killed)
     with pytest.raises(Killed):
-        train_run(untrained, training(recipe), progress=False)
+        train_run(untrained, training(recipe, layout), progress=False)
     monkeypatch.setattr(module.SidSoftTrainer, "training_step", made)
     monkeypatch.setattr(making, "build_teacher", lambda *_: pytest.fail("the lists are there"))
-    train_run(untrained, training(recipe), resume=True, progress=False)
+    train_run(untrained, training(recipe, layout), resume=True, progress=False)
     found = weights(untrained)
     assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
     assert lists.stat().st_mtime_ns == written
