@@ -107,7 +107,7 @@ class MarketFacts:
             return self.train.purchases if TASKS[task].events == "purchased" else self.train.clicks
         if rows == "items" and "category" in (TASKS[task].given[1], TASKS[task].wanted[1]):
             return self.with_category
-        counts = {"items": self.items, "words": self.with_text, "facets": self.with_facets}
+        counts = {"items": self.items, "words": self.with_text, "facets": self.with_facets, "tastes": self.items}
         counts |= dict.fromkeys(("made-queries", "matches"), self.with_text)
         return {**counts, "queries": self.train.queries, "pairs": self.train.pairs}[rows]
 

@@ -22,6 +22,7 @@ from onesearch.tokenization_sid.quantizers.configs import RQOPQConfig
 from onesearch.trainers.configs import StageConfig, TrainingConfig
 from onesearch.trainers.dense.dense_config import DenseConfig
 from onesearch.trainers.reward.reward_config import RewardConfig
+from onesearch.trainers.tasks import TASKS
 
 SESSIONS = [
     ("u", 1, "dress", ["a", "b"], ["a"]),
@@ -50,6 +51,11 @@ def facts_of(items: int, train: SplitFacts = NOTHING, validation: SplitFacts = N
 
 LOG = SplitFacts(5000, 1500, 5000, 1500, 8000, 2000, 6000, 4000)
 HELD_OUT = SplitFacts(300, 90, 300, 90, 500, 200, 400, 250)
+
+
+def test_every_task_has_a_number_of_examples():
+    counts = {task: FACTS.examples(task) for task in TASKS}
+    assert counts["item-tastes"] == counts["item-words"] == 6 and min(counts.values()) >= 0
 
 
 def test_a_market_is_counted():
