@@ -55,7 +55,8 @@ def load_parts(checkpoint: str | Path, hub: Mapping[str, Any], with_reward: bool
 
     Args:
         checkpoint: folder or repository with config, weights, tokenizer and ``sid_index.safetensors``.
-        hub: arguments of the Auto classes (``revision``, ``token``, ``dtype``, ...).
+        hub: arguments of the Auto classes (``revision``, ``token``, ``dtype``, ...). The dtype ``"fastest"`` is ours: bfloat16 where this
+            processor multiplies it much faster than float32, else float32; see `precision.py`.
         with_reward: False leaves the reward model out, so that a damaged one can be replaced.
 
     Raises:
@@ -65,13 +66,18 @@ def load_parts(checkpoint: str | Path, hub: Mapping[str, Any], with_reward: bool
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
+    from .precision import FASTEST, in_fastest_dtype
+
     _check_place(checkpoint, Path(checkpoint, hub.get("subfolder") or ""))
     files = {name: value for name, value in hub.items() if name != "dtype"}
+    is_fastest = hub.get("dtype") == FASTEST
+    hub = files if is_fastest else hub
     try:
         config = AutoConfig.from_pretrained(checkpoint, **files)
         auto_class = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         model: Any = auto_class.from_pretrained(checkpoint, **hub)
         tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint, **files)
+        model = in_fastest_dtype(model) if is_fastest else model
     except SafetensorError as error:
         raise ValueError(
             f"the weights in {checkpoint} (model.safetensors) are damaged ({error}); copy the checkpoint again"

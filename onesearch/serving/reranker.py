@@ -15,7 +15,7 @@ from onesearch.data.requests import Request
 from onesearch.modeling_onesearch.configuration_reward_onesearch import TOWERS
 from onesearch.views.reward.inputs import RewardColumns, RewardInputs
 from onesearch.views.reward.ranking import rewards, stable_order, terms
-from onesearch.views.reward.reward_folder import RewardParts, load_reward, sessions_market
+from onesearch.views.reward.reward_folder import RewardParts, known_items, load_reward, sessions_market
 from onesearch.views.reward.reward_requests import RewardRequests
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Reranker:
         Raises:
             ValueError: the table does not fit.
         """
-        market = sessions_market(self.parts.item_ids, sessions)
+        market = sessions_market(self._items, sessions)
         with self._updating:
             self._state = self._state_of(self.parts._replace(memory=self.parts.memory.updated(market, log_end)))
 
@@ -193,6 +193,11 @@ class Reranker:
                 arrays = table.take(np.arange(start, min(start + STATES_AT_ONCE, len(table.vectors))))
                 states.append(model.items(*(torch.from_numpy(np.ascontiguousarray(arrays[name])) for name in names)))
         return torch.cat(states)
+
+    @cached_property
+    def _items(self) -> pa.Table:
+        """Items table of the ids, for counting sessions; `update` changes no item."""
+        return known_items(self.parts.item_ids)
 
     def _embed(self, queries: Sequence[str]) -> np.ndarray:
         return self._vectors(list(queries))

@@ -28,7 +28,7 @@ from onesearch.serving.http.events import EventLog
 from onesearch.serving.reranker import Reranker
 from onesearch.trainers.reward.reward_config import RewardConfig
 from onesearch.views.reward.ranking import rewards
-from onesearch.views.reward.reward_folder import update_memory
+from onesearch.views.reward.reward_folder import save_reward, update_memory
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +89,12 @@ def test_what_is_saved_is_loaded(rewarded, searcher, market):
     again = Reranker.from_pretrained(rewarded.checkpoint / "reward")
     for one, other in zip(searcher.reranker.rerank(requests, hits, 10), again.rerank(requests, hits, 10)):
         assert one == other
+
+
+def test_parts_that_were_read_are_not_written_again(searcher, tmp_path):
+    with pytest.raises(TypeError, match="read from a folder.*copy that folder"):
+        save_reward(searcher.reranker.parts, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_memory_ends_with_the_training_split(rewarded, searcher):

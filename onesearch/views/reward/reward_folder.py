@@ -123,7 +123,7 @@ def update_memory(folder: Path, sessions: pa.Table, origin: str = "sessions", lo
         ValueError: the table does not fit, or a file is damaged.
     """
     item_ids, _, memory, _ = _load_tables(folder)
-    updated = memory.updated(sessions_market(item_ids, sessions, origin), log_end)
+    updated = memory.updated(sessions_market(known_items(item_ids), sessions, origin), log_end)
     with atomic_files(folder, last="memory.safetensors") as new:
         _save_memory(updated, new)
     return len(updated.queries)
@@ -169,8 +169,18 @@ def add_items(folder: Path, items: pa.Table, texts: Sequence[str], codes: np.nda
     return added
 
 
-def sessions_market(item_ids: Sequence[str], sessions: pa.Table, origin: str = "sessions") -> Market:
-    """A market of sessions and of items of which the ids alone are known.
+def known_items(item_ids: Sequence[str]) -> pa.Table:
+    """The items table of items of which the ids alone are known."""
+    return conform("items", pa.table({"item_id": pa.array(item_ids, pa.string()), "title": [""] * len(item_ids)}), "items")
+
+
+def sessions_market(items: pa.Table, sessions: pa.Table, origin: str = "sessions") -> Market:
+    """A market of sessions.
+
+    Args:
+        items: items table that `known_items` made; a server keeps it, since it takes seconds for millions of items.
+        sessions: rows with the columns of the sessions table, sorted by time.
+        origin: name of the table in errors.
 
     Raises:
         ValueError: the table does not have the columns of the sessions table, or is not sorted by time.
@@ -180,7 +190,6 @@ def sessions_market(item_ids: Sequence[str], sessions: pa.Table, origin: str = "
     if (np.diff(times) < 0).any():
         row = int(np.argmax(np.diff(times) < 0)) + 1
         raise ValueError(f"{origin}: row {row} is earlier than the row before it; sort the sessions by time")
-    items = conform("items", pa.table({"item_id": pa.array(item_ids, pa.string()), "title": [""] * len(item_ids)}), "items")
     tables = {
         "items": items,
         "sessions": rows,
@@ -253,6 +262,7 @@ __all__ = [
     "RewardParts",
     "add_items",
     "counted_log_end",
+    "known_items",
     "load_reward",
     "save_reward",
     "sessions_market",
