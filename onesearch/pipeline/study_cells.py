@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,7 @@ class _Worker:
         runs: as in `run_study`.
         source: as in `run_study`.
         progress: as in `run_study`.
-        made: key of a shared part, as in `_keys` → the run that has it.
+        made: key of a shared part, as in `part_keys` → the run that has it.
     """
 
     study: Study
@@ -146,7 +146,7 @@ class _Worker:
                 else:
                     report = run_recipe(recipe, run, resume=True, progress=self.progress, baselines=False)
                     _save_values(report, self.study, run)
-        for key in _keys(recipe).values():
+        for key in part_keys(recipe).values():
             self.made.setdefault(key, run)
         return True
 
@@ -160,20 +160,20 @@ def _save_values(report: Report, study: Study, run: RunFolder) -> None:
     write_json(run.evaluation / VALUES_NAME, {**values, "cold": cold})
 
 
-def _keys(recipe: Recipe) -> dict[str, str]:
-    """Shared part → its name and the values of the fields that it depends on, as text."""
-    values = asdict(recipe)
-    return {part: f"{part} {[values[name] for name in names]!r}" for part, names in SHARED.items()}
+def part_keys(recipe: Recipe) -> dict[str, str]:
+    """Shared part → its name and the values of the fields that it depends on, as text: with the names of their classes, as two quantizers
+    may have the same fields."""
+    return {part: f"{part} {[getattr(recipe, name) for name in names]!r}" for part, names in SHARED.items()}
 
 
 def _share(recipe: Recipe, run: RunFolder, made: Mapping[str, RunFolder]) -> None:
     """Link the parts that an earlier cell has made from the same values."""
     claim(recipe, run, resume=True)
-    for part, key in _keys(recipe).items():
+    for part, key in part_keys(recipe).items():
         origin = made.get(key)
         target = run.root / part
         if origin is not None and not target.exists():
             shutil.copytree(origin.root / part, target, copy_function=os.link)
 
 
-__all__ = ["LONGEST_CELL", "check_runs", "run_study"]
+__all__ = ["LONGEST_CELL", "check_runs", "part_keys", "run_study"]

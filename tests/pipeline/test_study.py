@@ -17,7 +17,7 @@ from onesearch.files import locked, read_json, write_json
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.pipeline.recipe import save_recipe
 from onesearch.pipeline.study import Study, folder_name, load_study, recipe_of
-from onesearch.pipeline.study_cells import run_study
+from onesearch.pipeline.study_cells import part_keys, run_study
 from onesearch.pipeline.study_summary import VALUES_NAME, summarise, to_table
 from onesearch.trainers.configs import StageConfig
 
@@ -93,6 +93,14 @@ def test_cells_that_differ_in_the_search_alone_share_one_training(finished, tmp_
     assert (trained.root / weights).stat().st_ino == (found.root / weights).stat().st_ino
     beams = [SearchConfig.from_pretrained(run.checkpoint).num_beams for run in (trained, found)]
     assert beams == [10, 20] and read_json(found.training / "log.json") == read_json(trained.training / "log.json")
+
+
+def test_quantizers_with_the_same_fields_share_no_codes(finished):
+    study, _, _ = finished
+    variants = {kind: {"codes": {"quantizer": kind, "residual_sizes": [8, 4]}} for kind in ("rq-vae", "sim-vq")}
+    found = [part_keys(recipe_of(replace(study, variants=variants, reference="rq-vae"), kind, 1)) for kind in variants]
+    assert found[0]["embeddings"] == found[1]["embeddings"]
+    assert found[0]["sids"] != found[1]["sids"] and found[0]["training"] != found[1]["training"]
 
 
 def test_the_table_holds_the_means_of_the_runs(finished):

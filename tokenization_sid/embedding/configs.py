@@ -29,7 +29,8 @@ class TextEncoderConfig:
         dimension: size of the vectors. Raising it keeps more of the texts' differences and costs memory in proportion. PRQ-KMeans
             reports 128 for the OneSearch line.
         vocab_size: number of tokens. Raising it keeps rare words whole.
-        epochs: passes over the positive pairs. 0 keeps the latent semantic analysis untrained.
+        epochs: passes over the positive pairs. 0 keeps the latent semantic analysis untrained. It does not apply where the encoder is
+            aligned: the alignment starts from the analysis and trains on the same pairs and more.
         batch_size: pairs per step. The other pairs of a batch are the negatives of each.
         learning_rate: learning rate of the token vectors.
         max_pairs: upper bound of the training pairs, sampled if there are more.
