@@ -48,9 +48,11 @@ class SearchConfig:
 
     Args:
         num_beams: Semantic IDs kept at each level of the beam search. More beams find more items and cost more time. The paper serves
-            with 512; 50 is our choice for a processor without GPU.
+            with 512; 50 is our choice for a processor without GPU. On the demo's market 10 beams instead of 30 cost 0.010 [0.002, 0.018] of
+            HR@10, and 100 gain nothing.
         rank_by: order of the hits. `"sid"` ranks by the probability of the Semantic ID and, within one, by popularity; `"item"` ranks by
-            the probability of the item, which is that of its Semantic ID times the item's share of its popularity.
+            the probability of the item, which is that of its Semantic ID times the item's share of its popularity. On the demo's market
+            `"sid"` lowers HR@10 by 0.027 [0.014, 0.041].
         items_per_sid: items of one Semantic ID that may be among the hits, the most popular first. The default of 5 is that of
             PRQ-KMeans' evaluation protocol.
         exclude_history: leave the items of the user's own history out of the hits. Useful in markets where users rarely repurchase;

@@ -71,11 +71,13 @@ class PromptLayout:
 
     Args:
         name: name of the prompt template.
-        text_tokens: most tokens of a query; the rest is cut.
+        text_tokens: most tokens of a query; the rest is cut. On the demo 4 cost 0.026 [0.007, 0.046] of HR@10.
         item_tokens: most tokens of an item's text.
         query_tokens: most tokens of each earlier query.
-        items: number of most recent items; 0 shows none. The paper's explicit short view has at most 5.
-        queries: number of most recent earlier queries; 0 shows none. The paper has at most 5.
+        items: number of most recent items; 0 shows none. The paper's explicit short view has at most 5. Against 10, 5 cost 0.045 [0.024,
+            0.067] of HR@10 on the demo, and none 0.082 [0.059, 0.106].
+        queries: number of most recent earlier queries; 0 shows none. The paper has at most 5. On the demo, whose searches do not depend on
+            earlier ones, 5 cost 0.027 [0.007, 0.047] of HR@10.
         sid: shows the SID of the query.
         user: shows the user's two signatures, of the recent items and of the long history (see `user_ids.py`).
         long_view_tokens: number of placeholder tokens whose embeddings the model replaces by the long view; 0 leaves the long view out.

@@ -57,18 +57,22 @@ class ModelConfig:
     without GPU.
 
     Args:
-        backbone: ``bart`` (encoder-decoder) or ``qwen3`` (decoder-only, with `encoder_layers` + `decoder_layers` layers).
+        backbone: ``bart`` (encoder-decoder) or ``qwen3`` (decoder-only, with `encoder_layers` + `decoder_layers` layers, which lowered
+            HR@10 on the demo by 0.026 [0.002, 0.050] at equal epochs).
         checkpoint: folder or Hub id of a BART or Qwen3 checkpoint. Training starts from its weights and tokenizer, and the sizes below are
             the checkpoint's. None starts from random weights.
         text_vocab_size: size of the tokenizer that is trained on the market's texts, without the tokens of the Semantic IDs.
-        d_model: width of the hidden states.
+        d_model: width of the hidden states. A larger one tells more queries and histories apart and takes more time: on the demo 64 instead
+            of 128 cost 0.084 [0.058, 0.108] of HR@10.
         encoder_layers: layers of the encoder.
         decoder_layers: layers of the decoder.
         attention_heads: heads of every attention layer; `d_model` must be divisible by it.
-        ffn_dim: width of the feed-forward layers.
+        ffn_dim: width of the feed-forward layers. A larger one fits more, and over-fits sooner: on the demo 512 instead of 256 cost 0.027
+            [0.006, 0.048] of HR@10.
         dropout: dropout probability; for ``qwen3`` that of the attention weights.
         max_position_embeddings: longest prompt in tokens.
-        long_view_layers: layers of the resampler that turns the long view into a few vectors.
+        long_view_layers: layers of the resampler that turns the long view into a few vectors. On the demo 1 layer lowered HR@10 by 0.021
+            [0.001, 0.042] against no long view, and 2 by 0.016 [−0.005, 0.037].
 
     Raises:
         ValueError: `backbone` is unknown, a size is below 1, `d_model` is not divisible by the heads, or `dropout` is no probability.
@@ -180,6 +184,9 @@ class StageConfig:
 @dataclass(frozen=True)
 class SidLoraConfig:
     """Sizes of a low-rank adapter (LoRA). No paper of this family publishes one: all defaults are our choice.
+
+    An adapter is for a published checkpoint: on the demo's random weights it learned less than training all of them, by 0.093
+    [0.070, 0.116] of HR@10.
 
     Args:
         r: rank of the updates. A higher rank trains more parameters and fits more.

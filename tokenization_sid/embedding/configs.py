@@ -124,19 +124,23 @@ class MiningConfig:
 class AlignmentConfig:
     """How the encoder is aligned with behaviour. The paper gives the losses and the cosine of the filter; all other values are our choice.
 
+    Without alignment the demo has 0.050 [0.024, 0.075] less HR@10; of the losses, that over query–item pairs alone is worth as much.
+
     Args:
         q2q: weight λ₁ of the contrastive loss over query–query pairs; 0 leaves the loss out.
         i2i: weight λ₂ of the contrastive loss over item–item pairs; 0 leaves the loss out.
         q2i: weight λ₃ of the contrastive loss over query–item pairs; 0 leaves the loss out.
         rank: weight λ₄ of the margin loss over bought, clicked and shown items; 0 leaves the loss out.
         relevance: weight λ₅ of the regression on judged pairs; 0 leaves the loss out.
-        temperature: temperature τ of the contrastive losses. Lowering it stresses the hardest negatives.
+        temperature: temperature τ of the contrastive losses. Lowering it stresses the hardest negatives: 0.05 cost 0.026 [0.001, 0.051] of
+            HR@10 on the demo.
         margin: margin between the cosines of a stronger and a weaker item.
         mining: how positive pairs are mined.
-        frozen: keep the base encoder fixed and train a linear projection after it.
+        frozen: keep the base encoder fixed and train a linear projection after it. It lowered HR@10 on the demo by 0.028 [0.003, 0.054].
         dimension: size of the vectors. None keeps that of the base encoder; a smaller one adds a projection. PRQ-KMeans reports 128 for
             the OneSearch line.
-        epochs: passes over the query–item pairs. The other kinds get as many batches.
+        epochs: passes over the query–item pairs. The other kinds get as many batches. More fit the training sessions better: 10 lowered
+            HR@10 on the demo by 0.053 [0.027, 0.079].
         batch_size: examples per step and kind. It is lowered until there are four batches of query–item pairs.
         learning_rate: learning rate of AdamW. None takes 0.03 for the static encoder, 0.001 for a projection alone and 0.00002 for a
             transformer that is trained whole.

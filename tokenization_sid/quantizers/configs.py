@@ -38,8 +38,10 @@ class RQOPQConfig:
 
     Args:
         residual_sizes: codebook size of each residual level. Larger sizes give more items a SID of their own, and each code fewer
-            examples to be learned from. The paper's 4096-1024-512 suit catalogues of 10⁸ items and more; see `suggest_codebook_sizes`.
-        opq: number of product codes and codebook size of each. The paper uses (2, 256). (0, 0) makes SIDs without product codes.
+            examples to be learned from. The paper's 4096-1024-512 suit catalogues of 10⁸ items and more; see `suggest_codebook_sizes`. On
+            the demo's 2,000 items 128-64-32 instead of 64-32-16 cost 0.064 [0.038, 0.090] of HR@10.
+        opq: number of product codes and codebook size of each. The paper uses (2, 256). (0, 0) makes SIDs without product codes, as small
+            catalogues need none: on the demo (2, 16) cost 0.032 [0.010, 0.054] of HR@10.
         iterations: upper bound of the k-means iterations after centroids have found their places. The authors' code uses 25; 4 is our
             choice: on 20,000 clustered vectors with 3 levels of 256 codes, 10 iterations lower the error by 1 % and the ICR by 0.01.
         points_per_centroid: upper bound of the training vectors sampled per centroid. Raising it costs memory and time in proportion.
@@ -116,7 +118,8 @@ class RQKMeansConfig(RQOPQConfig):
 
 @dataclass(frozen=True)
 class PRQConfig(RQOPQConfig):
-    """Sizes and training of `PRQ`. The fields that are not listed are those of `RQOPQConfig`.
+    """Sizes and training of `PRQ`. The fields that are not listed are those of `RQOPQConfig`. On the demo's 2,000 items it lowered HR@10 by
+    0.092 [0.066, 0.119].
 
     Args:
         residual_sizes: codebook size of each residual level. The paper uses 1024-512-128 for 8 · 10⁶ items.
@@ -202,7 +205,10 @@ class LearnedConfig:
 
 @dataclass(frozen=True)
 class RQVAEConfig(LearnedConfig):
-    """Sizes and training of `RQVAE`; the fields are those of `LearnedConfig`."""
+    """Sizes and training of `RQVAE`; the fields are those of `LearnedConfig`.
+
+    On the demo's 2,000 items it lowered HR@10 by 0.042 [0.016, 0.068].
+    """
 
     quantizer: ClassVar[str] = "rq-vae"
 

@@ -24,7 +24,8 @@ class SidSFTConfig(SFTConfig):
     Args:
         learning_rate (`float`, defaults to `1e-3`):
             Peak learning rate, chosen for small models trained from scratch. The paper trains BART-base with 5e-5 (PRQ-KMeans, "as in
-            OneSearch").
+            OneSearch"). On the demo, whose recipe has 2e-3, this default cost 0.020 [0.000, 0.038] of HR@10, the paper's 5e-5 nearly all of
+            it (0.012 is left after three epochs), and no warm-up 0.035 [0.014, 0.056].
         bf16 (`bool`, *optional*):
             Mixed precision. Default: on where the device supports it (TRL: always on). On a CPU bf16 is several times slower than float32.
         gradient_checkpointing (`bool`, defaults to `False`):
