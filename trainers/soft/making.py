@@ -44,7 +44,7 @@ def make_lists(run: RunFolder, views: SessionViews, config: SoftTargetConfig) ->
         The lists; None, with a warning, for a market without any training request.
 
     Raises:
-        RuntimeError: the file does not exist, and this is one of several processes of torchrun, which would train the teacher together.
+        FileNotFoundError: the file does not exist, and this is one of several processes of torchrun, which would train the teacher together.
         ValueError: the teacher has nothing to learn from, or a given file does not fit the market.
     """
     if not len(request_rows(views.market, "train")):
@@ -54,7 +54,7 @@ def make_lists(run: RunFolder, views: SessionViews, config: SoftTargetConfig) ->
     path = lists_path(run, config, fingerprint)
     if not path.is_file():
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise RuntimeError(
+            raise FileNotFoundError(
                 f"{path} does not exist: one process makes the teacher's lists before several train. `onesearch run` does so; before "
                 "torchrun by hand, call onesearch.trainers.training.prepare_teacher(run, config)"
             )

@@ -107,7 +107,7 @@ def test_lists_of_other_settings_are_made_anew(untrained, recipe, monkeypatch):
     assert max(make_lists(untrained, views, replace(counts, items=3)).items.lengths) == 3
     assert len(list(folder.iterdir())) == 2
     monkeypatch.setitem(os.environ, "WORLD_SIZE", "2")
-    with pytest.raises(RuntimeError, match="prepare_teacher"):
+    with pytest.raises(FileNotFoundError, match="prepare_teacher"):
         make_lists(untrained, views, replace(counts, items=4))
 
 
