@@ -44,7 +44,8 @@ def make_lists(run: RunFolder, views: SessionViews, config: SoftTargetConfig) ->
         The lists; None, with a warning, for a market without any training request.
 
     Raises:
-        FileNotFoundError: the file does not exist, and this is one of several processes of torchrun, which would train the teacher together.
+        FileNotFoundError: the file does not exist, and this is one of several processes of torchrun, which would train the
+            teacher together.
         ValueError: the teacher has nothing to learn from, or a given file does not fit the market.
     """
     if not len(request_rows(views.market, "train")):
