@@ -108,7 +108,7 @@ class TorchFrontier:
         is_active = self.active.gather(1, self.places)
         states = self.states.gather(1, self.places).masked_fill(~is_active, NONE)
         row, code, state = self.trie.expand(level, states.view(-1))
-        values = logits.view(-1).index_select(0, row * logits.shape[1] + code)
+        values = logits.reshape(-1).index_select(0, row * logits.shape[1] + code)
         totals = log_totals(values, row, len(logits)) if totals is None else totals
         values += (scores.gather(1, self.places).view(-1) - totals).index_select(0, row)
         return ScoredChildren(row, code, state, values)

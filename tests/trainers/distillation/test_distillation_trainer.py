@@ -327,7 +327,7 @@ def test_the_default_perturbation_is_a_share_of_the_embeddings_at_any_size(tmp_p
         model = MODELS[kind](**{size: std})
         trainer = distiller(model, tmp_path, **ADVERSARIAL)
         batch = trainer.data_collator([trainer.train_dataset[row] for row in range(4)])
-        embeddings = prompt_embeddings(model, batch["input_ids"], None).detach().requires_grad_()
+        embeddings = prompt_embeddings(model, batch["input_ids"], {}).detach().requires_grad_()
         is_prompt = prompt_tokens(batch["attention_mask"], batch["shift_labels"] != -100, kind == "bart")
         loss = (embeddings * torch.arange(1.0, 5.0)[:, None, None]).square().sum()
         moved = perturb(embeddings, loss, is_prompt, trainer.args)
