@@ -39,4 +39,9 @@ def session_entries(market: Market, column: str) -> tuple[np.ndarray, np.ndarray
     return sessions[items >= 0], items[items >= 0]
 
 
-__all__ = ["flat_lists", "session_entries"]
+def written_price(price: float | None) -> float | None:
+    """A price of the items table (float32) as it was written: 17.78 instead of 17.780000686645508."""
+    return None if price is None else float(str(np.float32(price)))
+
+
+__all__ = ["flat_lists", "session_entries", "written_price"]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from onesearch.data.columns import written_price
 from onesearch.parquet_files import read_table, write_table
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ class ShownItems:
             row = bisect_left(range(len(ids)), item_id, key=lambda place: ids[place].as_py())
             is_known = row < len(ids) and ids[row].as_py() == item_id
             facts = {name: column[row].as_py() for name, column in self._facts.items()} if is_known else {}
+            if "price" in facts:
+                facts["price"] = written_price(facts["price"])
             if len(self._known) >= KEPT_ITEMS:
                 self._known = {}
             self._known[item_id] = facts

@@ -9,7 +9,7 @@ from onesearch.data.market import Market
 from onesearch.serving.shown_items import SHOWN_ITEMS_NAME, ShownItems
 
 ROWS = [
-    {"item_id": "b", "title": "red dress", "brand": "Mo", "price": 12.5},
+    {"item_id": "b", "title": "red dress", "brand": "Mo", "price": 17.78},
     {"item_id": "10", "title": "blue hat"},
     {"item_id": "é", "title": "green shoe", "brand": "Ka"},
     {"item_id": "9", "title": "a scarf", "price": 3.0},
@@ -21,7 +21,7 @@ def test_hits_get_the_facts_of_their_items(tmp_path):
     shown = ShownItems(tmp_path / SHOWN_ITEMS_NAME)
     filled = shown.filled([Hit(item, (0,), -1.0) for item in ("9", "new", "b", "é", "10", "zz", "")])
     assert [hit.title for hit in filled] == ["a scarf", None, "red dress", "green shoe", "blue hat", None, None]
-    assert [hit.price for hit in filled] == [3.0, None, 12.5, None, None, None, None]
+    assert [hit.price for hit in filled] == [3.0, None, 17.78, None, None, None, None]
     assert filled[2].brand == "Mo" and filled[2].item_id == "b" and filled[2].score == -1.0
 
 

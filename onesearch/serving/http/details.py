@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from onesearch.data.columns import written_price
 from onesearch.data.market import Market
 from onesearch.files import RunFolder
 from onesearch.modeling_onesearch.columns_onesearch import ItemIds
@@ -50,6 +51,7 @@ class ItemDetails:
             detail = {name: values.get(name) for name in COLUMNS}
             detail["title"] = detail["title"] or item_id
             detail["categories"] = detail["categories"] or []
+            detail["price"] = written_price(detail["price"])
             detail["image"] = self._address(item_id, detail["image"])
             detail["url"] = detail["url"] if _is_address(detail["url"] or "") else None
             found.append(detail)
