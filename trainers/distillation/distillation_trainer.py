@@ -90,12 +90,9 @@ class SidDistillationTrainer(SidSFTTrainer):
     ) -> Any:
         """As in [`SidSFTTrainer`]; also logs the mean of each term per target, and warns once of a perturbation of the embeddings' size."""
         loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        if self._terms:
-            sums = self.accelerator.reduce(torch.stack(list(self._terms.values())), "sum").tolist()
-            for name, value in zip(list(self._terms)[1:], sums[1:]):
-                self._metrics["train"][name].append(value / max(sums[0], 1))
-                if name == RATIO:
-                    self._watch_perturbation(value / max(sums[0], 1))
+        means = self._log_terms(self._terms)
+        if RATIO in means:
+            self._watch_perturbation(means[RATIO])
         return loss
 
     def _watch_perturbation(self, ratio: float) -> None:

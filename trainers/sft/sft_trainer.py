@@ -9,7 +9,7 @@ process its share do not count, and a checkpoint that a kill left half-written i
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any, cast
 
@@ -243,6 +243,23 @@ class SidSFTTrainer(TrainingCardMixin, RetrievalMetricsMixin, SidCheckpointsMixi
             loss = loss * self.accelerator.num_processes  # data parallelism averages the gradients of all processes
         self._note_scores(outputs.target_scores, inputs["attention_mask"])
         return (loss, outputs) if return_outputs else loss
+
+    def _log_terms(self, terms: Mapping[str, torch.Tensor]) -> dict[str, float]:
+        """Log the mean per target of the terms of a loss, over all processes.
+
+        Args:
+            terms: the number of targets first, then the sum of each term over them, by name, each ``()``; empty outside of training.
+
+        Returns:
+            the means by name.
+        """
+        if not terms:
+            return {}
+        count, *sums = self.accelerator.reduce(torch.stack(list(terms.values())), "sum").tolist()
+        means = {name: value / max(count, 1) for name, value in zip(list(terms)[1:], sums)}
+        for name, mean in means.items():
+            self._metrics["train"][name].append(mean)
+        return means
 
     def _note_scores(self, scores: TargetScores, attention_mask: torch.Tensor) -> None:
         """Collect the entropy, accuracy and number of tokens of a batch, from all processes; TRL's `log` averages them."""

@@ -73,9 +73,7 @@ class SidSoftTrainer(SidSFTTrainer):
     ) -> Any:
         """As in [`SidSFTTrainer`]; also logs `soft_kl`, the mean divergence from the teacher per target with a list."""
         loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        if self._soft.terms:
-            count, total = self.accelerator.reduce(torch.stack(list(self._soft.terms.values())), "sum").tolist()
-            self._metrics["train"]["soft_kl"].append(total / max(count, 1))
+        self._log_terms(self._soft.terms)
         return loss
 
 
