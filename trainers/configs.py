@@ -144,7 +144,8 @@ class StageConfig:
 
     Args:
         name: name of the stage, and of its folder in ``training/``. The names in `STAGES` (the paper's stages) bring their tasks along.
-        tasks: weight of each task; see `TASKS`. Weight 1 takes every example once an epoch, 2 twice, 0.5 a random half.
+        tasks: weight of each task; see `TASKS`. Weight 1 takes every example once an epoch, 2 twice, 0.5 a random half. On the demo
+            purchases without `item-text-to-sid` cost 0.064 [0.040, 0.087] of HR@10, and clicks beside them gained 0.042 [0.018, 0.067].
         arguments: fields of `SidSFTConfig` for this stage; they override `TrainingConfig.arguments`.
 
     Raises:
@@ -237,7 +238,8 @@ class TrainingConfig:
             apply to it. ``{}`` takes all of its defaults. None trains the stages.
         streaming: makes the examples while they are read instead of storing them; each stage then needs `max_steps`.
         validation_requests: number of requests of the validation split that each evaluation searches. More make HR@10 and MRR@10 less
-            noisy and the evaluation slower; 0 measures the loss only.
+            noisy and the evaluation slower; 0 measures the loss only. Taking the best of three epochs by 200 of them lowered the test's
+            HR@10 on the demo by 0.044 [0.024, 0.062], for they told the epochs apart badly.
         validation_beams: beams of these searches, at least 10, because a shorter list has no HR@10. More find more items and take more
             time.
         patience: number of evaluations in a row without a better mean of HR@10 and MRR@10 (without a lower loss, if nothing is searched)

@@ -234,7 +234,8 @@ def suggest_codebook_sizes(items: int) -> RQOPQConfig:
     The paper's sizes 4096-1024-512 | 256-256 are those of a catalogue of hundreds of millions of items: its table counts 151 · 10⁶
     distinct SIDs. On 10⁶ items they would give nearly every item a SID of its own by accident, and the model nothing to share between
     items. PRQ-KMeans (arXiv 2608.24207), by the same team, takes 1024-512-128 | 64-64 for 8 · 10⁶ items. The steps between are our
-    choice: from 5,000 items on, the residual levels have 2 to 420 prefixes per item.
+    choice: from 5,000 items on, the residual levels have 2 to 420 prefixes per item. On the demo's 2,000 items the suggested sizes lowered
+    HR@10 by 0.035 [0.013, 0.058] against 64-32-16.
     """
     if items >= 100_000_000:
         return RQOPQConfig((4096, 1024, 512), (2, 256))
