@@ -1,4 +1,4 @@
-"""Prompts as data: what a prompt holds, in which order and wording, and how much of it. Every template has a stable name.
+"""Prompts as data: the contents of a prompt, their order, their wording and their length. Every template has a stable name.
 
 A prompt is a begin token and groups of sections; an end token closes each group. A group without content is left out.
 The file travels to the Hub with the tokenizer and imports nothing of this package.

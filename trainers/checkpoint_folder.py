@@ -1,4 +1,4 @@
-"""The folder of a checkpoint: what a new training replaces in it, and what it writes."""
+"""The folder of a checkpoint: the files that a new training replaces, and those that it writes."""
 
 from __future__ import annotations
 

@@ -25,14 +25,14 @@ def add(commands: Commands) -> None:
 
 def _dense(options: argparse.Namespace) -> None:
     require("train", needed_by="onesearch dense")
-    from onesearch.pipeline.recipe import load_recipe, run_recipe_of
+    from onesearch.pipeline.recipe import run_recipe_of
     from onesearch.pipeline.run_lock import writing
     from onesearch.trainers.dense.dense_config import DenseConfig
     from onesearch.trainers.dense.training import train_dense_run
 
     quiet_libraries()
     run = RunFolder(options.run)
-    recipe = load_recipe(options.recipe) if options.recipe else run_recipe_of(run)
+    recipe = run_recipe_of(run, options.recipe)
     config = None if recipe is None else recipe.dense
     run.require("checkpoint", "onesearch train")
     with writing(run, "onesearch dense"):

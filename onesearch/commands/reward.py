@@ -84,14 +84,14 @@ def _update(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     require("train", needed_by="training a reward model")
-    from onesearch.pipeline.recipe import load_recipe, run_recipe_of
+    from onesearch.pipeline.recipe import run_recipe_of
     from onesearch.pipeline.run_lock import writing
     from onesearch.trainers.reward.reward_config import RewardConfig
     from onesearch.trainers.reward.training import train_reward_run
 
     quiet_libraries()
     run = RunFolder(options.run)
-    recipe = load_recipe(options.recipe) if options.recipe else run_recipe_of(run)
+    recipe = run_recipe_of(run, options.recipe)
     config = None if recipe is None else recipe.reward
     run.require("checkpoint", "onesearch train")
     with writing(run, "onesearch reward"):

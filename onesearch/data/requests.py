@@ -118,8 +118,13 @@ def is_search(market: Market) -> np.ndarray:
 
     A query of a recommendation session was made of its item (`with_made_queries`): it is learned from, and nothing is measured on it.
     """
-    recommended = pc.fill_null(pc.equal(market.sessions.data.column("scene"), RECOMMENDATION), False)
-    return has_query(market) & ~recommended.to_numpy().astype(bool)
+    return has_query(market) & ~is_recommendation(market)
+
+
+def is_recommendation(market: Market) -> np.ndarray:
+    """Whether each session took place in a list that the shop recommended, ``(sessions,)``."""
+    found = pc.fill_null(pc.equal(market.sessions.data.column("scene"), RECOMMENDATION), False)
+    return found.to_numpy().astype(bool)
 
 
 def _split_by_time(market: Market, split: Mapping[str, Any]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The last lines of a finished run: where its parts are, what to type next, and a search whose hits a person can judge."""
+"""The last lines of a finished run: the places of its parts, the commands to type next, and a search whose hits a person can judge."""
 
 from __future__ import annotations
 

@@ -220,8 +220,10 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     return build(Recipe, values or {}, "recipe")
 
 
-def run_recipe_of(run: RunFolder) -> Recipe | None:
-    """The recipe that a run was made from; None for a run without one, whose steps were called one by one."""
+def run_recipe_of(run: RunFolder, named: str | None = None) -> Recipe | None:
+    """The recipe that is named, else that which a run was made from; None for a run without one, whose steps were called one by one."""
+    if named is not None:
+        return load_recipe(named)
     path = run.root / RECIPE_NAME
     return load_recipe(path) if path.is_file() else None
 

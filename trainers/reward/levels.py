@@ -17,12 +17,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow.compute as pc
 
-from onesearch.data.choices import RECOMMENDATION
 from onesearch.data.columns import session_entries
 from onesearch.data.market import Market
-from onesearch.data.requests import has_query, is_search
+from onesearch.data.requests import has_query, is_recommendation, is_search
 
 from .negatives import NegativeSampling
 
@@ -144,7 +142,7 @@ def _elsewhere(market: Market, wanted: np.ndarray, leaf: np.ndarray, categories:
         3. Keep its purchases whose category is one of that search's.
     """
     column = market.sessions.data.column
-    recommended = np.asarray(pc.fill_null(pc.equal(column("scene"), RECOMMENDATION), False), dtype=bool)
+    recommended = is_recommendation(market)
     empty = np.zeros((2, 0), dtype=np.int64)
     if not recommended.any():
         return empty

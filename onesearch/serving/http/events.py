@@ -1,4 +1,4 @@
-"""The event log: what users did with the hits, appended to a file of the run, from which the reward model's memory is updated."""
+"""The event log: clicks and purchases of users, appended to a file of the run, from which the reward model's memory is updated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The meaning of each code of a SID: what the items under its prefixes have in common."""
+"""The meaning of each code of a SID: the facts that the items under its prefixes share."""
 
 from __future__ import annotations
 
