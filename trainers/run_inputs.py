@@ -22,7 +22,7 @@ from onesearch.tokenization_sid.sids.sid_folder import check_parts, check_source
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 from onesearch.views.default_histories import DefaultHistories
 from onesearch.views.history_table import HistoryTable
-from onesearch.views.reward.facets import item_facets
+from onesearch.views.reward.facets import LEAST_ITEMS, item_facets
 from onesearch.views.reward.inputs import ItemTable, own_embeddings
 from onesearch.views.reward.item_files import KnownItems
 from onesearch.views.session_views import SessionViews
@@ -39,9 +39,6 @@ if TYPE_CHECKING:
 
 ENOUGH_PURCHASES = 100
 """Number of validation requests with a purchase below which clicks choose the weights of an early end; our choice."""
-
-LEAST_ITEMS = 3
-"""Number of items that share a facet, such as a brand, from which on the vectors of a history's items read it; our choice."""
 
 
 @dataclass(frozen=True)

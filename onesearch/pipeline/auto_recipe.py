@@ -11,12 +11,12 @@ from typing import NamedTuple
 from onesearch.data.splits import SHARES, SplitConfig
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.tokenization_sid.embedding.configs import AlignmentConfig, TextEncoderConfig
-from onesearch.tokenization_sid.templates import PromptLayout
-from onesearch.trainers.configs import ExampleConfig, ModelConfig, StageConfig, TrainingConfig
+from onesearch.trainers.dense.dense_config import DenseConfig
 from onesearch.trainers.reward.reward_config import RewardConfig
+from onesearch.trainers.soft.soft_config import SoftTargetConfig
 
+from .auto_training import auto_training, vocabulary
 from .market_facts import MarketFacts
-from .preconditions import epoch_examples
 from .recipe import EvaluationConfig, MarketConfig, Recipe
 
 AUTO = "auto"
@@ -25,29 +25,23 @@ AUTO = "auto"
 SMALL_LOG = 10_000
 """Number of answered searches below which a tenth of them, instead of a twentieth, is kept for validation."""
 
-ENOUGH = 30
-"""Number of validation requests from which evaluations during the training choose its best weights."""
-
 ALIGNABLE = 50
 """Number of answered training searches from which the text encoder is aligned with them."""
 
 REWARDABLE = 100
 """Number of answered training searches from which a reward model is trained."""
 
-PER_ITEM = 20
-"""Number of clicks and purchases per item below which words and facets of the items are trained beside them."""
+TEACHABLE = 1500
+"""Number of answered training searches from which the generator also learns from a reward model; one that saw fewer teaches mistakes."""
 
-PASSES_PER_ITEM, PASSES_PER_TARGET = 100, 2.5
-"""Examples that the model sees in all: so many for each item, and for each click and purchase."""
-
-FEWEST_PASSES, MOST_PASSES = 30_000, 140_000
-"""Bounds of these examples. From 5,000 items on, the upper one grows with the catalogue; the lower one is at most 1,000 per item."""
-
-TWO_PROCESSES = 200_000
-"""Number of examples that the model sees in all from which two processes train together; for fewer, starting them does not pay."""
+PROJECTABLE = 1000
+"""Number of answered training searches from which the dense term has a projection that learns from them."""
 
 REWARD_STEPS = 300
 """Number of steps that the training of the reward model has at least."""
+
+TEACHER_WEIGHT = 0.8
+"""Share of the teacher in what the generator learns (docs/results.md, "Soft targets and regularisation")."""
 
 
 class AutoRecipe(NamedTuple):
@@ -79,30 +73,28 @@ def auto_recipe(facts: MarketFacts, name: str, market: MarketConfig | None = Non
         processes: number of processes that train together; None takes two for a training of minutes, and one for a shorter one.
     """
     reasons: list[str] = []
-    training, processes = _training(facts, processes, reasons)
+    alignment, reward = _alignment(facts, reasons), _reward(facts, reasons)
+    soft_targets = _soft_targets(facts, reward, reasons)
+    training, processes = auto_training(facts, soft_targets, processes, reasons)
     recipe = Recipe(
         name=name,
         market=market or MarketConfig(),
-        encoder=_encoder(facts),
-        alignment=_alignment(facts, reasons),
+        encoder=own_encoder(facts),
+        alignment=alignment,
         processes=processes,
         training=training,
-        reward=_reward(facts, reasons),
+        dense=_dense(facts, reasons),
+        reward=reward,
         search=SearchConfig(num_beams=100, rank_by="item"),
         evaluation=EvaluationConfig(tune_cascade=facts.validation.requests >= 100, sasrec=False, sample=1000),
     )
     return AutoRecipe(recipe, reasons)
 
 
-def _encoder(facts: MarketFacts) -> TextEncoderConfig:
+def own_encoder(facts: MarketFacts) -> TextEncoderConfig:
     """A static encoder of the catalogue's own texts."""
     is_small = facts.items < 5_000
-    return TextEncoderConfig(dimension=64 if is_small else 128, epochs=0, vocab_size=_vocabulary(facts, 4_000, 8_000))
-
-
-def _vocabulary(facts: MarketFacts, small: int, large: int) -> int:
-    """Scripts without blanks have thousands of letters, each of which needs a token."""
-    return large if facts.items >= 10_000 or facts.unspaced > 0.2 else small
+    return TextEncoderConfig(dimension=64 if is_small else 128, epochs=0, vocab_size=vocabulary(facts, 4_000, 8_000))
 
 
 def _alignment(facts: MarketFacts, reasons: list[str]) -> AlignmentConfig | None:
@@ -127,110 +119,29 @@ def _reward(facts: MarketFacts, reasons: list[str]) -> RewardConfig | None:
     return replace(config, epochs=epochs)
 
 
-def _training(facts: MarketFacts, processes: int | None, reasons: list[str]) -> tuple[TrainingConfig, int]:
-    """Model, prompt, tasks, and number of steps; and the number of processes."""
-    copies = 2 if facts.train.requests else 4
-    stage = StageConfig("personalised", _tasks(facts, reasons))
-    examples = epoch_examples(stage, facts, copies)
-    passes = _passes(facts)
-    epochs = max(1.0, round(passes / max(examples, 1), 1))
-    processes = processes or (2 if epochs * examples >= TWO_PROCESSES else 1)
-    batch = 32 if epochs * examples < 60_000 else 64 if epochs * examples < 400_000 else 128
-    arguments = {
-        "num_train_epochs": epochs,
-        "per_device_train_batch_size": max(1, batch // processes),
-        "learning_rate": 0.002,
-        "lr_scheduler_type": "cosine",
-        "warmup_steps": 0.1,
-        "weight_decay": 0.05,
-        "logging_steps": 100,
-        "save_total_limit": 1,
-        **_evaluations(facts, reasons),
-    }
+def _soft_targets(facts: MarketFacts, reward: RewardConfig | None, reasons: list[str]) -> SoftTargetConfig | None:
+    """The reward model as a teacher of the generator."""
+    requests = facts.train.requests
+    if reward is None or requests < TEACHABLE:
+        reasons.append(f"teacher: none ({requests:,} answered training searches, fewer than {TEACHABLE:,})")
+        return None
     reasons.append(
-        f"training: {examples:,} examples, {epochs:g} passes over them in batches of {batch}, on {processes} processor cores"
+        f"teacher: a reward model, trained before the generator, says which items it expects after each of {requests:,} searches"
     )
-    is_small = facts.items < 5_000
-    width = ModelConfig(
-        text_vocab_size=_vocabulary(facts, 2_000 if is_small else 4_000, 8_000), ffn_dim=256 if is_small else 512
-    )
-    reasons.append(f"model: width {width.d_model}, {width.encoder_layers} + {width.decoder_layers} layers, from random weights")
-    return (
-        TrainingConfig(
-            model=width,
-            prompt=_prompt(facts, reasons),
-            examples=ExampleConfig(copies=copies),
-            stages=(stage,),
-            arguments=arguments,
-            validation_requests=300,
-            patience=4 if facts.validation.requests >= ENOUGH else None,
-            threads=1,
-        ),
-        processes,
-    )
+    return SoftTargetConfig(weight=TEACHER_WEIGHT, reward=reward)
 
 
-def _tasks(facts: MarketFacts, reasons: list[str]) -> dict[str, float]:
-    """Clicks and purchases as far as there are any, and queries made of the catalogue where they are few."""
-    tasks: dict[str, float] = {}
-    if facts.train.purchases:
-        tasks["purchases"] = 1.0
-    if facts.train.clicks:
-        tasks["clicks"] = 1.0
-    targets = facts.train.purchases + facts.train.clicks
-    tasks["item-text-to-sid"] = 1.0
-    learned = (
-        f"{facts.train.purchases:,} purchases and {facts.train.clicks:,} clicks" if targets else "no click and no purchase"
-    )
-    if targets < PER_ITEM * facts.items:
-        tasks["item-words"] = 1.0
-        if facts.with_facets:
-            tasks["item-facets"] = 1.0
-        reasons.append(f"targets: {learned}, and queries made of the items' own words, category, brand and attributes")
-    else:
-        reasons.append(f"targets: {learned}")
-    return tasks
-
-
-def _passes(facts: MarketFacts) -> float:
-    targets = facts.train.purchases + facts.train.clicks
-    most = max(MOST_PASSES, MOST_PASSES / 5_000 * facts.items)
-    least = min(FEWEST_PASSES, 1_000 * facts.items)
-    return min(max(PASSES_PER_ITEM * facts.items + PASSES_PER_TARGET * targets, least), most)
-
-
-def _evaluations(facts: MarketFacts, reasons: list[str]) -> dict[str, object]:
-    """Evaluations at every eighth of the training, where enough requests make them worth their time."""
-    requests = facts.validation.requests
-    if requests < ENOUGH:
-        reasons.append(f"best weights: the last ones ({requests:,} validation requests are too few to choose by)")
-        return {"eval_strategy": "no", "save_strategy": "epoch"}
+def _dense(facts: MarketFacts, reasons: list[str]) -> DenseConfig:
+    """The dense term, with a projection where there are enough searches to learn it from."""
+    requests = facts.train.requests
+    if requests < PROJECTABLE:
+        reasons.append("dense term: the text vectors of query and items; it is served only if validation shows that it helps")
+        return DenseConfig(epochs=0)
     reasons.append(
-        f"best weights: those with the highest HR@10 and MRR@10 on {min(requests, 300):,} validation requests, measured eight times"
+        f"dense term: text vectors, and a projection of the generator's states that learns from {requests:,} searches; it is served only "
+        "if validation shows that it helps"
     )
-    return {"eval_strategy": "steps", "eval_steps": 0.125, "save_strategy": "steps", "save_steps": 0.125}
+    return DenseConfig()
 
 
-def _prompt(facts: MarketFacts, reasons: list[str]) -> PromptLayout:
-    """The latest items of the user, where users have any."""
-    train = facts.train
-    with_history = train.requests > 0 and train.with_history >= 0.2 * train.requests
-    if with_history:
-        share = train.with_history / train.requests
-        reasons.append(
-            f"prompt: the query and the user's last 10 items ({100 * share:.0f} % of the training searches have a history)"
-        )
-    else:
-        reasons.append("prompt: the query alone (few training searches, or none, have a history)")
-    return PromptLayout(
-        items=10 if with_history else 0,
-        queries=0,
-        sid=False,
-        user=False,
-        long_view_tokens=0,
-        profile=False,
-        default_history=False,
-    )
-
-
-__all__ = ["AUTO", "AutoRecipe", "auto_recipe", "auto_split"]
+__all__ = ["AUTO", "AutoRecipe", "auto_recipe", "auto_split", "own_encoder"]

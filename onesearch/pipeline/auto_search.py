@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from onesearch.data.market import Market
 from onesearch.data.requests import Request, build_requests
 from onesearch.evaluation.evaluator import evaluate, sample_requests
@@ -17,6 +15,8 @@ from onesearch.evaluation.retrievers import Retriever
 from onesearch.files import RunFolder
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.serving.searcher import Searcher
+
+from .auto_weights import Fitted, fitted
 
 logger = logging.getLogger(__name__)
 
@@ -29,12 +29,6 @@ ENOUGH = 20
 CLOSE = 0.005
 """Difference of quality up to which the simpler order is served: it costs less time."""
 
-CUTOFF = 10
-"""Length of the lists whose quality is compared."""
-
-WEIGHTS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-"""Weights of the text match that are tried; the largest gives BM25's order."""
-
 TEXT_FIRST = 10.0
 """Weight of the text match where too few requests say how much it is worth: above every difference of the generator."""
 
@@ -42,8 +36,11 @@ ARMS = {
     "onesearch": "the generator alone",
     "onesearch_dense": "the generator with the dense term",
     "onesearch_text": "the generator with text recall",
+    "onesearch_text_dense": "the generator with text recall and the dense term",
     "onesearch_reward": "the reward model",
+    "onesearch_reward_dense": "the reward model with dense recall",
     "onesearch_reward_text": "the reward model with text recall",
+    "onesearch_reward_text_dense": "the reward model with text recall and dense recall",
 }
 """Name of each order in reports → words, the simplest first."""
 
@@ -69,9 +66,10 @@ class SearchChoice:
         return asdict(self)
 
     def __str__(self) -> str:
-        words = ARMS[self.arm]
-        if self.search.text_weight:
-            words += f" (weight of the text match {self.search.text_weight:g})"
+        words, search = ARMS[self.arm], self.search
+        weights = [f"weight of the text match {search.text_weight:g}"] if search.text_weight else []
+        weights += [f"weight of the dense term {search.dense_weight:g}"] if search.dense_weight and not search.rerank else []
+        words += f" ({', '.join(weights)})" if weights else ""
         if not self.quality:
             return (
                 f"order: {words}; {self.requests:,} validation requests are too few to choose by, so that the text comes first"
@@ -83,10 +81,10 @@ class SearchChoice:
 def choose_search(run: RunFolder, market: Market, baselines: Sequence[Retriever] = ()) -> SearchChoice:
     """Compare the orders of a run's checkpoint on its validation requests.
 
-    1. The orders are the generator's own, also with the dense term where there is a dense index, and, where there is a reward model, that
-       model's; each with and without text recall.
-    2. With text recall, the weight of the text match is the one of `WEIGHTS` that ranks the found items best. As the largest gives BM25's
-       order, an order with text recall is not below BM25 on these requests.
+    1. The orders are the generator's own and, where there is one, that of the reward model; each with and without text recall, and with
+       and without the dense term or, for the reward model, the items of the dense index.
+    2. The weights of the text match and of the dense term are those that rank the found items best (`fitted`). As the largest weight of the
+       text match gives BM25's order, an order with text recall is not below BM25 on these requests.
     3. The best order is served, or a simpler one that is `CLOSE` to it. With fewer than `ENOUGH` requests the text comes first.
 
     Args:
@@ -95,21 +93,17 @@ def choose_search(run: RunFolder, market: Market, baselines: Sequence[Retriever]
         baselines: retrievers that are measured beside the orders, for example BM25.
     """
     searcher = Searcher.from_pretrained(run.checkpoint)
-    text = _text_candidates(searcher)
     requests = build_requests(market, "validation")
     if len(requests) < ENOUGH:
-        search = replace(searcher.config, rerank=False, candidates=text, text_weight=TEXT_FIRST)
-        return SearchChoice(search, "onesearch_text", len(requests), {})
+        search = replace(searcher.config, rerank=False, candidates=_text_candidates(searcher), text_weight=TEXT_FIRST)
+        return SearchChoice(search, "onesearch_text_dense" if search.with_dense else "onesearch_text", len(requests), {})
     requests = sample_requests(requests, REQUESTS)[0]
-    arms = _plain_arms(searcher)
-    arms.append(_with_text("onesearch_text", searcher, requests, rerank=False))
-    if searcher.reranker is not None:
-        arms.append(searcher.arm("onesearch_reward", rerank=True, candidates="beam", text_weight=0.0))
-        arms.append(_with_text("onesearch_reward_text", searcher, requests, rerank=True))
-    report = evaluate([*arms, *baselines], requests, bootstrap_samples=1, progress=False, split="validation")
-    found = {name: quality(report, name) for name in report.retrievers}
-    best = max(found[arm.name] for arm in arms)
-    chosen = next(arm for arm in arms if found[arm.name] >= best - CLOSE)
+    orders = _orders(searcher, requests)
+    found = {order.arm.name: order.quality for order in orders}
+    chosen = next(order.arm for order in orders if order.quality >= max(found.values()) - CLOSE)
+    if baselines:
+        report = evaluate(baselines, requests, bootstrap_samples=1, progress=False, split="validation")
+        found |= {name: quality(report, name) for name in report.retrievers}
     return SearchChoice(chosen.config, chosen.name, len(requests), found)
 
 
@@ -155,31 +149,17 @@ def _text_candidates(searcher: Searcher) -> str:
     return "beam+text+dense" if searcher.config.with_dense else "beam+text"
 
 
-def _with_text(name: str, searcher: Searcher, requests: Sequence[Request], rerank: bool) -> Searcher:
-    """The order with text recall, and with the weight of the text match that ranks the found items best."""
-    search = searcher.arm(name, rerank=rerank, candidates=_text_candidates(searcher), text_weight=WEIGHTS[1])
-    text_index = search.text_index
-    if text_index is None:
-        raise ValueError("the checkpoint has no text index; build it before its orders are compared")
-    most = search.config.num_beams * search.config.items_per_sid + search.config.text_items
-    found = np.zeros(len(WEIGHTS))
-    for request, hits in zip(requests, search.hits(requests, most)):
-        match = text_index.match(request.query, [hit.item_id for hit in hits])
-        own = np.array([hit.score for hit in hits]) - WEIGHTS[1] * match  # the scores without the text match
-        targets = [{*request.purchased}, {*request.clicked}]
-        for place, weight in enumerate(WEIGHTS):
-            top = np.argsort(-(own + weight * match), kind="stable")[:CUTOFF]
-            items = [hits[row].item_id for row in top.tolist()]
-            found[place] += sum(_reached(items, wanted) for wanted in targets if wanted)
-    allowed = WEIGHTS if rerank else WEIGHTS[1:]  # without a reward model, text recall needs a weight
-    best = max(allowed, key=lambda weight: (found[WEIGHTS.index(weight)], -weight))
-    return search.arm(name, text_weight=best)
-
-
-def _reached(items: Sequence[str], wanted: set[str]) -> float:
-    """Mean of hit rate and reciprocal rank of one list."""
-    rank = next((place for place, item in enumerate(items, start=1) if item in wanted), None)
-    return 0.0 if rank is None else (1 + 1 / rank) / 2
+def _orders(searcher: Searcher, requests: Sequence[Request]) -> list[Fitted]:
+    """Every order of `ARMS` that the checkpoint has the parts of, with the weights that fit the requests best."""
+    orders = []
+    for name in ARMS:
+        rerank, text, dense = ("_" + part in name for part in ("reward", "text", "dense"))
+        if (rerank and searcher.reranker is None) or (dense and searcher.dense is None):
+            continue
+        without = searcher if dense else searcher.arm(name, rerank=rerank, candidates="beam", text_weight=0.0, dense_weight=0.0)
+        candidates = "beam" + "+text" * text + "+dense" * dense
+        orders.append(fitted(name, without, requests, candidates, rerank))
+    return orders
 
 
 def quality(report: Report, name: str) -> float:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow.compute as pc
 
+from onesearch.data.languages import market_language
 from onesearch.data.made_queries import UNSPACED
 from onesearch.data.market import Market
 from onesearch.data.requests import SPLITS, request_rows
@@ -15,6 +16,10 @@ from onesearch.data.session_pairs import session_items
 from onesearch.data.text import item_texts
 from onesearch.data.user_logs import UserLogs
 from onesearch.trainers.tasks import TASKS
+from onesearch.views.reward.facets import LEAST_ITEMS, item_facets
+
+REPEATS = 0.2
+"""Share of the items that must have a value which other items have as well, so that a kind of facets tells a taste; our choice."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,9 @@ class MarketFacts:
         unspaced: share of the letters of all texts that belong to a script without blanks.
         splits: counts of the sessions by split.
         judged: number of judgements.
+        repeating: kinds of facets, such as ``brand`` and ``color``, that differ between items and whose values repeat: `REPEATS` of the
+            items have one that at least `LEAST_ITEMS` items share.
+        language: language of the texts, for example ``en``.
     """
 
     items: int
@@ -67,6 +75,8 @@ class MarketFacts:
     unspaced: float
     splits: Mapping[str, SplitFacts]
     judged: int
+    repeating: tuple[str, ...] = ()
+    language: str = ""
 
     @classmethod
     def of(cls, market: Market) -> MarketFacts:
@@ -78,6 +88,7 @@ class MarketFacts:
         has_tags = pc.greater(pc.fill_null(pc.list_value_length(column("tags")), 0), 0).to_numpy()
         has_attributes = np.array([any((row or {}).values()) for row in column("attributes").to_pylist()], dtype=bool)
         letters = "".join(texts[:2000])
+        shares = item_facets(market.items.data.table).frequent(LEAST_ITEMS).shares()
         return cls(
             items=len(texts),
             texts=len(set(texts)),
@@ -88,6 +99,8 @@ class MarketFacts:
             unspaced=_share_unspaced(letters),
             splits={split: _split_facts(market, split) for split in SPLITS} if len(market.sessions) else _nothing(),
             judged=len(market.relevance),
+            repeating=tuple(kind for kind, share in shares.items() if share >= REPEATS),
+            language=market_language(market),
         )
 
     @property

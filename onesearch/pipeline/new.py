@@ -11,7 +11,6 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from onesearch.data.languages import market_language
 from onesearch.data.market import Market
 from onesearch.data.splits import with_split
 from onesearch.evaluation.reports import Report
@@ -21,6 +20,7 @@ from onesearch.serving.text_index import TEXT_INDEX_NAME
 from onesearch.tokenization_sid.embedding.embeddings import EMBEDDINGS_NAME
 
 from .auto_codes import choose_codes
+from .auto_encoder import choose_encoder
 from .auto_recipe import auto_recipe, auto_split
 from .auto_search import choose_search, serve
 from .baselines import text_baselines
@@ -98,8 +98,8 @@ def new_run(
     Steps:
         1. Read the files, and say what was understood.
         2. Check everything that later steps need, and choose all settings by the counts of the market.
-        3. Embed the texts, and choose the codebooks by the vectors.
-        4. Train the model, and the reward model if there is behaviour to learn from.
+        3. Choose the text encoder, embed the texts, and choose the codebooks by the vectors.
+        4. Train the model, and, if there is behaviour to learn from, the dense term and the reward model.
         5. Choose the served order on the validation requests.
         6. Measure on the test requests beside BM25 and the other baselines, and write the card.
 
@@ -137,6 +137,7 @@ def new_run(
     if overwrite or not _is_chosen(run):
         _begin(export, run, overwrite, say)
     with writing(run, "onesearch new"):
+        _with_encoder(run, say)
         recipe = _with_codes(run, progress, say)
         make_parts(recipe, run, resume=True, progress=progress)
         market = Market.load(run.market)
@@ -213,14 +214,13 @@ def _begin(export: Export, run: RunFolder, overwrite: bool, say: Callable[[str],
         say(f"* {sentence}")
     if not facts.train.requests:
         say(f"* {ITEMS_ONLY}")
-        if market_language(market) == "en":
-            say(f"* {ENGLISH}")
     run.root.mkdir(parents=True, exist_ok=True)
     with writing(run, "onesearch new"):
         if overwrite:
             _remove_parts(run)
         save_recipe(found.recipe, run.root / RECIPE_NAME)
-        write_json(run.root / DECISIONS_NAME, {"schema": 1, "reasons": chosen.reasons, "codes": None, "search": None})
+        undecided = {"encoder": None, "codes": None, "search": None}
+        write_json(run.root / DECISIONS_NAME, {"schema": 1, "reasons": chosen.reasons, **undecided})
         write_json(run.root / "understood.json", shop.report.to_dict())
         market.save(run.market)
 
@@ -228,12 +228,6 @@ def _begin(export: Export, run: RunFolder, overwrite: bool, say: Callable[[str],
 ITEMS_ONLY = (
     "no search was answered with a click or purchase, so the model learns from the catalogue alone: it finds items by their words, "
     "category, brand and attributes, knows no user, and nothing can be measured"
-)
-
-
-ENGLISH = (
-    "the texts are English: with `encoder: {model: english}` in recipe.yaml and `onesearch run`, pretrained vectors take the place of the "
-    "catalogue's own, and find more of what queries mean where there is no log (`pip install onesearch[english]`)"
 )
 
 
@@ -248,10 +242,21 @@ def _remove_parts(run: RunFolder) -> None:
         shutil.rmtree(run.root / name, ignore_errors=True)
 
 
+def _with_encoder(run: RunFolder, say: Callable[[str], object]) -> None:
+    """Choose the text encoder of a run by its texts and its validation requests."""
+    recipe, decisions = load_recipe(run.root / RECIPE_NAME), read_json(run.root / DECISIONS_NAME)
+    if decisions["encoder"] is not None:
+        return
+    market = Market.load(run.market)
+    choice = choose_encoder(market, MarketFacts.of(market), recipe)
+    say(f"* {choice}")
+    save_recipe(replace(recipe, encoder=choice.config), run.root / RECIPE_NAME)
+    write_json(run.root / DECISIONS_NAME, {**decisions, "encoder": str(choice)})
+
+
 def _with_codes(run: RunFolder, progress: bool, say: Callable[[str], object]) -> Recipe:
     """The recipe of a run with codebooks that were chosen by the vectors of its items."""
-    recipe = load_recipe(run.root / RECIPE_NAME)
-    decisions = read_json(run.root / DECISIONS_NAME)
+    recipe, decisions = load_recipe(run.root / RECIPE_NAME), read_json(run.root / DECISIONS_NAME)
     if decisions["codes"] is not None:
         return recipe
     make_parts(recipe, run, resume=True, progress=progress, last="embeddings")
@@ -275,7 +280,13 @@ def _with_search(run: RunFolder, recipe: Recipe, market: Market, say: Callable[[
     choice = choose_search(run, market, text_baselines(run, market))
     say(f"* {choice}")
     serve(run, choice.search)
-    recipe = replace(recipe, search=choice.search, reward=recipe.reward if choice.search.rerank else None)
+    has_dense = choice.search.with_dense or choice.search.dense_weight > 0
+    recipe = replace(
+        recipe,
+        search=choice.search,
+        reward=recipe.reward if choice.search.rerank else None,
+        dense=recipe.dense if has_dense else None,
+    )
     save_recipe(recipe, run.root / RECIPE_NAME)
     write_json(run.root / DECISIONS_NAME, {**decisions, "search": choice.to_dict()})
     return recipe

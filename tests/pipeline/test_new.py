@@ -13,7 +13,7 @@ from onesearch import cli, new_run
 from onesearch.data.market import Market
 from onesearch.files import RunFolder
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
-from onesearch.pipeline import auto_recipe
+from onesearch.pipeline import auto_recipe, auto_training
 from onesearch.pipeline.closing import example_request, hit_lines
 from onesearch.pipeline.new import run_name
 from onesearch.pipeline.recipe import load_recipe
@@ -23,7 +23,7 @@ from onesearch.pipeline.run import check_recipe
 @pytest.fixture(autouse=True)
 def seconds(monkeypatch):
     """Few passes, so that a run takes seconds."""
-    monkeypatch.setattr(auto_recipe, "MOST_PASSES", 800)
+    monkeypatch.setattr(auto_training, "MOST_PASSES", 800)
     monkeypatch.setattr(auto_recipe, "REWARD_STEPS", 2)
 
 

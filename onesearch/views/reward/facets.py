@@ -26,6 +26,9 @@ PRICE_BANDS = 8
 MOST_VALUES = 8
 """Largest number of values that an item has of one kind; the rest is left out (our choice)."""
 
+LEAST_ITEMS = 3
+"""Number of items that share a facet, such as a brand, from which on the vectors of a history's items read it; our choice."""
+
 
 class Values(NamedTuple):
     """Values of one kind: row of the item and number of the value of each entry, both ``(entries,)``, and the text of each number."""
@@ -66,6 +69,15 @@ class ItemFacets:
         return ItemFacets(
             self.kinds, self.kind_of[kept], of_items, self.leaf, tuple(self.values[place] for place in kept.tolist())
         )
+
+    def shares(self) -> dict[str, float]:
+        """Share of the items that have a facet of each kind; 0 for a kind with a single value, which tells no items apart."""
+        owner = np.repeat(np.arange(len(self.of_items)), self.of_items.lengths)
+        kind = self.kind_of[self.of_items.values]
+        pairs = np.unique(owner * len(self.kinds) + kind) % max(len(self.kinds), 1)
+        having = np.bincount(pairs, minlength=len(self.kinds)) / max(len(self.of_items), 1)
+        values = np.bincount(self.kind_of, minlength=len(self.kinds))
+        return {name: float(share) if count > 1 else 0.0 for name, share, count in zip(self.kinds, having, values)}
 
     def with_items(self, items: pa.Table) -> ItemFacets:
         """The same facets with further items behind the known ones. Values that no known item has, and prices, are left out.
@@ -245,4 +257,4 @@ def _within(rows: np.ndarray) -> np.ndarray:
     return np.arange(len(rows)) - np.repeat(starts, sizes)
 
 
-__all__ = ["FACET_FEATURES", "FacetHistories", "ItemFacets", "facet_features", "item_facets"]
+__all__ = ["FACET_FEATURES", "LEAST_ITEMS", "FacetHistories", "ItemFacets", "facet_features", "item_facets"]
