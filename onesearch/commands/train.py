@@ -15,8 +15,14 @@ if TYPE_CHECKING:
     from onesearch.pipeline.market_facts import MarketFacts
     from onesearch.pipeline.recipe import Recipe
 
-TRAINED = ("targets", "best weights", "training", "model", "prompt")
+TRAINED = ("targets", "teacher", "best weights", "training", "model", "prompt")
 """First words of the reasons that concern the training."""
+
+NO_TEACHER = (
+    "teacher: none, as one process trains a teacher before several train the generator; `onesearch run` and `onesearch new` start both in "
+    "this order"
+)
+"""In place of the reason for a teacher, under torchrun."""
 
 
 def add(commands: Commands) -> None:
@@ -87,6 +93,8 @@ def _is_first() -> bool:
 
 def _recipe(options: argparse.Namespace, run: RunFolder, facts: MarketFacts) -> Recipe:
     """The recipe that the flag names, else the run's own, else one that is chosen by the market."""
+    from dataclasses import replace
+
     from onesearch.pipeline.auto_recipe import AUTO, auto_recipe
     from onesearch.pipeline.recipe import load_recipe, run_recipe_of
 
@@ -95,7 +103,13 @@ def _recipe(options: argparse.Namespace, run: RunFolder, facts: MarketFacts) -> 
         return own
     if options.recipe not in (None, AUTO):
         return load_recipe(options.recipe)
-    chosen = auto_recipe(facts, AUTO, processes=int(os.environ.get("WORLD_SIZE", "1")))
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    chosen = auto_recipe(facts, AUTO, processes=processes)
+    training = chosen.recipe.training
+    lines = [reason for reason in chosen.reasons if reason.startswith(TRAINED)]
+    if processes > 1 and training.soft_targets is not None:  # one process alone can train a teacher
+        training = replace(training, soft_targets=None)
+        lines = [NO_TEACHER if line.startswith("teacher") else line for line in lines]
     if _is_first():
-        print("\n".join(f"* {reason}" for reason in chosen.reasons if reason.startswith(TRAINED)), flush=True)
-    return chosen.recipe
+        print("\n".join(f"* {line}" for line in lines), flush=True)
+    return replace(chosen.recipe, training=training)

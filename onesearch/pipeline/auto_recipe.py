@@ -31,7 +31,7 @@ ALIGNABLE = 50
 REWARDABLE = 100
 """Number of answered training searches from which a reward model is trained."""
 
-TEACHABLE = 1500
+TEACHABLE = 5000
 """Number of answered training searches from which the generator also learns from a reward model; one that saw fewer teaches mistakes."""
 
 PROJECTABLE = 1000

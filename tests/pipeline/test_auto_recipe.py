@@ -106,8 +106,50 @@ def test_what_learns_from_behaviour_needs_some():
     )
     assert without.alignment is None and without.reward is None and without.training.prompt.items == 0
     assert thin.alignment is not None and thin.reward is None
-    assert log.alignment is not None and log.reward is not None and log.training.prompt.items == 10
+    assert log.alignment is not None and log.reward is not None and log.training.prompt.items == 50
     assert auto_recipe(facts_of(300, replace(LOG, with_history=10)), "shop").recipe.training.prompt.items == 0
+
+
+def test_a_history_is_shown_as_vectors_with_the_means_of_what_repeats():
+    chosen = auto_recipe(facts_of(300, LOG, repeating=("brand", "price")), "shop")
+    prompt = chosen.recipe.training.prompt
+    assert prompt.has_vectors and prompt.item_summaries == ("brand", "price")
+    assert "last 50 items, one vector each, and the mean of their brand and price (80 % of" in "\n".join(chosen.reasons)
+    assert not auto_recipe(
+        facts_of(300, replace(LOG, with_history=10), repeating=("brand",)), "shop"
+    ).recipe.training.prompt.items
+
+
+def test_kinds_that_repeat_are_counted():
+    """A kind counts if a fifth of the items have a value that three items share, and if it tells items apart."""
+
+    def item(number, **fields):
+        return {"item_id": str(number), "title": f"thing {number}", **fields}
+
+    colours = {"attributes": {"color": ["red"]}}, {"attributes": {"color": ["blue"]}}, {}
+    rows = [
+        item(number, brand="Mo" if number < 5 else f"brand {number}", categories=["things"], **colours[min(number // 3, 2)])
+        for number in range(20)
+    ]
+    assert MarketFacts.of(type(BASE).from_rows(items=rows)).repeating == ("color",), (
+        "one brand repeats, and all items have the same category"
+    )
+    two = [{**row, "categories": ["things" if place % 2 else "goods"]} for place, row in enumerate(rows)]
+    assert MarketFacts.of(type(BASE).from_rows(items=two)).repeating == ("category", "color")
+
+
+def test_the_teacher_is_a_reward_model_that_saw_enough():
+    few, enough = (auto_recipe(facts_of(300, replace(LOG, requests=count)), "shop") for count in (4_999, 5_000))
+    assert few.recipe.training.soft_targets is None and "teacher: none (4,999 answered" in "\n".join(few.reasons)
+    soft_targets = enough.recipe.training.soft_targets
+    assert (soft_targets.teacher, soft_targets.weight) == ("reward", 0.8) and soft_targets.reward == enough.recipe.reward
+
+
+def test_the_dense_term_learns_where_it_can():
+    without, thin, log = (
+        auto_recipe(facts_of(300, train), "shop").recipe.dense for train in (NOTHING, replace(LOG, requests=999), LOG)
+    )
+    assert without == thin == DenseConfig(epochs=0) and log == DenseConfig()
 
 
 def test_the_steps_follow_the_size():
@@ -148,7 +190,9 @@ def test_every_decision_has_its_reason():
         "1,500 purchases and 8,000 clicks",
         "300 validation requests",
         "width 128",
-        "last 10 items",
+        "last 50 items",
+        "teacher: ",
+        "dense term: ",
         "aligned with 5,000",
     ):
         assert words in reasons

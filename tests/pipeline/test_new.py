@@ -90,7 +90,7 @@ def test_items_only_train_and_are_found(files, tmp_path, capsys):
     said = []
     assert new_run(files.products, run.root, progress=False, say=said.append) is None
     text = "\n".join(said)
-    assert "learns from the catalogue alone" in text and "encoder: {model: english}" in text and "next:" in text
+    assert "learns from the catalogue alone" in text and "text vectors: " in text and "next:" in text
     assert "Nothing was measured" in (run.checkpoint / "README.md").read_text()
     capsys.readouterr()
     assert cli.main(["search", str(run.root), "tent", "--top-k", "3"]) == 0

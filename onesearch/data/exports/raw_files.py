@@ -1,4 +1,4 @@
-"""Files as tables of raw cells, whatever their format: delimited text, JSON, JSON lines, XML, Excel and parquet.
+"""Files as tables of raw cells, whatever their format: delimited text, JSON, JSON lines, XML, Excel and parquet, also as a zip of one file.
 
 The format is found by the contents, because names of exports lie: an ``.xls`` is often text with tabs.
 """
@@ -8,9 +8,12 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import shutil
+import tempfile
+import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -54,8 +57,8 @@ def read_raw(path: str | Path, bad: BadRows, known: Known) -> RawTable:
     """Read a file of any of the formats.
 
     Args:
-        path: ``.csv``, ``.tsv``, ``.txt``, ``.json``, ``.jsonl``, ``.xml``, ``.xlsx`` or ``.parquet``, or text that is
-            compressed (``.gz``).
+        path: ``.csv``, ``.tsv``, ``.txt``, ``.json``, ``.jsonl``, ``.xml``, ``.xlsx`` or ``.parquet``; text that is
+            compressed (``.gz``); or a ``.zip`` with one of these files.
         bad: receives the rows that cannot be read.
         known: tells the names of columns that shops use; a header is found by them.
 
@@ -73,10 +76,13 @@ def read_raw(path: str | Path, bad: BadRows, known: Known) -> RawTable:
         magic = file.read(8)
     if magic.startswith(b"PAR1"):
         table = _of_objects(path, "parquet", enumerate(read_table(path).to_pylist(), start=1))
-    elif magic.startswith(b"PK\x03\x04"):
-        table = _excel(path, known)
+    elif magic[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
+        member = _only_member(path)
+        table = _excel(path, known) if member is None else _unzipped(path, member, bad, known)
     elif magic.startswith(b"\xd0\xcf\x11\xe0"):
-        raise ValueError(f"{path} is an old Excel file (.xls); save it as .xlsx or .csv")
+        raise ValueError(
+            f"{path} is an old Excel file (.xls); open it in a spreadsheet program, and choose File > Save As > Excel Workbook (.xlsx)"
+        )
     else:
         table = _text(path, bad, known)
     if not table.rows:
@@ -180,6 +186,44 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
         else:
             made[key] = value
     return made
+
+
+def _only_member(path: Path) -> str | None:
+    """Name of the only file in a zip file; None for an Excel file, which is a zip file, too.
+
+    Raises:
+        ValueError: the file is damaged, or holds no file, or several.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path} is a damaged Excel or zip file ({error}); export it again") from error
+    if "[Content_Types].xml" in names:
+        return None
+    files = [
+        name for name in names if not name.endswith("/") and not name.startswith("__MACOSX/") and Path(name).name[0] != "."
+    ]
+    if len(files) != 1:
+        held = f"{len(files):,} files ({', '.join(files[:3])})" if files else "no file"
+        raise ValueError(f"{path} holds {held}; give a zip file with one table, or unpack it and give the table's own path")
+    return files[0]
+
+
+def _unzipped(path: Path, member: str, bad: BadRows, known: Known) -> RawTable:
+    """The table of the only file in a zip file."""
+    with tempfile.TemporaryDirectory() as folder:
+        inner = Path(folder) / Path(member).name
+        try:
+            with zipfile.ZipFile(path) as archive, archive.open(member) as source, inner.open("wb") as target:
+                shutil.copyfileobj(source, target)
+        except (RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise ValueError(f"{path} cannot be unpacked ({error}); unpack it, and give the table's own path") from error
+        try:
+            table = read_raw(inner, bad, known)
+        except ValueError as error:
+            raise ValueError(str(error).replace(str(inner), f"{path} ({member})")) from error
+    return replace(table, path=path, form=f"zip, {table.form}")
 
 
 def _excel(path: Path, known: Known) -> RawTable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 
 import pytest
 from importer_files import sound
@@ -200,6 +201,27 @@ def test_the_user_may_name_columns(tmp_path):
         read_shop(path, columns={"colour scheme": "sku"})
 
 
+def zipped(path, files):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def test_a_zip_file_with_one_table(tmp_path):
+    rows = "id,title\n1,red shoe\n2,blue coat\n"
+    files = {"export/": "", "export/products.csv": rows, "export/.DS_Store": "x", "__MACOSX/export/products.csv": "x"}
+    shop = read_shop(zipped(tmp_path / "export.zip", files))
+    assert shop.market.items["title"] == ["red shoe", "blue coat"] and shop.report.products.form.startswith("zip, UTF-8")
+    for files, message in (
+        ({"a.csv": rows, "b.csv": rows}, r"holds 2 files \(a.csv, b.csv\); give a zip file with one table"),
+        ({}, "holds no file"),
+        ({"a.csv": "<html>"}, r"two.zip \(a.csv\) is HTML"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read_shop(zipped(tmp_path / "two.zip", files))
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -210,9 +232,9 @@ def test_the_user_may_name_columns(tmp_path):
         ("f.xml", "<a><b>1</b></a>", "holds no rows"),
         ("o.csv", "id,name\n", "holds no row"),
         ("n.csv", "id,name\n1,\n2,\n", "no column can be the title"),
-        ("x.xls", b"\xd0\xcf\x11\xe0rest", "save it as .xlsx or .csv"),
+        ("x.xls", b"\xd0\xcf\x11\xe0rest", "Save As > Excel Workbook"),
         ("z.csv.gz", b"\x1f\x8bgarbage", "damaged gzip"),
-        ("z.xlsx", b"PK\x03\x04garbage", "no Excel file"),
+        ("z.xlsx", b"PK\x03\x04garbage", "damaged Excel or zip file"),
         ("p.parquet", b"PAR1garbage", "damaged or no parquet file"),
         ("j.json", '{"products": [1, 2]}', "holds no row|no column can be the title"),
     ],
