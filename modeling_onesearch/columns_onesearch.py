@@ -72,14 +72,13 @@ class ItemIds:
             rows: the rows. Those from `len(self)` on are places in `added`.
             added: ids of items that were added to the catalogue later.
         """
-        count = len(self.ends)
-        item_ids = []
-        for row in rows:
-            if row >= count:
-                item_ids.append(added[row - count])
-                continue
-            start = self.ends[row - 1] if row else 0
-            item_ids.append(self.data[start : self.ends[row]].tobytes().decode("utf-8"))
+        places = np.fromiter(rows, dtype=np.int64)
+        count, data = len(self.ends), memoryview(self.data)
+        own = np.minimum(places, count - 1)
+        ends, starts = self.ends.take(own).tolist(), np.where(own > 0, self.ends.take(np.maximum(own - 1, 0)), 0).tolist()
+        item_ids = [str(data[start:end], "utf-8") for start, end in zip(starts, ends)]
+        for place in np.flatnonzero(places >= count).tolist():
+            item_ids[place] = added[int(places[place]) - count]
         return item_ids
 
     def find(self, item_ids: Sequence[str]) -> np.ndarray:

@@ -53,6 +53,17 @@ class Hit:
     url: str | None = None
     image: str | None = None
 
+    def with_score(self, score: float, towers: tuple[float, ...] | None = None) -> Hit:
+        """The same hit with another score. It is made for many hits of every search, and `dataclasses.replace` takes twice the time.
+
+        Args:
+            score: the new score.
+            towers: probabilities of the reward model; None keeps those of this hit.
+        """
+        towers = self.towers if towers is None else towers
+        facts = self.title, self.brand, self.price, self.url, self.image
+        return Hit(self.item_id, self.sid, score, self.level_scores, towers, *facts)
+
 
 def log_shares(popularity: Sequence[float] | np.ndarray) -> np.ndarray:
     """Return the log-probability of each item of a SID, given that the SID is right: (items,) → (items,).

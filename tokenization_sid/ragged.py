@@ -40,12 +40,12 @@ class Ragged:
     @classmethod
     def of_spans(cls, values: np.ndarray, begin: np.ndarray, end: np.ndarray) -> Ragged:
         """Rows `values[begin[i]:end[i]]`; they may overlap."""
-        return cls(values[spans(begin, end - begin)], offsets_of(end - begin))
+        return cls(values.take(spans(begin, end - begin), axis=0), offsets_of(end - begin))
 
     @property
     def lengths(self) -> np.ndarray:
         """(rows,) entries of each row."""
-        return np.diff(self.offsets)
+        return self.offsets[1:] - self.offsets[:-1]
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -64,12 +64,16 @@ class Ragged:
 
     def tail(self, most: int) -> Ragged:
         """The last `most` entries of each row; shorter rows are kept whole."""
-        lengths = np.minimum(np.diff(self.offsets), most)
+        lengths = np.minimum(self.lengths, most)
+        if len(self) == 1:
+            return Ragged(self.values[len(self.values) - int(lengths[0]) :], offsets_of(lengths))
         return Ragged(self.values[spans(self.offsets[1:] - lengths, lengths)], offsets_of(lengths))
 
     def padded(self, fill: int, side: str = "right") -> np.ndarray:
         """(rows, longest, ...) with `fill` in the empty places of each row, on the side that is given; `longest` is at least 1, so no axis
         is empty."""
+        if len(self) == 1 and len(self.values):
+            return self.values[None].copy()
         there = self.places(side)
         padded = np.full((*there.shape, *self.values.shape[1:]), fill, dtype=self.values.dtype)
         padded[there] = self.values
@@ -77,6 +81,8 @@ class Ragged:
 
     def places(self, side: str = "right") -> np.ndarray:
         """(rows, longest) bool, which places of `padded` hold an entry."""
+        if len(self) == 1 and len(self.values):
+            return np.ones((1, len(self.values)), dtype=bool)
         lengths = self.lengths[:, None]
         columns = np.arange(max(int(lengths.max(initial=0)), 1))
         return columns < lengths if side == "right" else columns >= len(columns) - lengths
@@ -111,14 +117,16 @@ def join(parts: Sequence[Part]) -> Ragged:
 def offsets_of(lengths: np.ndarray) -> np.ndarray:
     """Offsets of rows with these lengths: (rows,) → (rows + 1,)."""
     offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=offsets[1:])
+    lengths.cumsum(out=offsets[1:])
     return offsets
 
 
 def spans(begin: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """(total,) the places `begin[i], begin[i] + 1, …` of each span i, `lengths[i]` of them, as one array."""
     offsets = offsets_of(lengths)
-    return np.arange(offsets[-1]) + np.repeat(begin - offsets[:-1], lengths)
+    places = (begin - offsets[:-1]).repeat(lengths)
+    places += np.arange(len(places))
+    return places
 
 
 __all__ = ["Ragged", "Part", "join", "offsets_of", "spans"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,7 +33,7 @@ def with_dense_term(dense: DenseIndex, query: np.ndarray, hits: Sequence[Hit], w
         return []
     own = np.array([hit.score for hit in hits], dtype=np.float64)
     scores = own + weight * dense.cosines(query, [hit.item_id for hit in hits])
-    return [replace(hits[place], score=float(scores[place])) for place in np.argsort(-scores, kind="stable").tolist()]
+    return [hits[place].with_score(float(scores[place])) for place in np.argsort(-scores, kind="stable").tolist()]
 
 
 def reads_vectors(config: SearchConfig) -> bool:

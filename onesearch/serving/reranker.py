@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from onesearch.modeling_onesearch.hits_onesearch import Hit
+    from onesearch.modeling_onesearch.reward_functions_onesearch import RewardFunctions
 
 STATES_AT_ONCE = 8192
 """Items whose states are computed at a time."""
@@ -139,22 +139,23 @@ class Reranker:
         ranked = []
         for request, (found, own) in enumerate(zip(hits, values)):
             places = stable_order(own[: len(found)])[:top_k]
-            best = [replace(found[place], score=score) for place, score in zip(places.tolist(), own[places].tolist())]
-            if chances is not None:
-                towers = zip(chances[request, places].tolist(), known[request, places])
-                best = [replace(hit, towers=tuple(own)) if there else hit for hit, (own, there) in zip(best, towers)]
+            scores, places = own[places].tolist(), places.tolist()
+            if chances is None:
+                best = [found[place].with_score(score) for place, score in zip(places, scores)]
+            else:
+                towers = [tuple(chances[request, place].tolist()) if known[request, place] else None for place in places]
+                best = [found[place].with_score(*parts) for place, *parts in zip(places, scores, towers)]
             ranked.append(best)
         return ranked
 
     def score(self, requests: Sequence[Request], hits: Sequence[Sequence[Hit]]) -> Scored:
         """What the reward model makes of the hits of n requests."""
         state = self._state  # one memory for the whole call, whatever `update` does meanwhile
-        width = max((len(found) for found in hits), default=0) or 1
-        rows = np.full((len(requests), width), -1, dtype=np.int64)
-        log_p = np.full(rows.shape, MIN_LOG_P)
-        for place, found in enumerate(hits):
-            rows[place, : len(found)] = [state.requests.row_of.get(hit.item_id, -1) for hit in found]
-            log_p[place, : len(found)] = [max(hit.score, MIN_LOG_P) for hit in found]
+        counts = [len(found) for found in hits]
+        rows = np.full((len(hits), max(counts, default=0) or 1), -1, dtype=np.int64)
+        there, log_p = np.arange(rows.shape[1]) < np.array(counts)[:, None], np.full(rows.shape, MIN_LOG_P)
+        rows[there] = state.requests.rows([hit.item_id for found in hits for hit in found])
+        log_p[there] = np.maximum([hit.score for found in hits for hit in found], MIN_LOG_P)
         features, logits = self.predict(state.requests.columns(requests, rows), state.inputs)
         return Scored(rows, logits, features[..., state.inputs.names.index("text_match")], log_p)
 
@@ -165,11 +166,8 @@ class Reranker:
             columns: what is known of the requests.
             inputs: makes the tensors, for instance with a memory that knows times; None takes those of serving.
         """
-        import torch
-
-        tensors = (inputs or self.inputs).tensors_with_states(columns, self._states)
-        with torch.inference_mode():
-            return tensors["features"].numpy(), self.parts.model(**tensors).logits.numpy()
+        arrays = (inputs or self.inputs).requests(columns)
+        return arrays["features"], self._functions(arrays)
 
     def logits(self, columns: RewardColumns) -> np.ndarray:
         """Log-odds of the towers, ``(requests, candidates, 3)``."""
@@ -181,8 +179,14 @@ class Reranker:
         return np.einsum("ncd,nd->nc", self.parts.table.vectors[rows], columns.query_vectors)
 
     @cached_property
-    def _states(self) -> torch.Tensor:
-        """States of all items, computed once, ``(items, hidden_size)``."""
+    def _functions(self) -> RewardFunctions:
+        """The model as plain functions, made once."""
+        from onesearch.modeling_onesearch.reward_functions_onesearch import RewardFunctions
+
+        return RewardFunctions(self.parts.model, self._item_states(), self.parts.table.groups)
+
+    def _item_states(self) -> torch.Tensor:
+        """States of all items, ``(items, hidden_size)``."""
         import torch
 
         table, model = self.parts.table, self.parts.model

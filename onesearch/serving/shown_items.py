@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from onesearch.data.columns import written_price
+from onesearch.modeling_onesearch.hits_onesearch import Hit
 from onesearch.parquet_files import read_table, write_table
 
 if TYPE_CHECKING:
     from onesearch.data.market import Market
-    from onesearch.modeling_onesearch.hits_onesearch import Hit
 
 SHOWN_ITEMS_NAME = "items.parquet"
 """File of the shown facts, beside the weights of a checkpoint."""
@@ -61,7 +60,11 @@ class ShownItems:
             FileNotFoundError: the file was removed since it was found.
             ValueError: the file is damaged.
         """
-        return [hit if not (facts := self._facts_of(hit.item_id)) else replace(hit, **facts) for hit in hits]
+        facts = [self._facts_of(hit.item_id) for hit in hits]
+        return [
+            Hit(hit.item_id, hit.sid, hit.score, hit.level_scores, hit.towers, **own) if own else hit
+            for hit, own in zip(hits, facts)
+        ]
 
     def _facts_of(self, item_id: str) -> dict[str, Any]:
         """The facts of an item, empty for one that has none. They are kept, since the same items are found again and again."""

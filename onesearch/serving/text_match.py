@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,7 +33,7 @@ def with_text_match(text_index: TextIndex, query: str, hits: Sequence[Hit], conf
     scores = (own if config.rerank else LOG_P_SHARE * own) + config.text_weight * text_index.match(
         query, [hit.item_id for hit in hits]
     )
-    return [replace(hits[place], score=float(scores[place])) for place in np.argsort(-scores, kind="stable").tolist()]
+    return [hits[place].with_score(float(scores[place])) for place in np.argsort(-scores, kind="stable").tolist()]
 
 
 def reads_texts(config: SearchConfig) -> bool:

@@ -82,7 +82,7 @@ class TimedCounts:
             return np.zeros(keys.shape, dtype=np.float32)
         rows = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
         if times is None:
-            return np.where(self.keys[rows] == keys, self.sums[rows], np.float32(0))
+            return np.where(self.keys.take(rows) == keys, self.sums.take(rows), np.float32(0))
         if users is not None:
             if self.own is None:
                 raise ValueError("the counts were made without users; give TimedCounts.of the user of each event")
@@ -113,7 +113,7 @@ def occurrences(keys: np.ndarray, wanted: np.ndarray, distinct_keys: int) -> np.
         Counts, int64 of the shape of `wanted`.
     """
     if distinct_keys <= max(FEW_COUNTERS, COUNTERS_PER_KEY * (len(keys) + wanted.size)):
-        return np.bincount(keys, minlength=distinct_keys)[wanted]
+        return np.bincount(keys, minlength=distinct_keys).take(wanted)
     distinct, counts = np.unique(keys, return_counts=True)
     if not len(distinct):
         return np.zeros(wanted.shape, dtype=np.int64)

@@ -221,14 +221,17 @@ def _shared(facets: ItemFacets, histories: FacetHistories, candidates: np.ndarra
     own = facets.of_items.take(np.maximum(candidates, 0).reshape(-1))
     if not len(own.values):
         return shared.reshape(len(histories), users, width, kinds)
-    place = np.repeat(np.arange(users * width), own.lengths)
-    cells = place * kinds + facets.kind_of[own.values]  # ascending: an item's facets are, and so are the kinds of facets
+    place = np.arange(users * width).repeat(own.lengths)
+    cells = place * kinds + facets.kind_of.take(own.values)  # ascending: an item's facets are, and so are the kinds of facets
     first = np.flatnonzero(np.concatenate([[True], cells[1:] != cells[:-1]]))
     events = facets.of_items.take(np.concatenate([part.values for part in histories]))
-    rows = np.repeat(np.arange(len(histories) * users), np.concatenate([part.lengths for part in histories]))
-    met = np.repeat(rows, events.lengths) * count + events.values
-    wanted = (np.arange(len(histories)) * users)[:, None] + place // width  # (histories, entries)
-    found = occurrences(met, wanted * count + own.values, len(histories) * users * count)
+    rows = np.arange(len(histories) * users).repeat(np.concatenate([part.lengths for part in histories]))
+    met = rows.repeat(events.lengths)
+    met *= count
+    met += events.values
+    wanted = place // width * count + own.values if users > 1 else own.values
+    wanted = (np.arange(len(histories)) * (users * count))[:, None] + wanted  # (histories, entries)
+    found = occurrences(met, wanted, len(histories) * users * count)
     shared[:, cells[first]] = np.maximum.reduceat(found, first, axis=1)
     return shared.reshape(len(histories), users, width, kinds)
 

@@ -143,14 +143,14 @@ class RewardInputs:
             features[..., counted:-own] = 0.0
         if "transitions" in self.without:
             features[..., [place for place, name in enumerate(MEMORY_FEATURES) if "transition" in name]] = 0.0
-        features[..., -3] = np.einsum("ncd,nd->nc", self.table.vectors[rows], columns.query_vectors)
+        features[..., -3] = np.einsum("ncd,nd->nc", self.table.vectors.take(rows, axis=0), columns.query_vectors)
         features[..., -2] = np.log1p(columns.history.lengths)[:, None]
         features[..., -1] = np.log1p(_times_in(columns.history, rows, len(self.table.vectors)))
         return features
 
     def tensors(self, columns: RewardColumns) -> dict[str, torch.Tensor]:
         """All arguments of the model's `forward` but the labels. Items are gathered once each, however often they occur."""
-        arrays = self._requests(columns)
+        arrays = self.requests(columns)
         events, candidates = arrays["history"], arrays["candidates"]
         rows, places = np.unique(np.concatenate([candidates.ravel(), events.ravel()]), return_inverse=True)
         if rows[0] < 0:
@@ -161,7 +161,7 @@ class RewardInputs:
 
     def tensors_with_states(self, columns: RewardColumns, states: torch.Tensor) -> dict[str, torch.Tensor]:
         """As `tensors`, with states of all items of the catalogue that were computed before, ``(items, hidden_size)``."""
-        return {**_as_tensors(self._requests(columns)), **self._whole, "item_states": states}
+        return {**_as_tensors(self.requests(columns)), **self._whole, "item_states": states}
 
     @cached_property
     def _whole(self) -> dict[str, torch.Tensor]:
@@ -180,8 +180,8 @@ class RewardInputs:
             shown=columns.shown.tail(RECENT),
         )
 
-    def _requests(self, columns: RewardColumns) -> dict[str, np.ndarray]:
-        """What describes the requests; items are rows of the catalogue."""
+    def requests(self, columns: RewardColumns) -> dict[str, np.ndarray]:
+        """The arguments of the model's `forward` that describe requests; items are rows of the catalogue."""
         columns = self._shortened(columns)
         history, kinds, gaps = columns.history, columns.kinds, columns.gaps
         if history.lengths.max(initial=0) > self.max_history:
@@ -216,7 +216,11 @@ def event_kinds(history: Ragged, purchased: Ragged, items: int) -> np.ndarray:
     """
     owner = np.repeat(np.arange(len(history)), history.lengths)
     buyer = np.repeat(np.arange(len(purchased)), purchased.lengths)
-    was_bought = np.isin(owner * items + history.values, buyer * items + purchased.values)
+    bought = np.sort(buyer * items + purchased.values)
+    was_bought = np.zeros(len(history.values), dtype=bool)
+    if len(bought):
+        keys = owner * items + history.values
+        was_bought = bought[np.minimum(np.searchsorted(bought, keys), len(bought) - 1)] == keys
     return np.where(was_bought, EVENT_KINDS.index("purchased"), EVENT_KINDS.index("clicked"))
 
 

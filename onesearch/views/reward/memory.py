@@ -177,19 +177,31 @@ class BehaviourMemory:
         Returns:
             float32 ``(requests, candidates, len(MEMORY_FEATURES))``.
         """
-        rows, asked, seen = np.maximum(candidates, 0), queries[:, None], Seen.of(times, users)
+        rows, seen = np.maximum(candidates, 0), Seen.of(times, users)
+        features = np.empty((*rows.shape, len(MEMORY_FEATURES)), dtype=np.float32)
+        features[..., :5] = self._of_all_items[rows] if times is None else self._of_items(rows, seen)
+        features[..., 5:10] = self._under_query(queries[:, None], rows, seen) if (queries >= 0).any() else 0.0
+        features[..., 10], features[..., 11] = self._votes(history, rows, seen)
+        return features
+
+    def _under_query(self, asked: np.ndarray, rows: np.ndarray, seen: Seen) -> np.ndarray:
+        """The five features that depend on the query, ``(requests, candidates, 5)``.
+
+        Args:
+            asked: number of each request's query, -1 if unknown, ``(requests, 1)``.
+            rows: item rows, ``(requests, candidates)``.
+            seen: the events that count.
+        """
         pair = np.where(asked < 0, -1, asked * self.items + rows)
         under_clicked, under_purchased = seen.sums(self.query_clicked, pair), seen.sums(self.query_purchased, pair)
         leaf = np.where((asked < 0) | (self.leaf[rows] < 0), -1, asked * self.leaves + self.leaf[rows])
         events = seen.sums(self.query_events, asked)
-        features = np.empty((*rows.shape, len(MEMORY_FEATURES)), dtype=np.float32)
-        features[..., :5] = self._of_all_items[rows] if times is None else self._of_items(rows, seen)
-        features[..., 5] = np.log1p(under_clicked)
-        features[..., 6] = np.log1p(under_purchased)
-        features[..., 7] = (under_clicked + under_purchased) / np.sqrt(events + 1)
-        features[..., 8] = seen.sums(self.query_leaves, leaf) / np.maximum(events, 1e-9)
-        features[..., 9] = np.log1p(events)
-        features[..., 10], features[..., 11] = self._votes(history, rows, seen)
+        features = np.empty((*rows.shape, 5), dtype=np.float32)
+        features[..., 0] = np.log1p(under_clicked)
+        features[..., 1] = np.log1p(under_purchased)
+        features[..., 2] = (under_clicked + under_purchased) / np.sqrt(events + 1)
+        features[..., 3] = seen.sums(self.query_leaves, leaf) / np.maximum(events, 1e-9)
+        features[..., 4] = np.log1p(events)
         return features
 
     @cached_property
