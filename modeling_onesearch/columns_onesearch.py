@@ -73,7 +73,7 @@ class ItemIds:
             added: ids of items that were added to the catalogue later.
         """
         places = np.fromiter(rows, dtype=np.int64)
-        count, data = len(self.ends), memoryview(self.data)
+        count, data = len(self.ends), self.data.data
         own = np.minimum(places, count - 1)
         ends, starts = self.ends.take(own).tolist(), np.where(own > 0, self.ends.take(np.maximum(own - 1, 0)), 0).tolist()
         item_ids = [str(data[start:end], "utf-8") for start, end in zip(starts, ends)]

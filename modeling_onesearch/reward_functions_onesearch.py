@@ -9,6 +9,7 @@ Imports nothing of this package but the model.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import numpy as np
 import torch
@@ -52,7 +53,7 @@ class RewardFunctions:
             self.keys_values = torch.cat([history.key.weight, history.value.weight])
             self.keys_values_bias = torch.cat([history.key.bias, history.value.bias])
             self.out = torch.block_diag(*(out.weight for out in history.out))
-            self.out_bias = torch.cat([out.bias for out in history.out])
+            self.out_bias = torch.cat([cast(torch.Tensor, out.bias) for out in history.out])
             self.mean, self.scale = model.feature_mean.clone(), model.feature_scale.clone()
             self.first, self.second = (dict(model.user[place].named_parameters()) for place in (0, 2))
             self.to_logits = torch.block_diag(*towers.out.weight.split(1)).T.contiguous()  # (3 · tower_size, 3)
@@ -88,7 +89,7 @@ class RewardFunctions:
         candidate = self.states.index_select(0, torch.from_numpy(rows))  # (all candidates, hidden)
         past = self._past(history, requests["kinds"], requests["gaps"])  # (requests, events, hidden)
         query = F.linear(torch.from_numpy(requests["query_vectors"]), **self.query)
-        query = F.layer_norm(query, query.shape[1:], **self.query_norm)  # (requests, hidden)
+        query = F.layer_norm(query, query.shape[1:], self.query_norm["weight"], self.query_norm["bias"])  # (requests, hidden)
         allowed, recent = self._allowed(candidates, history)
         user = self._user(query, past, recent)  # (requests, hidden)
         states = F.linear(candidate, self.of_candidate)  # (all candidates, 2 · hidden + 3 · tower_size)
@@ -183,7 +184,8 @@ class RewardFunctions:
         weights.view(count, 2, self.heads, width, -1).add_(never[:, :, None])
         mixed = torch.bmm(weights.softmax(-1), values)
         mixed = mixed.view(count, 2 * self.heads, width, -1).transpose(1, 2).reshape(count * width, 2, size)
-        if not (any_allowed := allowed.any(-1)).all():  # without any event there is nothing to find
+        any_allowed: np.ndarray = allowed.any(-1)  # (requests, 2, candidates)
+        if not any_allowed.all():  # without any event there is nothing to find
             mixed.mul_(torch.from_numpy(any_allowed.transpose(0, 2, 1).reshape(-1, 2, 1)))
         mixed = mixed if at is None else mixed.index_select(0, at)
         return F.linear(mixed.flatten(1), self.out, self.out_bias).view(-1, 2, size)
