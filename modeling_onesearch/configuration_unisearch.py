@@ -11,8 +11,11 @@ from huggingface_hub.dataclasses import strict
 
 from .configuration_onesearch import OneSearchConfig, _Vocabulary, check_heads, check_sizes
 
-QUANTIZERS = ("sim-vq", "vq", "residual")
+QUANTIZERS = ("sim-vq", "vq")
 """Allowed values of `sid_quantizer`."""
+
+LEVEL_INPUTS = ("whole", "partial", "own")
+"""Allowed values of `sid_input`."""
 
 GRADIENTS = ("straight-through", "rotation")
 """Allowed values of `sid_gradient`."""
@@ -60,11 +63,11 @@ class ItemFields(_Sizes):
             BERT's attention is bidirectional.
         sid_quantizer (`str`, defaults to `"sim-vq"`):
             `"sim-vq"`: code vectors are a learned linear map of a frozen codebook, one for each of the k item vectors (the paper's choice).
-            `"vq"`: code vectors are learned themselves, which is known to collapse. `"residual"`: level l quantises what the levels before
-            it left of the sum of the item vectors, as RQ-KMeans does; the two-stage comparison uses it.
-        sid_carry (`bool`, defaults to `False`):
-            Each level quantises its item vector plus what the codes of the levels before lost of theirs, so that levels complement each
-            other; our addition. False quantises each item vector by itself, as in the paper.
+            `"vq"`: code vectors are learned themselves, which is known to collapse.
+        sid_input (`str`, defaults to `"whole"`):
+            Vector that level n quantises; the paper does not say it. `"whole"`: what the codes before it left of d¹ + … + dᵏ, as residual
+            quantisation does, so that levels complement each other. `"partial"`: what the codes before it left of d¹ + … + dⁿ. `"own"`: dⁿ
+            alone; later levels then mostly repeat the first. Both sums are bounded as `vector_bound` says.
         sid_gradient (`str`, defaults to `"straight-through"`):
             Gradient of a quantised vector with respect to the item vector: `"straight-through"` copies it, `"rotation"` rotates and scales
             it by the transformation of the item vector into its code vector (arXiv 2410.06424).
@@ -83,7 +86,7 @@ class ItemFields(_Sizes):
     item_statistics: list[str] | tuple[str, ...] = ()
     item_causal: bool = False
     sid_quantizer: str = "sim-vq"
-    sid_carry: bool = False
+    sid_input: str = "whole"
     sid_gradient: str = "straight-through"
     vector_bound: str = "sphere"
 
@@ -96,7 +99,12 @@ class ItemFields(_Sizes):
         self.item_statistics = [str(name) for name in self.item_statistics]
         if len(set(self.item_statistics)) < len(self.item_statistics):
             raise ValueError(f"item_statistics={self.item_statistics} names one twice")
-        choices = {"sid_quantizer": QUANTIZERS, "sid_gradient": GRADIENTS, "vector_bound": BOUNDS}
+        choices = {
+            "sid_quantizer": QUANTIZERS,
+            "sid_input": LEVEL_INPUTS,
+            "sid_gradient": GRADIENTS,
+            "vector_bound": BOUNDS,
+        }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r}: allowed are {', '.join(map(repr, allowed))}")
@@ -140,4 +148,4 @@ class UniSearchConfig(ItemFields, OneSearchConfig):
         self._check_items()
 
 
-__all__ = ["BOUNDS", "GRADIENTS", "QUANTIZERS", "ItemFields", "UniSearchConfig"]
+__all__ = ["BOUNDS", "GRADIENTS", "LEVEL_INPUTS", "QUANTIZERS", "ItemFields", "UniSearchConfig"]

@@ -159,4 +159,27 @@ def bounded(vectors: torch.Tensor, bound: str) -> torch.Tensor:
     return vectors / vectors.norm(dim=-1, keepdim=True).clamp(min=1.0)
 
 
-__all__ = ["FEATURES", "LEARNED", "STATISTICS", "TEXT", "ItemEncoder", "bounded"]
+def bounded_sums(sums: torch.Tensor, bound: str) -> torch.Tensor:
+    """Sums (..., dim) of bounded vectors: of length 1 again (`sphere`), or as they are (`ball`)."""
+    return F.normalize(sums, dim=-1) if bound == "sphere" else sums
+
+
+def partial_sums(vectors: torch.Tensor, before: torch.Tensor | None, bound: str) -> torch.Tensor:
+    """What the query is compared with at each level: sg[Σ_{m<n} d⁽ᵐ⁾] + d⁽ⁿ⁾, so that each vector only learns what those before it left.
+
+    Args:
+        vectors: (items, levels, dim) d¹ … dᵏ.
+        before: (items, levels, dim) what is summed of the levels before: the vectors themselves, as in the paper, or their code vectors.
+            None compares with each d⁽ⁿ⁾ alone.
+        bound: ``sphere`` scales each sum to length 1.
+
+    Returns:
+        (items, levels, dim).
+    """
+    if before is None:
+        return vectors
+    fixed = before.detach()
+    return bounded_sums(fixed.cumsum(1) - fixed + vectors, bound)
+
+
+__all__ = ["FEATURES", "LEARNED", "STATISTICS", "TEXT", "ItemEncoder", "bounded", "bounded_sums", "partial_sums"]

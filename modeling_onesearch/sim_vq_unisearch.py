@@ -2,8 +2,8 @@
 
 SimVQ (arXiv 2411.02038) keeps a codebook C of random vectors frozen and learns a linear map: the code vectors are C W + b. A step moves all
 of them, also those that no item uses, so that no code is left behind. `tokenization_sid/quantizers/learned.py` has SimVQ for the residuals
-of fixed embeddings, with the layer of a library that a checkpoint on the Hub cannot import. Here each of k moving vectors has a codebook of
-its own.
+of fixed embeddings, with the layer of a library that a checkpoint on the Hub cannot import. Here each of the k levels has a codebook of its
+own, and the vectors move.
 Travels to the Hub with the weights: imports nothing of this package.
 """
 
@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers import initialization as init
+
+from .item_encoder_unisearch import bounded_sums, partial_sums
 
 if TYPE_CHECKING:
     from .configuration_unisearch import UniSearchConfig
@@ -28,7 +30,7 @@ class Quantised(NamedTuple):
         vectors: (items, levels, dim) code vectors; their gradient goes to the item vectors, see `sid_gradient`.
         codebook_loss: (items, levels) squared distance of the code vector to the item vector, which is held fixed.
         commitment_loss: (items, levels) the same with the code vector held fixed.
-        inputs: (items, levels, dim) what each level quantised: its item vector, with `sid_carry` plus what the codes before it lost.
+        inputs: (items, levels, dim) what each level quantised; see `sid_input`.
     """
 
     codes: torch.Tensor
@@ -44,8 +46,7 @@ class LevelCodebook(nn.Module):
     Args:
         size: number of codes.
         dim: dimension of the vectors.
-        kind: see `UniSearchConfig.sid_quantizer`. `"sim-vq"` has a frozen codebook and a map, `"vq"` a learned codebook, `"residual"` a
-            frozen one.
+        kind: see `UniSearchConfig.sid_quantizer`. `"sim-vq"` has a frozen codebook and a map, `"vq"` a learned codebook.
     """
 
     def __init__(self, size: int, dim: int, kind: str) -> None:
@@ -70,7 +71,7 @@ class LevelCodebook(nn.Module):
 
     @torch.no_grad()
     def start_from(self, vectors: torch.Tensor) -> None:
-        """Take the code vectors from data; the map becomes the identity.
+        """Take the code vectors from data: they become the codebook of SimVQ, too, and its map the identity.
 
         Args:
             vectors: (codes, dim).
@@ -79,18 +80,6 @@ class LevelCodebook(nn.Module):
         if self.map is not None:
             nn.init.eye_(self.map.weight)
             nn.init.zeros_(self.map.bias)
-
-    @torch.no_grad()
-    def move_codes(self, codes: torch.Tensor, vectors: torch.Tensor) -> None:
-        """Give some codes other vectors; the map and all other codes stay as they are.
-
-        Args:
-            codes: (n,) numbers of the codes.
-            vectors: (n, dim) their new vectors.
-        """
-        if self.map is not None:  # the frozen vector whose image is the wanted one
-            vectors = torch.linalg.lstsq(self.map.weight.double(), (vectors - self.map.bias).double().T).solution.T
-        self.codebook[codes] = vectors.to(self.codebook.dtype)
 
 
 class SidQuantizer(nn.Module):
@@ -102,9 +91,9 @@ class SidQuantizer(nn.Module):
 
     def __init__(self, config: UniSearchConfig) -> None:
         super().__init__()
-        self.kind, self.gradient, self.carry = config.sid_quantizer, config.sid_gradient, config.sid_carry
+        self.gradient, self.input, self.bound = config.sid_gradient, config.sid_input, config.vector_bound
         dim = cast(int, config.item_dim)
-        self.levels = nn.ModuleList(LevelCodebook(size, dim, self.kind) for size in config.sid_codebook_sizes)
+        self.levels = nn.ModuleList(LevelCodebook(size, dim, config.sid_quantizer) for size in config.sid_codebook_sizes)
 
     def forward(self, vectors: torch.Tensor) -> Quantised:
         """Quantise item vectors d¹ … dᵏ.
@@ -112,20 +101,17 @@ class SidQuantizer(nn.Module):
         Args:
             vectors: (items, levels, dim).
         """
-        residual = vectors.sum(1) if self.kind == "residual" else None
         codes, chosen, inputs = [], [], []
-        lost = torch.zeros_like(vectors[:, 0])
-        for place, level in enumerate(self.levels):
+        coded = torch.zeros_like(vectors[:, 0])  # sum of the code vectors so far
+        for level, target in zip(self.levels, self.targets(vectors).unbind(1)):
             book = cast(LevelCodebook, level).vectors()
-            own = vectors[:, place] + lost if residual is None else residual
+            own = target - coded
             code = nearest(own, book)
             codes.append(code)
             chosen.append(F.embedding(code, book))
             inputs.append(own)
-            if residual is not None:
-                residual = residual - chosen[-1]
-            elif self.carry:
-                lost = (own - chosen[-1]).detach()
+            if self.input != "own":
+                coded = coded + chosen[-1].detach()
         own, picked = torch.stack(inputs, 1), torch.stack(chosen, 1)
         estimate = rotated if self.gradient == "rotation" else straight_through
         return Quantised(
@@ -135,6 +121,18 @@ class SidQuantizer(nn.Module):
             commitment_loss=(own - picked.detach()).square().sum(-1),
             inputs=own,
         )
+
+    def targets(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Vectors (items, levels, dim) that the codes up to each level stand for together, or that the code stands for with `own` input.
+
+        Args:
+            vectors: (items, levels, dim) d¹ … dᵏ.
+        """
+        if self.input == "own":
+            return vectors
+        if self.input == "partial":
+            return partial_sums(vectors, vectors, self.bound)
+        return bounded_sums(vectors.sum(1, keepdim=True), self.bound).expand_as(vectors)
 
     def soft_codes(self, vectors: torch.Tensor, temperature: float) -> list[torch.Tensor]:
         """Probabilities (items, codes) of each level's codes: the softmax of −‖d − c‖² / temperature.

@@ -116,8 +116,8 @@ def build_model(
         "item_features": feature_size(market) if settings.features else 0,
         "item_statistics": known_statistics(market, settings.statistics),
         "item_causal": settings.item_causal,
-        "sid_quantizer": "residual" if settings.two_stage else settings.quantizer,
-        "sid_carry": settings.carry,
+        "sid_quantizer": settings.quantizer,
+        "sid_input": settings.level_input,
         "sid_gradient": settings.gradient,
         "vector_bound": settings.bound,
     }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -12,10 +12,9 @@ from torch import nn
 
 from onesearch.modeling_onesearch.catalogue_onesearch import SidIndex
 from onesearch.modeling_onesearch.modeling_unisearch import UniSearchForConditionalGeneration, UniSearchModel
+from onesearch.modeling_onesearch.sim_vq_unisearch import LevelCodebook
 from onesearch.serving.item_encoding import EncodedItems, encode_items
-from onesearch.tokenization_sid.quantizers.configs import RQKMeansConfig
-from onesearch.tokenization_sid.quantizers.k_means import k_means
-from onesearch.tokenization_sid.quantizers.variants import RQKMeans
+from onesearch.tokenization_sid.quantizers.k_means import k_means, lloyd, move_to_means
 from onesearch.views.item_inputs import ItemInputs
 
 from .examples import JointExamples
@@ -67,45 +66,62 @@ class Catalogue:
         parts = [accelerator.gather(torch.from_numpy(array).to(accelerator.device)).cpu().numpy()[:count] for array in own]
         return EncodedItems(*parts)
 
-    def report(self, codes: np.ndarray, before: np.ndarray | None, step: int) -> dict[str, Any]:
-        """See `refresh_report`."""
-        return refresh_report(codes, before, self.codebook_sizes, step, self.config.collapse)
+    def report(self, codes: np.ndarray, before: np.ndarray | None, step: int, warns: bool) -> dict[str, Any]:
+        """See `refresh_report`; without `warns` no level is named as collapsed."""
+        return refresh_report(codes, before, self.codebook_sizes, step, self.config.collapse if warns else 0.0)
 
     @torch.no_grad()
-    def start_codebooks(self, model: UniSearchModel, vectors: torch.Tensor, seed: int) -> None:
-        """Set the code vectors of each level to k-means centroids of the catalogue's vectors, or to sampled ones.
+    def start_codebooks(self, model: UniSearchModel, vectors: torch.Tensor, seed: list[int]) -> np.ndarray:
+        """Set the code vectors of each level to k-means centroids of what it quantises, or to sampled ones (`codebook_start`).
+
+        With `level_input: whole` and k-means this is RQ-KMeans of the sum of each item's vectors.
 
         Args:
             model: backbone.
-            vectors: (items, levels, dim).
+            vectors: (items, levels, dim) item vectors of the catalogue.
             seed: seeds the draws.
+
+        Returns:
+            (items, levels) codes of the items.
         """
-        random = np.random.default_rng([seed, 18])
-        for place, level in enumerate(model.quantizer.levels):
-            own = model.quantizer(vectors).inputs[:, place].cpu().numpy()  # of the codebooks before, which have started
-            size = len(level.codebook)  # type: ignore[arg-type]
+        random = np.random.default_rng([*seed, 18])
+        for level, own in self._levels(model, vectors):
+            size = len(level.codebook)
             if self.config.codebook_start == "k-means" and len(own) >= size:
                 chosen = k_means(own, size, 10, random)
             else:
                 chosen = own[random.choice(len(own), size, replace=len(own) < size)]
-            level.start_from(torch.from_numpy(np.ascontiguousarray(chosen)).to(vectors.device))  # type: ignore[operator]
+            level.start_from(torch.from_numpy(np.ascontiguousarray(chosen)).to(vectors.device))
+        return model.quantizer(vectors).codes.cpu().numpy()
 
     @torch.no_grad()
-    def revive_codes(self, model: UniSearchModel, codes: np.ndarray, vectors: torch.Tensor, seed: list[int]) -> None:
-        """Give the codes of each level that no item uses the vectors of random items.
+    def refit_codebooks(self, model: UniSearchModel, vectors: torch.Tensor, codes: np.ndarray, seed: list[int]) -> np.ndarray:
+        """Let the codebooks follow the item vectors, which have moved as a whole; codes keep their numbers.
+
+        Each code vector moves to the mean of what the items with this code are now, or, where no item has it, beside another one; then
+        `refit` of Lloyd's iterations follow.
 
         Args:
             model: backbone.
-            codes: (items, levels) codes in use.
-            vectors: (items, levels, dim).
-            seed: seeds the draws.
+            vectors: (items, levels, dim) item vectors of the catalogue.
+            codes: (items, levels) codes that the items had so far.
+            seed: seeds the places of codes without items.
+
+        Returns:
+            (items, levels) new codes of the items.
         """
         random = np.random.default_rng([*seed, 19])
+        for place, (level, own) in enumerate(self._levels(model, vectors)):
+            centroids = np.zeros((len(level.codebook), own.shape[1]), dtype=np.float32)
+            move_to_means(own, codes[:, place], centroids, random)
+            lloyd(own, centroids, self.config.refit, random)
+            level.start_from(torch.from_numpy(centroids).to(vectors.device))
+        return model.quantizer(vectors).codes.cpu().numpy()
+
+    def _levels(self, model: UniSearchModel, vectors: torch.Tensor) -> Iterator[tuple[LevelCodebook, np.ndarray]]:
+        """Codebook of each level, and what it quantises, (items, dim), given the code vectors that the levels before have by then."""
         for place, level in enumerate(model.quantizer.levels):
-            unused = np.setdiff1d(np.arange(len(level.codebook)), codes[:, place])  # type: ignore[arg-type]
-            rows = random.choice(len(codes), len(unused), replace=len(unused) > len(codes))
-            device, inputs = vectors.device, model.quantizer(vectors).inputs[:, place]
-            level.move_codes(torch.from_numpy(unused).to(device), inputs[torch.from_numpy(rows).to(device)])  # type: ignore[operator]
+            yield cast(LevelCodebook, level), model.quantizer(vectors).inputs[:, place].cpu().numpy()
 
     @torch.no_grad()
     def code_vectors(self, model: UniSearchModel, codes: np.ndarray) -> torch.Tensor:
@@ -113,17 +129,12 @@ class Catalogue:
         books = model.quantizer.level_vectors()
         return torch.stack([book[torch.from_numpy(codes[:, place]).to(book.device)] for place, book in enumerate(books)], dim=1)
 
-    @torch.no_grad()
-    def fit_residual(self, model: UniSearchModel, vectors: torch.Tensor, seed: int) -> None:
-        """Two stages: codebooks of RQ-KMeans over the sum of each item's vectors (items, levels, dim)."""
-        config = RQKMeansConfig(residual_sizes=tuple(model.config.sid_codebook_sizes), seed=seed)
-        fitted = RQKMeans.fit(vectors.sum(1).cpu().numpy(), config)
-        for level, book in zip(model.quantizer.levels, fitted.level_centroids):
-            level.start_from(torch.from_numpy(np.array(book)).to(vectors.device))  # type: ignore[operator]
-
-    def start_averages(self, model: UniSearchModel) -> dict[str, torch.Tensor]:
-        """Moving averages that begin at the current weights."""
-        return {name: tensor.detach().clone() for name, tensor in _encoder_tensors(model).items()}
+    def start_averages(
+        self, model: UniSearchModel, parts: tuple[str, ...] = ("item_encoder", "quantizer")
+    ) -> dict[str, torch.Tensor]:
+        """Moving averages that begin at the current weights of `parts`."""
+        tensors = _encoder_tensors(model)
+        return {name: tensor.detach().clone() for name, tensor in tensors.items() if name.split(".")[0] in parts}
 
     @torch.no_grad()
     def move_averages(self, model: UniSearchModel, averages: dict[str, torch.Tensor]) -> None:

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import torch
 
-from onesearch.modeling_onesearch.item_encoder_unisearch import bounded
 from onesearch.modeling_onesearch.sim_vq_unisearch import Quantised, distances
 
 
@@ -21,25 +20,6 @@ class Negatives(NamedTuple):
 
     vectors: torch.Tensor
     is_there: torch.Tensor
-
-
-def partial_sums(vectors: torch.Tensor, before: torch.Tensor | None, bound: str) -> torch.Tensor:
-    """What the query is compared with at each level: sg[Σ_{m<n} d⁽ᵐ⁾] + d⁽ⁿ⁾, so that each vector only learns what those before it left.
-
-    Args:
-        vectors: (items, levels, dim) d¹ … dᵏ.
-        before: (items, levels, dim) what is summed of the levels before: the vectors themselves, as in the paper, or their code vectors.
-            None compares with each d⁽ⁿ⁾ alone.
-        bound: ``sphere`` scales each sum to length 1.
-
-    Returns:
-        (items, levels, dim).
-    """
-    if before is None:
-        return vectors
-    fixed = before.detach()
-    sums = fixed.cumsum(1) - fixed + vectors
-    return bounded(sums, bound) if bound == "sphere" else sums
 
 
 def similarities(queries: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
@@ -73,7 +53,8 @@ def info_nce(
     logits = logits.masked_fill(is_same & ~own, -torch.inf)
     if negatives is not None:
         queries, hard = queries.float(), negatives.vectors.float()
-        found = (1 - (queries[:, None] - hard).square().sum(-1)) / temperature  # (batch, negatives)
+        products = (hard @ queries[..., None])[..., 0]  # (batch, negatives)
+        found = (1 - queries.square().sum(-1, keepdim=True) + 2 * products - hard.square().sum(-1)) / temperature
         logits = torch.cat([logits, found.masked_fill(~negatives.is_there, -torch.inf)], 1)
     return logits.logsumexp(1) - logits.gather(1, positives[:, None])[:, 0]
 
@@ -121,4 +102,4 @@ def token_loss(log_probs: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     return -(weights[:, None] * log_probs).mean()
 
 
-__all__ = ["Negatives", "codebook_loss", "contrastive_loss", "info_nce", "partial_sums", "similarities", "token_loss"]
+__all__ = ["Negatives", "codebook_loss", "contrastive_loss", "info_nce", "similarities", "token_loss"]

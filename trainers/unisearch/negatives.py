@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from onesearch.modeling_onesearch.item_encoder_unisearch import partial_sums
 from onesearch.tokenization_sid.sids.prefixes import prefix_ids
 
-from .losses import Negatives, partial_sums
+from .losses import Negatives
 from .unisearch_config import NegativeSchedule
 
 
@@ -107,17 +108,15 @@ class HardNegatives:
             before: (catalogue, levels, dim) what is summed of the levels before; see `partial_sums`.
             bound: see `partial_sums`.
         """
+        rows = [self.rows(level, items, beams, random) for level in range(bank.shape[1])]
+        distinct = np.unique(np.maximum(np.concatenate([part.flatten() for part in rows]), 0))  # an item is summed once
+        chosen = torch.from_numpy(distinct).to(bank.device)
+        sums = partial_sums(bank[chosen], None if before is None else before[chosen], bound)
         levels: list[Negatives | None] = []
-        for level in range(bank.shape[1]):
-            rows = self.rows(level, items, beams, random)
-            if not rows.shape[1]:
-                levels.append(None)
-                continue
-            chosen = torch.from_numpy(np.maximum(rows, 0)).to(bank.device)
-            upto = chosen.flatten(), slice(level + 1)  # later vectors do not matter
-            sums = partial_sums(bank[upto], None if before is None else before[upto], bound)
-            sums = sums[:, level].view(*rows.shape, -1)
-            levels.append(Negatives(sums, torch.from_numpy(rows >= 0).to(bank.device)))
+        for level, part in enumerate(rows):
+            places = torch.from_numpy(np.searchsorted(distinct, np.maximum(part, 0))).to(bank.device)
+            found = Negatives(sums[places, level], torch.from_numpy(part >= 0).to(bank.device))
+            levels.append(found if part.shape[1] else None)
         return levels
 
 

@@ -71,11 +71,14 @@ class UniSearchTrainingConfig:
         statistics: numbers of an item that it reads, names of columns of the items table; those without any value are left out.
         item_causal: see `UniSearchConfig`.
         quantizer: see `UniSearchConfig.sid_quantizer`.
-        carry: see `UniSearchConfig.sid_carry`.
+        level_input: see `UniSearchConfig.sid_input`.
         gradient: see `UniSearchConfig.sid_gradient`.
         bound: see `UniSearchConfig.vector_bound`.
-        codebook_start: ``k-means`` sets the code vectors of each level to centroids of the items' vectors at the end of `warm_up`,
-            ``data`` to vectors of sampled items; ``random`` keeps Gaussian ones, as SimVQ's authors do.
+        codebook_start: ``k-means`` sets the code vectors of each level to centroids of the items' vectors, before the first step and anew
+            at the end of `warm_up`; ``data`` to vectors of sampled items; ``random`` keeps Gaussian ones, as SimVQ's authors do.
+        refit: at each refresh every code vector moves to the mean of the items that have its code, and this number of Lloyd's iterations
+            follows, so that the codebooks follow item vectors that move together. More iterations fit the codes better and change more of
+            them. 0 leaves the code vectors to the gradient alone, as the paper does.
         contrast_weight: λ₁ of the contrastive loss.
         codebook_weight: λ₂ of the codebook and commitment losses.
         token_weight: λ₃ of the token loss.
@@ -95,12 +98,11 @@ class UniSearchTrainingConfig:
             at most). They teach the item encoder to tell items apart where a log is small; 0 as in the paper.
         stop_gradient: stop the gradient of the token loss before the item encoder, as the paper does.
         soft_temperature: temperature of the codes' probabilities through which the gradient passes without `stop_gradient`.
-        revive: at each refresh, give codes that no item uses the vectors of random items; SimVQ has no such step.
         warm_up: share of the steps that train the contrast alone, before the codebooks start and the token loss joins.
         freeze: share of the steps after which item encoder and quantizer stay as they are and the generator learns fixed Semantic IDs,
             with a learning rate that begins anew; 1 trains all of them to the end.
-        two_stage: at `freeze`, RQ-KMeans of the item vectors gives the Semantic IDs; until then the contrast is trained alone. This is the
-            two-stage system that the paper compares with, with the parameters of the joint one.
+        two_stage: the contrast is trained alone until `freeze`, whatever `warm_up` says; then RQ-KMeans of the item vectors gives the
+            Semantic IDs. This is the two-stage system that the paper compares with, with the parameters of the joint one.
         refresh_steps: number of steps after which the catalogue is encoded again, and targets, histories, index and trie change together;
             None takes once per epoch.
         momentum: decay of a moving average of item encoder and quantizer, which then makes the Semantic IDs; 0 makes them by the trained
@@ -120,10 +122,11 @@ class UniSearchTrainingConfig:
     statistics: tuple[str, ...] = ("price", "shown_count", "click_count", "cart_count", "purchase_count")
     item_causal: bool = False
     quantizer: str = "sim-vq"
-    carry: bool = False
+    level_input: str = "whole"
     gradient: str = "straight-through"
     bound: str = "sphere"
     codebook_start: str = "k-means"
+    refit: int = 3
     contrast_weight: float = 1.0
     codebook_weight: float = 1.0
     token_weight: float = 1.0
@@ -139,7 +142,6 @@ class UniSearchTrainingConfig:
     item_words: int = 0
     stop_gradient: bool = True
     soft_temperature: float = 0.1
-    revive: bool = False
     warm_up: float = 0.1
     freeze: float = 1.0
     two_stage: bool = False
@@ -170,6 +172,7 @@ class UniSearchTrainingConfig:
             "quantised_weight",
             "cache_rows",
             "item_words",
+            "refit",
         )
         _refuse_below(self, weights, 0)
         _refuse_below(self, ("item_tokens",), 1)
@@ -189,6 +192,11 @@ class UniSearchTrainingConfig:
             raise ValueError(f"warm_up={self.warm_up} exceeds freeze={self.freeze}: the codebooks start before they are frozen")
         if self.two_stage and self.freeze == 1:
             raise ValueError("two_stage needs freeze below 1: the generator learns the Semantic IDs in the steps after it")
+        if self.two_stage and (self.codebook_start, self.level_input) != ("k-means", "whole"):
+            raise ValueError(
+                f"two_stage has Semantic IDs of RQ-KMeans: codebook_start={self.codebook_start!r} must be 'k-means' and "
+                f"level_input={self.level_input!r} 'whole'"
+            )
 
     def sizes_for(self, items: int) -> tuple[int, ...]:
         """Codebook sizes for a catalogue of a number of items."""

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments, get_scheduler
 
 from onesearch.modeling_onesearch.catalogue_onesearch import SidIndex
+from onesearch.modeling_onesearch.item_encoder_unisearch import partial_sums
 from onesearch.modeling_onesearch.modeling_unisearch import UniSearchForConditionalGeneration, UniSearchOutput
 
 from ..sft.sft_trainer import KeepEndOfGeneration
@@ -23,7 +24,7 @@ from .cached_gradients import RandomState, parts_of
 from .catalogue import Catalogue
 from .examples import JointExamples, collate_rows
 from .gathering import gathered, process_number
-from .losses import codebook_loss, contrastive_loss, partial_sums, token_loss
+from .losses import codebook_loss, contrastive_loss, token_loss
 from .moving_sids import STATE_NAME, MovingSids
 from .negatives import HardNegatives
 from .schedule import CONTRAST, GENERATOR, Schedule
@@ -223,17 +224,28 @@ class UniSearchTrainer(CompleteCheckpointsMixin, Trainer):
 
     # Semantic IDs
 
-    def refresh(self) -> None:
-        """Encode the catalogue again: targets, histories, index, trie, memory bank and mined negatives change together."""
-        previous = self.sids
+    def refresh(self, start: bool = False) -> None:
+        """Encode the catalogue again: targets, histories, index, trie, memory bank and mined negatives change together.
+
+        Args:
+            start: the codebooks start from the catalogue's vectors; otherwise they follow them, with `refit`.
+        """
+        previous, seed = self.sids, [self.args.seed, self.state.global_step]
         encoded = self.catalogue.encode(self.base, self.accelerator, previous.averages if previous else {})
         beams = np.full((len(self.examples), 0), -1, dtype=np.int64)
         averages, history = (previous.averages, previous.history) if previous else ({}, [])
         if self.config.momentum and not averages:
             averages = self.catalogue.start_averages(self.base.model)
-        bank = torch.from_numpy(encoded.vectors).to(self.args.device)
-        self.sids = MovingSids(encoded.codes, bank, beams, averages, history)
-        report = self.catalogue.report(encoded.codes, previous.codes if previous else None, self.state.global_step)
+        bank, codes = torch.from_numpy(encoded.vectors).to(self.args.device), encoded.codes
+        if start:
+            codes = self.catalogue.start_codebooks(self.base.model, bank, seed)
+        elif previous and self.config.refit:
+            codes = self.catalogue.refit_codebooks(self.base.model, bank, previous.codes, seed)
+        if averages and (start or self.config.refit):
+            averages |= self.catalogue.start_averages(self.base.model, ("quantizer",))
+        self.sids = MovingSids(codes, bank, beams, averages, history)
+        compared = previous.codes if previous and not start else None
+        report = self.catalogue.report(codes, compared, self.state.global_step, warns=self.phase != CONTRAST)
         history.append(report)
         self._publish_codes()
         if self.phase != GENERATOR:
@@ -247,22 +259,8 @@ class UniSearchTrainer(CompleteCheckpointsMixin, Trainer):
         self.examples.set_codes(codes)
         self.negatives.set_codes(codes, self.base.config.sid_codebook_sizes)
 
-    def start_codebooks(self) -> None:
-        """Set the code vectors from data, at the end of the warm-up."""
-        sids, backbone = cast(MovingSids, self.sids), self.base.model
-        self.catalogue.start_codebooks(backbone, sids.bank, self.args.seed)
-        if sids.averages:
-            sids.averages |= self.catalogue.start_averages(backbone)
-
-    def revive_codes(self) -> None:
-        """Give codes that no item used at the last refresh the vectors of random items, before the next one."""
-        sids, backbone = cast(MovingSids, self.sids), self.base.model
-        self.catalogue.revive_codes(backbone, sids.codes, sids.bank, [self.args.seed, self.state.global_step])
-        if sids.averages:
-            sids.averages |= self.catalogue.start_averages(backbone)
-
     def freeze(self) -> None:
-        """Keep item encoder and quantizer as they are from now on; without `two_stage` their codes are those of the last weights."""
+        """Keep item encoder and quantizer as they are from now on; their codes are those of the last weights."""
         averages = cast(MovingSids, self.sids).averages
         self.catalogue.use_averages(self.base.model, averages)
         averages.clear()
@@ -336,10 +334,11 @@ class _Refreshes(TrainerCallback):
         """Encode the catalogue for the first time, or return to the phase of a resumed training."""
         trainer = self.trainer
         per_epoch = max(round(state.max_steps / max(float(state.num_train_epochs or 1), 1)), 1)
-        trainer.schedule = Schedule.of(trainer.config, state.max_steps, per_epoch)
+        schedule = trainer.schedule = Schedule.of(trainer.config, state.max_steps, per_epoch)
         if trainer.sids is None:
-            trainer.refresh()
-            self._change(0)
+            trainer.refresh(start=trainer.config.codebook_start != "random")
+            if schedule.freeze == 0:
+                trainer.freeze()
         else:
             trainer.sids.history += [entry for entry in state.log_history if "sid_step" in entry]
             if trainer.phase == GENERATOR:
@@ -347,26 +346,13 @@ class _Refreshes(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Move the averages, start or freeze the codebooks, and refresh, as the schedule says."""
-        self._change(state.global_step)
-
-    def _change(self, step: int) -> None:
-        trainer, schedule = self.trainer, self.trainer.schedule
-        if step and step <= schedule.freeze:
+        trainer, schedule, step = self.trainer, self.trainer.schedule, state.global_step
+        if step <= schedule.freeze:
             trainer.catalogue.move_averages(trainer.base.model, cast(MovingSids, trainer.sids).averages)
-        if step == schedule.start and not trainer.config.two_stage:
-            if trainer.config.codebook_start != "random":
-                if step:
-                    trainer.refresh()  # the vectors of this moment
-                trainer.start_codebooks()
-        if trainer.config.revive and schedule.start < step < schedule.freeze and schedule.refreshes(step):
-            trainer.revive_codes()
         if step == schedule.freeze < schedule.total:
-            if trainer.config.two_stage:
-                trainer.refresh()
-                trainer.catalogue.fit_residual(trainer.base.model, cast(MovingSids, trainer.sids).bank, trainer.args.seed)
             trainer.freeze()
         if schedule.refreshes(step) and step < schedule.total:
-            trainer.refresh()
+            trainer.refresh(start=step == schedule.start and trainer.config.codebook_start != "random")
 
 
 __all__ = ["Metrics", "UniSearchTrainer"]

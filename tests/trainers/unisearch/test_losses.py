@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from tiny import tiny_unisearch
 
+from onesearch.modeling_onesearch.item_encoder_unisearch import partial_sums
 from onesearch.trainers.unisearch.losses import (
     Negatives,
     codebook_loss,
     contrastive_loss,
     info_nce,
-    partial_sums,
     similarities,
     token_loss,
 )

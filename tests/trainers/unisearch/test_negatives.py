@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from tiny import random_codes
 
-from onesearch.trainers.unisearch.losses import partial_sums
+from onesearch.modeling_onesearch.item_encoder_unisearch import partial_sums
 from onesearch.trainers.unisearch.negatives import HardNegatives
 from onesearch.trainers.unisearch.unisearch_config import NegativeSchedule
 

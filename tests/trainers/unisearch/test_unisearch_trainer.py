@@ -70,7 +70,7 @@ def test_targets_histories_index_and_bank_change_together(uninterrupted):
     assert np.array_equal(index.codes_of(item_ids), sids.codes)
     assert np.array_equal(examples.views.item_sids, sids.codes)
     assert np.array_equal(examples.tokenizer.ids_to_sids(examples.targets), sids.codes)
-    assert [entry["sid_step"] for entry in trainer.state.log_history if "sid_step" in entry] == [0, 2, 2, 3, 6]
+    assert [entry["sid_step"] for entry in trainer.state.log_history if "sid_step" in entry] == [0, 2, 3, 6]
     assert logged(trainer, "churn") and all(0 <= share <= 1 for share in logged(trainer, "churn"))
     assert all(math.isfinite(loss) for loss in logged(trainer, "loss"))
 
@@ -135,7 +135,7 @@ def test_two_processes_train_like_one(shared_run, tmp_path):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"freeze": 0.5, "momentum": 0.5},
+        {"freeze": 0.5, "momentum": 0.5, "level_input": "partial"},
         {"two_stage": True, "freeze": 0.5},
         {"quantizer": "vq", "codebook_start": "random", "bound": "ball", "residual": "none"},
         {
@@ -144,8 +144,8 @@ def test_two_processes_train_like_one(shared_run, tmp_path):
             "stop_gradient": False,
             "coarse_to_fine": False,
             "residual": "codes",
-            "revive": True,
-            "carry": True,
+            "refit": 0,
+            "level_input": "own",
         },
     ],
     ids=["freeze and momentum", "two stages", "plain", "options"],
