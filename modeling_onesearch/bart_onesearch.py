@@ -75,15 +75,18 @@ class OneSearchEncoder(LongViewMixin, OneSearchPreTrainedModel, BartEncoder):
         long_view_codes: torch.Tensor | None = None,
         history_items: torch.Tensor | None = None,
         history_vectors: torch.Tensor | None = None,
+        query_vectors: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> BaseModelOutput:
-        """See the encoder of [`~transformers.BartModel`]; `long_view_codes`, `history_items` and `history_vectors` as in
+        """See the encoder of [`~transformers.BartModel`]; `long_view_codes`, `history_items`, `history_vectors` and `query_vectors` as in
         [`OneSearchForConditionalGeneration`].
 
         Raises:
             ValueError: the prompts have more places than `max_position_embeddings`.
         """
-        embeddings = self.embed_prompt(input_ids, inputs_embeds, PromptViews(long_view_codes, history_items, history_vectors))
+        embeddings = self.embed_prompt(
+            input_ids, inputs_embeds, PromptViews(long_view_codes, history_items, history_vectors, query_vectors)
+        )
         check_length("prompts", embeddings.shape[1], self.max_source_positions)
         embeddings = self._from_first_token(embeddings, attention_mask)
         drops_layers = self.training and self.layerdrop
@@ -153,9 +156,10 @@ class OneSearchModel(OneSearchPreTrainedModel, BartModel):
         long_view_codes: torch.LongTensor | None = None,
         history_items: torch.LongTensor | None = None,
         history_vectors: torch.Tensor | None = None,
+        query_vectors: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> Seq2SeqModelOutput:
-        """See [`~transformers.BartModel`]; `long_view_codes`, `history_items` and `history_vectors` as in
+        """See [`~transformers.BartModel`]; `long_view_codes`, `history_items`, `history_vectors` and `query_vectors` as in
         [`OneSearchForConditionalGeneration`].
 
         Raises:
@@ -166,7 +170,7 @@ class OneSearchModel(OneSearchPreTrainedModel, BartModel):
         if decoder_inputs is None:
             raise ValueError(f"the encoder-decoder got no decoder_input_ids, decoder_inputs_embeds or labels. {CAUSAL_CALL}")
         check_length("decoder inputs", decoder_inputs.shape[1], self.config.max_position_embeddings)
-        views = PromptViews(long_view_codes, history_items, history_vectors)
+        views = PromptViews(long_view_codes, history_items, history_vectors, query_vectors)
         if any(view is not None for view in views) and encoder_outputs is None:  # BartModel would pass them to the decoder, too
             encoder_outputs = self.encoder(
                 input_ids=input_ids,

@@ -12,6 +12,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import BartConfig, Qwen3Config
 
 from .history_fields_onesearch import HistoryFields
+from .query_vector_fields_onesearch import QueryVectorFields
 
 
 def init_std_of(width: int) -> float:
@@ -234,11 +235,11 @@ class LongViewFields(_Vocabulary):
 
 
 @strict
-class OneSearchConfig(SidFields, LongViewFields, HistoryFields, BartConfig):
+class OneSearchConfig(SidFields, LongViewFields, HistoryFields, QueryVectorFields, BartConfig):
     r"""Configuration of an encoder-decoder that generates Semantic IDs.
 
-    It has all fields of [`~transformers.BartConfig`], of [`SidFields`], of [`LongViewFields`] and of [`HistoryFields`] (long view and
-    histories as vectors are off by default). Two defaults differ from BART's:
+    It has all fields of [`~transformers.BartConfig`], of [`SidFields`], of [`LongViewFields`], of [`HistoryFields`] and of
+    [`QueryVectorFields`] (long view, histories as vectors and query vectors are off by default). Two defaults differ from BART's:
 
     Args:
         init_std (`float`, *optional*):
@@ -277,6 +278,7 @@ class OneSearchConfig(SidFields, LongViewFields, HistoryFields, BartConfig):
         self._check_sids()
         self._check_long_view()
         self._check_history()
+        self._check_query_vector()
         width = cast(int, self.d_model)
         check_heads("encoder_attention_heads", cast(int, self.encoder_attention_heads), "d_model", width)
         check_heads("decoder_attention_heads", cast(int, self.decoder_attention_heads), "d_model", width)
@@ -290,11 +292,11 @@ class OneSearchConfig(SidFields, LongViewFields, HistoryFields, BartConfig):
 
 
 @strict
-class OneSearchQwen3Config(SidFields, LongViewFields, HistoryFields, Qwen3Config):
+class OneSearchQwen3Config(SidFields, LongViewFields, HistoryFields, QueryVectorFields, Qwen3Config):
     r"""Configuration of a decoder-only model that generates Semantic IDs.
 
-    It has all fields of [`~transformers.Qwen3Config`], of [`SidFields`], of [`LongViewFields`] and of [`HistoryFields`] (long view and
-    histories as vectors are off by default). One default differs from Qwen3's:
+    It has all fields of [`~transformers.Qwen3Config`], of [`SidFields`], of [`LongViewFields`], of [`HistoryFields`] and of
+    [`QueryVectorFields`] (long view, histories as vectors and query vectors are off by default). One default differs from Qwen3's:
 
     Args:
         initializer_range (`float`, *optional*):
@@ -330,6 +332,7 @@ class OneSearchQwen3Config(SidFields, LongViewFields, HistoryFields, Qwen3Config
         self._check_sids()
         self._check_long_view()
         self._check_history()
+        self._check_query_vector()
         if self.num_key_value_heads is not None:  # None stands for as many as query heads
             check_sizes(self, {"num_key_value_heads": self.num_attention_heads})
             check_heads("num_key_value_heads", self.num_key_value_heads, "num_attention_heads", self.num_attention_heads)
@@ -339,4 +342,12 @@ class OneSearchQwen3Config(SidFields, LongViewFields, HistoryFields, Qwen3Config
             raise ValueError(f"pad_token_id={self.pad_token_id} must be a token of the vocabulary of {self.vocab_size}")
 
 
-__all__ = ["SID_SOFTMAXES", "HistoryFields", "LongViewFields", "OneSearchConfig", "OneSearchQwen3Config", "SidFields"]
+__all__ = [
+    "SID_SOFTMAXES",
+    "HistoryFields",
+    "LongViewFields",
+    "OneSearchConfig",
+    "OneSearchQwen3Config",
+    "QueryVectorFields",
+    "SidFields",
+]

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from .catalogue_onesearch import SidIndex
-from .configuration_onesearch import HistoryFields, LongViewFields, SidFields
+from .configuration_onesearch import HistoryFields, LongViewFields, QueryVectorFields, SidFields
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -33,7 +33,9 @@ else:
 SID_ITEMS_NAME = "sid_items.json"
 """File of an exported checkpoint with the items of each Semantic ID."""
 
-OWN_FIELDS = {field.name for kind in (SidFields, LongViewFields, HistoryFields) for field in fields(kind)} | {
+OWN_FIELDS = {
+    field.name for kind in (SidFields, LongViewFields, HistoryFields, QueryVectorFields) for field in fields(kind)
+} | {
     "model_type",
     "architectures",
     "auto_map",
@@ -66,7 +68,7 @@ class ExportMixin(_Base):
             drop_long_view: leave out the long view, which a plain backbone cannot have. Prompts must then hold no placeholders.
 
         Raises:
-            ValueError: the model has a long view and `drop_long_view` is False, or it reads histories as vectors.
+            ValueError: the model has a long view and `drop_long_view` is False, or it reads histories as vectors or the query's vector.
             FileExistsError: the folder is not empty.
         """
         config: Any = self.config
@@ -74,6 +76,11 @@ class ExportMixin(_Base):
             raise ValueError(
                 f"the model reads histories as vectors (history_places={config.history_places}), which a plain backbone cannot; train with "
                 "prompt.item_form: tokens for an export"
+            )
+        if config.query_vector_size:
+            raise ValueError(
+                f"the model reads the query's text vector (query_vector_size={config.query_vector_size}), which a plain backbone cannot; "
+                "train with prompt.query_vector: false for an export"
             )
         if config.long_view_tokens and not drop_long_view:
             raise ValueError(

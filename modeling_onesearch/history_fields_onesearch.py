@@ -28,17 +28,26 @@ HISTORY_LIMITS = {
 """Largest values of the sizes: a damaged or hostile configuration is refused at once."""
 
 
-class _Layout:
-    """Types of the fields that the checks below read; a configuration has them from its other parents."""
+class PlaceFields:
+    """What fields of placeholders share. Types of the fields that the check reads; a configuration has them from its other parents."""
 
     vocab_size: int
     pad_token_id: int | None
     sid_codebook_sizes: list[int] | tuple[int, ...]
     sid_offset: int
 
+    def _check_place(self, name: str, token: int | None, wanted_by: str) -> None:
+        """Refuse a placeholder that is outside the vocabulary, a token of a SID, or padding."""
+        sids = range(self.sid_offset, self.sid_offset + sum(self.sid_codebook_sizes))
+        if token is None or not 0 <= token < self.vocab_size or token in sids or token == self.pad_token_id:
+            raise ValueError(
+                f"{name}={token}: {wanted_by} needs a placeholder in the vocabulary of {self.vocab_size} that is neither a SID "
+                f"({sids.start}..{sids.stop - 1}) nor padding ({self.pad_token_id})"
+            )
+
 
 @dataclass(init=False, repr=False, eq=False)  # fields only: the rest is the parent configuration's
-class HistoryFields(_Layout):
+class HistoryFields(PlaceFields):
     """Fields of histories as vectors: each item of a history takes one place of the prompt. Our addition; the paper writes SIDs.
 
     Args:
@@ -81,23 +90,15 @@ class HistoryFields(_Layout):
                 raise ValueError(f"{name}={size}: allowed are 0..{largest}")
         if not self.history_places:
             return
-        self._check_place("history_token_id", self.history_token_id)
+        wanted_by = f"a history as vectors (history_places={self.history_places})"
+        self._check_place("history_token_id", self.history_token_id, wanted_by)
         ends = self.history_summaries
         if len(ends) % 2 or any(not 0 <= first < end <= self.history_facets for first, end in self.summary_ranges):
             raise ValueError(
                 f"history_summaries={ends}: pairs of a first facet and an end within 0..{self.history_facets} are needed"
             )
         if ends:
-            self._check_place("history_summary_token_id", self.history_summary_token_id)
-
-    def _check_place(self, name: str, token: int | None) -> None:
-        """Refuse a placeholder that is outside the vocabulary, a token of a SID, or padding."""
-        sids = range(self.sid_offset, self.sid_offset + sum(self.sid_codebook_sizes))
-        if token is None or not 0 <= token < self.vocab_size or token in sids or token == self.pad_token_id:
-            raise ValueError(
-                f"{name}={token}: histories as vectors (history_places={self.history_places}) need a placeholder in the vocabulary of "
-                f"{self.vocab_size} that is neither a SID ({sids.start}..{sids.stop - 1}) nor padding ({self.pad_token_id})"
-            )
+            self._check_place("history_summary_token_id", self.history_summary_token_id, wanted_by)
 
 
-__all__ = ["EVENT_KINDS", "FIRST_FACET", "GAP_BUCKETS", "NO_ITEM", "HistoryFields"]
+__all__ = ["EVENT_KINDS", "FIRST_FACET", "GAP_BUCKETS", "NO_ITEM", "HistoryFields", "PlaceFields"]

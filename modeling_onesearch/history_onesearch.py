@@ -41,11 +41,13 @@ class PromptViews(NamedTuple):
         long_view_codes: (queries, sequences, items, levels) codes of the users' long sequences.
         history_items: (queries, items, columns) codes, kind, gap, own embedding and facets of the items of each history.
         history_vectors: (queries, items, size) their text vectors.
+        query_vectors: (queries, size) text vectors of the queries.
     """
 
     long_view_codes: torch.Tensor | None = None
     history_items: torch.Tensor | None = None
     history_vectors: torch.Tensor | None = None
+    query_vectors: torch.Tensor | None = None
 
     def rows(self, rows: list[int]) -> PromptViews:
         """The views of some of the prompts."""

@@ -14,11 +14,13 @@ from transformers import initialization as init
 from transformers.utils import is_torchdynamo_compiling
 
 from .history_onesearch import NO_VIEWS, HistoryMixin, HistoryReader, PromptViews
+from .query_vector_onesearch import QueryVectorMixin, QueryVectorReader
 from .resampler_onesearch import EMPTY, CentroidPooling, LongViewResampler
 
 
-class LongViewMixin(HistoryMixin):
-    """Long view and history of the module that embeds the prompt (`embed_tokens`): BART's encoder, or the decoder-only backbone.
+class LongViewMixin(HistoryMixin, QueryVectorMixin):
+    """Long view, history and query vector of the module that embeds the prompt (`embed_tokens`): BART's encoder, or the decoder-only
+    backbone.
 
     The module's `__init__` ends with `_add_views`; its `forward` runs on the embeddings that `embed_prompt` returns.
     """
@@ -27,8 +29,8 @@ class LongViewMixin(HistoryMixin):
     long_view_pooling: CentroidPooling
 
     def _add_views(self, width: int, heads: int, dropout: float, scale: float) -> None:
-        """Add resampler and centroids, and the reader of histories, if the configuration asks for them. Without them no random number is
-        drawn.
+        """Add resampler and centroids, and the readers of histories and of query vectors, as far as the configuration asks for them.
+        Without them no random number is drawn.
 
         Args:
             width: width of the model's hidden states.
@@ -39,6 +41,7 @@ class LongViewMixin(HistoryMixin):
         self.long_view = None
         config = self.config
         self._add_history(width, scale)
+        self._add_query_reader(width, scale)
         if config.long_view_tokens:
             codebook_sizes = config.sid_codebook_sizes[: config.long_view_levels]
             self.long_view = LongViewResampler(config, width, heads, dropout, scale)
@@ -47,7 +50,7 @@ class LongViewMixin(HistoryMixin):
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, LongViewResampler | HistoryReader):
+        if isinstance(module, LongViewResampler | HistoryReader | QueryVectorReader):
             module.reset_parameters()
         elif isinstance(module, CentroidPooling):
             init.zeros_(module.centroids)
@@ -58,6 +61,8 @@ class LongViewMixin(HistoryMixin):
         some = torch.arange(min(self.config.vocab_size, 4096), device=self.embed_tokens.weight.device)
         size = self.embed_tokens(some).float().square().mean().sqrt()
         self.match_history_scale(size)
+        if self.query_reader is not None:
+            self.query_reader.norm.weight.fill_(size)
         if self.long_view is not None:
             self.long_view.norm.weight.fill_(size)
 
@@ -68,12 +73,12 @@ class LongViewMixin(HistoryMixin):
         views: PromptViews = NO_VIEWS,
         is_start: bool = True,
     ) -> torch.Tensor:
-        """Input embeddings of prompts, with long view and history in the places of their placeholders.
+        """Input embeddings of prompts, with long view, history and query vector in the places of their placeholders.
 
         Args:
             input_ids: (batch, length) prompts, or None if `inputs_embeds` are given.
             inputs_embeds: (batch, length, width) embeddings, which are returned as they are.
-            views: long view and history of each prompt. `long_view_codes` None stands for empty sequences.
+            views: long view, history and query vector of each prompt. `long_view_codes` None stands for empty sequences.
             is_start: False in later steps of `generate`, whose inputs no longer hold the prompt.
 
         Returns:
@@ -88,6 +93,7 @@ class LongViewMixin(HistoryMixin):
             return cast(torch.Tensor, inputs_embeds)
         embeddings = self.embed_tokens(input_ids)
         embeddings = self.place_history(input_ids, embeddings, views.history_items, views.history_vectors, is_start)
+        embeddings = self.place_query(input_ids, embeddings, views.query_vectors, is_start)
         if self.long_view is None:
             return embeddings
         is_place = input_ids == cast(int, self.config.long_view_token_id)  # (batch, length)
@@ -119,6 +125,8 @@ class LongViewMixin(HistoryMixin):
             raise ValueError(
                 "history_items go with input_ids, not inputs_embeds: history_token_id marks the places of the items"
             )
+        if inputs_embeds is not None and views.query_vectors is not None:
+            raise ValueError("query_vectors go with input_ids, not inputs_embeds: query_vector_token_id marks their place")
         if inputs_embeds is not None and views.long_view_codes is not None:
             raise ValueError(
                 "long_view_codes go with input_ids, not inputs_embeds: long_view_token_id marks the long view's places"

@@ -6,7 +6,7 @@ They differ from `BartForConditionalGeneration` and `Qwen3ForCausalLM` in these 
   `search`;
 * the loss divides by `num_items_in_batch`, so gradient accumulation and data parallelism give the loss of one large batch;
 * the implicit long view: vectors made of long item sequences stand among the prompt's embeddings (`long_view_codes`);
-* histories as vectors, one place per item (`history_items`, `history_vectors`);
+* histories as vectors, one place per item (`history_items`, `history_vectors`), and the text vector of the query (`query_vectors`);
 * `search` with an item index and search settings, which are saved and loaded beside the weights.
 
 Parameter names are the backbone's, so any BART or Qwen3 checkpoint initialises a model (`from_bart`, `from_qwen3`).
@@ -31,7 +31,7 @@ from transformers.utils import is_torchdynamo_compiling
 from transformers.utils.generic import can_return_tuple
 
 from .bart_onesearch import CAUSAL_CALL, OneSearchEncoder, OneSearchModel, OneSearchPreTrainedModel
-from .configuration_onesearch import HistoryFields, LongViewFields, OneSearchConfig, OneSearchQwen3Config
+from .configuration_onesearch import HistoryFields, LongViewFields, OneSearchConfig, OneSearchQwen3Config, QueryVectorFields
 from .decoding_onesearch import Qwen3BeamDecoder, bart_beam_decoder
 from .long_view_onesearch import LongViewMixin
 from .origins_onesearch import check_origin, settings_of, take_fields, take_over
@@ -58,7 +58,7 @@ class OneSearchForConditionalGeneration(SidModelMixin, OneSearchPreTrainedModel,
     _tied_weights_keys = {"lm_head.weight": "model.shared.weight"}
     _beam_decoder = staticmethod(bart_beam_decoder)
     _backbone: type[OneSearchModel] = OneSearchModel
-    _own_fields: tuple[type, ...] = (LongViewFields, HistoryFields)
+    _own_fields: tuple[type, ...] = (LongViewFields, HistoryFields, QueryVectorFields)
 
     def __init__(self, config: OneSearchConfig) -> None:
         super().__init__(config)
@@ -85,7 +85,8 @@ class OneSearchForConditionalGeneration(SidModelMixin, OneSearchPreTrainedModel,
             sid_offset: see [`OneSearchConfig`].
             sid_fingerprint: see [`OneSearchConfig`].
             kwargs: fields of [`LongViewFields`] for a long view, which starts with random weights and needs
-                `set_long_view_centroids`, of [`HistoryFields`] for histories as vectors, and for UniSearch of [`ItemFields`];
+                `set_long_view_centroids`, of [`HistoryFields`] for histories as vectors, of [`QueryVectorFields`] for the query's
+                vector, and for UniSearch of [`ItemFields`];
                 all others are passed to BART's `from_pretrained`.
 
         Raises:
@@ -125,6 +126,7 @@ class OneSearchForConditionalGeneration(SidModelMixin, OneSearchPreTrainedModel,
         long_view_codes: torch.LongTensor | None = None,
         history_items: torch.LongTensor | None = None,
         history_vectors: torch.FloatTensor | None = None,
+        query_vectors: torch.FloatTensor | None = None,
         return_logits: bool | None = None,
         objective: Objective | None = None,
         **kwargs: Any,
@@ -145,6 +147,8 @@ class OneSearchForConditionalGeneration(SidModelMixin, OneSearchPreTrainedModel,
                 its gap, 0 if unknown; number of the item's own embedding, 0 for none; and its facets. -1 stands for no facet, and
                 throughout the codes for no item.
             history_vectors: (batch, items, `history_vector_size`) text vectors of these items, zeros where unknown.
+            query_vectors: (batch, `query_vector_size`) text vectors of the queries, for prompts with a placeholder of them
+                (`query_vector_token_id`).
             return_logits: make the logits (batch, length, vocabulary), the largest tensor by far. Default: not while training with labels.
             objective: scores the targets in place of `score_targets`; it runs the backbone itself, as often as it needs.
 
@@ -173,6 +177,7 @@ class OneSearchForConditionalGeneration(SidModelMixin, OneSearchPreTrainedModel,
             "long_view_codes": long_view_codes,
             "history_items": history_items,
             "history_vectors": history_vectors,
+            "query_vectors": query_vectors,
             **kwargs,
             "return_dict": True,
         }
@@ -248,13 +253,13 @@ class OneSearchForCausalLM(SidModelMixin, OneSearchQwen3PreTrainedModel, Qwen3Fo
             sid_offset: see [`OneSearchConfig`].
             sid_fingerprint: see [`OneSearchConfig`].
             kwargs: fields of [`LongViewFields`] for a long view, which starts with random weights and needs
-                `set_long_view_centroids`, and of [`HistoryFields`] for histories as vectors; all others are passed to Qwen3's
-                `from_pretrained`.
+                `set_long_view_centroids`, of [`HistoryFields`] for histories as vectors, and of [`QueryVectorFields`]; all others
+                are passed to Qwen3's `from_pretrained`.
 
         Raises:
             ValueError: no Qwen3 checkpoint, or the SIDs do not fit into `vocab_size`.
         """
-        own = take_fields(kwargs, LongViewFields, HistoryFields)
+        own = take_fields(kwargs, LongViewFields, HistoryFields, QueryVectorFields)
         qwen = AutoModelForCausalLM.from_pretrained(checkpoint, **kwargs)
         check_origin(qwen, "qwen3", checkpoint, vocab_size, vocab_size)
         qwen.resize_token_embeddings(vocab_size)
@@ -281,6 +286,7 @@ class OneSearchForCausalLM(SidModelMixin, OneSearchQwen3PreTrainedModel, Qwen3Fo
         long_view_codes: torch.LongTensor | None = None,
         history_items: torch.LongTensor | None = None,
         history_vectors: torch.FloatTensor | None = None,
+        query_vectors: torch.FloatTensor | None = None,
         return_logits: bool | None = None,
         objective: Objective | None = None,
         **kwargs: Any,
@@ -295,6 +301,7 @@ class OneSearchForCausalLM(SidModelMixin, OneSearchQwen3PreTrainedModel, Qwen3Fo
             long_view_codes: see [`OneSearchForConditionalGeneration`].
             history_items: see [`OneSearchForConditionalGeneration`].
             history_vectors: see [`OneSearchForConditionalGeneration`].
+            query_vectors: see [`OneSearchForConditionalGeneration`].
             return_logits: see [`OneSearchForConditionalGeneration`].
             objective: see [`OneSearchForConditionalGeneration`].
 
@@ -314,6 +321,7 @@ class OneSearchForCausalLM(SidModelMixin, OneSearchQwen3PreTrainedModel, Qwen3Fo
             "long_view_codes": long_view_codes,
             "history_items": history_items,
             "history_vectors": history_vectors,
+            "query_vectors": query_vectors,
             **kwargs,
             "return_dict": True,
         }

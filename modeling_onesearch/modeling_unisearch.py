@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from .bart_onesearch import OneSearchModel, OneSearchPreTrainedModel
-from .configuration_onesearch import HistoryFields, LongViewFields
+from .configuration_onesearch import HistoryFields, LongViewFields, QueryVectorFields
 from .configuration_unisearch import ItemFields, UniSearchConfig
 from .item_encoder_unisearch import ItemEncoder, bounded
 from .modeling_onesearch import OneSearchForConditionalGeneration
@@ -101,7 +101,7 @@ class UniSearchForConditionalGeneration(UniSearchPreTrainedModel, OneSearchForCo
     ```"""
 
     _backbone = UniSearchModel
-    _own_fields = (LongViewFields, HistoryFields, ItemFields)
+    _own_fields = (LongViewFields, HistoryFields, QueryVectorFields, ItemFields)
 
     def _finish(self, backbone: type, module: str = "modeling_unisearch") -> None:
         super()._finish(backbone, module)

@@ -49,14 +49,15 @@ class OneSearchQwen3Model(LongViewMixin, OneSearchQwen3PreTrainedModel, Qwen3Mod
         long_view_codes: torch.LongTensor | None = None,
         history_items: torch.LongTensor | None = None,
         history_vectors: torch.Tensor | None = None,
+        query_vectors: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
-        """See [`~transformers.Qwen3Model`]; `long_view_codes`, `history_items` and `history_vectors` as in
+        """See [`~transformers.Qwen3Model`]; `long_view_codes`, `history_items`, `history_vectors` and `query_vectors` as in
         [`OneSearchForConditionalGeneration`]."""
         # A compiled call checks no placeholders, and the length of a static cache is a tensor, on which a graph cannot branch.
         is_start = is_torchdynamo_compiling() or past_key_values is None or not past_key_values.get_seq_length()
         embeddings = self.embed_prompt(
-            input_ids, inputs_embeds, PromptViews(long_view_codes, history_items, history_vectors), is_start
+            input_ids, inputs_embeds, PromptViews(long_view_codes, history_items, history_vectors, query_vectors), is_start
         )
         given: dict[str, Any] = {
             "position_ids": position_ids,

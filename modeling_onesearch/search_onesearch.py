@@ -107,6 +107,7 @@ class SearchMixin(ScoringMixin):
         long_view_codes: torch.Tensor | None = None,
         history_items: torch.Tensor | None = None,
         history_vectors: torch.Tensor | None = None,
+        query_vectors: torch.Tensor | None = None,
         rank_by: str | None = None,
         with_sids: bool = False,
         also: Sequence[Sequence[str]] | None = None,
@@ -129,6 +130,7 @@ class SearchMixin(ScoringMixin):
                 with placeholders; see `forward`.
             history_items: items of the users' histories, for prompts with placeholders of items; see `forward`.
             history_vectors: text vectors of these items.
+            query_vectors: (queries, size) text vectors of the queries, for prompts with a placeholder of them; see `forward`.
             rank_by: `sid`, or `item`, which counts an item's share of its SID's popularity; see `SidIndex.hits`. Default: the model's
                 `search_config`.
             with_sids: return the Semantic IDs of the beams as well, which the evaluation compares with those of the targets.
@@ -152,7 +154,7 @@ class SearchMixin(ScoringMixin):
         check_count("top_k", top_k)
         check_count("items_per_sid", items_per_sid)
         attention_mask = self._checked_mask(input_ids, attention_mask)
-        views = PromptViews(long_view_codes, history_items, history_vectors)
+        views = PromptViews(long_view_codes, history_items, history_vectors, query_vectors)
         views.check_rows(len(input_ids))
         if also is not None and len(also) != len(input_ids):
             raise ValueError(f"also of {len(also)} rows for {len(input_ids)} prompts; give one per prompt")
@@ -194,6 +196,7 @@ class SearchMixin(ScoringMixin):
         long_view_codes: torch.Tensor | None = None,
         history_items: torch.Tensor | None = None,
         history_vectors: torch.Tensor | None = None,
+        query_vectors: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The Semantic IDs behind the hits of `retrieve`, which documents the arguments.
 
@@ -205,7 +208,7 @@ class SearchMixin(ScoringMixin):
         attention_mask = self._checked_mask(input_ids, attention_mask)
         check_count("num_beams", num_beams)
         allowed = _trie(index, item_filter, input_ids.device)
-        views = PromptViews(long_view_codes, history_items, history_vectors)
+        views = PromptViews(long_view_codes, history_items, history_vectors, query_vectors)
         step = self._step(input_ids, attention_mask, normalize, views)
         beams = beam_search(step, allowed, len(input_ids), num_beams, finish_early=normalize == "children")
         trie = index.trie if item_filter is None else item_filter.state.trie  # the filter's own numbers of SIDs
@@ -223,6 +226,7 @@ class SearchMixin(ScoringMixin):
         long_view_codes: torch.Tensor | None = None,
         history_items: torch.Tensor | None = None,
         history_vectors: torch.Tensor | None = None,
+        query_vectors: torch.Tensor | None = None,
     ) -> SidSamples:
         """Sample distinct Semantic IDs of the catalogue for each query, without replacement (stochastic beam search, Kool et al. 2019).
 
@@ -236,6 +240,7 @@ class SearchMixin(ScoringMixin):
             long_view_codes: as for `retrieve`.
             history_items: as for `retrieve`.
             history_vectors: as for `retrieve`.
+            query_vectors: as for `retrieve`.
 
         Raises:
             ValueError: the shapes do not fit, a number is out of range, or as for `retrieve`.
@@ -245,7 +250,9 @@ class SearchMixin(ScoringMixin):
         seeds = range(len(input_ids)) if seeds is None else seeds
         if len(seeds) != len(input_ids):
             raise ValueError(f"{len(seeds)} seeds for {len(input_ids)} prompts; give one per prompt")
-        step = self._step(input_ids, attention_mask, "children", PromptViews(long_view_codes, history_items, history_vectors))
+        step = self._step(
+            input_ids, attention_mask, "children", PromptViews(long_view_codes, history_items, history_vectors, query_vectors)
+        )
         allowed = _trie(index, item_filter, input_ids.device)
         found = sample_without_replacement(step, allowed, num_samples, seeds, temperature)
         trie = index.trie if item_filter is None else item_filter.state.trie  # the filter's own numbers of SIDs
@@ -261,6 +268,7 @@ class SearchMixin(ScoringMixin):
         long_view_codes: torch.Tensor | None = None,
         history_items: torch.Tensor | None = None,
         history_vectors: torch.Tensor | None = None,
+        query_vectors: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Most likely sequences of codes without a trie; many of them may belong to no item. The arguments are those of `retrieve`.
 
@@ -269,7 +277,7 @@ class SearchMixin(ScoringMixin):
         """
         check_count("num_beams", num_beams)
         mask = self._checked_mask(input_ids, attention_mask)
-        step = self._step(input_ids, mask, "level", PromptViews(long_view_codes, history_items, history_vectors))
+        step = self._step(input_ids, mask, "level", PromptViews(long_view_codes, history_items, history_vectors, query_vectors))
         return free_beams(step, self.config.sid_levels, num_beams)
 
     @torch.no_grad()
@@ -283,6 +291,7 @@ class SearchMixin(ScoringMixin):
         long_view_codes: torch.Tensor | None = None,
         history_items: torch.Tensor | None = None,
         history_vectors: torch.Tensor | None = None,
+        query_vectors: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Log-probabilities of given Semantic IDs by teacher forcing under the trie; their sums are the scores of `search_sids`.
 
@@ -295,6 +304,7 @@ class SearchMixin(ScoringMixin):
             long_view_codes: as for `retrieve`.
             history_items: as for `retrieve`.
             history_vectors: as for `retrieve`.
+            query_vectors: as for `retrieve`.
 
         Returns:
             (queries, sids, levels), the log-probability of each code given the codes before it; -inf at the first code of a Semantic ID
@@ -303,7 +313,7 @@ class SearchMixin(ScoringMixin):
         Raises:
             ValueError: the shapes do not fit, or as for `retrieve`.
         """
-        views = PromptViews(long_view_codes, history_items, history_vectors)._asdict()
+        views = PromptViews(long_view_codes, history_items, history_vectors, query_vectors)._asdict()
         return self.given_scores(input_ids, sids, attention_mask, item_filter, normalize, **views).log_probs
 
     def given_scores(
@@ -316,6 +326,7 @@ class SearchMixin(ScoringMixin):
         long_view_codes: torch.Tensor | None = None,
         history_items: torch.Tensor | None = None,
         history_vectors: torch.Tensor | None = None,
+        query_vectors: torch.Tensor | None = None,
         with_statistics: bool = False,
     ) -> GivenScores:
         """Scores of given Semantic IDs with gradients, for training; `score_sids` documents the arguments and errors.
@@ -332,6 +343,7 @@ class SearchMixin(ScoringMixin):
             long_view_codes: as for `retrieve`.
             history_items: as for `retrieve`.
             history_vectors: as for `retrieve`.
+            query_vectors: as for `retrieve`.
             with_statistics: also return the entropy of each softmax, and whether the code is its most likely one.
         """
         index, levels = self._require_index().snapshot(), self.config.sid_levels
@@ -340,7 +352,7 @@ class SearchMixin(ScoringMixin):
                 f"sids {tuple(sids.shape)}: expected ({len(input_ids)}, any number, {levels}), (queries, sids, levels)"
             )
         trie = _trie(index, item_filter, input_ids.device)
-        views = PromptViews(long_view_codes, history_items, history_vectors)
+        views = PromptViews(long_view_codes, history_items, history_vectors, query_vectors)
         step = self._step(input_ids, self._checked_mask(input_ids, attention_mask), normalize, views)
         return score_given(step, trie, sids.to(input_ids.device), normalize == "children", with_statistics)
 

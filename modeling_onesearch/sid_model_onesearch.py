@@ -57,9 +57,13 @@ class SidModelMixin(_Base):
         config.auto_map = {**(getattr(config, "auto_map", None) or {}), "AutoModel": f"{module}.{backbone.__name__}"}
         self.post_init()
         self.generation_config.update(**_sid_generation(config.sid_levels))
-        places = (config.long_view_token_id, config.history_token_id, config.history_summary_token_id)
-        are_used = (config.long_view_tokens, config.history_places, len(config.history_summaries))
-        placeholders = [place for place, is_used in zip(places, are_used) if is_used]
+        used = {
+            config.long_view_token_id: config.long_view_tokens,
+            config.history_token_id: config.history_places,
+            config.history_summary_token_id: len(config.history_summaries),
+            config.query_vector_token_id: config.query_vector_size,
+        }
+        placeholders = [token for token, is_used in used.items() if is_used]
         if placeholders:  # a free `generate` must not emit a place of a vector, which a prompt has in one number only
             self.generation_config.suppress_tokens = placeholders
         self.generation_config._from_model_config = False  # or the settings above would be dropped when loading
@@ -182,11 +186,11 @@ class SidModelMixin(_Base):
         self.sid_index = index
 
     def embed_prompts(self, input_ids: torch.Tensor, **views: torch.Tensor | None) -> torch.Tensor:
-        """Input embeddings (batch, length, d_model) of prompts (batch, length), with long view and history in place of their placeholders.
+        """Input embeddings (batch, length, d_model) of prompts (batch, length), with long view, history and query vector in their places.
 
         Args:
             input_ids: (batch, length) prompts.
-            views: `long_view_codes`, `history_items` and `history_vectors`; see `forward`.
+            views: `long_view_codes`, `history_items`, `history_vectors` and `query_vectors`; see `forward`.
         """
         return self._prompt_reader().embed_prompt(input_ids, views=PromptViews(**views))
 
@@ -209,13 +213,14 @@ class SidModelMixin(_Base):
 def _check_report(source: object, report: Mapping[str, Any]) -> None:
     """Raise ValueError if a checkpoint lacks weights of the model, or has layers that the model lacks.
 
-    Long view and history may be missing: `from_pretrained(..., long_view_tokens=…)` adds one to a model without.
+    Long view, history and query vector may be missing: `from_pretrained(..., long_view_tokens=…)` adds one to a model without.
 
     Args:
         source: folder or repository of the checkpoint.
         report: loading information of transformers.
     """
-    missing = sorted(name for name in report["missing_keys"] if "long_view" not in name and "history_reader" not in name)
+    views = ("long_view", "history_reader", "query_reader")
+    missing = sorted(name for name in report["missing_keys"] if not any(view in name for view in views))
     left = sorted(name for name in report["unexpected_keys"] if ".layers." in name)
     if missing or left:
         problem = (

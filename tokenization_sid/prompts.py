@@ -1,6 +1,6 @@
 """What the sections of prompts hold, as token ids and as text.
 
-`contents_of` selects once what a section holds: `Texts`, `Codes`, `Placeholders` or `ItemPlaces`. Each of them makes both the
+`contents_of` selects once what a section holds: `Texts`, `Codes`, `Placeholders` or `Places`. Each of them makes both the
 ids of all prompts (`encode`) and the text of the first one (`render`), so the two cannot differ. The file travels to the Hub
 with the tokenizer and imports nothing of this package.
 """
@@ -16,7 +16,7 @@ import numpy as np
 from tokenizers import models
 
 from .ragged import Part, Ragged, join, offsets_of
-from .templates import ITEM_TOKEN, LONG_VIEW_TOKEN, SUMMARY_TOKEN, PromptLayout, Section
+from .templates import ITEM_TOKEN, LONG_VIEW_TOKEN, QUERY_TOKEN, SUMMARY_TOKEN, PromptLayout, Section
 
 MAX_PROFILE, MAX_KEYWORDS = 16, 48
 """Most tokens of a profile and of a list of keywords, their label included; our choice, the papers give none."""
@@ -69,6 +69,7 @@ class PromptFields:
     Args:
         texts: (n,) texts of the queries or items.
         sids: (n, levels) SIDs of the queries or items; -1 at all levels where one is unknown.
+        vectors: (n, size) text vectors of the queries; zeros where one is unknown. Prompts hold a placeholder of those that are not zero.
         users: (n, signatures, levels) signatures of the users; -1 at all levels where a user has none.
         items: n rows of SIDs (items, levels), the items of each history, oldest first.
         queries: n lists of earlier queries, oldest first.
@@ -78,6 +79,7 @@ class PromptFields:
 
     texts: Sequence[str] | None = None
     sids: np.ndarray | None = None
+    vectors: np.ndarray | None = None
     users: np.ndarray | None = None
     items: Ragged | None = None
     queries: Sequence[Sequence[str]] | None = None
@@ -86,7 +88,7 @@ class PromptFields:
 
     def __len__(self) -> int:
         """Number of prompts; ValueError where the fields disagree."""
-        given = (self.texts, self.sids, self.users, self.items, self.queries, self.profiles, self.keywords)
+        given = (self.texts, self.sids, self.vectors, self.users, self.items, self.queries, self.profiles, self.keywords)
         lengths = {len(field) for field in given if field is not None}
         if len(lengths) > 1:
             raise ValueError(f"fields of {sorted(lengths)} prompts: each field needs one entry per prompt")
@@ -216,47 +218,45 @@ class Placeholders(NamedTuple):
         return self.label + LONG_VIEW_TOKEN * self.tokens
 
 
-class ItemPlaces(NamedTuple):
-    """Places of the items of histories as vectors, oldest first, behind those of the summaries.
+class Places(NamedTuple):
+    """Places of vectors: items of histories, oldest first, behind those of the summaries; or the query.
 
     Attributes:
-        counts: (prompts,) items of each history; a prompt without any lacks the section.
-        summaries: places of summaries in a prompt.
+        counts: (prompts,) places of each prompt; a prompt without any lacks the section.
+        token: their placeholder.
+        before: placeholders before them.
         label: words before them.
     """
 
     counts: np.ndarray
-    summaries: int
+    token: str
+    before: tuple[str, ...]
     label: str
 
     def encode(self, tokenizer: SidVocabulary) -> Encoded:
         """Ids of the placeholders in all prompts."""
         token_id, there = tokenizer.backend_tokenizer.token_to_id, self.counts > 0
-        before = [token_id(SUMMARY_TOKEN)] * self.summaries
+        before = [token_id(token) for token in self.before]
         if self.label:
             before = [*_tokenize(tokenizer, [self.label]).values, *before]
-        items = np.full(int(self.counts.max(initial=0)), token_id(ITEM_TOKEN), dtype=np.int32)
-        parts = [Part(np.array(before, dtype=np.int32), 0, there * len(before)), Part(items, 0, self.counts)]
+        places = np.full(int(self.counts.max(initial=0)), token_id(self.token), dtype=np.int32)
+        parts = [Part(np.array(before, dtype=np.int32), 0, there * len(before)), Part(places, 0, self.counts)]
         return Encoded(parts, there)
 
     def render(self, tokenizer: SidVocabulary) -> str | None:
         """Text of the placeholders in the first prompt; None where it lacks the section."""
         count = int(self.counts[0])
-        return self.label + SUMMARY_TOKEN * self.summaries + ITEM_TOKEN * count if count else None
+        return self.label + "".join(self.before) + self.token * count if count else None
 
 
-def contents_of(
-    section: Section, layout: PromptLayout, fields: PromptFields
-) -> Texts | Codes | Placeholders | ItemPlaces | None:
+def contents_of(section: Section, layout: PromptLayout, fields: PromptFields) -> Texts | Codes | Placeholders | Places | None:
     """What a section holds in each prompt, cut to the numbers of the layout; None where the layout or the fields have none of it."""
     field, label = section.field, section.label
-    if field == "text" and fields.texts is not None:
-        return Texts([(text,) for text in fields.texts], layout.text_tokens, label, "extra")
-    if field == "item" and fields.texts is not None:
-        return Texts([(text,) for text in fields.texts], layout.item_tokens, label, "extra")
-    if field == "sid" and fields.sids is not None:
-        known = fields.sids[:, 0] >= 0
-        return Codes(Ragged(fields.sids[known], offsets_of(known)), "sid", label)
+    if field in ("text", "item") and fields.texts is not None:
+        limit = layout.text_tokens if field == "text" else layout.item_tokens
+        return Texts([(text,) for text in fields.texts], limit, label, "extra")
+    if field in ("sid", "vector"):
+        return _of_query(field, layout, fields, label)
     if field == "items" and fields.items is not None and layout.items:
         return _items(fields.items, layout, label)
     if field == "user" and fields.users is not None and layout.user:
@@ -264,6 +264,22 @@ def contents_of(
         return Codes(Ragged(fields.users[known], offsets_of(known.sum(1))), "user", label)
     if field == "long_view" and layout.long_view_tokens:
         return Placeholders(len(fields), layout.long_view_tokens, label)
+    return _further_texts(field, layout, fields, label)
+
+
+def _of_query(field: str, layout: PromptLayout, fields: PromptFields, label: str) -> Codes | Places | None:
+    """The SID of a query or item, or the place of a query's vector."""
+    if field == "sid" and fields.sids is not None:
+        known = fields.sids[:, 0] >= 0
+        return Codes(Ragged(fields.sids[known], offsets_of(known)), "sid", label)
+    if field == "vector" and fields.vectors is not None and layout.query_vector:
+        known = (fields.vectors != 0).any(axis=1)
+        return Places(np.asarray(known, dtype=np.int64), QUERY_TOKEN, (), label)
+    return None
+
+
+def _further_texts(field: str, layout: PromptLayout, fields: PromptFields, label: str) -> Texts | None:
+    """Earlier queries, profile or keywords."""
     if field == "queries" and fields.queries is not None and layout.queries:
         recent = [[text for text in row if text.strip()][-layout.queries :] for row in fields.queries]
         return Texts(recent, layout.query_tokens, label, "apart")
@@ -274,10 +290,11 @@ def contents_of(
     return None
 
 
-def _items(items: Ragged, layout: PromptLayout, label: str) -> Codes | ItemPlaces:
+def _items(items: Ragged, layout: PromptLayout, label: str) -> Codes | Places:
     """The recent items of histories in the form that the layout asks for."""
     if layout.has_vectors:
-        return ItemPlaces(np.minimum(items.lengths, layout.items), len(layout.item_summaries), label)
+        before = (SUMMARY_TOKEN,) * len(layout.item_summaries)
+        return Places(np.minimum(items.lengths, layout.items), ITEM_TOKEN, before, label)
     return Codes(items.tail(layout.items), "sid", label)
 
 
@@ -364,4 +381,4 @@ def _cut(tokenizer: SidVocabulary, text: str, most: int) -> str:
     return ""
 
 
-__all__ = ["Codes", "ItemPlaces", "Placeholders", "PromptFields", "Texts", "contents_of", "plain_text"]
+__all__ = ["Codes", "Placeholders", "Places", "PromptFields", "Texts", "contents_of", "plain_text"]

@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Field = Literal["text", "item", "sid", "user", "long_view", "items", "queries", "profile", "keywords"]
-"""What one section holds: the text of a query or of an item, its SID, the user's signatures, placeholders of the long view, recent items
-as SIDs or as placeholders, earlier queries, the user's profile, or keywords of the wanted item (for the teacher of self-distillation)."""
+Field = Literal["text", "item", "sid", "vector", "user", "long_view", "items", "queries", "profile", "keywords"]
+"""What one section holds: the text of a query or of an item, its SID, a placeholder of its text vector, the user's signatures,
+placeholders of the long view, recent items as SIDs or as placeholders, earlier queries, the user's profile, or keywords of the wanted item
+(for the teacher of self-distillation)."""
 
 LONG_VIEW_TOKEN = "<longview>"
 """Placeholder token: the model replaces its embedding by the long view."""
@@ -21,6 +22,9 @@ ITEM_TOKEN = "<item>"
 
 SUMMARY_TOKEN = "<itemsummary>"
 """Placeholder token: the model replaces its embedding by the mean of one kind of facet over the history."""
+
+QUERY_TOKEN = "<queryvector>"
+"""Placeholder token: the model replaces its embedding by the projected text vector of the query."""
 
 ITEM_FORMS = ("tokens", "vector")
 """Allowed values of `PromptLayout.item_form`."""
@@ -79,6 +83,8 @@ class PromptLayout:
         queries: number of most recent earlier queries; 0 shows none. The paper has at most 5. On the demo, whose searches do not depend on
             earlier ones, 5 cost 0.027 [0.007, 0.047] of HR@10.
         sid: shows the SID of the query.
+        query_vector: gives the query's text vector, of the encoder that the Semantic IDs are made with, a place of its own (our addition).
+            A query of words that no training example held still points at codes then. It needs the encoder at search.
         user: shows the user's two signatures, of the recent items and of the long history (see `user_ids.py`).
         long_view_tokens: number of placeholder tokens whose embeddings the model replaces by the long view; 0 leaves the long view out.
             The paper's N_M; 3 is its value as far as is known.
@@ -108,6 +114,7 @@ class PromptLayout:
     items: int = 5
     queries: int = 5
     sid: bool = True
+    query_vector: bool = False
     user: bool = True
     long_view_tokens: int = 3
     long_view_sequences: tuple[str, ...] = ("clicked", "purchased")
@@ -164,6 +171,11 @@ class PromptLayout:
         """Whether a search needs the SID of its query."""
         return self.sid or self.default_history
 
+    @property
+    def needs_query_encoder(self) -> bool:
+        """Whether a search needs the encoder of queries, for their SIDs or their vectors."""
+        return self.needs_query_sids or self.query_vector
+
 
 PLAIN_LAYOUT = PromptLayout(
     queries=0, sid=False, user=False, long_view_tokens=0, long_view_sequences=(), profile=False, default_history=False
@@ -177,7 +189,7 @@ def _search(
     return PromptTemplate(
         name,
         (
-            (Section("text", query), Section("sid")),
+            (Section("text", query), Section("sid"), Section("vector")),
             (Section("user", user), Section("long_view")),
             (Section("items", items),),
             (Section("queries", queries),),
@@ -249,6 +261,7 @@ __all__ = [
     "LONG_VIEW_SEQUENCES",
     "LONG_VIEW_TOKEN",
     "PLAIN_LAYOUT",
+    "QUERY_TOKEN",
     "SUMMARY_TOKEN",
     "TEMPLATES",
     "Field",

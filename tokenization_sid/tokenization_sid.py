@@ -20,7 +20,16 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from .bpe import SPECIAL_TOKENS, train_bpe
 from .prompts import PromptFields, contents_of
 from .ragged import Part, Ragged, join
-from .templates import ITEM_TOKEN, LONG_VIEW_TOKEN, PLAIN_LAYOUT, SUMMARY_TOKEN, PromptLayout, PromptTemplate, template
+from .templates import (
+    ITEM_TOKEN,
+    LONG_VIEW_TOKEN,
+    PLAIN_LAYOUT,
+    QUERY_TOKEN,
+    SUMMARY_TOKEN,
+    PromptLayout,
+    PromptTemplate,
+    template,
+)
 
 
 class SidTokenizer(PreTrainedTokenizerFast):
@@ -120,6 +129,7 @@ class SidTokenizer(PreTrainedTokenizerFast):
         tokens += [LONG_VIEW_TOKEN] if prompt.long_view_tokens else []
         tokens += [ITEM_TOKEN] if prompt.has_vectors else []
         tokens += [SUMMARY_TOKEN] if prompt.has_vectors and prompt.item_summaries else []
+        tokens += [QUERY_TOKEN] if prompt.query_vector else []
         offset = model.get_vocab_size(with_added_tokens=True)
         model.add_tokens([AddedToken(token, normalized=False, special=False) for token in tokens])
         layout = {"sid_codebook_sizes": codebook_sizes, "sid_offset": offset, "sid_fingerprint": fingerprint}
@@ -160,6 +170,7 @@ class SidTokenizer(PreTrainedTokenizerFast):
             "long_view_tokens": (layout.long_view_tokens, LONG_VIEW_TOKEN),
             "item_form": (layout.has_vectors, ITEM_TOKEN),
             "item_summaries": (layout.has_vectors and layout.item_summaries, SUMMARY_TOKEN),
+            "query_vector": (layout.query_vector, QUERY_TOKEN),
         }
         token_id = self.backend_tokenizer.token_to_id
         missing = [name for name, (is_on, token) in wanted.items() if is_on and token_id(token) is None]
@@ -194,6 +205,11 @@ class SidTokenizer(PreTrainedTokenizerFast):
         """Vocabulary id of the placeholder of a summary; None where the prompts have none."""
         has_any = self._prompt.has_vectors and self._prompt.item_summaries
         return self.backend_tokenizer.token_to_id(SUMMARY_TOKEN) if has_any else None
+
+    @property
+    def query_vector_token_id(self) -> int | None:
+        """Vocabulary id of the placeholder of the query's vector; None where the prompts have none."""
+        return self.backend_tokenizer.token_to_id(QUERY_TOKEN) if self._prompt.query_vector else None
 
     def sids_to_ids(self, codes: ArrayLike) -> np.ndarray:
         """Vocabulary ids of SIDs: (n, levels) → (n, levels); ValueError for a code out of range."""
@@ -239,6 +255,7 @@ class SidTokenizer(PreTrainedTokenizerFast):
         name: str | None = None,
         *,
         sids: ArrayLike | None = None,
+        vectors: ArrayLike | None = None,
         users: ArrayLike | None = None,
         queries: Sequence[str] | None = None,
         profiles: Sequence[str] | None = None,
@@ -254,6 +271,7 @@ class SidTokenizer(PreTrainedTokenizerFast):
             history: (items, levels) codes of the items in the user's history, oldest first.
             name: name of the prompt template; default that of the tokenizer's layout.
             sids: (levels,) SID of the query or item.
+            vectors: (size,) text vector of the query.
             users: (signatures, levels) signatures of the user.
             queries: earlier queries, oldest first.
             profiles: words of the user's profile.
@@ -262,6 +280,7 @@ class SidTokenizer(PreTrainedTokenizerFast):
         fields = PromptFields(
             texts=[text],
             sids=None if sids is None else np.asarray(sids)[None],
+            vectors=None if vectors is None else np.asarray(vectors)[None],
             users=None if users is None else np.asarray(users)[None],
             items=Ragged.of([history], (len(self.sid_codebook_sizes),)),
             queries=None if queries is None else [queries],
@@ -284,6 +303,7 @@ class SidTokenizer(PreTrainedTokenizerFast):
         name: str | None = None,
         *,
         sids: np.ndarray | None = None,
+        vectors: np.ndarray | None = None,
         users: np.ndarray | None = None,
         queries: Sequence[Sequence[str]] | None = None,
         profiles: Sequence[Sequence[str]] | None = None,
@@ -296,13 +316,14 @@ class SidTokenizer(PreTrainedTokenizerFast):
             histories: for each prompt (items, levels) codes of the items in the user's history, oldest first.
             name: name of the prompt template; default that of the tokenizer's layout.
             sids: (prompts, levels) SIDs of the queries or items; -1 at all levels where one is unknown.
+            vectors: (prompts, size) text vectors of the queries, zeros where one is unknown.
             users: (prompts, signatures, levels) signatures of the users; -1 at all levels where a user has none.
             queries: for each prompt the user's earlier queries, oldest first.
             profiles: for each prompt the words of the user's profile.
             keywords: for each prompt keywords of the wanted item; searches have none.
         """
         items = None if histories is None else Ragged.of(histories, (len(self.sid_codebook_sizes),))
-        return self.encode_fields(PromptFields(texts, sids, users, items, queries, profiles, keywords), name).tolist()
+        return self.encode_fields(PromptFields(texts, sids, vectors, users, items, queries, profiles, keywords), name).tolist()
 
     def encode_fields(self, fields: PromptFields, name: str | None = None) -> Ragged:
         """Token ids of many prompts as one array of int32; see `encode_prompts`.

@@ -300,10 +300,10 @@ class TrainingConfig:
         if given or self.model.backbone != "bart":
             what = f"training.{given[0]}" if given else f"training.model.backbone={self.model.backbone!r}"
             raise ValueError(f"{what} does not apply to training.unisearch, whose search generator is BART; leave it out")
-        if self.prompt.needs_query_sids or self.prompt.long_view_tokens or self.prompt.has_vectors:
+        if self.prompt.needs_query_encoder or self.prompt.long_view_tokens or self.prompt.has_vectors:
             raise ValueError(
-                "training.unisearch encodes items alone, and its codebooks move: set sid and default_history to false, "
-                "long_view_tokens to 0 and item_form to tokens in training.prompt"
+                "training.unisearch encodes items alone, and its codebooks move: set sid, query_vector and default_history to "
+                "false, long_view_tokens to 0 and item_form to tokens in training.prompt"
             )
 
 

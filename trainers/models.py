@@ -48,6 +48,7 @@ def build_model(
     index: SidIndex,
     centroids: Sequence[np.ndarray] = (),
     history_table: HistoryTable | None = None,
+    query_vector_size: int = 0,
 ) -> SidModel:
     """Model for a tokenizer, with the item index set. Random weights come from torch's global generator.
 
@@ -57,9 +58,11 @@ def build_model(
         index: item index of the catalogue.
         centroids: (codebook size, dimension) of each residual level; needed where the tokenizer's prompts have a long view.
         history_table: what is known of the items; needed where the prompts show items as vectors.
+        query_vector_size: width of the queries' text vectors; needed where the prompts show them.
 
     Raises:
-        ValueError: the prompts have a long view and there are no centroids, or they show items as vectors and there is no table.
+        ValueError: the prompts have a long view and there are no centroids, they show items as vectors and there is no table, or the
+            query's vector and its width is 0.
     """
     long_view = _long_view_fields(config, tokenizer, centroids)
     fields = {
@@ -68,6 +71,7 @@ def build_model(
         "sid_fingerprint": index.fingerprint,
         **long_view,
         **_history_fields(tokenizer, history_table),
+        **_query_vector_fields(tokenizer, query_vector_size),
     }
     model: SidModel
     if config.backbone == "bart":
@@ -118,6 +122,15 @@ def _history_fields(tokenizer: SidTokenizer, table: HistoryTable | None) -> dict
         "history_summary_token_id": tokenizer.history_summary_token_id,
     }
     return {**table.model_fields(), **tokens}
+
+
+def _query_vector_fields(tokenizer: SidTokenizer, size: int) -> dict[str, Any]:
+    """Fields of the model's configuration for the query's vector; empty where prompts show none."""
+    if not tokenizer.prompt.query_vector:
+        return {}
+    if not size:
+        raise ValueError("prompt.query_vector: true needs the width of the queries' vectors; pass `query_vector_size`")
+    return {"query_vector_size": size, "query_vector_token_id": tokenizer.query_vector_token_id}
 
 
 def _bart_model(config: ModelConfig, tokenizer: SidTokenizer, fields: dict[str, Any]) -> OneSearchForConditionalGeneration:

@@ -51,7 +51,7 @@ class RunInputs:
         tokenizer: tokenizer for the codes of the index.
         builder: makes the examples.
         held_out: requests of the validation split in which something was bought; those with a click where purchases are too few.
-        query_encoder: computes Semantic IDs of queries; None if prompts show none.
+        query_encoder: computes Semantic IDs and vectors of queries; None if prompts show none.
         defaults: default histories of users without a history; None if prompts show none.
         lists: lists of a teacher over items; None without one. `load_inputs` leaves them out.
         history_table: what is known of the items of histories as vectors; None if prompts show items as tokens.
@@ -89,7 +89,9 @@ def load_inputs(run: RunFolder, config: TrainingConfig) -> RunInputs:
         views.history_table = history_table(run, views)
     tokenizer = _tokenizer(config, views, index)
     keywords = _teacher_keywords(run, config, views)
-    query_encoder = SidEncoder.load(run) if layout.needs_query_sids else None
+    query_encoder = SidEncoder.load(run) if layout.needs_query_encoder else None
+    if layout.query_vector and query_encoder is not None:
+        views.query_vectors = query_encoder.vectors(views.logs.queries.tolist())
     reads_texts = layout.has_vectors and "text" in layout.item_inputs
     return RunInputs(
         index=index,

@@ -15,7 +15,7 @@ from transformers import EarlyStoppingCallback
 from transformers.trainer_utils import IntervalStrategy
 
 from onesearch.files import RunFolder, atomic_folder, read_json, write_json
-from onesearch.views.session_views import HistoryLookup, LongViewTable
+from onesearch.views.session_views import LongViewTable, ViewTensors
 
 from .configs import StageConfig, TrainingConfig
 from .distillation.distillation_config import SidDistillationConfig
@@ -243,7 +243,7 @@ def _trainer(
         eval_dataset=held_out,
         processing_class=inputs.tokenizer,
         long_view=long_view,
-        history=HistoryLookup.of(inputs.builder.views),
+        history=ViewTensors.of(inputs.builder.views),
         peft_config=lora_config(config.lora, model) if config.lora is not None else None,
         retrieval_metrics=retrieval_metrics(config, inputs) if stage.personal else None,
         callbacks=callbacks,

@@ -74,7 +74,9 @@ def _train(
     first = settings[0]
     set_seed(first.seed)
     inputs = _with_lists(run, config, load_inputs(run, config), first.seed)
-    model = build_model(config.model, inputs.tokenizer, inputs.index, inputs.centroids, inputs.history_table)
+    vectors = inputs.builder.views.query_vectors
+    size = 0 if vectors is None else vectors.shape[1]
+    model = build_model(config.model, inputs.tokenizer, inputs.index, inputs.centroids, inputs.history_table, size)
     if config.lora is not None:
         lora_config(config.lora, model)  # refuses modules that the model lacks
     _check_r_drop(settings, config, model)

@@ -90,6 +90,11 @@ def _check(model: OneSearchForConditionalGeneration) -> None:
             f"the model reads histories as vectors (history_places={config.history_places}), which the graphs do not; train with "
             "prompt.item_form: tokens for an export"
         )
+    if config.query_vector_size:
+        raise ValueError(
+            f"the model reads the query's text vector (query_vector_size={config.query_vector_size}), which the graphs do not; train with "
+            "prompt.query_vector: false for an export"
+        )
     if config.long_view_tokens:
         raise ValueError(
             f"the model has a long view (long_view_tokens={config.long_view_tokens}), which the graphs do not read; train without one"

@@ -118,8 +118,8 @@ def _check_place(checkpoint: str | Path, folder: Path) -> None:
 
 
 def _query_encoder(checkpoint: str | Path, tokenizer: SidTokenizer, files: Mapping[str, Any]) -> SidEncoder | None:
-    """The encoder of queries, if the tokenizer's prompts hold their SIDs."""
-    if not tokenizer.prompt.needs_query_sids:
+    """The encoder of queries, if the tokenizer's prompts hold their SIDs or vectors."""
+    if not tokenizer.prompt.needs_query_encoder:
         return None
     from onesearch.tokenization_sid.sids.sid_encoder import SidEncoder
 

@@ -442,13 +442,13 @@ class Searcher:
 
     def model_inputs(self, requests: Sequence[Request], hidden: Sequence[str] = ()) -> dict[str, Any]:
         """Model inputs of a batch: `input_ids` and `attention_mask` (requests, length), with a long view also `long_view_codes`, with
-        histories as vectors also `history_items` and `history_vectors`."""
+        histories as vectors also `history_items` and `history_vectors`, and with the query's vector `query_vectors`."""
         import torch
 
         try:
             columns = self.views.fields(requests, hidden)
             codes = self.views.long_view_codes(requests, self.model.config.long_view_levels, hidden)
-            arrays = self.views.history(requests, hidden)
+            arrays = self.views.tensors(requests, hidden)
         except KeyError as error:
             raise KeyError(f"{error.args[0]}; leave it out of the history") from None
         prompts, side = self.tokenizer.encode_fields(columns), self.tokenizer.padding_side

@@ -29,6 +29,7 @@ class RequestColumns:
             users have a history.
         earlier_queries: n lists of the user's most recent queries, oldest first.
         profiles: n lists of the words of the user's profile.
+        query_vectors: (n, size) text vectors of the queries, zeros where one is unknown; None where the layout needs none.
     """
 
     queries: Sequence[str]
@@ -37,6 +38,7 @@ class RequestColumns:
     default_histories: Ragged | None
     earlier_queries: Sequence[Sequence[str]]
     profiles: Sequence[Sequence[str]]
+    query_vectors: np.ndarray | None = None
 
 
 def prompt_fields(columns: RequestColumns, layout: PromptLayout, codebook_sizes: Sequence[int]) -> PromptFields:
@@ -57,6 +59,7 @@ def prompt_fields(columns: RequestColumns, layout: PromptLayout, codebook_sizes:
     return PromptFields(
         texts=columns.queries,
         sids=columns.query_sids if layout.sid else None,
+        vectors=columns.query_vectors if layout.query_vector else None,
         users=users,
         items=histories.tail(layout.items),
         queries=columns.earlier_queries if layout.queries else None,
@@ -66,7 +69,14 @@ def prompt_fields(columns: RequestColumns, layout: PromptLayout, codebook_sizes:
 
 def without(fields: PromptFields, hidden: Collection[str]) -> PromptFields:
     """The fields without some views of `SearchConfig.hidden_views`; the long view is no field and is emptied where it is made."""
-    places = {"sid": "sids", "user": "users", "items": "items", "queries": "queries", "profile": "profiles"}
+    places = {
+        "sid": "sids",
+        "vector": "vectors",
+        "user": "users",
+        "items": "items",
+        "queries": "queries",
+        "profile": "profiles",
+    }
     return replace(fields, **{places[view]: None for view in hidden if view in places})
 
 

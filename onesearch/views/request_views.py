@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,8 +26,11 @@ if TYPE_CHECKING:
 MAX_QUERIES = 100_000
 """SIDs of about this many queries are cached; then the cache starts anew. The key of a query has 16 bytes whatever its length."""
 
+MAX_VECTORS = 10_000
+"""The same for the vectors of queries, each of which takes some hundred bytes."""
+
 MAX_CHARACTERS = 10_000
-"""Characters of a query from which its SID is made; what follows them has no effect. Our choice: the paper gives no limit."""
+"""Characters of a query from which its SID and its vector are made; the rest has no effect. Our choice: the paper gives no limit."""
 
 
 class RequestViews:
@@ -36,7 +39,7 @@ class RequestViews:
     Args:
         index: codes of the catalogue.
         tokenizer: its layout says which views the prompts hold.
-        query_encoder: makes the SIDs of queries; None where the layout needs none.
+        query_encoder: makes the SIDs and vectors of queries; None where the layout needs none.
         defaults: histories of users without one; None where the layout needs none.
         history_table: what is known of the items of histories as vectors; None where the layout needs none.
 
@@ -54,7 +57,7 @@ class RequestViews:
     ) -> None:
         layout = tokenizer.prompt
         needed = {
-            "query_encoder": (layout.needs_query_sids, query_encoder),
+            "query_encoder": (layout.needs_query_encoder, query_encoder),
             "defaults": (layout.default_history, defaults),
             "history_table": (layout.has_vectors, history_table),
         }
@@ -65,10 +68,11 @@ class RequestViews:
                 "or pass them"
             )
         self.index, self.layout, self.codebook_sizes = index, layout, tokenizer.sid_codebook_sizes
-        self.query_encoder = query_encoder if layout.needs_query_sids else None
+        self.query_encoder = query_encoder if layout.needs_query_encoder else None
         self.defaults = defaults if layout.default_history else None
         self.history_table = history_table if layout.has_vectors else None
         self._sid_of: dict[bytes, np.ndarray] = {}
+        self._vector_of: dict[bytes, np.ndarray] = {}
 
     def fields(self, requests: Sequence[Request], hidden: Collection[str] = ()) -> PromptFields:
         """The fields of the requests' prompts.
@@ -81,7 +85,7 @@ class RequestViews:
             KeyError: an item is not in the catalogue.
         """
         layout, queries = self.layout, [request.query for request in requests]
-        sids = None if self.query_encoder is None else self._query_sids(self.query_encoder, queries)
+        sids = self._query_sids(queries) if layout.needs_query_sids else None
         # All items of the long history are looked up, so that an unknown one is an error whatever the prompt shows.
         most = max(layout.items, layout.long_items, 1)
         histories = [self._history(request) for request in requests]
@@ -94,6 +98,7 @@ class RequestViews:
             default_histories=self._default_histories(requests, sids) if is_cold else None,
             earlier_queries=[list(request.context.queries[-layout.queries :]) for request in requests],
             profiles=[request.context.profile for request in requests],
+            query_vectors=self._query_vectors(queries) if layout.query_vector else None,
         )
         return without(prompt_fields(columns, layout, self.codebook_sizes), hidden)
 
@@ -119,16 +124,24 @@ class RequestViews:
         codes = self._codes(sequences)
         return long_view_codes(Ragged(codes.values[:, :levels], codes.offsets), len(requests))
 
-    def history(self, requests: Sequence[Request], hidden: Collection[str] = ()) -> dict[str, np.ndarray]:
-        """Arguments `history_items` and `history_vectors` of the model for requests; empty where items are no vectors.
+    def tensors(self, requests: Sequence[Request], hidden: Collection[str] = ()) -> dict[str, np.ndarray]:
+        """Arguments `history_items`, `history_vectors` and `query_vectors` of the model for requests, as far as the layout shows them.
 
         Args:
-            requests: n requests. Kinds and ages of events are read where the context gives them.
-            hidden: views that are left out; without `items` all histories are empty.
+            requests: n requests.
+            hidden: views that are left out.
 
         Raises:
             KeyError: an item is not in the catalogue.
         """
+        arrays = self._history_tensors(requests, hidden)
+        if self.layout.query_vector:
+            vectors = self._query_vectors([request.query for request in requests])
+            arrays["query_vectors"] = vectors.astype(np.float32)
+        return arrays
+
+    def _history_tensors(self, requests: Sequence[Request], hidden: Collection[str]) -> dict[str, np.ndarray]:
+        """The items of histories; empty where items are no vectors. Kinds and ages of events are read where the context has them."""
         table = self.history_table  # a server may replace it meanwhile
         if table is None:
             return {}
@@ -137,7 +150,7 @@ class RequestViews:
         defaults = [False] * len(requests)
         if self.defaults is not None and "default_history" not in hidden:
             defaults = [not sequence for sequence in sequences]
-            sids = None if self.query_encoder is None else self._query_sids(self.query_encoder, [own.query for own in requests])
+            sids = self._query_sids([own.query for own in requests])
             found = self._default_items(requests, sids)
             sequences = [default if is_default else own for own, default, is_default in zip(sequences, found, defaults)]
         sequences = [[] if "items" in hidden else list(sequence[-most:]) for sequence in sequences]
@@ -196,17 +209,35 @@ class RequestViews:
         codes = self.index.codes_of(names).astype(np.int64).reshape(len(names), len(self.codebook_sizes))
         return Ragged(codes, offsets_of(np.array([len(sequence) for sequence in sequences], dtype=np.int64)))
 
-    def _query_sids(self, encoder: SidEncoder, queries: Sequence[str]) -> np.ndarray:
-        """(queries, levels) SIDs; -1 at all levels where the encoder knows no word of the query."""
+    def _query_sids(self, queries: Sequence[str]) -> np.ndarray | None:
+        """(queries, levels) SIDs, -1 at all levels where the encoder knows no word of the query; None without an encoder."""
+        if self.query_encoder is None:
+            return None
         if len(self._sid_of) > MAX_QUERIES:
             self._sid_of = {}
         cached = self._sid_of  # another thread may replace the attribute meanwhile
-        keys = [_key(query) for query in queries]
-        new = {key: query[:MAX_CHARACTERS] for key, query in zip(keys, queries) if key not in cached}
+        keys, new = _new_queries(queries, cached)
         if new:
-            codes, known = encoder.encode(list(new.values()))
+            codes, known = self.query_encoder.encode(list(new.values()))
             cached.update(zip(new, np.where(known[:, None], codes, -1)))
         return np.stack([cached[key] for key in keys]).astype(np.int64)
+
+    def _query_vectors(self, queries: Sequence[str]) -> np.ndarray:
+        """(queries, size) float16 vectors, zeros where the encoder knows no word of the query."""
+        assert self.query_encoder is not None  # `__init__` has checked it
+        if len(self._vector_of) > MAX_VECTORS:
+            self._vector_of = {}
+        cached = self._vector_of
+        keys, new = _new_queries(queries, cached)
+        if new:
+            cached.update(zip(new, self.query_encoder.vectors(list(new.values()))))
+        return np.stack([cached[key] for key in keys])
+
+
+def _new_queries(queries: Sequence[str], cached: Mapping[bytes, np.ndarray]) -> tuple[list[bytes], dict[bytes, str]]:
+    """Key of each query, and the start of those that are not cached by key."""
+    keys = [_key(query) for query in queries]
+    return keys, {key: query[:MAX_CHARACTERS] for key, query in zip(keys, queries) if key not in cached}
 
 
 def _key(query: str) -> bytes:

@@ -68,6 +68,9 @@ class SessionViews:
         self.item_sids = codes.astype(np.int64).reshape(len(market.items), -1)
         self.query_sids = self._sids_of_queries(queries, query_sids)  # (queries of the logs, levels)
         self.history_table: HistoryTable | None = None  # set where the layout shows items as vectors
+        self.query_vectors: np.ndarray | None = (
+            None  # (queries of the logs, size) float16, set where the layout shows the query's vector
+        )
 
     def fields(self, sessions: np.ndarray) -> PromptFields:
         """Fields of the prompts of sessions.
@@ -84,6 +87,7 @@ class SessionViews:
             default_histories=self._codes(self.defaults.take(sessions)) if is_cold else None,
             earlier_queries=self._earlier_queries(sessions) if layout.queries else (),
             profiles=self._profiles(sessions) if layout.profile else (),
+            query_vectors=self.vectors_of(sessions),
         )
         return prompt_fields(columns, layout, self.codebook_sizes)
 
@@ -95,10 +99,28 @@ class SessionViews:
         ]
         return np.stack(parts, axis=1) if parts else np.zeros((len(sessions), 0, 2), dtype=np.int64)
 
-    def columns(self, sessions: np.ndarray) -> list[dict[str, list[int]]]:
-        """Columns of examples that collators look up in `LongViewTable` and `HistoryLookup`, for each session; empty where the layout has
-        neither long view nor histories as vectors."""
-        columns: list[dict[str, list[int]]] = [{} for _ in sessions]
+    def vectors_of(self, sessions: np.ndarray) -> np.ndarray | None:
+        """(n, size) text vectors of the sessions' queries; None where the layout shows none."""
+        if not self.layout.query_vector:
+            return None
+        if self.query_vectors is None:
+            raise ValueError("the views have no query_vectors; set them, as `onesearch.trainers.run_inputs` does")
+        vectors: np.ndarray = self.query_vectors[self.logs.query_rows[sessions]]
+        return vectors
+
+    def columns(self, sessions: np.ndarray, asked: np.ndarray | None = None) -> list[dict[str, list[Any]]]:
+        """Columns of examples that collators look up in `LongViewTable` and `ViewTensors`, for each session; empty where the layout has
+        neither long view nor vectors.
+
+        Args:
+            sessions: (n,) rows of the sessions table.
+            asked: (n,) rows of the sessions whose queries are asked; None for their own.
+        """
+        columns: list[dict[str, list[Any]]] = [{} for _ in sessions]
+        vectors = self.vectors_of(sessions if asked is None else asked)
+        if vectors is not None:
+            for column, vector in zip(columns, vectors):
+                column["query_vector"] = vector.tolist()
         if self.long_logs:
             for column, spans in zip(columns, self.long_spans(sessions)):
                 column["long_view"] = spans.ravel().tolist()
@@ -240,31 +262,44 @@ class LongViewTable:
         return long_view_codes(Ragged(self.codes[rows.values], rows.offsets), len(examples))
 
 
-class HistoryLookup:
-    """Histories as the model takes them, for collators: it looks up the items that the column `history` of examples names.
+class ViewTensors:
+    """Histories and query vectors as the model takes them, for collators: the items that the column `history` of examples names, and the
+    column `query_vector`.
 
     Args:
         views: views of the market's sessions, with what is known of its items, by row of the items table.
 
     Raises:
-        ValueError: the views have no table of items.
+        ValueError: the views have no table of items although their layout shows items as vectors.
     """
 
     def __init__(self, views: SessionViews) -> None:
-        if views.history_table is None:
+        if views.layout.has_vectors and views.history_table is None:
             raise ValueError("the views have no history_table; set it, as `onesearch.trainers.run_inputs` does")
         self.item_sids, self.table = views.item_sids, views.history_table
+        self.size = views.query_vectors.shape[1] if views.layout.query_vector and views.query_vectors is not None else 0
 
     @classmethod
-    def of(cls, views: SessionViews) -> HistoryLookup | None:
-        """The lookup of a market's views; None where their layout shows items as tokens."""
-        return cls(views) if views.layout.has_vectors else None
+    def of(cls, views: SessionViews) -> ViewTensors | None:
+        """The lookup of a market's views; None where their layout shows no vectors."""
+        return cls(views) if views.layout.has_vectors or views.layout.query_vector else None
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-        """Arguments `history_items` and `history_vectors` of the model, one row per example; see `HistoryTable.arrays`."""
+        """Arguments `history_items`, `history_vectors` and `query_vectors` of the model, one row per example; see `HistoryTable.arrays`."""
+        arrays = {} if self.table is None else self._history(examples, self.table)
+        if self.size:
+            arrays["query_vectors"] = np.zeros((len(examples), self.size), dtype=np.float32)
+            for row, example in enumerate(examples):
+                vector = example["query_vector"]
+                if len(vector):  # empty where the prompt shows no query's vector
+                    arrays["query_vectors"][row] = vector
+        return arrays
+
+    def _history(self, examples: Sequence[Mapping[str, Any]], table: HistoryTable) -> dict[str, np.ndarray]:
+        """The items of the examples' histories."""
         events = Ragged.of([np.asarray(example["history"]) for example in examples], (3,))
         rows, kinds, gaps = events.values.T
-        return self.table.arrays(HistoryEvents(Ragged(rows, events.offsets), self.item_sids[rows], kinds, gaps))
+        return table.arrays(HistoryEvents(Ragged(rows, events.offsets), self.item_sids[rows], kinds, gaps))
 
 
 class _Counted(NamedTuple):
@@ -288,4 +323,4 @@ def _add_all(counts: ClickCounts, sessions: Sequence[int], asked: np.ndarray, li
         counts.add(int(asked[session]), *(of_session[session].tolist() for of_session in lists))
 
 
-__all__ = ["HistoryLookup", "LongViewTable", "SessionViews"]
+__all__ = ["LongViewTable", "SessionViews", "ViewTensors"]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 
 import pytest
 import torch
+from run_copies import copied
 from safetensors.torch import load_file
 
-from onesearch.files import RunFolder, read_json
+from onesearch.files import read_json
 from onesearch.tokenization_sid.templates import PromptLayout
 from onesearch.trainers import stages as module
 from onesearch.trainers.configs import StageConfig, TrainingConfig
@@ -22,10 +22,7 @@ PLAIN = PromptLayout(items=3, queries=0, sid=False, user=False, long_view_tokens
 
 @pytest.fixture
 def untrained(shared_run, tmp_path):
-    run = RunFolder(tmp_path / "untrained")
-    for part in ("market", "embeddings", "sids"):
-        shutil.copytree(getattr(shared_run, part), getattr(run, part))
-    return run
+    return copied(shared_run, tmp_path / "untrained")
 
 
 @pytest.fixture
@@ -82,9 +79,7 @@ def test_a_training_on_a_fixed_number_of_threads_is_the_same_on_any_machine(shar
     found = []
     before = torch.get_num_threads()
     for threads in (1, 2):
-        run = RunFolder(tmp_path / str(threads))
-        for part in ("market", "sids"):
-            shutil.copytree(getattr(shared_run, part), getattr(run, part))
+        run = copied(shared_run, tmp_path / str(threads), ("market", "sids"))
         config = training(recipe, threads=1)
         config = replace(config, arguments={**config.arguments, "max_steps": 2, "eval_strategy": "no", "save_strategy": "no"})
         torch.set_num_threads(threads)

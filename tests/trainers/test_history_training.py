@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
+from run_copies import copied
 
 from onesearch import OneSearchForCausalLM, PromptLayout, RunFolder, Searcher, UserContext
 from onesearch.data.market import Market
@@ -35,13 +36,6 @@ def training_of(recipe, **changes):
     return TrainingConfig(
         **{"model": recipe.training.model, "prompt": VECTORS, "stages": stages, "arguments": arguments, **changes}
     )
-
-
-def copied(shared_run, folder):
-    run = RunFolder(folder)
-    for part in ("market", "embeddings", "sids"):
-        shutil.copytree(getattr(shared_run, part), getattr(run, part))
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,12 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from run_copies import copied
 from safetensors.numpy import load_file
 from tiny import tiny_causal_model, tiny_model
 from transformers import AutoTokenizer
 
-from onesearch import OneSearchForCausalLM, PromptLayout, RunFolder, Searcher, cli
+from onesearch import OneSearchForCausalLM, PromptLayout, Searcher, cli
 from onesearch.files import _copy_others, read_json
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.tokenization_sid.templates import PLAIN_LAYOUT
@@ -27,10 +28,7 @@ STAGES = ["1-alignment", "2-co-occurrence", "3-personalised"]
 @pytest.fixture
 def untrained(shared_run, tmp_path):
     """The tiny run without training and checkpoint."""
-    run = RunFolder(tmp_path / "run")
-    for part in ("market", "embeddings", "sids"):
-        shutil.copytree(getattr(shared_run, part), getattr(run, part))
-    return run
+    return copied(shared_run, tmp_path / "run")
 
 
 def steps(config, count, **changes):

@@ -21,7 +21,7 @@ from onesearch.views.request_views import RequestViews
 from onesearch.views.reward.facets import item_facets
 from onesearch.views.reward.inputs import ItemTable
 from onesearch.views.reward.item_files import KnownItems
-from onesearch.views.session_views import HistoryLookup, LongViewTable, SessionViews
+from onesearch.views.session_views import LongViewTable, SessionViews, ViewTensors
 
 CODEBOOK_SIZES = (3, 2, 2)
 ITEM_IDS = list("abcdef")
@@ -156,7 +156,7 @@ def test_search_makes_the_histories_that_training_made(sessions, number):
             assert events[place][:, 1].tolist() == [2 if item in bought else 0 for item in own[-4:]]
     serving = RequestViews(INDEX, tokenizer, Encoder(), views.frozen_defaults(), table_of(layout))
     trained, served = tokenizer.encode_fields(views.fields(rows)), tokenizer.encode_fields(serving.fields(requests))
-    made = HistoryLookup(views)([{"history": events[place].ravel()} for place in range(len(rows))])
+    made = ViewTensors(views)([{"history": events[place].ravel()} for place in range(len(rows))])
     found = serving.history(requests)
     last_training = max((s[1] for s, part in zip(sessions, _assigned(views.market)) if part == 0), default=-1)
     for place, row in enumerate(rows.tolist()):

@@ -168,6 +168,12 @@ class SidEncoder:
         fused = self.core.fuse(texts, embed_texts(self.encoder, texts if inputs is None else inputs), further)
         return Embedded(fused, known_rows(fused))
 
+    def vectors(self, texts: Sequence[str]) -> np.ndarray:
+        """Vectors of texts with their keywords fused in, as a prompt holds them: float16 (texts, dimension), zeros where unknown."""
+        if not len(texts):
+            return np.zeros((0, self.quantizer.dimension), dtype=np.float16)
+        return self.embed(texts).vectors.astype(np.float16)
+
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Encode queries or other texts, also none; items get their codes from `build_sids` or `append_items`."""
         if not len(texts):

@@ -27,7 +27,7 @@ from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 from ..lora import base_of, check_adapters
 from ..preference.likelihoods import Likelihoods, candidate_likelihoods
 from ..preference.references import frozen_copy, reference_likelihoods
-from ..sft.data.collators import HistoryTensors, LongViewLookup
+from ..sft.data.collators import LongViewLookup, ViewLookup
 from ..sft.data.rows import ArrowRows
 from ..sft.sft_trainer import KeepEndOfGeneration
 from ..trainer_mixins import RetrievalMetrics, RetrievalMetricsMixin, SidCheckpointsMixin
@@ -84,7 +84,7 @@ class SidDPOTrainer(TrainingCardMixin, RetrievalMetricsMixin, SidCheckpointsMixi
         ref_model: PreTrainedModel | None = None,
         retrieval_metrics: RetrievalMetrics | None = None,
         long_view: LongViewLookup | None = None,
-        history: HistoryTensors | None = None,
+        history: ViewLookup | None = None,
         peft_config: Any = None,
         list_maker: ListMaker | None = None,
         **kwargs: Any,

@@ -23,7 +23,7 @@ from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.serving.searcher import Searcher
 from onesearch.views.reward.reward_folder import FOLDER_NAME as REWARD_NAME
 from onesearch.views.reward.reward_folder import load_reward
-from onesearch.views.session_views import HistoryLookup, LongViewTable, SessionViews
+from onesearch.views.session_views import LongViewTable, SessionViews, ViewTensors
 
 from ..configs import TrainingConfig
 from ..lora import lora_config
@@ -197,7 +197,7 @@ def _train(
         processing_class=inputs.tokenizer,
         retrieval_metrics=joined(retrieval_metrics(training, inputs), top_ten),
         long_view=LongViewTable(views, model.config.long_view_levels) if inputs.tokenizer.prompt.long_view_tokens else None,
-        history=HistoryLookup.of(views),
+        history=ViewTensors.of(views),
         peft_config=lora_config(config.lora, model) if config.lora is not None else None,
         list_maker=maker,
     )

@@ -40,7 +40,7 @@ from ..lora import base_of, check_adapters
 from ..preference.likelihoods import candidate_likelihoods
 from ..preference.references import frozen_copy, reference_likelihoods
 from ..preference.session_scores import SessionScorer
-from ..sft.data.collators import HistoryTensors, LongViewLookup
+from ..sft.data.collators import LongViewLookup, ViewLookup
 from ..sft.sft_trainer import KeepEndOfGeneration
 from ..trainer_mixins import RetrievalMetrics, RetrievalMetricsMixin, SidCheckpointsMixin
 from ..training_card import TrainingCardMixin
@@ -102,7 +102,7 @@ class SidGRPOTrainer(TrainingCardMixin, RetrievalMetricsMixin, SidCheckpointsMix
         processing_class: PreTrainedTokenizerBase | None = None,
         retrieval_metrics: RetrievalMetrics | None = None,
         long_view: LongViewLookup | None = None,
-        history: HistoryTensors | None = None,
+        history: ViewLookup | None = None,
         peft_config: Any = None,
         **kwargs: Any,
     ) -> None:

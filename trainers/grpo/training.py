@@ -9,7 +9,7 @@ from onesearch.data.requests import request_rows
 from onesearch.files import RunFolder
 from onesearch.views.reward.reward_folder import FOLDER_NAME as REWARD_NAME
 from onesearch.views.reward.reward_folder import load_reward
-from onesearch.views.session_views import HistoryLookup, LongViewTable
+from onesearch.views.session_views import LongViewTable, ViewTensors
 
 from ..configs import TrainingConfig
 from ..dpo.data.beam_lists import Requests
@@ -105,7 +105,7 @@ def _train(
             retrieval_metrics(training, inputs), TopTen(held_out, views, inputs.tokenizer, scorer, training.validation_beams)
         ),
         long_view=LongViewTable(views, model.config.long_view_levels) if inputs.tokenizer.prompt.long_view_tokens else None,
-        history=HistoryLookup.of(views),
+        history=ViewTensors.of(views),
         peft_config=lora_config(config.lora, model) if config.lora is not None else None,
     )
     trainer.train(resume_from_checkpoint=resume)

@@ -40,7 +40,7 @@ from ..trainer_mixins import RetrievalMetrics, RetrievalMetricsMixin, SidCheckpo
 from ..training_card import TrainingCardMixin
 from ..trl_contract import check_trl
 from .averaging import WeightAverage
-from .data.collators import CausalCollator, HistoryTensors, LongViewLookup, Seq2SeqCollator
+from .data.collators import CausalCollator, LongViewLookup, Seq2SeqCollator, ViewLookup
 from .data.row_checks import RowLimits, TextRows, check_token_rows, refuse_item_ids
 from .data.rows import ArrowRows, lengths_of
 from .history_dropout import HistoryDropout
@@ -48,7 +48,7 @@ from .length_sampler import LengthSampler
 from .objectives import SmoothedLabels
 from .sft_config import SidSFTConfig
 
-COLUMNS = ("input_ids", "labels", "length", "long_view", "history")
+COLUMNS = ("input_ids", "labels", "length", "long_view", "history", "query_vector")
 """Columns that reach the collator."""
 
 TARGETS = ("labels", "shift_labels", "teacher_shift_labels")
@@ -69,7 +69,7 @@ class SidSFTTrainer(TrainingCardMixin, RetrievalMetricsMixin, SidCheckpointsMixi
             are logged under `eval_` and can select the best checkpoint.
         long_view: makes the batch's `long_view_codes` of the examples; see `onesearch.trainers.sft.data.collators`.
         history: makes the batch's `history_items` and `history_vectors` of the examples; see
-            `onesearch.views.session_views.HistoryLookup`.
+            `onesearch.views.session_views.ViewTensors`.
         peft_config: a PEFT configuration, for instance `lora_config(SidLoraConfig(), model)`.
         kwargs: as in TRL.
 
@@ -97,7 +97,7 @@ class SidSFTTrainer(TrainingCardMixin, RetrievalMetricsMixin, SidCheckpointsMixi
         processing_class: PreTrainedTokenizerBase | None = None,
         retrieval_metrics: RetrievalMetrics | None = None,
         long_view: LongViewLookup | None = None,
-        history: HistoryTensors | None = None,
+        history: ViewLookup | None = None,
         peft_config: Any = None,
         **kwargs: Any,
     ) -> None:
@@ -158,7 +158,7 @@ class SidSFTTrainer(TrainingCardMixin, RetrievalMetricsMixin, SidCheckpointsMixi
     # Data
 
     def _collator(
-        self, model: PreTrainedModel, long_view: LongViewLookup | None, history: HistoryTensors | None
+        self, model: PreTrainedModel, long_view: LongViewLookup | None, history: ViewLookup | None
     ) -> Seq2SeqCollator | CausalCollator:
         config = model.config
         if config.is_encoder_decoder:

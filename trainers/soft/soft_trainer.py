@@ -10,7 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ..lora import base_of
-from ..sft.data.collators import HistoryTensors, LongViewLookup
+from ..sft.data.collators import LongViewLookup, ViewLookup
 from ..sft.sft_config import SidSFTConfig
 from ..sft.sft_trainer import COLUMNS, SidSFTTrainer
 from .lists import TeacherLists
@@ -61,7 +61,7 @@ class SidSoftTrainer(SidSFTTrainer):
         self._lists = lists, np.ascontiguousarray(item_sids, dtype=np.int64), soft_targets.temperature
         super().__init__(model=model, args=args, train_dataset=train_dataset, **kwargs)
 
-    def _collator(self, model: PreTrainedModel, long_view: LongViewLookup | None, history: HistoryTensors | None) -> Any:
+    def _collator(self, model: PreTrainedModel, long_view: LongViewLookup | None, history: ViewLookup | None) -> Any:
         return SoftCollator(super()._collator(model, long_view, history), *self._lists)
 
     def compute_loss(

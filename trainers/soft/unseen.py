@@ -27,7 +27,8 @@ def unseen_examples(builder: ExampleBuilder, lists: TeacherLists) -> Dataset | N
         history = views.history_events(sessions) if builder.tokenizer.prompt.has_vectors else None
         best = lists.items.values[lists.items.offsets[:-1][rows]]
         labels = builder.fields.sid_labels(views.item_sids[best])
-        examples = EncodedExamples(prompts, prompts, labels, views.long_spans(sessions), rows, history)
+        vectors = views.vectors_of(lists.asked[rows])
+        examples = EncodedExamples(prompts, prompts, labels, views.long_spans(sessions), rows, history, vectors)
         tables.append(Dataset(builder.table(examples)))
     return concatenate_datasets(tables) if tables else None
 

@@ -62,10 +62,10 @@ class JointExamples(Dataset):
         words: WordExamples | None = None,
     ) -> None:
         layout = tokenizer.prompt
-        if layout.needs_query_sids or layout.long_view_tokens or layout.has_vectors:
+        if layout.needs_query_encoder or layout.long_view_tokens or layout.has_vectors:
             raise ValueError(
-                "UniSearch encodes items alone, and its codebooks move: set sid and default_history to false and long_view_tokens to 0 in "
-                "training.prompt"
+                "UniSearch encodes items alone, and its codebooks move: set sid, query_vector and default_history to false and "
+                "long_view_tokens to 0 in training.prompt"
             )
         self.views, self.tokenizer, self.interactions, self.inputs = views, tokenizer, interactions, inputs
         self.targets = np.zeros((0, 0), dtype=np.int64)

@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+from run_copies import copied
 from safetensors import safe_open
 
 from onesearch import SidIndex, cli
@@ -29,10 +30,7 @@ MIXED = "mixes the parts of several builds.*onesearch sids build"
 @pytest.fixture
 def built(shared_run, tmp_path) -> RunFolder:
     """The tiny run without training and checkpoint."""
-    run = RunFolder(tmp_path / "run")
-    for part in ("market", "embeddings", "sids"):
-        shutil.copytree(getattr(shared_run, part), getattr(run, part))
-    return run
+    return copied(shared_run, tmp_path / "run")
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +42,7 @@ def other_recipe(recipe):
 @pytest.fixture(scope="module")
 def other_sids(shared_run, other_recipe, tmp_path_factory):
     """The tiny run's SIDs from other codebooks."""
-    run = RunFolder(tmp_path_factory.mktemp("other") / "run")
-    for part in ("market", "embeddings"):
-        shutil.copytree(getattr(shared_run, part), getattr(run, part))
+    run = copied(shared_run, tmp_path_factory.mktemp("other") / "run", ("market", "embeddings"))
     make_sids(other_recipe, run)
     return run.sids
 

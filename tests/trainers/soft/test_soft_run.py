@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from run_copies import copied
 from safetensors.torch import load_file
 
-from onesearch.files import RunFolder, read_json
+from onesearch.files import read_json
 from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME, SidIndex
 from onesearch.tokenization_sid.templates import PromptLayout
 from onesearch.trainers import stages as module
@@ -39,10 +40,7 @@ SOFT = SoftTargetConfig(
 
 @pytest.fixture
 def untrained(shared_run, tmp_path):
-    run = RunFolder(tmp_path / "untrained")
-    for part in ("market", "embeddings", "sids"):
-        shutil.copytree(getattr(shared_run, part), getattr(run, part))
-    return run
+    return copied(shared_run, tmp_path / "untrained")
 
 
 def training(recipe, layout=PLAIN, **arguments):

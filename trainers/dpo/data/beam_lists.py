@@ -18,7 +18,7 @@ import torch
 from onesearch.data.columns import session_entries
 from onesearch.data.requests import SPLITS, split_sessions
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
-from onesearch.views.session_views import HistoryLookup, LongViewTable, SessionViews
+from onesearch.views.session_views import LongViewTable, SessionViews, ViewTensors
 
 from ...preference.likelihoods import PROMPT_COLUMNS
 from ...preference.session_scores import SessionScorer
@@ -199,22 +199,22 @@ def item_counts(views: SessionViews, items: int) -> list[np.ndarray]:
     return [np.bincount(rows[training[sessions]], minlength=items) for sessions, rows in pairs]
 
 
-def prompts_of(views: SessionViews, tokenizer: SidTokenizer, requests: Requests) -> tuple[Any, list[dict[str, list[int]]]]:
+def prompts_of(views: SessionViews, tokenizer: SidTokenizer, requests: Requests) -> tuple[Any, list[dict[str, list[Any]]]]:
     """Prompts of requests as ragged token ids, and the further columns of each (`SessionViews.columns`)."""
     fields = views.fields(requests.sessions)
     if not np.array_equal(requests.sessions, requests.asked):
         queries = views.fields(requests.asked)
-        fields = replace(fields, texts=queries.texts, sids=queries.sids)
-    return tokenizer.encode_fields(fields), views.columns(requests.sessions)
+        fields = replace(fields, texts=queries.texts, sids=queries.sids, vectors=queries.vectors)
+    return tokenizer.encode_fields(fields), views.columns(requests.sessions, requests.asked)
 
 
 def prompt_batch(
-    model: Any, views: SessionViews, prompts: Any, columns: Sequence[dict[str, list[int]]]
+    model: Any, views: SessionViews, prompts: Any, columns: Sequence[dict[str, list[Any]]]
 ) -> dict[str, torch.Tensor]:
     """Prompts as the arguments of the model's search, on its device."""
     config = model.config
     long_view = LongViewTable(views, config.long_view_levels) if views.long_logs else None
-    collator = Seq2SeqCollator(config.pad_token_id, config.pad_token_id, long_view, HistoryLookup.of(views))
+    collator = Seq2SeqCollator(config.pad_token_id, config.pad_token_id, long_view, ViewTensors.of(views))
     examples = [{"input_ids": prompts[row], "labels": [0], **columns[row]} for row in range(len(prompts))]
     batch = collator(examples)
     return {name: batch[name].to(model.device) for name in PROMPT_COLUMNS if name in batch}

@@ -106,7 +106,7 @@ class InteractionLists:
         return Preferences(codes[kept], chosen, ~chosen, (~chosen).astype(np.int64), rewards[kept]), levels[kept]
 
     def _hits(
-        self, model: Any, sessions: np.ndarray, prompts: Any, columns: Sequence[dict[str, list[int]]]
+        self, model: Any, sessions: np.ndarray, prompts: Any, columns: Sequence[dict[str, list[Any]]]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Session and item of each hit of the policy: an item of every Semantic ID of the beam."""
         batch = prompt_batch(model, self.views, prompts, columns)

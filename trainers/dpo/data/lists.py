@@ -18,9 +18,9 @@ from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 
 from ...preference.likelihoods import PROMPT_COLUMNS, padded_candidates
 from ...reward.adaptive import RewardFormula, pair_weight
-from ...sft.data.collators import Example, HistoryTensors, LongViewLookup, Seq2SeqCollator
+from ...sft.data.collators import Example, LongViewLookup, Seq2SeqCollator, ViewLookup
 
-COLUMNS = ("input_ids", "sids", "chosen", "rejected", "ranks", "rewards", "ref_logps", "long_view", "history")
+COLUMNS = ("input_ids", "sids", "chosen", "rejected", "ranks", "rewards", "ref_logps", "long_view", "history", "query_vector")
 """Columns that reach the collator; others tell where a list comes from."""
 
 LIST_COLUMNS = ("input_ids", "sids", "chosen", "rejected", "ranks", "rewards")
@@ -79,7 +79,7 @@ class PreferenceCollator:
         config: Any,
         formula: RewardFormula | None,
         long_view: LongViewLookup | None,
-        history: HistoryTensors | None = None,
+        history: ViewLookup | None = None,
     ) -> PreferenceCollator:
         """The collator of a model's configuration."""
         prompts = Seq2SeqCollator(config.pad_token_id, config.pad_token_id, long_view, history)  # its targets are not used

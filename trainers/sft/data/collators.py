@@ -18,8 +18,8 @@ LongViewLookup = Callable[[Sequence[Example]], np.ndarray]
 """Returns the codes (batch, sequences, items, levels) of the items in the examples' long sequences, -1 where there is no item."""
 
 
-HistoryTensors = Callable[[Sequence[Example]], dict[str, np.ndarray]]
-"""Returns `history_items` and `history_vectors` of the examples; see `onesearch.views.session_views.HistoryLookup`."""
+ViewLookup = Callable[[Sequence[Example]], dict[str, np.ndarray]]
+"""Returns `history_items`, `history_vectors` and `query_vectors` of the examples; see `onesearch.views.session_views.ViewTensors`."""
 
 
 class Padded(NamedTuple):
@@ -51,7 +51,7 @@ class Seq2SeqCollator:
     pad_token_id: int
     decoder_start_token_id: int
     long_view: LongViewLookup | None = None
-    history: HistoryTensors | None = None
+    history: ViewLookup | None = None
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
         """Make a batch.
@@ -61,7 +61,8 @@ class Seq2SeqCollator:
 
         Returns:
             `input_ids` and `attention_mask` (batch, source); `decoder_input_ids`, `labels` and `shift_labels` (batch, target);
-            `long_view_codes` with a long view; `history_items` and `history_vectors` with histories as vectors; `teacher_input_ids` and
+            `long_view_codes` with a long view; `history_items` and `history_vectors` with histories as vectors; `query_vectors` with the
+            query's vector; `teacher_input_ids` and
             `teacher_attention_mask` (batch, teacher's source) if the examples have them.
         """
         prompts = _padded([example["input_ids"] for example in examples], self.pad_token_id)
@@ -99,7 +100,7 @@ class CausalCollator:
 
     pad_token_id: int
     long_view: LongViewLookup | None = None
-    history: HistoryTensors | None = None
+    history: ViewLookup | None = None
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
         """Make a batch.
@@ -141,7 +142,7 @@ class CausalCollator:
 def _tensors(
     arrays: dict[str, np.ndarray],
     long_view: LongViewLookup | None,
-    history: HistoryTensors | None,
+    history: ViewLookup | None,
     examples: Sequence[Example],
 ) -> dict[str, torch.Tensor]:
     if history is not None:
@@ -172,4 +173,4 @@ def _padded(parts: Sequence[Any], fill: int, per_row: int = 1) -> Padded:
     return Padded(values, filled)
 
 
-__all__ = ["IGNORED", "CausalCollator", "Example", "HistoryTensors", "LongViewLookup", "Seq2SeqCollator"]
+__all__ = ["IGNORED", "CausalCollator", "Example", "ViewLookup", "LongViewLookup", "Seq2SeqCollator"]

@@ -1,8 +1,9 @@
 """Training examples of a market: prompts and targets as token ids, made in chunks without Python per token.
 
 The columns are `input_ids`, `labels`, `length`; `long_view` where prompts have a long view; `history` where items are vectors;
-`teacher_input_ids` where a teacher sees keywords; `request`, the number of a teacher's list, where there is a teacher over items. A prompt
-never shows the session of its target, nor anything later: see `onesearch.data.user_logs`.
+`query_vector` where prompts hold the query's vector; `teacher_input_ids` where a teacher sees keywords; `request`, the number of a
+teacher's list, where there is a teacher over items. A prompt never shows the session of its target, nor anything later: see
+`onesearch.data.user_logs`.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class EncodedExamples(NamedTuple):
         spans: (rows, sequences, 2) begin and end of each long sequence; see `SessionViews.long_spans`.
         requests: (rows,) number of the list of a teacher over items, -1 without one; None where no example has one.
         history: rows of (events, 3); see `SessionViews.history_events`. None where no prompt shows items as vectors.
+        vectors: (rows, size) float16 text vectors of the queries. None where no prompt shows them.
     """
 
     prompts: Ragged
@@ -57,6 +59,7 @@ class EncodedExamples(NamedTuple):
     spans: np.ndarray
     requests: np.ndarray | None = None
     history: Ragged | None = None
+    vectors: np.ndarray | None = None
 
 
 class ExampleBuilder:
@@ -70,7 +73,8 @@ class ExampleBuilder:
             are made anew each time.
         keywords: (queries,) keywords of each query of the logs. With them, requests have a second prompt that holds the keywords, for a
             teacher.
-        query_encoder: makes the Semantic IDs of made queries, where prompts hold those of queries; without it these prompts have none.
+        query_encoder: makes the Semantic IDs and vectors of made queries, where prompts hold those of queries; without it these prompts
+            have none.
         requests: (sessions,) number of the list that a teacher over items has for each session's request, -1 without one.
     """
 
@@ -130,6 +134,8 @@ class ExampleBuilder:
             columns["request"] = pa.int64()
         if self.tokenizer.prompt.has_vectors:
             columns["history"] = pa.list_(pa.int64())
+        if self.tokenizer.prompt.query_vector:
+            columns["query_vector"] = pa.list_(pa.float16())
         return pa.schema(columns)
 
     def _request_examples(self, task: Task, split: str) -> Iterator[EncodedExamples]:
@@ -152,7 +158,8 @@ class ExampleBuilder:
             requests = None if self.requests is None else self.requests[sessions[prompt_rows]]
             history = self.views.history_events(sessions).take(prompt_rows) if self.tokenizer.prompt.has_vectors else None
             spans = self.views.long_spans(sessions)[prompt_rows]
-            yield EncodedExamples(prompts, teachers, labels, spans, requests, history)
+            vectors = None if fields.vectors is None else fields.vectors[prompt_rows]
+            yield EncodedExamples(prompts, teachers, labels, spans, requests, history, vectors)
 
     def _synthetic_examples(self, kind: str) -> Iterator[EncodedExamples]:
         """`copies` examples per item: a few words of its text, or a few of its facets, take the place of the query."""
@@ -167,9 +174,10 @@ class ExampleBuilder:
             else:
                 texts = self.fields.column("item", "text")[items].tolist()
                 queries = [sampled_words(text, self.config.words, random) for text in texts]
-            prompts = self.tokenizer.encode_fields(PromptFields(queries))
+            fields = PromptFields(queries, vectors=self._made_vectors(queries))
+            prompts = self.tokenizer.encode_fields(fields)
             labels = self.fields.labels(items, "item", "sid")
-            yield EncodedExamples(prompts, prompts, labels, self._empty_spans(len(prompts)))
+            yield EncodedExamples(prompts, prompts, labels, self._empty_spans(len(prompts)), vectors=fields.vectors)
 
     def _made_examples(self, matched: bool) -> Iterator[EncodedExamples]:
         """`copies` examples per item with a query made of its title, category, brand and attributes.
@@ -188,8 +196,9 @@ class ExampleBuilder:
             items = np.array(
                 [item if targets is None else targets.draw(query, item, of_targets) for item, query in asked], np.int64
             )
-            prompts = self.tokenizer.encode_fields(PromptFields(queries, sids=self._made_sids(queries)))
-            yield EncodedExamples(prompts, prompts, self.fields.labels(items, "item", "sid"), self._empty_spans(len(prompts)))
+            fields = PromptFields(queries, sids=self._made_sids(queries), vectors=self._made_vectors(queries))
+            prompts, labels = self.tokenizer.encode_fields(fields), self.fields.labels(items, "item", "sid")
+            yield EncodedExamples(prompts, prompts, labels, self._empty_spans(len(prompts)), vectors=fields.vectors)
 
     def _taste_examples(self) -> Iterator[EncodedExamples]:
         """`copies` examples per item, of made users who love some of its facets."""
@@ -201,12 +210,18 @@ class ExampleBuilder:
             targets = rows[start : start + CHUNK]
             made = tastes.draw(targets, random)
             sids = Ragged(self.views.item_sids[made.items.values], made.items.offsets)
-            fields = PromptFields(made.queries, sids=self._made_sids(made.queries), items=sids if layout.items else None)
+            fields = PromptFields(
+                made.queries,
+                sids=self._made_sids(made.queries),
+                vectors=self._made_vectors(made.queries),
+                items=sids if layout.items else None,
+            )
             kinds = np.where(made.bought, EVENT_KINDS.index("purchased"), EVENT_KINDS.index("clicked"))
             events = np.stack([made.items.values, kinds, np.full_like(kinds, UNKNOWN_GAP)], axis=1)
             prompts, labels = self.tokenizer.encode_fields(fields), self.fields.labels(targets, "item", "sid")
             history = Ragged(events, made.items.offsets) if layout.has_vectors else None
-            yield EncodedExamples(prompts, prompts, labels, self._empty_spans(len(prompts)), history=history)
+            empty = self._empty_spans(len(prompts))
+            yield EncodedExamples(prompts, prompts, labels, empty, history=history, vectors=fields.vectors)
 
     def _made_sids(self, queries: list[str]) -> np.ndarray | None:
         """Semantic IDs of made queries (queries, levels), -1 where the encoder knows no word; None where prompts hold none."""
@@ -214,6 +229,12 @@ class ExampleBuilder:
             return None
         codes, known = self.query_encoder.encode(queries)
         return np.where(known[:, None], codes, -1).astype(np.int64)
+
+    def _made_vectors(self, queries: list[str]) -> np.ndarray | None:
+        """Text vectors of made queries (queries, size), zeros where the encoder knows no word; None where prompts hold none."""
+        if self.query_encoder is None or not self.tokenizer.prompt.query_vector:
+            return None
+        return self.query_encoder.vectors(queries)
 
     def _row_examples(self, name: str, task: Task, split: str) -> Iterator[EncodedExamples]:
         """An example per item, query or pair whose fields are known."""
@@ -273,12 +294,21 @@ class ExampleBuilder:
             "long_view": _list_array(Ragged(examples.spans.ravel(), ends)),
             "request": pa.array(requests.astype(np.int64)),
             "history": _list_array(Ragged(history.values.ravel(), 3 * history.offsets)),
+            "query_vector": _list_array(_vector_rows(examples)),
         }
         return pa.table({name: columns[name] for name in self.schema.names}, self.schema)
 
 
 def _no_history(rows: int) -> Ragged:
     return Ragged(np.empty((0, 3), dtype=np.int64), np.zeros(rows + 1, dtype=np.int64))
+
+
+def _vector_rows(examples: EncodedExamples) -> Ragged:
+    """The vector of each example as a row; empty rows without vectors."""
+    if examples.vectors is None:
+        return Ragged(np.empty(0, dtype=np.float16), np.zeros(len(examples.prompts) + 1, dtype=np.int64))
+    rows, size = examples.vectors.shape
+    return Ragged(examples.vectors.astype(np.float16, copy=False).ravel(), np.arange(rows + 1) * size)
 
 
 def _list_array(rows: Ragged) -> pa.ListArray:
