@@ -69,26 +69,26 @@ class PromptFields:
     Args:
         texts: (n,) texts of the queries or items.
         sids: (n, levels) SIDs of the queries or items; -1 at all levels where one is unknown.
-        vectors: (n, size) text vectors of the queries; zeros where one is unknown. Prompts hold a placeholder of those that are not zero.
         users: (n, signatures, levels) signatures of the users; -1 at all levels where a user has none.
         items: n rows of SIDs (items, levels), the items of each history, oldest first.
         queries: n lists of earlier queries, oldest first.
         profiles: n lists of the words of a profile.
         keywords: n lists of keywords of the wanted item; searches have none.
+        vectors: (n, size) text vectors of the queries; zeros where one is unknown. Prompts hold a placeholder of those that are not zero.
     """
 
     texts: Sequence[str] | None = None
     sids: np.ndarray | None = None
-    vectors: np.ndarray | None = None
     users: np.ndarray | None = None
     items: Ragged | None = None
     queries: Sequence[Sequence[str]] | None = None
     profiles: Sequence[Sequence[str]] | None = None
     keywords: Sequence[Sequence[str]] | None = None
+    vectors: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Number of prompts; ValueError where the fields disagree."""
-        given = (self.texts, self.sids, self.vectors, self.users, self.items, self.queries, self.profiles, self.keywords)
+        given = (self.texts, self.sids, self.users, self.items, self.queries, self.profiles, self.keywords, self.vectors)
         lengths = {len(field) for field in given if field is not None}
         if len(lengths) > 1:
             raise ValueError(f"fields of {sorted(lengths)} prompts: each field needs one entry per prompt")

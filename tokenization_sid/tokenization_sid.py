@@ -255,11 +255,11 @@ class SidTokenizer(PreTrainedTokenizerFast):
         name: str | None = None,
         *,
         sids: ArrayLike | None = None,
-        vectors: ArrayLike | None = None,
         users: ArrayLike | None = None,
         queries: Sequence[str] | None = None,
         profiles: Sequence[str] | None = None,
         keywords: Sequence[str] | None = None,
+        vectors: ArrayLike | None = None,
     ) -> str:
         """One prompt as text; `tokenizer(text).input_ids` are the ids that `encode_prompts` gives.
 
@@ -271,21 +271,21 @@ class SidTokenizer(PreTrainedTokenizerFast):
             history: (items, levels) codes of the items in the user's history, oldest first.
             name: name of the prompt template; default that of the tokenizer's layout.
             sids: (levels,) SID of the query or item.
-            vectors: (size,) text vector of the query.
             users: (signatures, levels) signatures of the user.
             queries: earlier queries, oldest first.
             profiles: words of the user's profile.
             keywords: keywords of the wanted item; searches have none.
+            vectors: (size,) text vector of the query.
         """
         fields = PromptFields(
             texts=[text],
             sids=None if sids is None else np.asarray(sids)[None],
-            vectors=None if vectors is None else np.asarray(vectors)[None],
             users=None if users is None else np.asarray(users)[None],
             items=Ragged.of([history], (len(self.sid_codebook_sizes),)),
             queries=None if queries is None else [queries],
             profiles=None if profiles is None else [profiles],
             keywords=None if keywords is None else [keywords],
+            vectors=None if vectors is None else np.asarray(vectors)[None],
         )
         layout, groups = self._prompt, []
         for place, group in enumerate((template(name) if name else self._template).groups):
@@ -303,11 +303,11 @@ class SidTokenizer(PreTrainedTokenizerFast):
         name: str | None = None,
         *,
         sids: np.ndarray | None = None,
-        vectors: np.ndarray | None = None,
         users: np.ndarray | None = None,
         queries: Sequence[Sequence[str]] | None = None,
         profiles: Sequence[Sequence[str]] | None = None,
         keywords: Sequence[Sequence[str]] | None = None,
+        vectors: np.ndarray | None = None,
     ) -> list[list[int]]:
         """Token ids of prompts: `<s> text </s>`, and for each further view that is given and not empty its tokens and another `</s>`.
 
@@ -316,14 +316,14 @@ class SidTokenizer(PreTrainedTokenizerFast):
             histories: for each prompt (items, levels) codes of the items in the user's history, oldest first.
             name: name of the prompt template; default that of the tokenizer's layout.
             sids: (prompts, levels) SIDs of the queries or items; -1 at all levels where one is unknown.
-            vectors: (prompts, size) text vectors of the queries, zeros where one is unknown.
             users: (prompts, signatures, levels) signatures of the users; -1 at all levels where a user has none.
             queries: for each prompt the user's earlier queries, oldest first.
             profiles: for each prompt the words of the user's profile.
             keywords: for each prompt keywords of the wanted item; searches have none.
+            vectors: (prompts, size) text vectors of the queries, zeros where one is unknown.
         """
         items = None if histories is None else Ragged.of(histories, (len(self.sid_codebook_sizes),))
-        return self.encode_fields(PromptFields(texts, sids, vectors, users, items, queries, profiles, keywords), name).tolist()
+        return self.encode_fields(PromptFields(texts, sids, users, items, queries, profiles, keywords, vectors), name).tolist()
 
     def encode_fields(self, fields: PromptFields, name: str | None = None) -> Ragged:
         """Token ids of many prompts as one array of int32; see `encode_prompts`.

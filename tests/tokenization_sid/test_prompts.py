@@ -208,6 +208,16 @@ def test_many_prompts_at_once_are_those_of_one_by_one():
         assert TOKENIZER(TOKENIZER.render_prompt(texts[row], items[row], **views)).input_ids == found[row].tolist()
 
 
+def test_the_place_of_a_known_query_vector():
+    tokenizer = SidTokenizer.train(TEXTS, CODEBOOK_SIZES, vocab_size=320, prompt=replace(PromptLayout(), query_vector=True))
+    texts, vectors = ["red", "blue"], np.array([[0.5, -0.5], [0.0, 0.0]])
+    with_place, without = tokenizer.encode_prompts(texts, vectors=vectors)
+    assert with_place.count(tokenizer.query_vector_token_id) == 1 and tokenizer.query_vector_token_id not in without
+    assert tokenizer(tokenizer.render_prompt("red", vectors=vectors[0])).input_ids == with_place
+    with pytest.raises(ValueError, match="no tokens for query_vector"):
+        TOKENIZER.prompt = replace(TOKENIZER.prompt, query_vector=True)
+
+
 def test_limits_cut_each_view():
     views = {"queries": [["red " * 30] * 9], "profiles": [["f"] * 40]}
     (prompt,) = TOKENIZER.encode_prompts(["red " * 50], [np.zeros((9, 3), dtype=int)], **views)

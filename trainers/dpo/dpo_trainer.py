@@ -56,7 +56,7 @@ class SidDPOTrainer(TrainingCardMixin, RetrievalMetricsMixin, SidCheckpointsMixi
         ref_model: the reference. Default: a frozen copy of `model`; with adapters, `model` with its adapter switched off.
         retrieval_metrics: called with the model at every evaluation; its metrics are logged under `eval_`.
         long_view: makes the batch's `long_view_codes` of the examples; see `onesearch.trainers.sft.data.collators`.
-        history: makes the batch's `history_items` and `history_vectors` of the examples, as in `SidSFTTrainer`.
+        history: makes the batch's `history_items`, `history_vectors` and `query_vectors` of the examples, as in `SidSFTTrainer`.
         peft_config: a PEFT configuration, for instance `lora_config(SidLoraConfig(), model)`.
         list_maker: makes the lists of rows of `train_dataset` with the current policy, every `args.refresh_steps` steps, or once each if
             that is 0. `args.max_steps` must then be set.

@@ -74,7 +74,7 @@ class SidGRPOTrainer(TrainingCardMixin, RetrievalMetricsMixin, SidCheckpointsMix
         processing_class: the model's tokenizer.
         retrieval_metrics: called with the model at every evaluation; see [`SidSFTTrainer`].
         long_view: makes the batch's `long_view_codes` of the examples.
-        history: makes the batch's `history_items` and `history_vectors` of the examples.
+        history: makes the batch's `history_items`, `history_vectors` and `query_vectors` of the examples.
         peft_config: a PEFT configuration, for instance `lora_config(SidLoraConfig(), model)`; the reference is then the model without it.
         kwargs: as in TRL.
 

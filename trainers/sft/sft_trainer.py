@@ -68,7 +68,7 @@ class SidSFTTrainer(TrainingCardMixin, RetrievalMetricsMixin, SidCheckpointsMixi
         retrieval_metrics: called with the model at every evaluation. The metrics that it returns (for instance HR@10 from the evaluator)
             are logged under `eval_` and can select the best checkpoint.
         long_view: makes the batch's `long_view_codes` of the examples; see `onesearch.trainers.sft.data.collators`.
-        history: makes the batch's `history_items` and `history_vectors` of the examples; see
+        history: makes the batch's `history_items`, `history_vectors` and `query_vectors` of the examples; see
             `onesearch.views.session_views.ViewTensors`.
         peft_config: a PEFT configuration, for instance `lora_config(SidLoraConfig(), model)`.
         kwargs: as in TRL.

@@ -45,7 +45,7 @@ class Seq2SeqCollator:
         pad_token_id: padding token of the model.
         decoder_start_token_id: first token that the decoder reads.
         long_view: looks up the examples' long sequences, for models with a long view.
-        history: looks up the items of the examples' histories, for models that read them as vectors.
+        history: looks up the items of the examples' histories and the queries' vectors, for models that read vectors.
     """
 
     pad_token_id: int
@@ -95,7 +95,7 @@ class CausalCollator:
     Args:
         pad_token_id: padding token of the model.
         long_view: looks up the examples' long sequences, for models with a long view.
-        history: looks up the items of the examples' histories, for models that read them as vectors.
+        history: looks up the items of the examples' histories and the queries' vectors, for models that read vectors.
     """
 
     pad_token_id: int
