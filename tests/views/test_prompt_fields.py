@@ -18,7 +18,7 @@ from onesearch.views import request_views, session_views
 from onesearch.views.prompt_fields import RequestColumns, history_length, long_view_codes, prompt_fields
 
 CODEBOOK_SIZES = (3, 2)
-LAYOUT = PromptLayout(items=2, queries=2, long_items=3)
+LAYOUT = PromptLayout(items=2, queries=2, long_items=3, query_vector=True)
 OWN = [[0, 0], [1, 1], [2, 0], [2, 1]]
 COLUMNS = RequestColumns(
     queries=["red shoe", "hat"],
@@ -27,6 +27,7 @@ COLUMNS = RequestColumns(
     default_histories=Ragged.of([[[0, 1]], [[1, 0], [1, 1], [2, 1]]], (2,)),
     earlier_queries=[["blue"], []],
     profiles=[("f",), ()],
+    query_vectors=np.array([[0.6, 0.8], [0.0, 0.0]]),
 )
 
 
@@ -36,11 +37,12 @@ def test_each_view_has_its_most_recent_entries():
     short, long = (Ragged.of([OWN[-most:], [[1, 0], [1, 1], [2, 1]][-most:]], (2,)) for most in (2, 3))
     assert found.users.tolist() == np.stack([user_signatures(part, CODEBOOK_SIZES) for part in (short, long)], 1).tolist()
     assert (found.texts, found.queries, found.profiles) == (COLUMNS.queries, COLUMNS.earlier_queries, COLUMNS.profiles)
-    assert found.sids is COLUMNS.query_sids and len(found) == 2
+    assert found.sids is COLUMNS.query_sids and found.vectors is COLUMNS.query_vectors and len(found) == 2
 
 
 @pytest.mark.parametrize(
-    ("view", "field"), [("sid", "sids"), ("user", "users"), ("queries", "queries"), ("profile", "profiles")]
+    ("view", "field"),
+    [("sid", "sids"), ("query_vector", "vectors"), ("user", "users"), ("queries", "queries"), ("profile", "profiles")],
 )
 def test_a_view_that_the_layout_lacks_has_no_field(view, field):
     found = prompt_fields(COLUMNS, replace(LAYOUT, **{view: 0}), CODEBOOK_SIZES)
@@ -80,11 +82,18 @@ def test_training_and_serving_supply_the_same_columns_to_one_function(monkeypatc
     sids = np.array([[0, 1], [1, 0]])
     training = session_views.SessionViews(market, index, LAYOUT, ["dress", "shoe"], sids)
 
+    training.query_vectors = np.array([[1, 0], [0.6, 0.8]], dtype=np.float16)[
+        [["dress", "shoe"].index(own) for own in training.logs.queries]
+    ]
+
     class Encoder:
-        """SIDs of the two queries."""
+        """SIDs and vectors of the two queries."""
 
         def encode(self, texts):
             return sids[[["dress", "shoe"].index(text) for text in texts]], np.ones(len(texts), dtype=bool)
+
+        def vectors(self, texts):
+            return np.array([[1, 0], [0.6, 0.8]], dtype=np.float16)[[["dress", "shoe"].index(text) for text in texts]]
 
     tokenizer = SidTokenizer.train(["dress shoe"], CODEBOOK_SIZES, vocab_size=300, prompt=LAYOUT)
     serving = request_views.RequestViews(index, tokenizer, Encoder(), training.frozen_defaults())

@@ -157,7 +157,7 @@ def test_search_makes_the_histories_that_training_made(sessions, number):
     serving = RequestViews(INDEX, tokenizer, Encoder(), views.frozen_defaults(), table_of(layout))
     trained, served = tokenizer.encode_fields(views.fields(rows)), tokenizer.encode_fields(serving.fields(requests))
     made = ViewTensors(views)([{"history": events[place].ravel()} for place in range(len(rows))])
-    found = serving.history(requests)
+    found = serving.tensors(requests)
     last_training = max((s[1] for s, part in zip(sessions, _assigned(views.market)) if part == 0), default=-1)
     for place, row in enumerate(rows.tolist()):
         is_cold = views.history_log.begin[row] == views.history_log.end[row]

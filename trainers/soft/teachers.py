@@ -16,7 +16,7 @@ from onesearch.evaluation.baselines.sasrec import SASRecConfig, next_items
 from onesearch.evaluation.baselines.training import read_training_log
 from onesearch.files import RunFolder
 from onesearch.tokenization_sid.embedding.embeddings import distinct_queries, load_embeddings
-from onesearch.tokenization_sid.ragged import Ragged
+from onesearch.tokenization_sid.ragged import Ragged, offsets_of
 from onesearch.views.reward.facets import item_facets
 from onesearch.views.reward.inputs import UNKNOWN_GAP, RewardInputs
 from onesearch.views.reward.memory import DECAY, WINDOW, BehaviourMemory
@@ -43,6 +43,8 @@ class RewardTeacher:
         inputs: makes its tensors.
         columns: what was known before each session.
         transitions: finds further candidates; None takes those that are close to the query's text alone.
+        wanted: rows of the items that each session clicked or bought. They are candidates of its own request: a list without them would
+            teach that nobody wants them.
         config: numbers of candidates and of items.
     """
 
@@ -52,9 +54,11 @@ class RewardTeacher:
         inputs: RewardInputs,
         columns: SessionColumns,
         transitions: TransitionTeacher | None,
+        wanted: Ragged,
         config: SoftTargetConfig,
     ) -> None:
-        self.model, self.inputs, self.columns, self.transitions, self.config = model, inputs, columns, transitions, config
+        self.model, self.inputs, self.columns, self.config = model, inputs, columns, config
+        self.transitions, self.wanted = transitions, wanted
 
     @classmethod
     def of_run(cls, run: RunFolder, views: SessionViews, config: SoftTargetConfig) -> RewardTeacher:
@@ -69,7 +73,7 @@ class RewardTeacher:
         with tempfile.TemporaryDirectory() as scratch:
             trained = train_reward(market, views.item_sids, tuple(views.codebook_sizes), vectors, reward, scratch)
         further = TransitionTeacher.of(views, config.transition_candidates) if config.transition_candidates else None
-        return cls(trained.model, trained.inputs, trained.columns, further, config)
+        return cls(trained.model, trained.inputs, trained.columns, further, wanted_items(views), config)
 
     @torch.inference_mode()
     def __call__(self, sessions: np.ndarray, asked: np.ndarray) -> BestItems:
@@ -90,12 +94,23 @@ class RewardTeacher:
         """Item rows ``(n, candidates)``, each once per request, -1 for padding."""
         vectors = self.inputs.table.vectors
         count = min(self.config.text_candidates, len(vectors))
-        near = np.argpartition(-(query_vectors @ vectors.T), count - 1, axis=1)[:, :count]
-        if self.transitions is None:
-            return near
-        further = self.transitions(sessions, asked).items
-        known = (further[:, :, None] == near[:, None, :]).any(2)
-        return np.concatenate([near, np.where(known, -1, further)], axis=1)
+        found = np.argpartition(-(query_vectors @ vectors.T), count - 1, axis=1)[:, :count]
+        if self.transitions is not None:
+            found = _joined(found, self.transitions(sessions, asked).items)
+        own = self.wanted.take(sessions).padded(-1)
+        return _joined(found, np.where((sessions == asked)[:, None], own, -1))
+
+
+def _joined(items: np.ndarray, further: np.ndarray) -> np.ndarray:
+    """Items ``(n, a)`` and those of `further` ``(n, b)`` that are not among them, -1 for padding."""
+    known = (further[:, :, None] == items[:, None, :]).any(2)
+    return np.concatenate([items, np.where(known, -1, further)], axis=1)
+
+
+def wanted_items(views: SessionViews) -> Ragged:
+    """Rows of the items that each session clicked or bought, each once."""
+    sessions, items = views.logs.own("clicked", "purchased")
+    return Ragged(items, offsets_of(np.bincount(sessions, minlength=len(views.market.sessions))))
 
 
 class TransitionTeacher:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -69,7 +70,7 @@ def reward(market, shared_run):
 
 
 def test_the_reward_teacher_sees_nothing_of_the_request_s_answer_or_later(market, shared_run, reward, late):
-    """With the weights that it has, its list stays the same where the session and all later ones are emptied."""
+    """With the weights and candidates that it has, its list stays the same where the session and all later ones are emptied."""
     from onesearch.data.requests import training_market
     from onesearch.data.user_logs import UserLogs
     from onesearch.tokenization_sid.embedding.embeddings import distinct_queries, load_embeddings
@@ -84,11 +85,24 @@ def test_the_reward_teacher_sees_nothing_of_the_request_s_answer_or_later(market
     memory = BehaviourMemory.of(past, UserLogs(past), table.facets.leaf)
     vectors = unit_rows(load_embeddings(shared_run, "queries"))
     columns = SessionColumns(emptied, UserLogs(emptied), memory, distinct_queries(market), vectors)
-    other = RewardTeacher(reward.model, RewardInputs(table, memory), columns, None, reward.config)
+    other = RewardTeacher(reward.model, RewardInputs(table, memory), columns, None, reward.wanted, reward.config)
     found, without = reward(late, late), other(late, late)
     assert found.items.tolist() == without.items.tolist()
     np.testing.assert_allclose(found.scores, without.scores, rtol=1e-5)
     assert len(set(found.items[0].tolist())) == 20 and (np.diff(found.scores[0]) <= 0).all()
+
+
+def test_the_items_of_a_session_are_candidates_of_its_own_request_alone(market, reward):
+    rows = request_rows(market, "train")
+    few = RewardTeacher(
+        reward.model, reward.inputs, reward.columns, None, reward.wanted, replace(reward.config, text_candidates=1)
+    )
+    own = few(rows, rows)
+    for row, items in zip(rows, own.items):
+        assert set(reward.wanted[row].tolist()) <= set(items.tolist())
+        assert len(set(items[items >= 0])) == (items >= 0).sum()
+    others = few(rows, np.roll(rows, 1))
+    assert (others.items >= 0).sum() <= len(rows) + sum(len(reward.wanted[row]) for row in rows[rows == np.roll(rows, 1)])
 
 
 def test_the_reward_teacher_answers_the_query_that_is_asked(market, reward, late):
