@@ -135,7 +135,8 @@ def _held_out(market: Market, least: int) -> list[Request]:
 def _session_views(run: RunFolder, config: TrainingConfig, market: Market, index: SidIndex) -> SessionViews:
     queries = distinct_queries(market)
     query_sids = None
-    tasks = [TASKS[name] for stage in config.stages for name in stage.tasks]
+    stages = config.stages if config.unisearch is None else ()  # UniSearch trains without stages, and its queries have no codes
+    tasks = [TASKS[name] for stage in stages for name in stage.tasks]
     in_tasks = any(("query", "sid") in (task.given, task.wanted) for task in tasks)
     if config.prompt.needs_query_sids or in_tasks:
         codes = load_codes(run, "queries")

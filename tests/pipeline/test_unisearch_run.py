@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from onesearch import PromptLayout, RunFolder, Searcher
 from onesearch.files import read_json
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.pipeline.appending import append_to_run
 from onesearch.pipeline.recipe import EvaluationConfig, MarketConfig, load_recipe, recipe_values
-from onesearch.pipeline.run import run_recipe
+from onesearch.pipeline.run import make_steps, preference_steps, run_recipe
 from onesearch.serving.item_encoding import FrozenItemEncoder
 from onesearch.trainers.configs import ModelConfig, TrainingConfig
+from onesearch.trainers.dpo.preference_config import PreferenceConfig, PreferenceStage
 from onesearch.trainers.reward.reward_config import RewardConfig
 from onesearch.trainers.unisearch.unisearch_config import UniSearchTrainingConfig
 
@@ -84,6 +88,27 @@ def test_the_published_codes_are_those_of_the_frozen_item_encoder(unisearch_run)
     assert np.array_equal(encoder.encode(market).codes, codes)
     with pytest.raises(ValueError, match="no checkpoint of UniSearch"):
         FrozenItemEncoder.load(run.market)
+
+
+def test_search_preference_optimisation_moves_the_generator_alone(unisearch_run, tmp_path):
+    """SPO: the beam's candidates, the reward model and the session's feedback as reward, KL to the pre-trained model."""
+    origin, _ = unisearch_run
+    run = RunFolder(tmp_path / "run")
+    shutil.copytree(origin.root, run.root)
+    arguments = {"max_steps": 2, "per_device_train_batch_size": 16, "num_generations": 4, "expert_sids": 1, "logging_steps": 1}
+    arguments |= {"learning_rate": 1e-3, "use_cpu": True, "save_strategy": "no"}
+    stage = PreferenceStage("spo", method="grpo", preset="spo", arguments=arguments)
+    config = PreferenceConfig((stage,), requests=40, validation_requests=4)
+    recipe = replace(load_recipe(origin.root / "recipe.yaml"), preference=config)
+    make_steps(preference_steps(recipe, run, resume=False, progress=False))
+    before, after = (load_file(part.checkpoint / "model.safetensors") for part in (origin, run))
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert any("decoder" in name for name in moved)
+    assert not any("item_encoder" in name or "quantizer" in name for name in moved)  # published SIDs never move
+    log = read_json(run.training / "spo" / "log.json")
+    assert all(entry["kl"] >= 0 for entry in log if "kl" in entry) and any(entry.get("reward") for entry in log)
+    assert (run.evaluation / "supervised" / "metrics.json").exists() and (run.evaluation / "spo" / "metrics.json").exists()
+    assert Searcher.from_pretrained(run.checkpoint).search("red shoes", top_k=3)
 
 
 def test_new_items_are_appended_and_published_sids_stay(unisearch_run, tmp_path):
