@@ -352,7 +352,9 @@ class _Refreshes(TrainerCallback):
         if step == schedule.freeze < schedule.total:
             trainer.freeze()
         if schedule.refreshes(step) and step < schedule.total:
+            logs = control.should_log
             trainer.refresh(start=step == schedule.start and trainer.config.codebook_start != "random")
+            control.should_log = logs  # the log of the refresh has reset it, and the loss of this step would be left out
 
 
 __all__ = ["Metrics", "UniSearchTrainer"]

@@ -73,6 +73,8 @@ def test_targets_histories_index_and_bank_change_together(uninterrupted):
     assert [entry["sid_step"] for entry in trainer.state.log_history if "sid_step" in entry] == [0, 2, 3, 6]
     assert logged(trainer, "churn") and all(0 <= share <= 1 for share in logged(trainer, "churn"))
     assert all(math.isfinite(loss) for loss in logged(trainer, "loss"))
+    steps = [entry["step"] for entry in trainer.state.log_history if "loss" in entry]
+    assert {2, 3, 6} <= set(steps)  # a refresh at a logging step does not take the place of its loss
 
 
 class KillAt(TrainerCallback):
