@@ -74,7 +74,8 @@ def build_parts(run: RunFolder, config: TrainingConfig) -> JointParts:
     items = ItemInputs.of(market, tokenizer, model.config)
     scales = [None if values is None else torch.from_numpy(values) for values in (items.features, items.statistics)]
     model.model.item_encoder.set_scales(*scales)
-    held_out = [request for request in build_requests(market, "validation") if request.purchased or not _buys(market)]
+    any_counts = not _buys(market)
+    held_out = [request for request in build_requests(market, "validation") if request.purchased or any_counts]
     inputs = RunInputs(empty, (), tokenizer, ExampleBuilder(views, tokenizer, config.examples), held_out, None, None)
     words = word_examples(item_texts(market), settings.item_words, config.examples.words, config.examples.seed)
     examples = JointExamples(views, tokenizer, accepted_interactions(market, settings), items, words)
