@@ -16,7 +16,8 @@ import numpy as np
 
 from onesearch.evaluation.cutoffs import check_measured
 from onesearch.evaluation.reports import Report
-from onesearch.files import RunFolder, locked, write_json
+from onesearch.files import RunFolder, locked, read_json, write_json
+from onesearch.tokenization_sid.sids.plots import plots_available
 
 from .recipe import RECIPE_NAME, Recipe, load_recipe
 from .run import check_claim, check_recipe, claim, run_recipe
@@ -28,6 +29,9 @@ logger = logging.getLogger(__name__)
 
 SUMMARY_NAME = "study.json"
 """File of a study's result, in its folder."""
+
+PLOT_NAME = "stability.png"
+"""Plot of the joint trainings of a study, in its folder; see `draw_trainings`."""
 
 LONGEST_CELL = 7 * 24 * 3600.0
 """Seconds to wait for a cell that another process runs. A process that dies unlocks its cell at once."""
@@ -75,7 +79,23 @@ def run_study(study: Study, runs: Path, source: str | None = None, progress: boo
         raise TimeoutError(f"{cells[0]} of study {study.name!r} is locked by another process; start the study again later")
     summary = summarise(study, {name: [_run_of(runs, name, seed) for seed in study.seeds] for name in study.variants})
     write_json(runs / SUMMARY_NAME, summary)
+    _draw_joint_trainings(study, runs)
     return summary
+
+
+def _draw_joint_trainings(study: Study, runs: Path) -> None:
+    """Draw the trainings of all cells into one picture, if there are joint trainings of UniSearch and matplotlib is installed."""
+    if study.measured != "search" or not plots_available():
+        return
+    logs = {
+        variant: [read_json(_run_of(runs, variant, seed).training / "log.json") for seed in study.seeds]
+        for variant in study.variants
+    }
+    joint = {variant: own for variant, own in logs.items() if any("sid_step" in entry for log in own for entry in log)}
+    if joint:
+        from onesearch.trainers.unisearch.plots import draw_trainings
+
+        draw_trainings(joint, runs / PLOT_NAME)
 
 
 def _check_cell(recipe: Recipe, run: RunFolder) -> None:
@@ -86,7 +106,7 @@ def _check_cell(recipe: Recipe, run: RunFolder) -> None:
 
 
 def check_runs(runs: Path) -> None:
-    """Refuse a folder that holds anything but ``study.json`` and folders of variants, which hold folders of seeds.
+    """Refuse a folder that holds anything but ``study.json``, a plot, and folders of variants, which hold folders of seeds.
 
     Raises:
         FileExistsError: the folder is a file or holds something else; the message names it.
@@ -95,7 +115,7 @@ def check_runs(runs: Path) -> None:
         raise FileExistsError(f"{runs} is a file; choose another folder with --runs")
     entries = sorted(runs.iterdir()) if runs.is_dir() else []
     for entry in entries:
-        if not (entry.name.startswith(".") or entry.name == SUMMARY_NAME or _is_variant(entry)):
+        if not (entry.name.startswith(".") or entry.name in (SUMMARY_NAME, PLOT_NAME) or _is_variant(entry)):
             raise FileExistsError(f"{runs} holds {entry.name}, which is no part of a study; choose another folder with --runs")
 
 

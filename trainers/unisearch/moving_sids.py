@@ -103,41 +103,4 @@ def refresh_report(
     return report
 
 
-def draw_history(history: Sequence[dict[str, Any]], path: Path) -> None:
-    """Draw utilisation, perplexity, churn and collisions over the steps.
-
-    Args:
-        history: reports of the refreshes.
-        path: PNG file.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
-    from onesearch.extras import require
-    from onesearch.files import atomic_file
-
-    require("plots", needed_by="draw_history")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 6))
-    FigureCanvasAgg(figure)
-    steps = [report["sid_step"] for report in history]
-    panels = {"utilisation_": "share of the codes in use", "perplexity_": "perplexity", "churn_": "items whose code changed"}
-    for place, (prefix, title) in enumerate(panels.items(), 1):
-        axes = figure.add_subplot(2, 2, place)
-        for name in sorted({key for report in history for key in report if key.startswith(prefix)}):
-            axes.plot(steps, [report.get(name, np.nan) for report in history], marker=".", label=f"level {name[len(prefix) :]}")
-        axes.set(title=title, xlabel="step")
-        axes.legend(frameon=False)
-    axes = figure.add_subplot(2, 2, 4)
-    for name in ("churn", "collisions"):
-        axes.plot(steps, [report.get(name, np.nan) for report in history], marker=".", label=name)
-    axes.set(title="whole Semantic IDs", xlabel="step", ylim=(0, 1))
-    axes.legend(frameon=False)
-    figure.tight_layout()
-    with atomic_file(path) as temporary:
-        figure.savefig(temporary, dpi=100, format="png", metadata={"Software": None})
-
-
-__all__ = ["STATE_NAME", "MovingSids", "draw_history", "refresh_report"]
+__all__ = ["STATE_NAME", "MovingSids", "refresh_report"]

@@ -21,7 +21,7 @@ from ..sft.sft_config import SidSFTConfig
 from ..stages import STAGE_NAME, check_stage_folder, remove_stage
 from ..validation import retrieval_metrics
 from .building import MOVING, build_parts
-from .moving_sids import draw_history
+from .plots import PLOT_NAME, draw_history
 from .publishing import publish_sids
 from .unisearch_config import UniSearchTrainingConfig
 from .unisearch_trainer import UniSearchTrainer
@@ -107,7 +107,7 @@ def train_unisearch_run(
     history = [entry for entry in log if "sid_step" in entry]
     write_json(folder / "log.json", log)
     if plots_available():
-        draw_history(history, folder / "moving_sids.png")
+        draw_history(history, folder / PLOT_NAME)
     parts.model.eval()
     publish_sids(run, parts)
     with atomic_folder(run.checkpoint, replaces=[SID_INDEX_NAME], parts=replaced_files(run.checkpoint)) as temporary:

@@ -9,7 +9,8 @@ import pytest
 import torch
 from tiny import random_codes
 
-from onesearch.trainers.unisearch.moving_sids import MovingSids, draw_history, refresh_report
+from onesearch.trainers.unisearch.moving_sids import MovingSids, refresh_report
+from onesearch.trainers.unisearch.plots import draw_history, draw_trainings
 from onesearch.trainers.unisearch.schedule import Schedule
 from onesearch.trainers.unisearch.unisearch_config import UniSearchTrainingConfig
 
@@ -56,7 +57,7 @@ def test_the_state_is_read_back_as_it_was(tmp_path):
         MovingSids.load(tmp_path / "none", torch.device("cpu"))
 
 
-def test_the_plot_is_drawn(tmp_path):
+def test_the_plots_are_drawn(tmp_path):
     pytest.importorskip("matplotlib")
     codes = random_codes(30, (8, 4))
     history = [
@@ -64,4 +65,7 @@ def test_the_plot_is_drawn(tmp_path):
         refresh_report(random_codes(30, (8, 4), seed=1), codes, (8, 4), 5, 0.0),
     ]
     draw_history(history, tmp_path / "moving.png")
-    assert (tmp_path / "moving.png").read_bytes()[:4] == b"\x89PNG"
+    log = [{"loss": 3.0, "step": 2}, *history, {"loss": 2.0, "step": 4}, {"train_runtime": 1.0}]
+    draw_trainings({"joint": [log, log[:2]], "another": [log]}, tmp_path / "several.png")
+    for name in ("moving.png", "several.png"):
+        assert (tmp_path / name).read_bytes()[:4] == b"\x89PNG"
