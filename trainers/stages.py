@@ -29,7 +29,7 @@ from .sft.sft_config import SidSFTConfig
 from .sft.sft_trainer import SidSFTTrainer
 from .soft.soft_trainer import SidSoftTrainer
 from .soft.unseen import unseen_examples
-from .tasks import STAGES
+from .tasks import MADE_ROWS, STAGES, TASKS
 from .trackers import refuse_missing_trackers
 from .validation import BEST, retrieval_metrics
 
@@ -233,7 +233,7 @@ def _trainer(
     taught: dict[str, Any] = {}
     if isinstance(arguments, SidDistillationConfig):
         trainer_class = SidDistillationTrainer
-    elif inputs.lists is not None and stage.personal:
+    elif _is_taught(inputs, stage):
         trainer_class = SidSoftTrainer
         taught = {"soft_targets": config.soft_targets, "lists": inputs.lists, "item_sids": inputs.builder.views.item_sids}
     return trainer_class(
@@ -249,6 +249,12 @@ def _trainer(
         callbacks=callbacks,
         **taught,
     )
+
+
+def _is_taught(inputs: RunInputs, stage: StageConfig) -> bool:
+    """Whether a teacher over items has lists for some of the stage's examples."""
+    has_made = any(TASKS[name].rows in MADE_ROWS for name in stage.tasks)
+    return (inputs.lists is not None and stage.personal) or (inputs.builder.made_lists > 0 and has_made)
 
 
 def _training_examples(

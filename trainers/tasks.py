@@ -15,6 +15,9 @@ and an item that was clicked or bought after it; sampled words of item texts; sa
 and brands; these with items that match their text; made users, whose history shares facets with an item; and whole requests with their
 user's views."""
 
+MADE_ROWS = ("words", "facets", "made-queries", "matches")
+"""Row kinds whose prompt is a made query alone."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -59,7 +62,7 @@ TASKS = {
 }
 """All tasks. `clicks` leaves out items that were also bought: with `purchases`, each clicked or bought item is a target once."""
 
-COPIED = tuple(name for name, task in TASKS.items() if task.rows in ("words", "facets", "made-queries", "matches", "tastes"))
+COPIED = tuple(name for name, task in TASKS.items() if task.rows in (*MADE_ROWS, "tastes"))
 """Tasks with several examples per item, whose queries differ; see `ExampleConfig.copies`."""
 
 STAGES = {
@@ -70,4 +73,4 @@ STAGES = {
 """The paper's stages, in its order, and their tasks."""
 
 
-__all__ = ["COPIED", "ROWS", "STAGES", "TASKS", "Task"]
+__all__ = ["COPIED", "MADE_ROWS", "ROWS", "STAGES", "TASKS", "Task"]

@@ -108,6 +108,8 @@ def _with_lists(run: RunFolder, config: TrainingConfig, inputs: RunInputs, seed:
     """The inputs with the lists of the teacher over items, if there is one. Random numbers then begin anew, as without the lists."""
     if config.soft_targets is None:
         return inputs
+    if config.soft_targets.made_queries:
+        inputs.builder.made_lists = config.soft_targets.items
     lists = make_lists(run, inputs.builder.views, config.soft_targets)
     if lists is not None:
         inputs.builder.requests = lists.number_of(len(inputs.builder.market.sessions))

@@ -78,11 +78,8 @@ class TeacherLists:
         there, lists = numbers >= 0, np.maximum(numbers, 0)
         begin, end = self.items.offsets[:-1][lists], self.items.offsets[1:][lists]
         end = np.where(there, end, begin)
-        items = Ragged.of_spans(self.items.values, begin, end).padded(-1)
-        scores = np.where(items >= 0, Ragged.of_spans(self.scores.values, begin, end).padded(0) / temperature, -np.inf)
-        highest = scores.max(1, keepdims=True)
-        shares = np.exp(scores - np.where(np.isfinite(highest), highest, 0.0))
-        return BestItems(items, (shares / np.maximum(shares.sum(1, keepdims=True), 1e-30)).astype(np.float32))
+        items, scores = (Ragged.of_spans(rows.values, begin, end) for rows in (self.items, self.scores))
+        return masses_of(items, scores, temperature)
 
     def save(self, path: Path, fingerprint: str, provenance: dict[str, Any]) -> None:
         """Write the lists, whole or not at all.
@@ -129,6 +126,15 @@ class TeacherLists:
             lengths.append(there.sum(1))
         offsets = offsets_of(np.concatenate(lengths))
         return cls(sessions, asked, Ragged(np.concatenate(items), offsets), Ragged(np.concatenate(scores), offsets))
+
+
+def masses_of(items: Ragged, scores: Ragged, temperature: float) -> BestItems:
+    """Items and normalised masses of lists of items and scores; see `TeacherLists.masses`."""
+    padded = items.padded(-1)
+    logs = np.where(padded >= 0, scores.padded(0) / temperature, -np.inf)
+    highest = logs.max(1, keepdims=True)
+    shares = np.exp(logs - np.where(np.isfinite(highest), highest, 0.0))
+    return BestItems(padded, (shares / np.maximum(shares.sum(1, keepdims=True), 1e-30)).astype(np.float32))
 
 
 def given_lists(path: str, session_ids: Sequence[str], item_ids: Sequence[str], most: int) -> TeacherLists:
@@ -180,4 +186,4 @@ def _ragged(column: pa.ChunkedArray) -> Ragged:
     return Ragged(array.values.to_numpy(zero_copy_only=False)[offsets[0] : offsets[-1]], offsets - offsets[0])
 
 
-__all__ = ["NO_LIST", "TeacherLists", "given_lists"]
+__all__ = ["NO_LIST", "TeacherLists", "given_lists", "masses_of"]

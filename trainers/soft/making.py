@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 FOLDER_NAME = "soft-targets"
 """Folder of the lists, in ``training/`` of a run."""
 
-OF_TRAINING = ("temperature", "weight", "paths")
+OF_TRAINING = ("temperature", "weight", "paths", "made_queries")
 """Fields of the config on which the lists do not depend."""
 
 
@@ -41,13 +41,15 @@ def make_lists(run: RunFolder, views: SessionViews, config: SoftTargetConfig) ->
     Training a teacher draws random numbers: seed them anew afterwards.
 
     Returns:
-        The lists; None, with a warning, for a market without any training request.
+        The lists; None for the teacher ``none`` and, with a warning, for a market without any training request.
 
     Raises:
         FileNotFoundError: the file does not exist, and this is one of several processes of torchrun, which would train the
             teacher together.
         ValueError: the teacher has nothing to learn from, or a given file does not fit the market.
     """
+    if config.teacher == "none":
+        return None
     if not len(request_rows(views.market, "train")):
         logger.warning("soft targets are left out: no training session has both a query and a click or purchase")
         return None

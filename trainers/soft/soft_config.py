@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from ..reward.reward_config import RewardConfig
 
-TEACHERS = ("reward", "sasrec", "transitions", "file")
+TEACHERS = ("reward", "sasrec", "transitions", "file", "none")
 """Kinds of teachers."""
 
 
@@ -16,9 +16,13 @@ class SoftTargetConfig:
 
     Args:
         teacher: ``reward`` trains a reward model on the training split, without a generator's beams; ``sasrec`` trains SASRec;
-            ``transitions`` counts which items follow each other in histories; ``file`` reads lists that another program made.
+            ``transitions`` counts which items follow each other in histories; ``file`` reads lists that another program made;
+            ``none`` gives requests of sessions no soft targets.
         file: parquet file of the teacher ``file``: columns ``session_id``, ``item_ids`` (list) and ``scores`` (list of logarithms of
             masses, which need not be normalised). A training session that it lacks has no soft targets.
+        made_queries: made queries (tasks ``item-words``, ``item-facets``, ``item-queries``, ``item-matches``) have soft targets, too:
+            masses over the `items` items that BM25 finds for their words. With the teacher ``none`` they are the only ones, as for a
+            catalogue without a log.
         items: number K of items with the highest scores that a list keeps. More items keep more of the teacher's doubt, and each batch
             takes a little longer.
         text_candidates: the reward model scores this many items whose text vectors are closest to the query's. More take more time and miss
@@ -44,6 +48,7 @@ class SoftTargetConfig:
 
     teacher: str = "reward"
     file: str | None = None
+    made_queries: bool = False
     items: int = 50
     text_candidates: int = 100
     transition_candidates: int = 0
@@ -61,6 +66,10 @@ class SoftTargetConfig:
         if (self.file is not None) != (self.teacher == "file"):
             raise ValueError(
                 f"soft_targets.file={self.file!r} with teacher={self.teacher!r}: the teacher `file` needs a file, and no other reads one"
+            )
+        if self.teacher == "none" and not self.made_queries:
+            raise ValueError(
+                "soft_targets.teacher='none' leaves no soft targets; set made_queries: true, or leave soft_targets out"
             )
         for name, least in (
             ("items", 1),

@@ -24,19 +24,20 @@ class SidSoftTrainer(SidSFTTrainer):
 
     Args:
         args: a [`SidSFTConfig`].
-        train_dataset: also has the column `request`: number of each example's list, -1 without one.
+        train_dataset: also has the column `request`, number of each example's list, -1 without one; or `teacher_items` and
+            `teacher_scores`, the list itself, empty without one; or all of them.
         soft_targets: share of the teacher, temperature and number of paths.
-        lists: the teacher's lists.
+        lists: the teacher's lists that `request` names; None where examples hold their own.
         item_sids: (items, levels) codes of the items that the lists name, counted from 0 within each level.
 
     Raises:
-        ValueError: the column `request` is missing, the model has fewer positions than the further paths have codes, or as in
+        ValueError: the columns of the lists are missing, the model has fewer positions than the further paths have codes, or as in
             [`SidSFTTrainer`].
     """
 
     _tag_names = ["onesearch", "sft", "soft-targets"]
     _name = "OneSearch SFT with soft targets"
-    _columns = (*COLUMNS, "request")
+    _columns = (*COLUMNS, "request", "teacher_items", "teacher_scores")
 
     def __init__(
         self,
@@ -44,12 +45,16 @@ class SidSoftTrainer(SidSFTTrainer):
         args: SidSFTConfig,
         train_dataset: Any,
         soft_targets: SoftTargetConfig,
-        lists: TeacherLists,
+        lists: TeacherLists | None,
         item_sids: np.ndarray,
         **kwargs: Any,
     ) -> None:
-        if "request" not in (train_dataset.column_names or []):
-            raise ValueError(f"the train dataset has columns {train_dataset.column_names}; soft targets need request")
+        names = train_dataset.column_names or []
+        if "teacher_items" not in names and (lists is None or "request" not in names):
+            needed = "request, and lists" if lists is None else "request"
+            raise ValueError(
+                f"the train dataset has columns {names}; soft targets need {needed}, or teacher_items and teacher_scores"
+            )
         config, needed = base_of(model).config, soft_targets.paths * np.shape(item_sids)[1]
         if config.is_encoder_decoder and needed > config.max_position_embeddings:
             raise ValueError(

@@ -13,10 +13,12 @@ from safetensors.torch import load_file
 
 from onesearch.files import read_json
 from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME, SidIndex
+from onesearch.serving.text_index import TextIndex
 from onesearch.tokenization_sid.templates import PromptLayout
 from onesearch.trainers import stages as module
 from onesearch.trainers.configs import StageConfig
 from onesearch.trainers.reward.reward_config import RewardConfig
+from onesearch.trainers.run_inputs import load_inputs
 from onesearch.trainers.soft import making
 from onesearch.trainers.soft.making import FOLDER_NAME, make_lists
 from onesearch.trainers.soft.soft_config import SoftTargetConfig
@@ -120,3 +122,30 @@ def test_what_does_not_combine_is_refused(recipe, other):
     (name,) = other
     with pytest.raises(ValueError, match=f"soft_targets and {name} do not combine"):
         replace(recipe.training, soft_targets=SOFT, **other)
+
+
+def test_made_queries_learn_from_the_text_match(untrained, recipe):
+    stage = StageConfig("words", {"item-matches": 1, "item-queries": 1, "item-text-to-sid": 1})
+    soft = SoftTargetConfig(teacher="none", made_queries=True, items=15, weight=0.8)
+    config = replace(training(recipe), stages=(stage,), soft_targets=soft)
+    train_run(untrained, config, progress=False)
+    log = read_json(untrained.training / "log.json")
+    assert any(entry.get("soft_kl", 0) > 0 for entry in log)
+    assert not (untrained.training / FOLDER_NAME).exists()
+    inputs = load_inputs(untrained, config)
+    inputs.builder.made_lists = 15
+    index = TextIndex.of(inputs.builder.market)
+    rows = next(inputs.builder.chunks("item-matches", "train")).to_pylist()[:20]
+    names = inputs.builder.market.items.data.column("item_id").to_pylist()
+    for row in rows:
+        query = inputs.tokenizer.decode(row["input_ids"], skip_special_tokens=True)
+        ranked = index.ranked(query, 15)
+        assert [names[item] for item in row["teacher_items"]] == [name for name, _ in ranked]
+        assert row["teacher_scores"] == pytest.approx([10 * score / ranked[0][1] for _, score in ranked], rel=1e-5)
+    texts = next(inputs.builder.chunks("item-text-to-sid", "train")).to_pylist()
+    assert not any(row["teacher_items"] for row in texts)
+
+
+def test_a_teacher_that_teaches_nothing_is_refused():
+    with pytest.raises(ValueError, match="leaves no soft targets"):
+        SoftTargetConfig(teacher="none")

@@ -2,8 +2,8 @@
 
 The columns are `input_ids`, `labels`, `length`; `long_view` where prompts have a long view; `history` where items are vectors;
 `query_vector` where prompts hold the query's vector; `teacher_input_ids` where a teacher sees keywords; `request`, the number of a
-teacher's list, where there is a teacher over items. A prompt never shows the session of its target, nor anything later: see
-`onesearch.data.user_logs`.
+teacher's list, where there is a teacher over items; `teacher_items` and `teacher_scores`, the list of a made query. A prompt never shows
+the session of its target, nor anything later: see `onesearch.data.user_logs`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from ...tasks import TASKS, Task
 from .catalogue_queries import CatalogueQueries
 from .fields import RowFields, query_item_pairs
 from .tastes import Tastes
-from .text_targets import TextTargets
+from .text_targets import ScoredLists, TextTargets
 
 CHUNK = 4096
 """Sessions, items or pairs that are turned into examples at once."""
@@ -51,6 +51,7 @@ class EncodedExamples(NamedTuple):
         requests: (rows,) number of the list of a teacher over items, -1 without one; None where no example has one.
         history: rows of (events, 3); see `SessionViews.history_events`. None where no prompt shows items as vectors.
         vectors: (rows, size) float16 text vectors of the queries. None where no prompt shows them.
+        lists: teacher's lists of made queries. None where no example has one.
     """
 
     prompts: Ragged
@@ -60,6 +61,7 @@ class EncodedExamples(NamedTuple):
     requests: np.ndarray | None = None
     history: Ragged | None = None
     vectors: np.ndarray | None = None
+    lists: ScoredLists | None = None
 
 
 class ExampleBuilder:
@@ -76,6 +78,7 @@ class ExampleBuilder:
         query_encoder: makes the Semantic IDs and vectors of made queries, where prompts hold those of queries; without it these prompts
             have none.
         requests: (sessions,) number of the list that a teacher over items has for each session's request, -1 without one.
+        made_lists: number of items of the text match that made queries have as a teacher's list; 0 gives them none.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class ExampleBuilder:
         keywords: np.ndarray | None = None,
         query_encoder: SidEncoder | None = None,
         requests: np.ndarray | None = None,
+        made_lists: int = 0,
     ) -> None:
         self.views = views
         self.market = views.market
@@ -96,6 +100,7 @@ class ExampleBuilder:
         self.keywords = keywords
         self.query_encoder = query_encoder
         self.requests = requests
+        self.made_lists = made_lists
         self.language = config.language or template_language(market_language(self.market))
         self.fields = RowFields(views, tokenizer)
 
@@ -132,6 +137,9 @@ class ExampleBuilder:
             columns["long_view"] = pa.list_(pa.int64())
         if self.requests is not None:
             columns["request"] = pa.int64()
+        if self.made_lists:
+            columns["teacher_items"] = pa.list_(pa.int32())
+            columns["teacher_scores"] = pa.list_(pa.float32())
         if self.tokenizer.prompt.has_vectors:
             columns["history"] = pa.list_(pa.int64())
         if self.tokenizer.prompt.query_vector:
@@ -175,9 +183,8 @@ class ExampleBuilder:
                 texts = self.fields.column("item", "text")[items].tolist()
                 queries = [sampled_words(text, self.config.words, random) for text in texts]
             fields = PromptFields(queries, vectors=self._made_vectors(queries))
-            prompts = self.tokenizer.encode_fields(fields)
             labels = self.fields.labels(items, "item", "sid")
-            yield EncodedExamples(prompts, prompts, labels, self._empty_spans(len(prompts)), vectors=fields.vectors)
+            yield self._of_made(queries, fields, labels)
 
     def _made_examples(self, matched: bool) -> Iterator[EncodedExamples]:
         """`copies` examples per item with a query made of its title, category, brand and attributes.
@@ -186,7 +193,7 @@ class ExampleBuilder:
             matched: the target is an item that BM25 finds for the query, not the item that the query was made of.
         """
         made = CatalogueQueries(self.market)
-        targets = TextTargets(self.market) if matched else None
+        targets = self._text_targets if matched else None
         random, of_targets = (np.random.default_rng([self.config.seed, number]) for number in range(2))
         rows = np.tile(np.arange(len(made)), self.config.copies)
         for start in range(0, len(rows), CHUNK):
@@ -197,8 +204,17 @@ class ExampleBuilder:
                 [item if targets is None else targets.draw(query, item, of_targets) for item, query in asked], np.int64
             )
             fields = PromptFields(queries, sids=self._made_sids(queries), vectors=self._made_vectors(queries))
-            prompts, labels = self.tokenizer.encode_fields(fields), self.fields.labels(items, "item", "sid")
-            yield EncodedExamples(prompts, prompts, labels, self._empty_spans(len(prompts)), vectors=fields.vectors)
+            yield self._of_made(queries, fields, self.fields.labels(items, "item", "sid"))
+
+    @cached_property
+    def _text_targets(self) -> TextTargets:
+        return TextTargets(self.market, self.made_lists)
+
+    def _of_made(self, queries: list[str], fields: PromptFields, labels: Ragged) -> EncodedExamples:
+        """Examples of made queries, with the text match as a teacher's list where there is one."""
+        prompts = self.tokenizer.encode_fields(fields)
+        lists = self._text_targets.lists(queries) if self.made_lists else None
+        return EncodedExamples(prompts, prompts, labels, self._empty_spans(len(prompts)), vectors=fields.vectors, lists=lists)
 
     def _taste_examples(self) -> Iterator[EncodedExamples]:
         """`copies` examples per item, of made users who love some of its facets."""
@@ -295,12 +311,22 @@ class ExampleBuilder:
             "request": pa.array(requests.astype(np.int64)),
             "history": _list_array(Ragged(history.values.ravel(), 3 * history.offsets)),
             "query_vector": _list_array(_vector_rows(examples)),
+            "teacher_items": _list_array(_listed(examples, "items", np.int32)),
+            "teacher_scores": _list_array(_listed(examples, "scores", np.float32)),
         }
         return pa.table({name: columns[name] for name in self.schema.names}, self.schema)
 
 
 def _no_history(rows: int) -> Ragged:
     return Ragged(np.empty((0, 3), dtype=np.int64), np.zeros(rows + 1, dtype=np.int64))
+
+
+def _listed(examples: EncodedExamples, name: str, kind: type) -> Ragged:
+    """Items or scores of the teacher's list of each example; empty rows without lists."""
+    if examples.lists is None:
+        return Ragged(np.empty(0, dtype=kind), np.zeros(len(examples.prompts) + 1, dtype=np.int64))
+    rows: Ragged = getattr(examples.lists, name)
+    return Ragged(rows.values.astype(kind), rows.offsets)
 
 
 def _vector_rows(examples: EncodedExamples) -> Ragged:

@@ -79,6 +79,8 @@ def _fingerprint(builder: ExampleBuilder, task: str, split: str) -> str:
         "keywords": None if builder.keywords is None else [list(words) for words in builder.keywords],
         "codes": [_sha256(codes.tobytes()) for codes in (builder.views.item_sids, builder.views.query_sids)],
     }
+    if builder.made_lists:
+        parts["made_lists"] = builder.made_lists
     if builder.requests is not None:
         parts["requests"] = _sha256(builder.requests.tobytes())
     return _sha256(json.dumps(parts, sort_keys=True).encode())
