@@ -5,7 +5,7 @@ A user's taste is read from facets: how many items of the history share the cand
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -48,6 +48,7 @@ class ItemFacets:
         of_items: facet numbers of each item, ascending, ``items`` rows.
         leaf: number of each item's leaf category, -1 without one, ``(items,)``.
         values: text of each facet, such as a brand's name in lower case, so that later items can be given the same facets.
+        prices: edges of the bands of the price, for the same reason.
     """
 
     kinds: tuple[str, ...]
@@ -55,6 +56,7 @@ class ItemFacets:
     of_items: Ragged
     leaf: np.ndarray
     values: tuple[str, ...]
+    prices: CategoryBands = field(default_factory=lambda: CategoryBands({}))
 
     def frequent(self, least: int) -> ItemFacets:
         """Those facets that at least `least` items have, numbered anew in the same order. A value of one item alone, such as the number of
@@ -66,9 +68,8 @@ class ItemFacets:
         facets = number[self.of_items.values]
         owner = np.repeat(np.arange(len(self.of_items)), self.of_items.lengths)[facets >= 0]
         of_items = Ragged(facets[facets >= 0], offsets_of(np.bincount(owner, minlength=len(self.of_items))))
-        return ItemFacets(
-            self.kinds, self.kind_of[kept], of_items, self.leaf, tuple(self.values[place] for place in kept.tolist())
-        )
+        values = tuple(self.values[place] for place in kept.tolist())
+        return ItemFacets(self.kinds, self.kind_of[kept], of_items, self.leaf, values, self.prices)
 
     def shares(self) -> dict[str, float]:
         """Share of the items that have a facet of each kind; 0 for a kind with a single value, which tells no items apart."""
@@ -80,7 +81,7 @@ class ItemFacets:
         return {name: float(share) if count > 1 else 0.0 for name, share, count in zip(self.kinds, having, values)}
 
     def with_items(self, items: pa.Table) -> ItemFacets:
-        """The same facets with further items behind the known ones. Values that no known item has, and prices, are left out.
+        """The same facets with further items behind the known ones. Values that no known item has are left out.
 
         Args:
             items: columns as in `onesearch.data.schema.TABLES`.
@@ -90,9 +91,7 @@ class ItemFacets:
         }
         own: list[set[int]] = [set() for _ in range(len(items))]
         leaf, names = category_ids(items.column("categories"))
-        for kind, found in _values(items, leaf, names).items():
-            if kind == "price":  # a band is counted within the items that it was made of
-                continue
+        for kind, found in _values(items, leaf, names, self.prices).items():
             facets = [number_of.get((kind, text)) for text in found.texts]
             for row, number in zip(found.rows.tolist(), found.numbers.tolist()):
                 facet = facets[number]
@@ -103,7 +102,7 @@ class ItemFacets:
         values = np.concatenate([self.of_items.values, *(np.array(sorted(row), dtype=np.int64) for row in own)])
         lengths = np.concatenate([self.of_items.lengths, np.array([len(row) for row in own], dtype=np.int64)])
         every = np.concatenate([self.leaf, np.array(leaves, dtype=np.int64)])
-        return ItemFacets(self.kinds, self.kind_of, Ragged(values, offsets_of(lengths)), every, self.values)
+        return ItemFacets(self.kinds, self.kind_of, Ragged(values, offsets_of(lengths)), every, self.values, self.prices)
 
 
 def item_facets(items: pa.Table) -> ItemFacets:
@@ -113,7 +112,8 @@ def item_facets(items: pa.Table) -> ItemFacets:
         items: columns as in `onesearch.data.schema.TABLES`.
     """
     leaf, names = category_ids(items.column("categories"))
-    values = {kind: found for kind, found in _values(items, leaf, names).items() if len(found.rows)}
+    prices = CategoryBands.fit(item_numbers(items, "price"), item_paths(items), PRICE_BANDS)
+    values = {kind: found for kind, found in _values(items, leaf, names, prices).items() if len(found.rows)}
     none = np.zeros(0, dtype=np.int64)
     rows, facets, kind_of = [none], [none], [none]
     first, texts = 0, []
@@ -126,15 +126,15 @@ def item_facets(items: pa.Table) -> ItemFacets:
         kind_of.append(np.full(len(distinct), number, dtype=np.int64))
         first += len(distinct)
     of_items = _by_item(np.concatenate(rows), np.concatenate(facets), len(items), first)
-    return ItemFacets(tuple(values), np.concatenate(kind_of), of_items, leaf, tuple(texts))
+    return ItemFacets(tuple(values), np.concatenate(kind_of), of_items, leaf, tuple(texts), prices)
 
 
-def _values(items: pa.Table, leaf: np.ndarray, leaves: list[str]) -> dict[str, Values]:
+def _values(items: pa.Table, leaf: np.ndarray, leaves: list[str], prices: CategoryBands) -> dict[str, Values]:
     """Values of each kind of facet; the columns for brand and price come before the attributes of the same name."""
     found = {
         "category": _alone(leaf, leaves),
         "brand": _texts(items.column("brand")),
-        "price": _alone(_price_bands(items), [str(band) for band in range(PRICE_BANDS)]),
+        "price": _alone(_price_bands(items, prices), [str(band) for band in range(PRICE_BANDS)]),
         "tag": _lists(items.column("tags")),
     }
     attributes = items.column("attributes").combine_chunks()
@@ -144,10 +144,9 @@ def _values(items: pa.Table, leaf: np.ndarray, leaves: list[str]) -> dict[str, V
     return found
 
 
-def _price_bands(items: pa.Table) -> np.ndarray:
+def _price_bands(items: pa.Table, prices: CategoryBands) -> np.ndarray:
     """Band of each item's price within its category, -1 without a price, ``(items,)``."""
-    prices, paths = item_numbers(items, "price"), item_paths(items)
-    bands = CategoryBands.fit(prices, paths, PRICE_BANDS).of(prices, paths)
+    bands = prices.of(item_numbers(items, "price"), item_paths(items))
     return np.array([-1 if band is None else band for band in bands], dtype=np.int64)
 
 

@@ -1,12 +1,14 @@
 """Files of what is known of a catalogue's items (`ItemTable`), and further items in them, without any training.
 
 The reward model and histories as vectors each have such files, under names of their own (`prefix`):
-``<prefix>_items.safetensors`` holds vectors, codes, facets and numbers of own embeddings; ``<prefix>_items.parquet`` the ids of the items;
+``<prefix>_items.safetensors`` holds vectors, codes, facets, numbers of own embeddings and edges of
+price bands; ``<prefix>_items.parquet`` the ids of the items;
 ``<prefix>_facets.parquet`` the texts of the facets. The names of the facets' kinds are kept by the caller.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from onesearch.parquet_files import read_table, write_table
+from onesearch.tokenization_sid.embedding.bands import CategoryBands
 from onesearch.tokenization_sid.ragged import Ragged
 from onesearch.tokenization_sid.tensor_files import read_tensors, write_tensors
 
@@ -36,7 +39,7 @@ class KnownItems(NamedTuple):
         A further item is what is known of it: its text vector, its codes and its facets. It has no embedding of its own.
 
         Args:
-            items: rows with the columns of the items table; prices are not read.
+            items: rows with the columns of the items table.
             texts: text of each item, for its vector; an empty one gives zeros.
             codes: codes of its Semantic ID, int64 ``(items, levels)``.
             encoder: folder of the text encoder; None gives zeros to all.
@@ -84,7 +87,8 @@ def save_items(items: KnownItems, folder: Path, prefix: str) -> None:
         "facet_offsets": facets.of_items.offsets,
         "kind_of": facets.kind_of,
     }
-    write_tensors(folder / items_name(prefix), arrays, {"format": ITEMS_FORMAT})
+    metadata = {"format": ITEMS_FORMAT, "prices": json.dumps(facets.prices.to_list())}
+    write_tensors(folder / items_name(prefix), arrays, metadata)
     write_table(pa.table({"item_id": pa.array(items.item_ids, pa.string())}), folder / f"{prefix}_items.parquet")
     write_table(pa.table({"value": pa.array(facets.values, pa.string())}), folder / f"{prefix}_facets.parquet")
 
@@ -102,10 +106,11 @@ def load_items(folder: Path, prefix: str, kinds: Sequence[str], remedy: str) -> 
         FileNotFoundError: a file is missing.
         ValueError: a file is damaged.
     """
-    items = read_tensors(folder / items_name(prefix), ITEMS_FORMAT, remedy).tensors
+    metadata, items = read_tensors(folder / items_name(prefix), ITEMS_FORMAT, remedy)
+    prices = CategoryBands.from_list(json.loads(metadata.get("prices", "[]")))
     values = tuple(read_table(folder / f"{prefix}_facets.parquet", remedy).column("value").to_pylist())
     of_items = Ragged(items["facets"], items["facet_offsets"])
-    facets = ItemFacets(tuple(kinds), items["kind_of"], of_items, items["leaf"], values)
+    facets = ItemFacets(tuple(kinds), items["kind_of"], of_items, items["leaf"], values, prices)
     table = ItemTable(items["vectors"], items["codes"], facets, items["ids"])
     return KnownItems(read_table(folder / f"{prefix}_items.parquet", remedy).column("item_id").to_pylist(), table)
 

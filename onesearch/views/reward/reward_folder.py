@@ -148,7 +148,7 @@ def add_items(folder: Path, items: pa.Table, texts: Sequence[str], codes: np.nda
 
     Args:
         folder: folder ``reward/`` of a checkpoint.
-        items: rows with the columns of the items table; prices are not read.
+        items: rows with the columns of the items table.
         texts: text of each item, for its vector; an empty one gives zeros.
         codes: codes of its Semantic ID, int64 ``(items, levels)``.
 

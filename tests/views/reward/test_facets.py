@@ -82,6 +82,13 @@ def test_a_price_is_a_band_within_its_category():
     assert mugs == sorted(mugs) and np.unique(mugs, return_counts=True)[1].tolist() == [5] * PRICE_BANDS
     assert len({tuple(band) for band in pans[:20]}) == 1  # equal prices have one band
     assert pans[0] < pans[20]
+    later = [
+        {"item_id": str(row), "title": "x", "categories": ["Home", "Mug"], "price": price}
+        for row, price in enumerate((1.0, 40.0, 500.0))
+    ]
+    wider = found.with_items(Market.from_rows(items=later).items.data.table).of_items
+    new = [[facet for facet in wider[row].tolist() if found.kind_of[facet] == kind] for row in range(81, 84)]
+    assert new == [mugs[0], mugs[-1], mugs[-1]]  # the bands are those of the known items
 
 
 def test_items_without_any_value_have_no_facets():
