@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
     from .configuration_onesearch import OneSearchConfig, OneSearchQwen3Config
 
-    class _Base(PreTrainedModel):
+    class PromptModule(PreTrainedModel):
         """For type checkers: the mixin stands before a model's class among its parents."""
 
         config: OneSearchConfig | OneSearchQwen3Config
         embed_tokens: nn.Embedding
 else:
-    _Base = object
+    PromptModule = object
 
 LENGTH_BUCKETS = 12
 """Number of buckets of a history's length: bucket b holds lengths from 2 ** b to below 2 ** (b + 1). Our choice."""
@@ -170,7 +170,7 @@ class HistoryReader(nn.Module):
         return self.summary_norm(self.summary(means) + self.summary_kinds + self.lengths(bucket))
 
 
-class HistoryMixin(_Base):
+class HistoryMixin(PromptModule):
     """Histories as vectors of the module that embeds the prompt (`embed_tokens`)."""
 
     history_reader: HistoryReader | None
@@ -315,4 +315,4 @@ def _placed(embeddings: torch.Tensor, is_place: torch.Tensor, vectors: torch.Ten
     return torch.where(is_place[..., None], vectors, embeddings)
 
 
-__all__ = ["NO_VIEWS", "HistoryMixin", "HistoryReader", "PromptViews"]
+__all__ = ["NO_VIEWS", "HistoryMixin", "HistoryReader", "PromptModule", "PromptViews"]

@@ -7,25 +7,14 @@ Travels to the Hub with the weights: imports nothing of this package.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from torch import nn
 from transformers import initialization as init
 from transformers.utils import is_torchdynamo_compiling
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-    from .configuration_onesearch import OneSearchConfig, OneSearchQwen3Config
-
-    class _Base(PreTrainedModel):
-        """For type checkers: the mixin stands before a model's class among its parents."""
-
-        config: OneSearchConfig | OneSearchQwen3Config
-        embed_tokens: nn.Embedding
-else:
-    _Base = object
+from .history_onesearch import PromptModule
 
 
 class QueryVectorReader(nn.Module):
@@ -55,7 +44,7 @@ class QueryVectorReader(nn.Module):
         return projected
 
 
-class QueryVectorMixin(_Base):
+class QueryVectorMixin(PromptModule):
     """The query's vector of the module that embeds the prompt (`embed_tokens`)."""
 
     query_reader: QueryVectorReader | None
