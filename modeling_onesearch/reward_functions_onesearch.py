@@ -184,7 +184,7 @@ class RewardFunctions:
         weights.view(count, 2, self.heads, width, -1).add_(never[:, :, None])
         mixed = torch.bmm(weights.softmax(-1), values)
         mixed = mixed.view(count, 2 * self.heads, width, -1).transpose(1, 2).reshape(count * width, 2, size)
-        any_allowed: np.ndarray = allowed.any(-1)  # (requests, 2, candidates)
+        any_allowed: np.ndarray = np.asarray(allowed.any(-1))  # (requests, 2, candidates)
         if not any_allowed.all():  # without any event there is nothing to find
             mixed.mul_(torch.from_numpy(any_allowed.transpose(0, 2, 1).reshape(-1, 2, 1)))
         mixed = mixed if at is None else mixed.index_select(0, at)
