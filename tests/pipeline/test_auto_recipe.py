@@ -145,6 +145,20 @@ def test_the_teacher_is_a_reward_model_that_saw_enough():
     assert (soft_targets.teacher, soft_targets.weight) == ("reward", 0.8) and soft_targets.reward == enough.recipe.reward
 
 
+def test_no_teacher_is_trained_by_several_processes(tmp_path, monkeypatch, capsys):
+    """`torchrun … onesearch train` cannot train a teacher; one process of it does."""
+    from argparse import Namespace
+
+    from onesearch.commands.train import _recipe
+
+    options, facts = Namespace(recipe="auto"), facts_of(300, replace(LOG, requests=5_000))
+    assert _recipe(options, RunFolder(tmp_path), facts).training.soft_targets is not None
+    assert "* teacher: a reward model" in capsys.readouterr().out
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert _recipe(options, RunFolder(tmp_path), facts).training.soft_targets is None
+    assert "* teacher: none, as one process trains a teacher before" in capsys.readouterr().out
+
+
 def test_the_dense_term_learns_where_it_can():
     without, thin, log = (
         auto_recipe(facts_of(300, train), "shop").recipe.dense for train in (NOTHING, replace(LOG, requests=999), LOG)
