@@ -9,7 +9,7 @@ from onesearch.tokenization_sid.templates import PromptLayout
 from onesearch.trainers.configs import ExampleConfig, ModelConfig, StageConfig, TrainingConfig
 from onesearch.trainers.soft.soft_config import SoftTargetConfig
 
-from .market_facts import MarketFacts
+from .market_facts import SHORT_HISTORY, MarketFacts
 from .preconditions import epoch_examples
 
 ENOUGH = 30
@@ -27,8 +27,12 @@ FEWEST_PASSES, MOST_PASSES = 30_000, 140_000
 TWO_PROCESSES = 200_000
 """Number of examples that the model sees in all from which two processes train together; for fewer, starting them does not pay."""
 
-HISTORY = 50
-"""Number of latest items of a user that a prompt shows; as a vector, each takes one place."""
+LONG_HISTORY = 50
+"""Number of latest items of a user that a prompt shows as vectors, each of which takes one place."""
+
+LONG = 0.4
+"""Share of the training searches that must have more than `SHORT_HISTORY` items so that prompts show histories as vectors: shorter ones
+gained nothing by them, and models without vectors can be exported."""
 
 PERSONAL = 0.2
 """Share of the training searches that must have a history so that prompts show one."""
@@ -129,19 +133,25 @@ def _evaluations(facts: MarketFacts, reasons: list[str]) -> dict[str, object]:
 
 
 def _prompt(facts: MarketFacts, reasons: list[str]) -> PromptLayout:
-    """The query, and the latest items of the user as vectors, where users have any."""
+    """The query, and the latest items of the user where users have any: as vectors where histories are long."""
     train = facts.train
     layout = PromptLayout(items=0, queries=0, sid=False, user=False, long_view_tokens=0, profile=False, default_history=False)
     if not train.requests or train.with_history < PERSONAL * train.requests:
         reasons.append("prompt: the query alone (few training searches, or none, have a history)")
         return layout
     share = 100 * train.with_history / train.requests
+    if train.with_long_history < LONG * train.requests:
+        reasons.append(
+            f"prompt: the query and the user's last {SHORT_HISTORY} items ({share:.0f} % of the training searches have a history)"
+        )
+        return replace(layout, items=SHORT_HISTORY)
+    long = 100 * train.with_long_history / train.requests
     summed = f", and the mean of their {_listed(facts.repeating)}" if facts.repeating else ""
     reasons.append(
-        f"prompt: the query and the user's last {HISTORY} items, one vector each{summed} ({share:.0f} % of the training searches have a "
-        "history)"
+        f"prompt: the query and the user's last {LONG_HISTORY} items, one vector each{summed} ({long:.0f} % of the training searches have "
+        f"a history of more than {SHORT_HISTORY} items)"
     )
-    return replace(layout, items=HISTORY, item_form="vector", item_summaries=facts.repeating)
+    return replace(layout, items=LONG_HISTORY, item_form="vector", item_summaries=facts.repeating)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -18,6 +18,9 @@ from onesearch.data.user_logs import UserLogs
 from onesearch.trainers.tasks import TASKS
 from onesearch.views.reward.facets import LEAST_ITEMS, item_facets
 
+SHORT_HISTORY = 10
+"""Number of latest items that a prompt shows as tokens; a longer history is shown as vectors. Our choice."""
+
 REPEATS = 0.2
 """Share of the items that must have a value which other items have as well, so that a kind of facets tells a taste; our choice."""
 
@@ -35,6 +38,7 @@ class SplitFacts:
         queries: distinct queries of the requests.
         pairs: distinct pairs of a query and a clicked or bought item.
         with_history: requests whose user clicked or bought something before.
+        with_long_history: those of them with more than `SHORT_HISTORY` clicks and purchases before.
     """
 
     requests: int = 0
@@ -45,6 +49,7 @@ class SplitFacts:
     queries: int = 0
     pairs: int = 0
     with_history: int = 0
+    with_long_history: int = 0
 
 
 @dataclass(frozen=True)
@@ -148,7 +153,8 @@ def _split_facts(market: Market, split: str) -> SplitFacts:
     queries = logs.query_rows[rows] if len(rows) else np.zeros(0, dtype=np.int64)
     both = np.union1d(keys["purchased"], keys["clicked"])
     pairs = np.unique(logs.query_rows[both // count] * count + both % count) if len(both) else both
-    begins, ends = logs.touched.last(rows, 1) if len(rows) else (queries, queries)
+    begins, ends = logs.touched.last(rows, SHORT_HISTORY + 1) if len(rows) else (queries, queries)
+    lengths = ends - begins
     return SplitFacts(
         requests=len(rows),
         purchase_requests=len(np.unique(keys["purchased"] // count)),
@@ -157,8 +163,9 @@ def _split_facts(market: Market, split: str) -> SplitFacts:
         clicks=len(np.setdiff1d(keys["clicked"], keys["purchased"])),
         queries=len(np.unique(queries)),
         pairs=len(pairs),
-        with_history=int((ends > begins).sum()),
+        with_history=int((lengths > 0).sum()),
+        with_long_history=int((lengths > SHORT_HISTORY).sum()),
     )
 
 
-__all__ = ["MarketFacts", "SplitFacts"]
+__all__ = ["SHORT_HISTORY", "MarketFacts", "SplitFacts"]

@@ -67,6 +67,8 @@ def test_a_market_is_counted():
     )
     assert (train.queries, train.pairs, train.with_history) == (2, 3, 1)
     assert FACTS.validation == NOTHING
+    often = MarketFacts.of(market_of([("u", day, "dress", ["a"], []) for day in range(14)])).train
+    assert (often.requests, often.with_history, often.with_long_history) == (14, 13, 3)
     chinese = MarketFacts.of(
         type(BASE).from_rows(items=[{"item_id": "a", "title": "红色连衣裙 xl"}, {"item_id": "b", "title": "红色连衣裙 xl"}])
     )
@@ -106,18 +108,20 @@ def test_what_learns_from_behaviour_needs_some():
     )
     assert without.alignment is None and without.reward is None and without.training.prompt.items == 0
     assert thin.alignment is not None and thin.reward is None
-    assert log.alignment is not None and log.reward is not None and log.training.prompt.items == 50
+    assert log.alignment is not None and log.reward is not None and log.training.prompt.items == 10
     assert auto_recipe(facts_of(300, replace(LOG, with_history=10)), "shop").recipe.training.prompt.items == 0
 
 
-def test_a_history_is_shown_as_vectors_with_the_means_of_what_repeats():
-    chosen = auto_recipe(facts_of(300, LOG, repeating=("brand", "price")), "shop")
-    prompt = chosen.recipe.training.prompt
-    assert prompt.has_vectors and prompt.item_summaries == ("brand", "price")
-    assert "last 50 items, one vector each, and the mean of their brand and price (80 % of" in "\n".join(chosen.reasons)
-    assert not auto_recipe(
-        facts_of(300, replace(LOG, with_history=10), repeating=("brand",)), "shop"
-    ).recipe.training.prompt.items
+def test_a_long_history_is_shown_as_vectors_with_the_means_of_what_repeats():
+    def chosen(**counts):
+        return auto_recipe(facts_of(300, replace(LOG, **counts), repeating=("brand", "price")), "shop")
+
+    long, short = chosen(with_long_history=2_000), chosen(with_long_history=1_999)
+    prompt = long.recipe.training.prompt
+    assert prompt.has_vectors and prompt.items == 50 and prompt.item_summaries == ("brand", "price")
+    assert "last 50 items, one vector each, and the mean of their brand and price (40 % of" in "\n".join(long.reasons)
+    assert not short.recipe.training.prompt.has_vectors and short.recipe.training.prompt.items == 10
+    assert not chosen(with_history=10, with_long_history=10).recipe.training.prompt.items
 
 
 def test_kinds_that_repeat_are_counted():
@@ -204,7 +208,7 @@ def test_every_decision_has_its_reason():
         "1,500 purchases and 8,000 clicks",
         "300 validation requests",
         "width 128",
-        "last 50 items",
+        "last 10 items",
         "teacher: ",
         "dense term: ",
         "aligned with 5,000",
