@@ -31,8 +31,9 @@ ALIGNABLE = 50
 REWARDABLE = 100
 """Number of answered training searches from which a reward model is trained."""
 
-TEACHABLE = 5000
-"""Number of answered training searches from which the generator also learns from a reward model; one that saw fewer teaches mistakes."""
+TEACHABLE, TAUGHT_PER_ITEM = 5_000, 10
+"""Number of answered training searches, and of their clicks and purchases per item, from which the generator also learns from a reward
+model: one that saw less teaches the generator its mistakes."""
 
 PROJECTABLE = 1000
 """Number of answered training searches from which the dense term has a projection that learns from them."""
@@ -121,12 +122,16 @@ def _reward(facts: MarketFacts, reasons: list[str]) -> RewardConfig | None:
 
 def _soft_targets(facts: MarketFacts, reward: RewardConfig | None, reasons: list[str]) -> SoftTargetConfig | None:
     """The reward model as a teacher of the generator."""
-    requests = facts.train.requests
-    if reward is None or requests < TEACHABLE:
-        reasons.append(f"teacher: none ({requests:,} answered training searches, fewer than {TEACHABLE:,})")
+    train = facts.train
+    per_item = (train.purchases + train.clicks) / max(facts.items, 1)
+    if reward is None or train.requests < TEACHABLE or per_item < TAUGHT_PER_ITEM:
+        reasons.append(
+            f"teacher: none ({train.requests:,} answered training searches with {per_item:.1f} clicks and purchases per item; a "
+            f"reward model teaches the generator from {TEACHABLE:,} and {TAUGHT_PER_ITEM} on)"
+        )
         return None
     reasons.append(
-        f"teacher: a reward model, trained before the generator, says which items it expects after each of {requests:,} searches"
+        f"teacher: a reward model, trained before the generator, says which items it expects after each of {train.requests:,} searches"
     )
     return SoftTargetConfig(weight=TEACHER_WEIGHT, reward=reward)
 

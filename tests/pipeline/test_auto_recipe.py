@@ -143,8 +143,14 @@ def test_kinds_that_repeat_are_counted():
 
 
 def test_the_teacher_is_a_reward_model_that_saw_enough():
-    few, enough = (auto_recipe(facts_of(300, replace(LOG, requests=count)), "shop") for count in (4_999, 5_000))
+    few, sparse, enough = (
+        auto_recipe(facts_of(items, replace(LOG, requests=count)), "shop")
+        for items, count in ((300, 4_999), (951, 5_000), (950, 5_000))
+    )
     assert few.recipe.training.soft_targets is None and "teacher: none (4,999 answered" in "\n".join(few.reasons)
+    assert sparse.recipe.training.soft_targets is None and "with 10.0 clicks and purchases per item" in "\n".join(
+        sparse.reasons
+    )
     soft_targets = enough.recipe.training.soft_targets
     assert (soft_targets.teacher, soft_targets.weight) == ("reward", 0.8) and soft_targets.reward == enough.recipe.reward
 
@@ -180,10 +186,11 @@ def test_the_steps_follow_the_size():
 
     assert passes(2)[0] == pytest.approx(2_000, rel=0.1), "a handful of items trains in seconds"
     assert passes(300)[0] == pytest.approx(30_000, rel=0.1)
-    assert passes(5_000)[0] == pytest.approx(140_000, rel=0.1)
+    assert passes(2_000)[0] == pytest.approx(200_000, rel=0.1)
+    assert passes(5_000)[0] == pytest.approx(280_000, rel=0.1)
     assert passes(20_000)[0] == pytest.approx(560_000, rel=0.1)
-    assert passes(5_000)[1].processes == 1 and passes(20_000)[1].processes == 2
-    assert passes(5_000)[1].training.arguments["per_device_train_batch_size"] == 64
+    assert passes(1_500)[1].processes == 1 and passes(5_000)[1].processes == 2
+    assert passes(5_000)[1].training.arguments["per_device_train_batch_size"] == 32
     arguments = passes(20_000)[1].training.arguments
     assert arguments["per_device_train_batch_size"] == 64 and arguments["warmup_steps"] == 0.1
 
