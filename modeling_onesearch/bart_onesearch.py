@@ -20,30 +20,18 @@ from transformers.models.bart.modeling_bart import (
     BartPreTrainedModel,
     BartScaledWordEmbedding,
 )
-from transformers.utils import is_torchdynamo_compiling
 
 from .configuration_onesearch import OneSearchConfig
 from .history_onesearch import PromptViews
 from .long_view_onesearch import LongViewMixin
 from .packing_onesearch import LAYER_OUTPUTS, PackedSdpaMixin, packing_of
+from .places_onesearch import PositionsMixin, check_length
 
 CAUSAL_CALL = (
     "Trainers for causal models (TRL's SFTTrainer, DPOTrainer and GRPOTrainer) make such calls, and the model would learn nothing from "
     "them. Train an encoder-decoder with SidSFTTrainer of onesearch or with Seq2SeqTrainer of transformers"
 )
 """End of the errors about a causal call."""
-
-
-def check_length(name: str, length: int, longest: int) -> None:
-    """Raise ValueError if inputs have more places than the model has positions.
-
-    Args:
-        name: name of the inputs in the error.
-        length: number of their places.
-        longest: the model's `max_position_embeddings`.
-    """
-    if length > longest:
-        raise ValueError(f"{name} of {length} tokens, max_position_embeddings={longest}: cut them to at most {longest} tokens")
 
 
 class OneSearchPreTrainedModel(PackedSdpaMixin, BartPreTrainedModel):
@@ -53,7 +41,7 @@ class OneSearchPreTrainedModel(PackedSdpaMixin, BartPreTrainedModel):
     config_class = OneSearchConfig
 
 
-class OneSearchEncoder(LongViewMixin, OneSearchPreTrainedModel, BartEncoder):
+class OneSearchEncoder(PositionsMixin, LongViewMixin, OneSearchPreTrainedModel, BartEncoder):
     """BART's encoder with these differences: the long view's vectors stand in the places of its placeholders, positions are counted over
     the tokens and not over the padding before them, and padding takes part in nothing but the attention."""
 
@@ -100,32 +88,6 @@ class OneSearchEncoder(LongViewMixin, OneSearchPreTrainedModel, BartEncoder):
         for layer in self.layers:
             hidden = layer(hidden, mask, packing=packing, **kwargs)
         return BaseModelOutput(packing.unpack(hidden))
-
-    def _from_first_token(self, embeddings: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
-        """Embeddings to which the layers add the positions of the tokens, which start at 0 at each row's first token.
-
-        BART adds the position of the place, so each token gets the difference of both beforehand. Padding on the right makes none: then
-        the embeddings are returned as they are, bit by bit.
-
-        Args:
-            embeddings: (batch, length, width).
-            attention_mask: (batch, length), 0 where padded.
-
-        Returns:
-            (batch, length, width).
-        """
-        if attention_mask is None or attention_mask.dim() != 2:
-            return embeddings
-        is_token = attention_mask.bool()
-        places = torch.arange(is_token.shape[1], device=is_token.device).expand(is_token.shape)
-        positions = torch.where(is_token, is_token.cumsum(1) - 1, places)
-        if not is_torchdynamo_compiling() and torch.equal(positions, places):
-            return embeddings
-        return embeddings + self._position_vectors(positions) - self._position_vectors(places)
-
-    def _position_vectors(self, positions: torch.Tensor) -> torch.Tensor:
-        """Position embeddings (batch, length, width) of `positions` (batch, length)."""
-        return self.embed_positions(positions, position_ids=positions)[0]
 
 
 class OneSearchModel(OneSearchPreTrainedModel, BartModel):

@@ -8,50 +8,19 @@ Travels to the Hub with the weights: imports nothing of this package.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
 from transformers.models.qwen3.modeling_qwen3 import apply_rotary_pos_emb
 
-from .bart_functions_onesearch import PlainBart, encode, plain_bart
 from .history_onesearch import NO_VIEWS, PromptViews
-from .own_codes_onesearch import OwnCodes, Places, attend_own
+from .plain_bart_onesearch import plain_bart
+from .plain_decoding_onesearch import BeamDecoder, KeysValues, PlainBartDecoder
 
 if TYPE_CHECKING:
     from transformers.models.bart.modeling_bart import BartAttention, BartDecoderLayer, BartModel
     from transformers.models.qwen3.modeling_qwen3 import Qwen3Attention, Qwen3DecoderLayer, Qwen3Model
-
-    from .bart_onesearch import OneSearchEncoder
-
-
-class BeamDecoder(Protocol):
-    """Runs a backbone for the active beams of a batch of queries, one level after the other."""
-
-    def start(self) -> torch.Tensor:
-        """Begin at level 0, without the codes of earlier steps; what was computed of the prompts is kept.
-
-        Returns:
-            Hidden states that predict the codes of level 0: (queries, width of the model).
-        """
-
-    def step(self, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
-        """Hidden states that predict the codes of the next level.
-
-        Args:
-            tokens: (queries, beams) vocabulary ids of the beams' last codes.
-            parents: (queries * beams,) rows of the previous step that the beams extend.
-
-        Returns:
-            (queries * beams, width of the model).
-        """
-
-
-class KeysValues(NamedTuple):
-    """Keys and values of one attention layer, (rows, heads, length, head size) each."""
-
-    keys: torch.Tensor
-    values: torch.Tensor
 
 
 class _BeamCache:
@@ -141,61 +110,6 @@ class BartBeamDecoder:
         query = _heads(attention, attention.q_proj(hidden))  # (queries, heads, beams, head size)
         mixed = F.scaled_dot_product_attention(query, shared.keys, shared.values, attn_mask=self.mask, scale=attention.scaling)
         return attention.out_proj(mixed.transpose(1, 2).reshape(hidden.shape))
-
-
-class PlainBartDecoder:
-    """`BartBeamDecoder` without calls of modules in its layers; see `plain_bart`.
-
-    Args:
-        backbone: a `OneSearchModel`.
-        plain: the weights of its layers.
-        input_ids: (queries, length) prompts.
-        attention_mask: (queries, length), 0 where padded.
-        views: long view and history of each prompt.
-    """
-
-    def __init__(
-        self,
-        backbone: BartModel,
-        plain: PlainBart,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        views: PromptViews = NO_VIEWS,
-    ) -> None:
-        self.decoder, self.layers, self.queries = backbone.decoder, plain.decoder, len(input_ids)
-        self.start_token = cast(int, backbone.config.decoder_start_token_id)
-        encoder = cast("OneSearchEncoder", backbone.encoder)
-        states = encode(encoder, plain.encoder, input_ids, attention_mask, views)
-        self.mask = None if bool(attention_mask.all()) else attention_mask.bool()[:, None, None, :]  # (queries, 1, 1, length)
-        attentions = [layer.cross for layer in self.layers]
-        self.shared = [KeysValues(one.heads(one.key(states)), one.heads(one.value(states))) for one in attentions]
-
-    def start(self) -> torch.Tensor:
-        """See [`BeamDecoder`]."""
-        self.own, self.places, self.position = [OwnCodes() for _ in self.layers], Places(self.queries), 0
-        return self._run(torch.full((self.queries, 1), self.start_token))
-
-    def step(self, tokens: torch.Tensor, parents: torch.Tensor) -> torch.Tensor:
-        """See [`BeamDecoder`]."""
-        self.places.extend(parents)
-        return self._run(tokens)
-
-    def _run(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Hidden states (rows, width) after the tokens (queries, beams)."""
-        decoder, places = self.decoder, self.places.rows
-        positions = decoder.embed_positions(tokens[:1, :1], self.position)  # (1, 1, width)
-        hidden = decoder.layernorm_embedding(decoder.embed_tokens(tokens) + positions).flatten(0, 1)  # (rows, width)
-        for layer, shared, own in zip(self.layers, self.shared, self.own):
-            mixed = layer.own.value(hidden)
-            own.append(layer.own.key(hidden), mixed)
-            if places.shape[1] > 1:
-                mixed = attend_own(layer.own.query(hidden), own, places, layer.own.head_size, layer.own.scaling)
-            hidden = layer.own_norm(hidden + layer.own.out(mixed))
-            query = layer.cross.query(hidden).view(self.queries, tokens.shape[1], -1)
-            mixed = layer.cross.mix(query, *shared, self.mask).view(hidden.shape)
-            hidden = layer.feed_forward(layer.cross_norm(hidden + layer.cross.out(mixed)))
-        self.position += 1
-        return hidden
 
 
 def bart_beam_decoder(
@@ -339,4 +253,4 @@ class Qwen3BeamDecoder:
         return attention.o_proj(mixed.reshape(queries, beams, -1))
 
 
-__all__ = ["BartBeamDecoder", "BeamDecoder", "KeysValues", "PlainBartDecoder", "Qwen3BeamDecoder", "bart_beam_decoder"]
+__all__ = ["BartBeamDecoder", "Qwen3BeamDecoder", "bart_beam_decoder"]

@@ -8,7 +8,7 @@ Travels to the Hub with the weights: imports nothing of this package.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -16,6 +16,8 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedC
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import is_torchdynamo_compiling
+
+from .places_onesearch import Packing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -32,27 +34,6 @@ PACKED_SDPA = "onesearch_sdpa"
 
 LAYER_OUTPUTS = ("output_hidden_states", "output_attentions")
 """Arguments that ask for the states of all layers, which are returned padded."""
-
-
-class Packing(NamedTuple):
-    """Places of the real tokens of a batch.
-
-    Args:
-        shape: batch and length of the padded batch.
-        places: (tokens,) places in batch · length, ascending.
-    """
-
-    shape: tuple[int, int]
-    places: torch.Tensor
-
-    def pack(self, states: torch.Tensor) -> torch.Tensor:
-        """(batch, length, width) → (1, tokens, width)."""
-        return states.flatten(0, 1).index_select(0, self.places)[None]
-
-    def unpack(self, states: torch.Tensor) -> torch.Tensor:
-        """(1, tokens, width) → (batch, length, width), 0 where padded."""
-        batch, length = self.shape
-        return states.new_zeros(batch * length, states.shape[2]).index_copy(0, self.places, states[0]).view(batch, length, -1)
 
 
 def packing_of(config: PreTrainedConfig, mask: torch.Tensor | None, asked: Mapping[str, Any]) -> Packing | None:
@@ -124,4 +105,4 @@ class PackedSdpaMixin(_Base):
 AttentionInterface.register(PACKED_SDPA, packed_sdpa)
 AttentionMaskInterface.register(PACKED_SDPA, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
 
-__all__ = ["PACKED_SDPA", "PackedSdpaMixin", "Packing", "packing_of"]
+__all__ = ["PACKED_SDPA", "PackedSdpaMixin", "packing_of"]

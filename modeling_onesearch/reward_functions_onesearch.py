@@ -3,19 +3,24 @@
 A search scores some dozens of candidates, so calls of nested modules take more of its time than the products do. Here layers that read the
 same input are one product, and padding of a batch is left out of everything but the attention. The results are those of
 `OneSearchRewardModel.forward`, up to rounding.
-Imports nothing of this package but the model.
+Imports nothing of this package but the layers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from .modeling_reward_onesearch import OneSearchRewardModel
+from .configuration_reward_onesearch import OneSearchRewardConfig
+from .reward_layers_onesearch import RewardLayers
+
+if TYPE_CHECKING:
+    from .modeling_reward_onesearch import OneSearchRewardModel
 
 WEIGHTS_AT_ONCE = 1 << 22
 """Attention weights that are held at once; requests beyond them are scored in a further part."""
@@ -24,16 +29,29 @@ NEVER = np.float32(-1e9)
 """Added to the products of a candidate with events that it may not attend to; its exponential is 0."""
 
 
+class PlainRewardModel(RewardLayers, nn.Module):
+    """The layers without transformers' model class, which takes seconds to import: `RewardFunctions` reads their weights.
+
+    Args:
+        config: sizes of the layers.
+    """
+
+    def __init__(self, config: OneSearchRewardConfig) -> None:
+        super().__init__()
+        self.config = config
+        self._add_layers(config)
+
+
 class RewardFunctions:
     """Scores candidates as a reward model does. The model's weights are read once: later changes of the model are not seen.
 
     Args:
-        model: the model, on the CPU in float32.
+        model: an `OneSearchRewardModel` or `PlainRewardModel`, on the CPU in float32.
         states: states of all items, float ``(items, hidden_size)``.
         groups: numbers of each item's leaf category and of its first code, -1 without one, ``(items, 2)``.
     """
 
-    def __init__(self, model: OneSearchRewardModel, states: torch.Tensor, groups: np.ndarray) -> None:
+    def __init__(self, model: OneSearchRewardModel | PlainRewardModel, states: torch.Tensor, groups: np.ndarray) -> None:
         config, history, towers = model.config, model.history, model.towers
         self.states, self.heads, self.recent = states, history.heads, config.recent
         size = states.shape[1]
@@ -184,7 +202,7 @@ class RewardFunctions:
         weights.view(count, 2, self.heads, width, -1).add_(never[:, :, None])
         mixed = torch.bmm(weights.softmax(-1), values)
         mixed = mixed.view(count, 2 * self.heads, width, -1).transpose(1, 2).reshape(count * width, 2, size)
-        any_allowed: np.ndarray = np.asarray(allowed.any(-1))  # (requests, 2, candidates)
+        any_allowed = np.asarray(allowed.any(-1))  # (requests, 2, candidates)
         if not any_allowed.all():  # without any event there is nothing to find
             mixed.mul_(torch.from_numpy(any_allowed.transpose(0, 2, 1).reshape(-1, 2, 1)))
         mixed = mixed if at is None else mixed.index_select(0, at)
@@ -196,4 +214,4 @@ def _spread(states: torch.Tensor, owner: torch.Tensor | None) -> torch.Tensor:
     return states if owner is None else states.index_select(0, owner)
 
 
-__all__ = ["RewardFunctions"]
+__all__ = ["PlainRewardModel", "RewardFunctions"]

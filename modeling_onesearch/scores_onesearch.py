@@ -96,6 +96,25 @@ class ScoringMixin:
     sid_index: SidIndex | None = None
     """The item index: which item has which Semantic ID."""
 
+    def set_sid_index(self, index: SidIndex) -> None:
+        """Attach the catalogue whose items `search` returns.
+
+        Raises:
+            ValueError: the codebook sizes or the fingerprint of the index differ from the model's.
+        """
+        if tuple(index.codebook_sizes) != tuple(self.config.sid_codebook_sizes):
+            raise ValueError(
+                f"the item index has codebook sizes {list(index.codebook_sizes)}, the model {self.config.sid_codebook_sizes}; encode the "
+                "catalogue with the model's codebooks"
+            )
+        if self.config.sid_fingerprint is not None and index.fingerprint != self.config.sid_fingerprint:
+            raise ValueError(
+                f"the item index was made with codebooks {index.fingerprint[:12]}…, the model was trained on "
+                f"{self.config.sid_fingerprint[:12]}…; each fingerprint has SIDs of its own. Encode this catalogue with the model's "
+                "codebooks, or train a model on these"
+            )
+        self.sid_index = index
+
     def score_targets(self, hidden_states: torch.Tensor, targets: torch.Tensor) -> TargetScores:
         """Score each target under its own softmax; see `target_logits`.
 

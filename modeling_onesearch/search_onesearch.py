@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .catalogue_onesearch import SidIndex
-from .decoding_onesearch import BeamDecoder
 from .filters_onesearch import ItemFilter
 from .free_search_onesearch import free_beams
 from .generation_onesearch import Beams, StepFunction, beam_search
@@ -21,6 +20,7 @@ from .given_scores_onesearch import GivenScores, score_given
 from .history_onesearch import PromptViews
 from .hits_onesearch import Hit
 from .logits_processor_onesearch import TrieLogitsProcessor
+from .plain_decoding_onesearch import BeamDecoder
 from .sampling_onesearch import SidSamples, sample_without_replacement
 from .scores_onesearch import ScoringMixin
 from .search_config_onesearch import SearchConfig, check_count

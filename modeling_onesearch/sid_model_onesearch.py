@@ -166,25 +166,6 @@ class SidModelMixin(_Base):
                     "the weights before training (tie_word_embeddings=False)"
                 )
 
-    def set_sid_index(self, index: SidIndex) -> None:
-        """Attach the catalogue whose items `search` returns.
-
-        Raises:
-            ValueError: the codebook sizes or the fingerprint of the index differ from the model's.
-        """
-        if tuple(index.codebook_sizes) != tuple(self.config.sid_codebook_sizes):
-            raise ValueError(
-                f"the item index has codebook sizes {list(index.codebook_sizes)}, the model {self.config.sid_codebook_sizes}; encode the "
-                "catalogue with the model's codebooks"
-            )
-        if self.config.sid_fingerprint is not None and index.fingerprint != self.config.sid_fingerprint:
-            raise ValueError(
-                f"the item index was made with codebooks {index.fingerprint[:12]}…, the model was trained on "
-                f"{self.config.sid_fingerprint[:12]}…; each fingerprint has SIDs of its own. Encode this catalogue with the model's "
-                "codebooks, or train a model on these"
-            )
-        self.sid_index = index
-
     def embed_prompts(self, input_ids: torch.Tensor, **views: torch.Tensor | None) -> torch.Tensor:
         """Input embeddings (batch, length, d_model) of prompts (batch, length), with long view, history and query vector in their places.
 

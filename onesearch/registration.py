@@ -11,7 +11,8 @@ from __future__ import annotations
 import importlib.abc
 import importlib.machinery
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 
 _AUTO = "transformers.models.auto"
@@ -19,10 +20,29 @@ _AUTO = "transformers.models.auto"
 
 def register_auto_classes() -> None:
     """Register configurations, models and tokenizer with the Auto classes, now or as soon as those are imported."""
-    if not any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
-        finder = _AfterImport()
-        finder.register_loaded()
-        sys.meta_path.insert(0, finder)
+    for finder in sys.meta_path:
+        if isinstance(finder, _AfterImport):
+            finder.register_loaded()
+            return
+    finder = _AfterImport()
+    finder.register_loaded()
+    sys.meta_path.insert(0, finder)
+
+
+@contextmanager
+def models_later() -> Iterator[None]:
+    """Within it, importing the auto modules of transformers does not register the models, whose import takes seconds.
+
+    They are registered by the next import of a module of transformers or of the models outside of it, or by `register_auto_classes`.
+    """
+    finders = [finder for finder in sys.meta_path if isinstance(finder, _AfterImport)]
+    for finder in finders:
+        finder.later.add(f"{_AUTO}.modeling_auto")
+    try:
+        yield
+    finally:
+        for finder in finders:
+            finder.later.clear()
 
 
 def _register_config(auto: ModuleType) -> None:
@@ -74,11 +94,13 @@ _WATCHED = ("transformers.", "onesearch.modeling_onesearch.", "onesearch.tokeniz
 class _AfterImport(importlib.abc.MetaPathFinder):
     """Runs registrations whose auto module is imported, as soon as no module of transformers or of this package is half imported.
 
-    `pending` holds the registrations that have not run, `running` counts the watched imports that have not ended.
+    `pending` holds the registrations that have not run, `later` those of them that wait, and `running` counts the watched imports that
+    have not ended.
     """
 
     def __init__(self) -> None:
         self.pending = dict(_REGISTRATIONS)
+        self.later: set[str] = set()
         self.running = 0
 
     def find_spec(
@@ -95,7 +117,7 @@ class _AfterImport(importlib.abc.MetaPathFinder):
         """Run the registrations whose auto modules are imported, and those that become due in the meantime."""
         self.running += 1
         try:
-            while due := [name for name in self.pending if name in sys.modules]:
+            while due := [name for name in self.pending if name in sys.modules and name not in self.later]:
                 self.pending.pop(due[0])(sys.modules[due[0]])
         finally:
             self.running -= 1

@@ -22,7 +22,6 @@ from onesearch.files import read_json, write_json
 
 from .embedding.configs import BANDED_FACTS, ITEM_FACTS, TextEncoderConfig
 from .embedding.fact_kinds import OPENING, CountFact, Fact, FeatureFact, PriceFact, TextFact
-from .keywords.keyword_mining import mine_keywords
 from .keywords.keywords import CoreKeywords, Keyword
 
 logger = logging.getLogger(__name__)
@@ -49,6 +48,8 @@ class KeywordFact:
     @classmethod
     def fit(cls, market: Market, core: int | None) -> KeywordFact:
         """Mine the keywords of a market's items and training sessions."""
+        from .keywords.keyword_mining import mine_keywords
+
         return cls(mine_keywords(market), core)
 
     def words(self, market: Market) -> list[str]:

@@ -48,22 +48,24 @@ def add(commands: Commands) -> None:
 def _search(options: argparse.Namespace) -> None:
     from onesearch.data.requests import UserContext
     from onesearch.modeling_onesearch.engines_onesearch import prefer_compiled
-    from onesearch.serving.searcher import Searcher
+    from onesearch.registration import models_later
 
     quiet_libraries()
     prefer_compiled(False)  # importing the compiler takes longer than this one search without it
-    searcher = Searcher.from_pretrained(checkpoint_folder(options.checkpoint), **search_settings(options))
-    history = options.history
-    context = UserContext(options.queries, history, options.purchased, profile=tuple(options.profile))
-    hits = searcher.search(
-        options.query,
-        history,
-        options.top_k,
-        context=context,
-        exclude=options.exclude,
-        categories=options.category,
-        explain=options.explain,
-    )
+    with models_later():  # the plain model needs none of transformers' own
+        from onesearch.serving.searcher import Searcher
+
+        searcher = Searcher.from_pretrained(checkpoint_folder(options.checkpoint), plain=True, **search_settings(options))
+        history = options.history
+        hits = searcher.search(
+            options.query,
+            history,
+            options.top_k,
+            context=UserContext(options.queries, history, options.purchased, profile=tuple(options.profile)),
+            exclude=options.exclude,
+            categories=options.category,
+            explain=options.explain,
+        )
     for rank, hit in enumerate(hits, start=1):
         parts = "".join(f"\t{math.exp(part):.3f}" for part in hit.level_scores or ())
         price = "" if hit.price is None else f"{hit.price:.2f}"

@@ -21,7 +21,6 @@ import numpy as np
 from onesearch.data.market import Market
 from onesearch.files import RunFolder, atomic_folder
 from onesearch.modeling_onesearch.columns_onesearch import strings_from_arrays, strings_to_arrays
-from onesearch.tokenization_sid.embedding.embeddings import encoder_name, load_embeddings
 from onesearch.tokenization_sid.embedding.pretrained import load_encoder_named
 from onesearch.tokenization_sid.embedding.text_encoder import embed_texts, unit_rows
 from onesearch.tokenization_sid.tensor_files import read_tensors, write_tensors
@@ -68,6 +67,8 @@ class DenseIndex:
         Raises:
             FileNotFoundError: the run has no market or no embeddings.
         """
+        from onesearch.tokenization_sid.embedding.embeddings import encoder_name, load_embeddings
+
         items = Market.load(run.require("market", "onesearch data")).items.data.column("item_id").to_pylist()
         return cls(tuple(items), unit_rows(load_embeddings(run, "items")), encoder_name(run))
 

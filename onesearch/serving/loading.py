@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 from onesearch.views.default_histories import FILE_NAME as DEFAULTS_NAME
 from onesearch.views.default_histories import DefaultHistories
@@ -50,7 +50,9 @@ class CheckpointParts(NamedTuple):
     dense: DenseIndex | None
 
 
-def load_parts(checkpoint: str | Path, hub: Mapping[str, Any], with_reward: bool = True) -> CheckpointParts:
+def load_parts(
+    checkpoint: str | Path, hub: Mapping[str, Any], with_reward: bool = True, plain: bool = False
+) -> CheckpointParts:
     """Load a checkpoint folder or Hub repository.
 
     Args:
@@ -58,18 +60,41 @@ def load_parts(checkpoint: str | Path, hub: Mapping[str, Any], with_reward: bool
         hub: arguments of the Auto classes (``revision``, ``token``, ``dtype``, ...). The dtype ``"fastest"`` is ours: bfloat16 where this
             processor multiplies it much faster than float32, else float32; see `precision.py`.
         with_reward: False leaves the reward model out, so that a damaged one can be replaced.
+        plain: load generator and reward model without transformers' model classes where that can be done; see `plain_model.py`.
 
     Raises:
         OSError: the folder or a part of it is missing (FileNotFoundError), or the repository cannot be reached.
         ValueError: a file is damaged.
     """
+    _check_place(checkpoint, Path(checkpoint, hub.get("subfolder") or ""))
+    files = {name: value for name, value in hub.items() if name != "dtype"}
+    loaded = _plain_model_and_tokenizer(checkpoint) if plain and not hub else None
+    model, tokenizer = _model_and_tokenizer(checkpoint, hub, files) if loaded is None else loaded
+    encoder, defaults = _query_encoder(checkpoint, tokenizer, files), _defaults(checkpoint, tokenizer, files)
+    text_index, shown = _text_index(checkpoint, files), _shown_items(checkpoint, files)
+    reranker = _reranker(checkpoint, files, plain) if with_reward else None
+    return CheckpointParts(
+        model.eval(),
+        tokenizer,
+        encoder,
+        defaults,
+        reranker,
+        text_index,
+        shown,
+        _history_table(checkpoint, tokenizer, files),
+        _dense_index(checkpoint, files),
+    )
+
+
+def _model_and_tokenizer(
+    checkpoint: str | Path, hub: Mapping[str, Any], files: Mapping[str, Any]
+) -> tuple[OneSearchModel, SidTokenizer]:
+    """Load both by the Auto classes of transformers."""
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
     from .precision import FASTEST, in_fastest_dtype
 
-    _check_place(checkpoint, Path(checkpoint, hub.get("subfolder") or ""))
-    files = {name: value for name, value in hub.items() if name != "dtype"}
     is_fastest = hub.get("dtype") == FASTEST
     hub = files if is_fastest else hub
     try:
@@ -86,20 +111,17 @@ def load_parts(checkpoint: str | Path, hub: Mapping[str, Any], with_reward: bool
         raise ValueError(
             f"a JSON file in {checkpoint} (tokenizer.json or tokenizer_config.json) is damaged ({error}); copy the checkpoint again"
         ) from error
-    encoder, defaults = _query_encoder(checkpoint, tokenizer, files), _defaults(checkpoint, tokenizer, files)
-    text_index, shown = _text_index(checkpoint, files), _shown_items(checkpoint, files)
-    reranker = _reranker(checkpoint, files) if with_reward else None
-    return CheckpointParts(
-        model.eval(),
-        tokenizer,
-        encoder,
-        defaults,
-        reranker,
-        text_index,
-        shown,
-        _history_table(checkpoint, tokenizer, files),
-        _dense_index(checkpoint, files),
-    )
+    return model, tokenizer
+
+
+def _plain_model_and_tokenizer(checkpoint: str | Path) -> tuple[OneSearchModel, SidTokenizer] | None:
+    """Load both without transformers' model classes; None where the generator needs them."""
+    from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
+
+    from .plain_model import load_plain_model
+
+    model = load_plain_model(Path(checkpoint))
+    return None if model is None else (cast("OneSearchModel", model), SidTokenizer.from_pretrained(checkpoint))
 
 
 def _check_place(checkpoint: str | Path, folder: Path) -> None:
@@ -127,7 +149,7 @@ def _query_encoder(checkpoint: str | Path, tokenizer: SidTokenizer, files: Mappi
     return SidEncoder.from_pretrained(checkpoint, subfolder, files.get("revision"))
 
 
-def _reranker(checkpoint: str | Path, files: Mapping[str, Any]) -> Reranker | None:
+def _reranker(checkpoint: str | Path, files: Mapping[str, Any], plain: bool) -> Reranker | None:
     """The reranker of a checkpoint, if it has a reward model."""
     from onesearch.views.reward.reward_folder import FOLDER_NAME
 
@@ -136,7 +158,7 @@ def _reranker(checkpoint: str | Path, files: Mapping[str, Any]) -> Reranker | No
         return None
     from .reranker import Reranker
 
-    return Reranker.from_pretrained(folder)
+    return Reranker.from_pretrained(folder, plain)
 
 
 def _dense_index(checkpoint: str | Path, files: Mapping[str, Any]) -> DenseIndex | None:

@@ -91,14 +91,18 @@ class Reranker:
         return self._state.requests
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Reranker:
+    def from_pretrained(cls, folder: str | Path, plain: bool = False) -> Reranker:
         """Load the folder ``reward/`` of a checkpoint.
+
+        Args:
+            folder: the folder.
+            plain: load the layers alone; see `load_reward`.
 
         Raises:
             FileNotFoundError: there is no reward model.
             ValueError: a file is damaged.
         """
-        return cls(load_reward(Path(folder)))
+        return cls(load_reward(Path(folder), plain))
 
     def update(self, sessions: pa.Table, log_end: int | None = None) -> None:
         """Count new sessions in the memory of this process, without any training; `update_memory` does so in a checkpoint.

@@ -117,6 +117,7 @@ class Searcher:
         text_weight: float | None = None,
         dense_weight: float | None = None,
         batch_size: int = 32,
+        plain: bool = False,
         **kwargs: Any,
     ) -> Searcher:
         """Load a checkpoint folder or Hub repository, with the search settings that it was saved with.
@@ -134,6 +135,9 @@ class Searcher:
             text_weight: replaces the saved setting; see `SearchConfig`.
             dense_weight: replaces the saved setting; see `SearchConfig`.
             batch_size: number of requests that `retrieve` searches at once.
+            plain: load generator and reward model without transformers' model classes, whose import takes about 2 CPU seconds, where the
+                checkpoint is a folder on this machine with a plain encoder-decoder in float32. Such a searcher has the same hits; its
+                model can search and nothing else.
             kwargs: passed to the Auto classes (``revision``, ``token``, ``dtype``, ...). ``dtype="fastest"`` takes bfloat16 where this
                 processor multiplies it much faster than float32, which a short measurement tells; the scores are rounded then.
 
@@ -156,7 +160,7 @@ class Searcher:
             "dense_weight": dense_weight,
         }
         _changed(SearchConfig(), **given)  # refuses wrong values before anything is loaded
-        parts = load_parts(checkpoint, kwargs)
+        parts = load_parts(checkpoint, kwargs, plain=plain)
         config = _changed(parts.model.search_config, **given)
         return cls(
             parts.model,

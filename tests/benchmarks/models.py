@@ -6,7 +6,7 @@ import torch
 from catalogues import CODEBOOK_SIZES, FINGERPRINT
 
 from onesearch import OneSearchConfig, OneSearchForCausalLM, OneSearchForConditionalGeneration, OneSearchQwen3Config
-from onesearch.modeling_onesearch.decoding_onesearch import BeamDecoder
+from onesearch.modeling_onesearch.plain_decoding_onesearch import BeamDecoder
 
 VOCABULARY = 60_000
 OFFSET = VOCABULARY - sum(CODEBOOK_SIZES)

@@ -9,7 +9,8 @@ from tiny import TEXT_TOKENS, random_codes, random_prompts, tiny_causal_model, t
 
 from onesearch import OneSearchForCausalLM, OneSearchForConditionalGeneration
 from onesearch.modeling_onesearch import kernels_onesearch
-from onesearch.modeling_onesearch.decoding_onesearch import BartBeamDecoder, PlainBartDecoder
+from onesearch.modeling_onesearch.decoding_onesearch import BartBeamDecoder
+from onesearch.modeling_onesearch.plain_decoding_onesearch import PlainBartDecoder
 
 CODEBOOK_SIZES = (8, 4, 4)
 CODES = random_codes(60, CODEBOOK_SIZES, seed=4)

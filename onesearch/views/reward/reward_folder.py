@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
     from onesearch.modeling_onesearch.modeling_reward_onesearch import OneSearchRewardModel
+    from onesearch.modeling_onesearch.reward_functions_onesearch import PlainRewardModel
 
 FOLDER_NAME = "reward"
 """Folder of the reward model in a checkpoint."""
@@ -67,7 +68,7 @@ class RewardParts(NamedTuple):
         without: groups of inputs that the model was trained without.
     """
 
-    model: OneSearchRewardModel
+    model: OneSearchRewardModel | PlainRewardModel
     table: ItemTable
     item_ids: list[str]
     memory: BehaviourMemory
@@ -84,7 +85,7 @@ def save_reward(parts: RewardParts, folder: Path) -> None:
     """
     if isinstance(parts.encoder, StaticVectors):
         raise TypeError("the encoder of these parts was read from a folder in a form that cannot be written; copy that folder")
-    parts.model.save_pretrained(folder)
+    cast("OneSearchRewardModel", parts.model).save_pretrained(folder)
     save_items(KnownItems(parts.item_ids, parts.table), folder, PREFIX)
     _save_memory(parts.memory, folder)
     parts.encoder.save(str(folder / "encoder"), create_model_card=False)
@@ -199,18 +200,20 @@ def sessions_market(items: pa.Table, sessions: pa.Table, origin: str = "sessions
     return Market(**{name: as_dataset(table) for name, table in tables.items()}, info={"split": {"method": "none"}})
 
 
-def load_reward(folder: Path) -> RewardParts:
+def load_reward(folder: Path, plain: bool = False) -> RewardParts:
     """Read the folder that `save_reward` wrote.
+
+    Args:
+        folder: the folder.
+        plain: load the layers alone, without transformers' model class, which takes seconds to import; they can rank and nothing else.
 
     Raises:
         FileNotFoundError: a file is missing.
         ValueError: a file is damaged.
     """
-    from onesearch.modeling_onesearch.modeling_reward_onesearch import OneSearchRewardModel
-
     item_ids, table, memory, settings = _load_tables(folder)
     return RewardParts(
-        model=OneSearchRewardModel.from_pretrained(folder).eval(),
+        model=_plain_model(folder) if plain else _model(folder),
         table=table,
         item_ids=item_ids,
         memory=memory,
@@ -218,6 +221,25 @@ def load_reward(folder: Path) -> RewardParts:
         encoder=_encoder(folder / "encoder"),
         without=tuple(settings["without"]),
     )
+
+
+def _model(folder: Path) -> OneSearchRewardModel:
+    from onesearch.modeling_onesearch.modeling_reward_onesearch import OneSearchRewardModel
+
+    return OneSearchRewardModel.from_pretrained(folder).eval()
+
+
+def _plain_model(folder: Path) -> PlainRewardModel:
+    from safetensors.torch import load_file
+
+    from onesearch.modeling_onesearch.configuration_reward_onesearch import OneSearchRewardConfig
+    from onesearch.modeling_onesearch.reward_functions_onesearch import PlainRewardModel
+    from onesearch.modeling_onesearch.uninitialised_onesearch import Uninitialised
+
+    with Uninitialised():
+        model = PlainRewardModel(OneSearchRewardConfig.from_pretrained(folder))
+    model.load_state_dict(load_file(folder / "model.safetensors"), assign=True)
+    return model.eval()
 
 
 def _encoder(folder: Path) -> SentenceTransformer | StaticVectors:
