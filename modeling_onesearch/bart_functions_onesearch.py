@@ -8,7 +8,7 @@ Travels to the Hub with the weights: imports nothing of this package.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -108,18 +108,8 @@ class PlainBart(NamedTuple):
     decoder: list[DecoderLayer]
 
 
-class PlainEncoder(Protocol):
-    """What `encode` needs of an encoder besides its layers."""
-
-    max_source_positions: int
-    layernorm_embedding: Callable[[torch.Tensor], torch.Tensor]
-    embed_positions: Callable[..., torch.Tensor]
-    embed_prompt: Callable[..., torch.Tensor]
-    _from_first_token: Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
-
-
 def encode(
-    encoder: PlainEncoder,
+    encoder: Any,
     layers: Iterable[EncoderLayer],
     input_ids: torch.Tensor,
     attention_mask: torch.Tensor,
@@ -128,7 +118,7 @@ def encode(
     """Last states of `OneSearchEncoder.forward`, (queries, length, width); those of padding are 0.
 
     Args:
-        encoder: makes the embeddings.
+        encoder: makes the embeddings: a `OneSearchEncoder`, or one of the same names without layers.
         layers: weights of its layers.
         input_ids: (queries, length).
         attention_mask: (queries, length), 0 where padded.
@@ -155,4 +145,4 @@ def encode(
     return hidden if packing is None else packing.unpack(hidden)
 
 
-__all__ = ["Affine", "Attention", "DecoderLayer", "EncoderLayer", "FeedForward", "Norm", "PlainBart", "PlainEncoder", "encode"]
+__all__ = ["Affine", "Attention", "DecoderLayer", "EncoderLayer", "FeedForward", "Norm", "PlainBart", "encode"]
