@@ -100,10 +100,8 @@ def check_stage_folder(folder: Path) -> None:
     """
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise FileExistsError(f"{folder} is no folder of a training stage but a link or a file; move it away")
-    if not folder.is_dir() or (folder / STAGE_NAME).is_file():
-        return
-    held = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    if held:
+    held = sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
+    if held and STAGE_NAME not in held:  # one look at the folder: another process may be writing the file
         raise FileExistsError(
             f"{folder} was not made by a training stage (it has no {STAGE_NAME}, but holds {', '.join(held[:3])}); move it away"
         )
@@ -183,7 +181,8 @@ def train_stage(
     """
     folder = Path(str(arguments.output_dir))
     weights = folder / "model"
-    claim_folder(folder, stage, resume)
+    with arguments.main_process_first(desc="claim the folder"):
+        claim_folder(folder, stage, resume)
     if resume and weights.exists():
         logger.info("stage %s: finished earlier", stage.name)
         return TrainedStage(type(model).from_pretrained(weights), read_json(folder / "log.json"))

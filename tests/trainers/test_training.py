@@ -19,7 +19,7 @@ from onesearch.trainers.checkpoint_folder import replaced_files
 from onesearch.trainers.configs import SidLoraConfig, StageConfig, TrainingConfig
 from onesearch.trainers.models import longest_prompt
 from onesearch.trainers.run_inputs import load_inputs
-from onesearch.trainers.stages import remove_stage
+from onesearch.trainers.stages import STAGE_NAME, check_stage_folder, remove_stage
 from onesearch.trainers.training import train_run
 
 STAGES = ["1-alignment", "2-co-occurrence", "3-personalised"]
@@ -286,3 +286,21 @@ def test_the_tokenizer_knows_the_longest_prompt(shared_searcher, shared_run):
 def test_a_prompt_leaves_room_for_the_sid_behind_it(kind):
     model = kind()
     assert longest_prompt(model) == 64 - (0 if model.config.is_encoder_decoder else 3)
+
+
+def test_a_stage_that_another_process_begins_meanwhile_is_no_stranger(tmp_path, monkeypatch):
+    """The file appears between two looks at the folder; under load this stopped a training of two processes."""
+    folder = tmp_path / "1-personalised"
+    folder.mkdir()
+    listed = type(folder).iterdir
+
+    def written_first(path):
+        (folder / STAGE_NAME).write_text("{}")
+        return listed(path)
+
+    monkeypatch.setattr(type(folder), "iterdir", written_first)
+    check_stage_folder(folder)
+    monkeypatch.undo()
+    (folder / STAGE_NAME).rename(folder / "other.json")
+    with pytest.raises(FileExistsError, match="holds other.json"):
+        check_stage_folder(folder)
