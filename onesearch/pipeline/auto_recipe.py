@@ -140,11 +140,11 @@ def _dense(facts: MarketFacts, reasons: list[str]) -> DenseConfig:
     """The dense term, with a projection where there are enough searches to learn it from."""
     requests = facts.train.requests
     if requests < PROJECTABLE:
-        reasons.append("dense term: the text vectors of query and items; it is served only if validation shows that it helps")
+        reasons.append("dense term: the text vectors of query and items; validation says how much it counts, if it can")
         return DenseConfig(epochs=0)
     reasons.append(
-        f"dense term: text vectors, and a projection of the generator's states that learns from {requests:,} searches; it is served only "
-        "if validation shows that it helps"
+        f"dense term: text vectors, and a projection of the generator's states that learns from {requests:,} searches; "
+        "validation says how much it counts"
     )
     return DenseConfig()
 
