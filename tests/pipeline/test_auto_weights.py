@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from onesearch.data.requests import build_requests
 from onesearch.evaluation.evaluator import evaluate
 from onesearch.files import RunFolder
+from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.pipeline.auto_search import ARMS, CLOSE, choose_search, quality, serve, served_arms
 from onesearch.pipeline.auto_weights import DENSE_WEIGHTS, TEXT_WEIGHTS, Terms, fitted, quality_of
 from onesearch.serving.searcher import Searcher
@@ -61,3 +63,12 @@ def test_every_order_is_compared_and_the_best_is_served(run, market):
     serve(run, choice.search)
     served = Searcher.from_pretrained(run.checkpoint)
     assert served.config == choice.search and any(arm.config == choice.search for arm in served_arms(served))
+
+
+def test_text_and_vectors_come_first_where_nothing_can_be_chosen_by(run, market):
+    serve(run, SearchConfig(candidates="beam+dense", dense_weight=10.0))
+    few = replace(market, info={**market.info, "split": {"method": "none"}})
+    choice = choose_search(run, few)
+    expected = SearchConfig(candidates="beam+text+dense", dense_weight=10.0, text_weight=10.0)
+    assert (choice.arm, choice.search, choice.quality) == ("onesearch_text_dense", expected, {})
+    assert "weight of the text match 10, weight of the dense term 10" in str(choice)
