@@ -6,6 +6,7 @@ The result is a plain recipe. All thresholds are our choice, made on markets tha
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import NamedTuple
 
 from onesearch.data.splits import SHARES, SplitConfig
@@ -43,6 +44,13 @@ REWARD_STEPS = 300
 
 TEACHER_WEIGHT = 0.8
 """Share of the teacher in what the generator learns (docs/results.md, "Soft targets and regularisation")."""
+
+
+TEXT_TEACHER_WEIGHT = 0.9
+"""The same where the text match is the teacher (docs/results.md, "A catalogue without behaviour")."""
+
+TEXT_MATCH = "bm25s"
+"""Module of the text match, which the extra ``evaluation`` installs."""
 
 
 class AutoRecipe(NamedTuple):
@@ -121,9 +129,12 @@ def _reward(facts: MarketFacts, reasons: list[str]) -> RewardConfig | None:
 
 
 def _soft_targets(facts: MarketFacts, reward: RewardConfig | None, reasons: list[str]) -> SoftTargetConfig | None:
-    """The reward model as a teacher of the generator."""
+    """The reward model as a teacher of the generator; the text match where nearly all queries are made of the catalogue."""
     train = facts.train
     per_item = (train.purchases + train.clicks) / max(facts.items, 1)
+    if reward is None and find_spec(TEXT_MATCH) is not None:
+        reasons.append("teacher: the text match says which items fit each query that is made of the catalogue")
+        return SoftTargetConfig(teacher="none", made_queries=True, weight=TEXT_TEACHER_WEIGHT)
     if reward is None or train.requests < TEACHABLE or per_item < TAUGHT_PER_ITEM:
         reasons.append(
             f"teacher: none ({train.requests:,} answered training searches with {per_item:.1f} clicks and purchases per item; a "

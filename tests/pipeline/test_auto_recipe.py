@@ -155,6 +155,15 @@ def test_the_teacher_is_a_reward_model_that_saw_enough():
     assert (soft_targets.teacher, soft_targets.weight) == ("reward", 0.8) and soft_targets.reward == enough.recipe.reward
 
 
+def test_the_text_match_teaches_a_catalogue_without_a_log(monkeypatch):
+    chosen = auto_recipe(facts_of(300), "shop")
+    soft_targets = chosen.recipe.training.soft_targets
+    assert (soft_targets.teacher, soft_targets.made_queries, soft_targets.weight) == ("none", True, 0.9)
+    assert "teacher: the text match" in "\n".join(chosen.reasons)
+    monkeypatch.setattr("onesearch.pipeline.auto_recipe.find_spec", lambda module: None)
+    assert auto_recipe(facts_of(300), "shop").recipe.training.soft_targets is None
+
+
 def test_no_teacher_is_trained_by_several_processes(tmp_path, monkeypatch, capsys):
     """`torchrun … onesearch train` cannot train a teacher; one process of it does."""
     from argparse import Namespace
