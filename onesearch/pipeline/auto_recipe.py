@@ -49,6 +49,9 @@ TEACHER_WEIGHT = 0.8
 TEXT_TEACHER_WEIGHT = 0.9
 """The same where the text match is the teacher (docs/results.md, "A catalogue without behaviour")."""
 
+TEXT_TEACHER_PATHS = 4
+"""Number of further items of the text match whose codes a step teaches there."""
+
 TEXT_MATCH = "bm25s"
 """Module of the text match, which the extra ``evaluation`` installs."""
 
@@ -134,7 +137,7 @@ def _soft_targets(facts: MarketFacts, reward: RewardConfig | None, reasons: list
     per_item = (train.purchases + train.clicks) / max(facts.items, 1)
     if reward is None and find_spec(TEXT_MATCH) is not None:
         reasons.append("teacher: the text match says which items fit each query that is made of the catalogue")
-        return SoftTargetConfig(teacher="none", made_queries=True, weight=TEXT_TEACHER_WEIGHT)
+        return SoftTargetConfig(teacher="none", made_queries=True, weight=TEXT_TEACHER_WEIGHT, paths=TEXT_TEACHER_PATHS)
     if reward is None or train.requests < TEACHABLE or per_item < TAUGHT_PER_ITEM:
         reasons.append(
             f"teacher: none ({train.requests:,} answered training searches with {per_item:.1f} clicks and purchases per item; a "
