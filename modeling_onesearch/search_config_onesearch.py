@@ -70,6 +70,10 @@ class SearchConfig:
             BM25 score as a share of the best one of the query. It is added to the score of the reward model, or without one to a tenth of
             the log-probability. A large weight gives the order of BM25, and leaves the rest to items that BM25 cannot tell apart or does
             not find. 0 leaves it out.
+        text_popularity: popularity in the text match, at least 0: this times the popularity of an item, from 0 to 1, is added to its BM25
+            share before both are weighted by `text_weight`. It orders the items that the words of a query cannot tell apart, such as all
+            those of a category. The popularity is the logarithm of the item's purchases and clicks in training (a click counts 0.3), as a
+            share of the largest. 0 leaves it out. Our addition.
         dense_weight: γ of s = log p + γ cos(h, e), at least 0; it needs a dense index. h is the vector of the query and e that of the item
             (LIGER, arXiv 2411.18814; COBRA, arXiv 2503.02453). A large weight gives the order of dense retrieval. With a `text_weight`
             both count. With `rerank`, the reward model's own relevance term takes its place. 0 leaves it out.
@@ -88,6 +92,7 @@ class SearchConfig:
     candidates: str = "beam"
     text_items: int = 50
     text_weight: float = 0.0
+    text_popularity: float = 0.0
     dense_weight: float = 0.0
 
     @property
@@ -113,8 +118,8 @@ class SearchConfig:
         for name, allowed in {"rank_by": RANKINGS, "candidates": CANDIDATES}.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown; allowed are {', '.join(map(repr, allowed))}")
-        check_weight("text_weight", self.text_weight)
-        check_weight("dense_weight", self.dense_weight)
+        for name in ("text_weight", "text_popularity", "dense_weight"):
+            check_weight(name, getattr(self, name))
         for name in ("exclude_history", "rerank"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name}={getattr(self, name)!r} must be true or false")

@@ -119,6 +119,12 @@ def add_search_settings(parser: argparse.ArgumentParser) -> None:
         help="weight of the text match (BM25) in the order of the hits; a large one gives BM25's order, 0 leaves it out",
     )
     group.add_argument(
+        "--text-popularity",
+        type=float,
+        metavar="WEIGHT",
+        help="weight of an item's popularity in its text match; it orders items that the words of a query cannot tell apart",
+    )
+    group.add_argument(
         "--dense-weight",
         type=float,
         metavar="WEIGHT",
@@ -145,6 +151,7 @@ def search_settings(options: argparse.Namespace) -> dict[str, Any]:
         candidates=options.candidates,
         text_items=options.text_items,
         text_weight=options.text_weight,
+        text_popularity=options.text_popularity,
         dense_weight=options.dense_weight,
     )
 

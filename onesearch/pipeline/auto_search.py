@@ -68,6 +68,9 @@ class SearchChoice:
     def __str__(self) -> str:
         words, search = ARMS[self.arm], self.search
         weights = [f"weight of the text match {search.text_weight:g}"] if search.text_weight else []
+        weights += (
+            [f"{search.text_popularity:g} of the popularity in it"] if search.text_weight and search.text_popularity else []
+        )
         weights += [f"weight of the dense term {search.dense_weight:g}"] if search.dense_weight and not search.rerank else []
         words += f" ({', '.join(weights)})" if weights else ""
         if not self.quality:

@@ -16,6 +16,9 @@ from onesearch.serving.text_match import LOG_P_SHARE
 TEXT_WEIGHTS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Weights of the text match that are tried; the largest gives BM25's order."""
 
+POPULARITIES = (0.0, 0.03, 0.1, 0.3, 1.0)
+"""Weights of an item's popularity in its text match that are tried."""
+
 DENSE_WEIGHTS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 """Weights γ of the dense term that are tried; the largest gives the order of dense retrieval."""
 
@@ -29,12 +32,14 @@ class Terms(NamedTuple):
     Attributes:
         own: score of the generator or of the reward model, ``(hits,)``.
         match: text match, ``(hits,)``; zeros without text recall.
+        popularity: popularity of the items, ``(hits,)``; zeros without text recall.
         cosine: cosine with the query, ``(hits,)``; zeros without the dense term.
         targets: whether each hit was bought, and whether it was clicked: one array ``(hits,)`` for each kind that the request has.
     """
 
     own: np.ndarray
     match: np.ndarray
+    popularity: np.ndarray
     cosine: np.ndarray
     targets: list[np.ndarray]
 
@@ -67,11 +72,13 @@ def fitted(name: str, searcher: Searcher, requests: Sequence[Request], candidate
     text = TEXT_WEIGHTS if rerank else TEXT_WEIGHTS[1:]  # without a reward model, text recall needs a weight
     terms = collected(arm, requests)
     share = LOG_P_SHARE if with_text and not rerank else 1.0
-    tried = product(text if with_text else (0.0,), DENSE_WEIGHTS if with_dense else (0.0,))
+    tried = product(
+        text if with_text else (0.0,), POPULARITIES if with_text else (0.0,), DENSE_WEIGHTS if with_dense else (0.0,)
+    )
     found = {weights: quality_of(terms, *weights, share) for weights in tried}
-    best = max(found, key=lambda weights: (found[weights], -weights[0], -weights[1]))
-    gamma = {"dense_weight": best[1]} if with_dense else {}
-    return Fitted(arm.arm(name, text_weight=best[0], **gamma), found[best])
+    best = max(found, key=lambda weights: (found[weights], [-weight for weight in weights]))
+    gamma = {"dense_weight": best[2]} if with_dense else {}
+    return Fitted(arm.arm(name, text_weight=best[0], text_popularity=best[1], **gamma), found[best])
 
 
 def collected(arm: Searcher, requests: Sequence[Request]) -> list[Terms]:
@@ -84,7 +91,7 @@ def collected(arm: Searcher, requests: Sequence[Request]) -> list[Terms]:
     config = arm.config
     with_text, with_dense = config.with_text, config.with_dense and not config.rerank
     least = 1e-6 if with_text and not config.rerank else 0.0  # the search asks for a weight; so small a one keeps the scores
-    search = arm.arm(arm.name, text_weight=least, **({"dense_weight": 1e-6} if with_dense else {}))
+    search = arm.arm(arm.name, text_weight=least, text_popularity=0.0, **({"dense_weight": 1e-6} if with_dense else {}))
     if with_text and search.text_index is None:
         raise ValueError("the checkpoint has no text index; build it before its orders are compared")
     most = config.num_beams * config.items_per_sid + 2 * config.text_items
@@ -93,28 +100,31 @@ def collected(arm: Searcher, requests: Sequence[Request]) -> list[Terms]:
     for place, (request, hits) in enumerate(zip(requests, search.hits(requests, most))):
         ids = [hit.item_id for hit in hits]
         own, nothing = np.array([hit.score for hit in hits]), np.zeros(len(hits))
-        match = search.text_index.match(request.query, ids) if with_text and search.text_index is not None else nothing
+        match = popularity = nothing
+        if with_text and search.text_index is not None:
+            match, popularity = search.text_index.match(request.query, ids), search.text_index.popular(ids)
         cosine = nothing if vectors is None or search.dense is None else search.dense.cosines(vectors[place], ids)
         if least:
             own = (own - least * match) / LOG_P_SHARE
         wanted = [set(items) for items in (request.purchased, request.clicked) if items]
         targets = [np.array([item in items for item in ids], dtype=bool) for items in wanted]
-        terms.append(Terms(own - 1e-6 * cosine, match, cosine, targets))
+        terms.append(Terms(own - 1e-6 * cosine, match, popularity, cosine, targets))
     return terms
 
 
-def quality_of(terms: Sequence[Terms], text_weight: float, dense_weight: float, share: float) -> float:
+def quality_of(terms: Sequence[Terms], text_weight: float, popularity: float, dense_weight: float, share: float) -> float:
     """Mean over requests and kinds of targets of the mean of hit rate and reciprocal rank at `CUTOFF`.
 
     Args:
         terms: terms of each request's hits.
         text_weight: weight of the text match.
+        popularity: weight of the popularity in the text match.
         dense_weight: weight of the dense term.
         share: factor of the own score with the dense term beside the text match.
     """
     total, count = 0.0, 0
-    for own, match, cosine, targets in terms:
-        scores = share * (own + dense_weight * cosine) + text_weight * match
+    for own, match, popular, cosine, targets in terms:
+        scores = share * (own + dense_weight * cosine) + text_weight * (match + popularity * popular)
         top = np.argsort(-scores, kind="stable")[:CUTOFF]
         for wanted in targets:
             ranks = np.flatnonzero(wanted[top])

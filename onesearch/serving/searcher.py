@@ -115,6 +115,7 @@ class Searcher:
         candidates: str | None = None,
         text_items: int | None = None,
         text_weight: float | None = None,
+        text_popularity: float | None = None,
         dense_weight: float | None = None,
         batch_size: int = 32,
         plain: bool = False,
@@ -133,6 +134,7 @@ class Searcher:
             candidates: replaces the saved setting; see `SearchConfig`.
             text_items: replaces the saved setting; see `SearchConfig`.
             text_weight: replaces the saved setting; see `SearchConfig`.
+            text_popularity: replaces the saved setting; see `SearchConfig`.
             dense_weight: replaces the saved setting; see `SearchConfig`.
             batch_size: number of requests that `retrieve` searches at once.
             plain: load generator and reward model without transformers' model classes, whose import takes about 2 CPU seconds, where the
@@ -157,6 +159,7 @@ class Searcher:
             "candidates": candidates,
             "text_items": text_items,
             "text_weight": text_weight,
+            "text_popularity": text_popularity,
             "dense_weight": dense_weight,
         }
         _changed(SearchConfig(), **given)  # refuses wrong values before anything is loaded
@@ -216,6 +219,7 @@ class Searcher:
         candidates: str | None = None,
         text_items: int | None = None,
         text_weight: float | None = None,
+        text_popularity: float | None = None,
         dense_weight: float | None = None,
         explain: bool = False,
     ) -> list[Hit]:
@@ -240,6 +244,7 @@ class Searcher:
                 beams before the reward model ranks them.
             text_items: replaces the searcher's setting for this call: number of items of the text index, and of the dense index.
             text_weight: replaces the searcher's setting for this call: weight of the text match in the order of the hits.
+            text_popularity: replaces the searcher's setting for this call: weight of an item's popularity in its text match.
             dense_weight: replaces the searcher's setting for this call: weight of the dense term in the order of the hits.
             explain: put the log-probability of each code, and the probabilities of the reward model, into the hits.
 
@@ -261,6 +266,7 @@ class Searcher:
             "candidates": candidates,
             "text_items": text_items,
             "text_weight": text_weight,
+            "text_popularity": text_popularity,
             "dense_weight": dense_weight,
         }
         config = _changed(self.config, **given)

@@ -25,14 +25,16 @@ def with_text_match(text_index: TextIndex, query: str, hits: Sequence[Hit], conf
         text_index: text index of the catalogue.
         query: words that were searched for.
         hits: all candidates of the search.
-        config: its `text_weight` and `rerank` are used.
+        config: its `text_weight`, `text_popularity` and `rerank` are used.
     """
     if not hits:
         return []
     own = np.array([hit.score for hit in hits], dtype=np.float64)
-    scores = (own if config.rerank else LOG_P_SHARE * own) + config.text_weight * text_index.match(
-        query, [hit.item_id for hit in hits]
-    )
+    item_ids = [hit.item_id for hit in hits]
+    match = text_index.match(query, item_ids)
+    if config.text_popularity:
+        match = match + config.text_popularity * text_index.popular(item_ids)
+    scores = (own if config.rerank else LOG_P_SHARE * own) + config.text_weight * match
     return [hits[place].with_score(float(scores[place])) for place in np.argsort(-scores, kind="stable").tolist()]
 
 

@@ -28,13 +28,21 @@ def run(rewarded, tmp_path_factory) -> RunFolder:
 
 
 def test_the_quality_of_weights_is_that_of_the_lists():
-    first = Terms(np.array([0.0, -1.0, -2.0]), np.array([0.0, 0.0, 1.0]), np.array([0.0, 0.5, 0.0]), [np.eye(3, dtype=bool)[2]])
-    second = Terms(np.zeros(1), np.zeros(1), np.zeros(1), [np.zeros(1, dtype=bool), np.ones(1, dtype=bool)])
-    assert quality_of([first], 0.0, 0.0, 1.0) == pytest.approx((1 + 1 / 3) / 2)
-    assert quality_of([first], 1.5, 0.0, 1.0) == pytest.approx((1 + 1 / 2) / 2)
-    assert quality_of([first], 3.0, 0.0, 1.0) == quality_of([first], 0.3, 0.0, 0.1) == 1.0
-    assert quality_of([first], 3.0, 10.0, 1.0) == pytest.approx((1 + 1 / 2) / 2), "the dense term puts the second item first"
-    assert quality_of([first, second], 3.0, 0.0, 1.0) == pytest.approx((1.0 + 0.0 + 1.0) / 3), "each kind of target counts"
+    none = np.zeros(3)
+    first = Terms(
+        np.array([0.0, -1.0, -2.0]), np.array([0.0, 0.0, 1.0]), none, np.array([0.0, 0.5, 0.0]), [np.eye(3, dtype=bool)[2]]
+    )
+    nothing = np.zeros(1)
+    second = Terms(nothing, nothing, nothing, nothing, [np.zeros(1, dtype=bool), np.ones(1, dtype=bool)])
+    assert quality_of([first], 0.0, 0.0, 0.0, 1.0) == pytest.approx((1 + 1 / 3) / 2)
+    assert quality_of([first], 1.5, 0.0, 0.0, 1.0) == pytest.approx((1 + 1 / 2) / 2)
+    assert quality_of([first], 3.0, 0.0, 0.0, 1.0) == quality_of([first], 0.3, 0.0, 0.0, 0.1) == 1.0
+    dense = quality_of([first], 3.0, 0.0, 10.0, 1.0)
+    assert dense == pytest.approx((1 + 1 / 2) / 2), "the dense term puts the second item first"
+    assert quality_of([first, second], 3.0, 0.0, 0.0, 1.0) == pytest.approx((1.0 + 0.0 + 1.0) / 3), "each kind of target counts"
+    popular = first._replace(match=none, popularity=np.array([0.0, 0.0, 0.5]))
+    assert quality_of([popular], 3.0, 0.0, 0.0, 1.0) == pytest.approx((1 + 1 / 3) / 2)
+    assert quality_of([popular], 3.0, 2.0, 0.0, 1.0) == 1.0, "the popularity is weighted with the text match"
 
 
 def test_the_quality_of_an_order_is_the_one_that_a_report_measures(run, market):

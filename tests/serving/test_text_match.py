@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from onesearch import Hit, Searcher
@@ -45,6 +46,26 @@ def test_the_order_is_that_of_both():
     scored = with_text_match(index, "red dress", found, SearchConfig(text_weight=2.0))
     assert {hit.item_id: hit.score for hit in scored}["a"] == pytest.approx(2.0 - 0.9)
     assert with_text_match(index, "red", [], SearchConfig(text_weight=1.0)) == []
+
+
+def test_the_popularity_orders_what_the_words_cannot_tell_apart(tmp_path):
+    """An item's popularity is log(1 + purchases + 0.3 clicks) in training, as a share of the largest; it survives saving and new items."""
+    rows = [{"item_id": name, "title": "red dress"} for name in "abc"]
+    sessions = [
+        {"session_id": str(number), "user_id": "u", "time": number, "query": "red", "clicked": ["b"], "purchased": bought}
+        for number, bought in enumerate([["b"], [], ["c"]])
+    ]
+    index = TextIndex.of(Market.from_rows(items=rows, sessions=sessions)).with_items(["d"], ["red dress"])
+    index.save(tmp_path / "index.safetensors")
+    for found in (index, TextIndex.load(tmp_path / "index.safetensors")):
+        assert found.popular(["a", "b", "c", "d"]).tolist() == pytest.approx([0.0, 1.0, np.log(2) / np.log(2.9), 0.0])
+
+    def order(popularity, weight=10.0):
+        config = SearchConfig(text_weight=weight, text_popularity=popularity)
+        return [hit.item_id for hit in with_text_match(index, "red dress", hits(a=-1.0, c=-1.5, b=-2.0, d=-3.0), config)]
+
+    assert order(0.0) == ["a", "c", "b", "d"] and order(0.3) == ["b", "c", "a", "d"]
+    assert order(0.3, weight=0.0) == order(0.0), "without a weight of the text match nothing is added"
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +129,8 @@ def test_settings_of_the_text_match_are_checked(shared_run):
     for value in (-1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="text_weight"):
             SearchConfig(text_weight=value)
+        with pytest.raises(ValueError, match="text_popularity"):
+            SearchConfig(text_popularity=value)
     with pytest.raises(TypeError, match="text_weight"):
         SearchConfig(text_weight="much")
     with pytest.raises(ValueError, match=r"text_weight=1\.0 needs a text index"):
