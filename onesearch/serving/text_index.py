@@ -147,7 +147,7 @@ class TextIndex:
             terms.extend(vocabulary.setdefault(term, len(vocabulary)) for term in found)
         parts = [(self.terms[is_kept], terms), (self.counts[is_kept], counts), (self.lengths[stays], lengths)]
         joined = [np.concatenate([own, np.array(new, dtype=np.int64)]) for own, new in parts]
-        return TextIndex(self.language, every, vocabulary, *joined, self.popularity)
+        return TextIndex(self.language, every, vocabulary, joined[0], joined[1], joined[2], self.popularity)
 
     def search(self, query: str, count: int, keep: Keep | None = None) -> list[str]:
         """Find the items whose texts fit a query best. Items without a term of the query are not found.
@@ -207,14 +207,9 @@ class TextIndex:
         metadata, tensors = read_tensors(path, FORMAT, REMEDY)
         item_ids, terms = (strings_from_arrays(name, tensors) for name in ("items", "vocabulary"))
         vocabulary = {term: number for number, term in enumerate(terms)}
+        terms_of, counts, lengths = (tensors[name] for name in ("terms", "counts", "lengths"))
         popularity = dict(zip(item_ids, tensors["popularity"].tolist()))
-        return cls(
-            metadata["language"],
-            tuple(item_ids),
-            vocabulary,
-            *(tensors[name] for name in ("terms", "counts", "lengths")),
-            popularity,
-        )
+        return cls(metadata["language"], tuple(item_ids), vocabulary, terms_of, counts, lengths, popularity)
 
     @cached_property
     def _row_of(self) -> dict[str, int]:
