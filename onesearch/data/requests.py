@@ -6,7 +6,7 @@ Splits are made here, before any history is cut to a length.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,6 +26,9 @@ PROFILE = ("gender", "age_bucket", "region")
 
 MAX_EVENTS = 1000
 """Largest number of events kept of a history or a long sequence (OneSearch, arXiv 2509.03236: about 10³)."""
+
+REQUESTS_AT_ONCE = 16_384
+"""Sessions whose columns are turned into Python objects at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,23 +193,27 @@ def build_requests(market: Market, split: str, max_history: int = MAX_EVENTS) ->
     Raises:
         ValueError: the split is unknown.
     """
+    return list(each_request(market, split, max_history))
+
+
+def each_request(market: Market, split: str, max_history: int = MAX_EVENTS) -> Iterator[Request]:
+    """The requests of `build_requests` one after the other, for whoever needs each of them once: a million of them take gigabytes."""
     rows = request_rows(market, split)
-    logs = UserLogs(market)
-    histories = _pasts(logs.touched, logs.item_ids, rows, max_history)
-    sequences = zip(
-        _pasts(logs.asked, logs.queries, rows, max_history),
-        _pasts(logs.clicked, logs.item_ids, rows, max_history),
-        _pasts(logs.purchased, logs.item_ids, rows, max_history),
-        _pasts(logs.shown, logs.item_ids, rows, max_history),
-    )
-    profile_of = user_profiles(market)
+    logs, profile_of = UserLogs(market), user_profiles(market)
     sessions = market.sessions.data.column
-    columns = [sessions(name).take(rows).to_pylist() for name in ("session_id", "user_id", "query", "clicked", "purchased")]
-    requests = []
-    for session_id, user, query, clicked, purchased, history, past in zip(*columns, histories, sequences):
-        context = UserContext(past[0], past[1], past[2], past[3], profile_of.get(user, ()))
-        requests.append(Request(session_id, user, query, history, tuple(clicked), tuple(purchased), context))
-    return requests
+    for start in range(0, len(rows), REQUESTS_AT_ONCE):
+        some = rows[start : start + REQUESTS_AT_ONCE]
+        histories = _pasts(logs.touched, logs.item_ids, some, max_history)
+        sequences = zip(
+            _pasts(logs.asked, logs.queries, some, max_history),
+            _pasts(logs.clicked, logs.item_ids, some, max_history),
+            _pasts(logs.purchased, logs.item_ids, some, max_history),
+            _pasts(logs.shown, logs.item_ids, some, max_history),
+        )
+        columns = [sessions(name).take(some).to_pylist() for name in ("session_id", "user_id", "query", "clicked", "purchased")]
+        for session_id, user, query, clicked, purchased, history, past in zip(*columns, histories, sequences):
+            context = UserContext(past[0], past[1], past[2], past[3], profile_of.get(user, ()))
+            yield Request(session_id, user, query, history, tuple(clicked), tuple(purchased), context)
 
 
 def _pasts(log: EventLog, names: np.ndarray, rows: np.ndarray, most: int) -> list[Past]:

@@ -51,7 +51,7 @@ class EventLog:
         return np.maximum(self.begin[sessions], end - most), end
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Past(Sequence[str]):
     """Past events of one session as a sequence of ids or texts: a view of an `EventLog`, without a copy.
 

@@ -14,7 +14,7 @@ import numpy as np
 from ..parallel.threads import fixed_threads
 from .alignment_examples import Examples
 from .configs import EXAMPLE_KINDS, PAIR_KINDS, AlignmentConfig
-from .static_encoder import blank_rows, static_module, threads_of, without_card
+from .static_encoder import TokenisedOnce, blank_rows, static_module, threads_of, without_card
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -132,31 +132,6 @@ def _round_robin(dataset: ConcatDataset, **samplers: Any) -> MultiDatasetDefault
     return RoundRobinBatchSampler(dataset, **samplers)
 
 
-class TokenisedOnce:
-    """Inputs of a static encoder, as its `preprocess` gives them, with each text tokenised once.
-
-    Without it, most of the training time of a static encoder is tokenising.
-
-    Args:
-        encoder: static encoder.
-    """
-
-    def __init__(self, encoder: SentenceTransformer) -> None:
-        self.tokenizer = encoder.tokenizer
-        self.ids: dict[str, np.ndarray] = {}
-
-    def __call__(self, inputs: list[str], **_: Any) -> dict[str, Any]:
-        """Token ids of all texts, concatenated, as ``input_ids``, and the start of each text in them as ``offsets``."""
-        import torch
-
-        new = [text for text in dict.fromkeys(inputs) if text not in self.ids]
-        for text, encoding in zip(new, self.tokenizer.encode_batch(new, add_special_tokens=False)):
-            self.ids[text] = np.array(encoding.ids, dtype=np.int64)
-        found = [self.ids[text] for text in inputs]
-        starts = np.cumsum([0, *map(len, found[:-1])])
-        return {"input_ids": torch.from_numpy(np.concatenate(found)), "offsets": torch.from_numpy(starts)}
-
-
 def _dataset(kind: str, examples: Examples, queries: list[str], texts: list[str], size: int, seed: int) -> Dataset:
     """Dataset of `size` examples of a kind: whole passes, each in a random order; texts are looked up when a batch is made."""
     from datasets import Dataset
@@ -195,4 +170,4 @@ def _losses(encoder: SentenceTransformer, examples: Examples, config: AlignmentC
     return {kind: Weighted(losses[kind], config.weights[kind]) for kind in examples.rows}
 
 
-__all__ = ["TokenisedOnce", "add_projection", "train"]
+__all__ = ["add_projection", "train"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,13 +11,21 @@ import numpy as np
 
 from onesearch.data.languages import market_language
 from onesearch.data.market import Market
-from onesearch.data.requests import Request, build_requests
+from onesearch.data.requests import Request, each_request, request_rows
 from onesearch.data.text import item_texts
 
 from ..parallel.threads import fixed_threads
 from .configs import BANDED_FACTS, TextEncoderConfig
 from .pretrained import load_encoder_named
-from .static_encoder import add_static_tokens, blank_rows, static_encoder, static_module, threads_of, without_card
+from .static_encoder import (
+    TokenisedOnce,
+    add_static_tokens,
+    blank_rows,
+    static_encoder,
+    static_module,
+    threads_of,
+    without_card,
+)
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -38,10 +46,10 @@ def build_text_encoder(market: Market, config: TextEncoderConfig, facts: ItemFac
     """
     refuse_untrained(config, facts)
     encoder = base_encoder(market, config, facts)
-    requests = build_requests(market, "train") if config.model is None and config.epochs else []
-    if requests:
+    if config.model is None and config.epochs and len(request_rows(market, "train")):
+        pairs = positive_pairs(market, each_request(market, "train"), config.max_pairs, config.seed, facts)
         with blank_rows(encoder):
-            _train(encoder, positive_pairs(market, requests, config.max_pairs, config.seed, facts), config)
+            _train(encoder, pairs, config)
     return encoder
 
 
@@ -128,7 +136,7 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
 
 
 def positive_pairs(
-    market: Market, requests: Sequence[Request], limit: int, seed: int, facts: ItemFacts | None = None
+    market: Market, requests: Iterable[Request], limit: int, seed: int, facts: ItemFacts | None = None
 ) -> tuple[list[str], list[str]]:
     """Texts that belong together in the requests.
 
@@ -189,6 +197,8 @@ def _train(encoder: SentenceTransformer, pairs: tuple[list[str], list[str]], con
         train_dataset=Dataset.from_dict({"anchor": anchors, "positive": positives}),
         loss=MultipleNegativesRankingLoss(encoder),
     )
+    if static_module(encoder) is not None:
+        trainer.data_collator.preprocess_fn = TokenisedOnce(encoder)
     with fixed_threads(threads_of(encoder)):
         trainer.train()
 

@@ -157,7 +157,7 @@ def test_the_same_seed_gives_the_same_encoder(market, aligned):
 
 
 def test_texts_tokenised_once_are_those_of_the_encoder(market):
-    from onesearch.tokenization_sid.embedding.alignment_training import TokenisedOnce
+    from onesearch.tokenization_sid.embedding.static_encoder import TokenisedOnce
 
     encoder = base_encoder(market, ENCODER)
     once = TokenisedOnce(encoder)
