@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from onesearch.serving.http.server_config import ServerConfig
 
 
+KEEP_ALIVE = 75
+"""Seconds after which an idle connection is closed; our choice. It is more than the 60 that proxies and clients keep one: with uvicorn's own
+5, a request may meet a connection that is being closed, and gets no answer."""
+
+
 def add(commands: Commands) -> None:
     """Add `serve` to the command line."""
     parser = add_command(
@@ -87,6 +92,7 @@ def _serve(options: argparse.Namespace) -> None:
             log_level="warning",
             access_log=False,
             server_header=False,
+            timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=int(config.grace),
         )
     )

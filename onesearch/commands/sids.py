@@ -97,9 +97,8 @@ def _build_sids(options: argparse.Namespace) -> None:
     from onesearch.tokenization_sid.embedding.embeddings import EMBEDDINGS_NAME, aligned_from, embed_market
 
     run = RunFolder(options.run)
-    market = Market.load(run.require("market", "onesearch data"))
     codes = partial(_codes, options)
-    codes(len(market.items))  # refuses wrong flags before anything is embedded
+    codes(len(Market.load(run.require("market", "onesearch data")).items))  # refuses wrong flags before anything is embedded
     encoder = TextEncoderConfig(model=options.encoder, seed=options.seed)
     keywords = _keywords(options)
     recipe = Recipe("sids", encoder=encoder, keywords=keywords, dictionary=options.dictionary)

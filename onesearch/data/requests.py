@@ -6,8 +6,9 @@ Splits are made here, before any history is cut to a length.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -196,23 +197,32 @@ def build_requests(market: Market, split: str, max_history: int = MAX_EVENTS) ->
     return list(each_request(market, split, max_history))
 
 
-def each_request(market: Market, split: str, max_history: int = MAX_EVENTS) -> Iterator[Request]:
-    """The requests of `build_requests` one after the other, for whoever needs each of them once: a million of them take gigabytes."""
+def each_request(market: Market, split: str, max_history: int = MAX_EVENTS, with_context: bool = True) -> Iterator[Request]:
+    """The requests of `build_requests` one after the other, for whoever needs each of them once: a million of them take gigabytes.
+
+    Args:
+        market: as for `build_requests`.
+        split: as for `build_requests`.
+        max_history: as for `build_requests`.
+        with_context: False leaves everything that is known of the user but the history out, which takes less memory.
+    """
     rows = request_rows(market, split)
     logs, profile_of = UserLogs(market), user_profiles(market)
     sessions = market.sessions.data.column
     for start in range(0, len(rows), REQUESTS_AT_ONCE):
         some = rows[start : start + REQUESTS_AT_ONCE]
         histories = _pasts(logs.touched, logs.item_ids, some, max_history)
-        sequences = zip(
-            _pasts(logs.asked, logs.queries, some, max_history),
-            _pasts(logs.clicked, logs.item_ids, some, max_history),
-            _pasts(logs.purchased, logs.item_ids, some, max_history),
-            _pasts(logs.shown, logs.item_ids, some, max_history),
-        )
         columns = [sessions(name).take(some).to_pylist() for name in ("session_id", "user_id", "query", "clicked", "purchased")]
-        for session_id, user, query, clicked, purchased, history, past in zip(*columns, histories, sequences):
-            context = UserContext(past[0], past[1], past[2], past[3], profile_of.get(user, ()))
+        contexts: Iterable[UserContext] = repeat(UserContext())
+        if with_context:
+            sequences = zip(
+                _pasts(logs.asked, logs.queries, some, max_history),
+                _pasts(logs.clicked, logs.item_ids, some, max_history),
+                _pasts(logs.purchased, logs.item_ids, some, max_history),
+                _pasts(logs.shown, logs.item_ids, some, max_history),
+            )
+            contexts = (UserContext(*past, profile_of.get(user, ())) for user, past in zip(columns[1], sequences))
+        for session_id, user, query, clicked, purchased, history, context in zip(*columns, histories, contexts):
             yield Request(session_id, user, query, history, tuple(clicked), tuple(purchased), context)
 
 

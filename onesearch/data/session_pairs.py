@@ -32,7 +32,10 @@ def session_items(market: Market, split: str, columns: Sequence[str]) -> tuple[n
     for column in columns:
         sessions, items = session_entries(market, column)
         taken = wanted[sessions]
-        keys.append(sessions[taken] * len(market.items) + items[taken])
+        key = sessions[taken]
+        key *= len(market.items)
+        key += items[taken]
+        keys.append(key)
     pairs = np.unique(np.concatenate(keys))
     return np.divmod(pairs, max(len(market.items), 1))
 

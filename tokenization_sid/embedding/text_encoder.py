@@ -47,7 +47,8 @@ def build_text_encoder(market: Market, config: TextEncoderConfig, facts: ItemFac
     refuse_untrained(config, facts)
     encoder = base_encoder(market, config, facts)
     if config.model is None and config.epochs and len(request_rows(market, "train")):
-        pairs = positive_pairs(market, each_request(market, "train"), config.max_pairs, config.seed, facts)
+        requests = each_request(market, "train", with_context=False)
+        pairs = positive_pairs(market, requests, config.max_pairs, config.seed, facts)
         with blank_rows(encoder):
             _train(encoder, pairs, config)
     return encoder
