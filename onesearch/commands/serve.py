@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 KEEP_ALIVE = 75
 """Seconds after which an idle connection is closed; our choice.
 
-It is more than the 60 that proxies and clients keep one: with uvicorn's own 5, a request may meet a connection that is being closed, and gets
-no answer.
+It is more than the 60 that proxies and clients keep one: with uvicorn's own 5, a request may meet a connection that is being closed, and
+gets no answer.
 """
 
 
