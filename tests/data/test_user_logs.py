@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from markets import SESSIONS, before, market_of, touched
 
-from onesearch.data.requests import build_requests, user_profiles
+from onesearch.data.requests import UserContext, build_requests, each_request, user_profiles
 from onesearch.data.user_logs import SEQUENCES, UserLogs
 
 COLUMN = {"clicked": 3, "purchased": 4, "shown": 5}
@@ -57,3 +59,12 @@ def test_an_unknown_sequence_lists_the_known_ones():
 
 def test_profiles_leave_out_what_is_not_given():
     assert user_profiles(market_of([])) == {"u": ("f", "25-34"), "v": ()}
+
+
+@settings(max_examples=20)
+@given(sessions=SESSIONS)
+def test_requests_without_context_have_the_same_past_and_targets(sessions):
+    market = market_of(sessions)
+    for split in ("train", "test"):
+        some = list(each_request(market, split, with_context=False))
+        assert some == [replace(request, context=UserContext()) for request in build_requests(market, split)]

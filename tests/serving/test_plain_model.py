@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from onesearch import OneSearchForConditionalGeneration, Searcher
 from onesearch.data.requests import build_requests
+from onesearch.files import RunFolder
 from onesearch.modeling_onesearch.reward_functions_onesearch import PlainRewardModel
 from onesearch.serving.dense_index import prompt_states
 from onesearch.serving.plain_model import PlainSearchModel, load_plain_model
@@ -102,10 +103,11 @@ def test_one_search_from_the_command_line_imports_no_heavy_module(rewarded, tmp_
 
     The prompts are those of the demo's kind: the SIDs of queries need sentence-transformers, which imports all of them.
     """
-    folder = shutil.copytree(rewarded.checkpoint, tmp_path / "checkpoint")
-    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    run = RunFolder(shutil.copytree(rewarded.root, tmp_path / "run"))
+    path = run.checkpoint / "tokenizer_config.json"
+    settings = json.loads(path.read_text())
     settings["prompt_layout"] |= {"sid": False, "user": False, "default_history": False}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    found = subprocess.run([sys.executable, "-c", COMMAND, str(folder)], check=True, capture_output=True, text=True)
+    path.write_text(json.dumps(settings))
+    found = subprocess.run([sys.executable, "-c", COMMAND, str(run.root)], check=True, capture_output=True, text=True)
     lines = found.stdout.splitlines()
     assert len(lines) == 4 and lines[0].startswith("1\t") and lines[-1] == "heavy:"

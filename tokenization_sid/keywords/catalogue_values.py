@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.sparse import csr_matrix
 
 from onesearch.data.columns import flat_lists
 from onesearch.data.schema import ATTRIBUTE_TYPES
@@ -22,6 +22,9 @@ from onesearch.data.schema import ATTRIBUTE_TYPES
 from .matching import normalise
 from .phrases import bilingual_halves
 from .price_bands import PriceBands
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 TAG_TYPE = "modifier"
 """Type of a tag whose text no other value of the catalogue has."""
@@ -76,6 +79,8 @@ class AttributeValues:
         Returns:
             (items, texts) of ones.
         """
+        from scipy.sparse import csr_matrix
+
         of_items = csr_matrix((np.ones(len(self.rows)), (self.items, self.rows)), shape=(items, len(self.texts)))
         carries = (of_items @ occurrences).tocsr()
         carries.data[:] = 1
@@ -120,6 +125,8 @@ class CatalogueValues:
         starts = np.cumsum([0, *(len(part.texts) for part in self.by_kind.values())])
         columns = [part.rows + start for part, start in zip(self.by_kind.values(), starts.tolist())]
         rows = np.concatenate([part.items for part in self.by_kind.values()])
+        from scipy.sparse import csr_matrix
+
         found = csr_matrix((np.ones(len(rows)), (rows, np.concatenate(columns))), shape=(self.items, len(self.pairs)))
         found.data[:] = 1
         return found
