@@ -89,8 +89,8 @@ def refresh_report(
         report[f"perplexity_{level}"] = round(found["perplexity_per_level"][level], 2)
         if share < collapse:
             logger.warning(
-                "level %d of the Semantic IDs uses %d of %d codes after %d steps: it has collapsed. Likely causes are: codebooks that do not "
-                "follow the item vectors (refit: 0), coarse_to_fine without residual, the token loss reaching the item encoder "
+                "level %d of the Semantic IDs uses %d of %d codes after %d steps: it has collapsed. Likely causes are: codebooks that "
+                "do not follow the item vectors (refit: 0), coarse_to_fine without residual, the token loss reaching the item encoder "
                 "(stop_gradient: false), or a learning rate that is too high",
                 level, used, size, step,
             )  # fmt: skip
