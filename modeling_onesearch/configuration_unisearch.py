@@ -65,9 +65,9 @@ class ItemFields(_Sizes):
             `"sim-vq"`: code vectors are a learned linear map of a frozen codebook, one for each of the k item vectors (the paper's choice).
             `"vq"`: code vectors are learned themselves, which is known to collapse.
         sid_input (`str`, defaults to `"whole"`):
-            Vector that level n quantises; the paper does not say it. `"whole"`: what the codes before it left of d¹ + … + dᵏ, as residual
-            quantisation does, so that levels complement each other. `"partial"`: what the codes before it left of d¹ + … + dⁿ. `"own"`: dⁿ
-            alone; later levels then mostly repeat the first. Both sums are bounded as `vector_bound` says.
+            Vector that level n quantises; the paper does not say it. `"whole"`: the rest of d¹ + … + dᵏ that the codes before it left, as
+            residual quantisation does, so that levels complement each other. `"partial"`: the same of d¹ + … + dⁿ. `"own"`: dⁿ alone;
+            later levels then mostly repeat the first. Both sums are bounded as `vector_bound` says.
         sid_gradient (`str`, defaults to `"straight-through"`):
             Gradient of a quantised vector with respect to the item vector: `"straight-through"` copies it, `"rotation"` rotates and scales
             it by the transformation of the item vector into its code vector (arXiv 2410.06424).

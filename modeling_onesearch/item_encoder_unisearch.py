@@ -165,11 +165,11 @@ def bounded_sums(sums: torch.Tensor, bound: str) -> torch.Tensor:
 
 
 def partial_sums(vectors: torch.Tensor, before: torch.Tensor | None, bound: str) -> torch.Tensor:
-    """What the query is compared with at each level: sg[Σ_{m<n} d⁽ᵐ⁾] + d⁽ⁿ⁾, so that each vector only learns what those before it left.
+    """Vectors that the query is compared with at each level: sg[Σ_{m<n} d⁽ᵐ⁾] + d⁽ⁿ⁾. Each d⁽ⁿ⁾ learns the rest that those before left.
 
     Args:
         vectors: (items, levels, dim) d¹ … dᵏ.
-        before: (items, levels, dim) what is summed of the levels before: the vectors themselves, as in the paper, or their code vectors.
+        before: (items, levels, dim) vectors of the levels before, which are summed: d⁽ᵐ⁾ themselves (the paper), or their code vectors.
             None compares with each d⁽ⁿ⁾ alone.
         bound: ``sphere`` scales each sum to length 1.
 

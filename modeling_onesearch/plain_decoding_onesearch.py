@@ -18,7 +18,7 @@ class BeamDecoder(Protocol):
     """Runs a backbone for the active beams of a batch of queries, one level after the other."""
 
     def start(self) -> torch.Tensor:
-        """Begin at level 0, without the codes of earlier steps; what was computed of the prompts is kept.
+        """Begin at level 0, without the codes of earlier steps; the states of the prompts are kept.
 
         Returns:
             Hidden states that predict the codes of level 0: (queries, width of the model).

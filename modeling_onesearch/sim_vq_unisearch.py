@@ -30,7 +30,7 @@ class Quantised(NamedTuple):
         vectors: (items, levels, dim) code vectors; their gradient goes to the item vectors, see `sid_gradient`.
         codebook_loss: (items, levels) squared distance of the code vector to the item vector, which is held fixed.
         commitment_loss: (items, levels) the same with the code vector held fixed.
-        inputs: (items, levels, dim) what each level quantised; see `sid_input`.
+        inputs: (items, levels, dim) vectors that the levels quantised; see `sid_input`.
     """
 
     codes: torch.Tensor

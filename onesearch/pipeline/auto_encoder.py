@@ -44,8 +44,8 @@ def choose_encoder(market: Market, facts: MarketFacts, recipe: Recipe) -> Encode
     """Choose between the encoder of a recipe, which learns from the catalogue's own texts, and pretrained English vectors.
 
     1. Texts in another language, or an installation without the extra ``english``, keep the catalogue's own.
-    2. With fewer than `ENOUGH` validation requests, English texts get the pretrained vectors: they know what words mean that a small
-       catalogue shows a few times only.
+    2. With fewer than `ENOUGH` validation requests, English texts get the pretrained vectors: they know the meaning of words that a
+       small catalogue shows a few times only.
     3. Otherwise both are aligned with the training searches, as the recipe says, and compared on the validation requests.
 
     Args:

@@ -43,7 +43,7 @@ REWARD_STEPS = 300
 """Number of steps that the training of the reward model has at least."""
 
 TEACHER_WEIGHT = 0.8
-"""Share of the teacher in what the generator learns (docs/results.md, "Soft targets and regularisation")."""
+"""Share of the teacher in the generator's loss (docs/results.md, "Soft targets and regularisation")."""
 
 
 TEXT_TEACHER_WEIGHT = 0.9

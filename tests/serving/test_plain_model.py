@@ -1,4 +1,4 @@
-"""The generator without transformers' model classes: the same hits, the checkpoints that it leaves to transformers, and what it imports."""
+"""The generator without transformers' model classes: the same hits, the checkpoints that it leaves to transformers, and its imports."""
 
 from __future__ import annotations
 

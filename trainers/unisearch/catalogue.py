@@ -72,7 +72,7 @@ class Catalogue:
 
     @torch.no_grad()
     def start_codebooks(self, model: UniSearchModel, vectors: torch.Tensor, seed: list[int]) -> np.ndarray:
-        """Set the code vectors of each level to k-means centroids of what it quantises, or to sampled ones (`codebook_start`).
+        """Set the code vectors of each level to k-means centroids of the vectors that it quantises, or to sampled ones (`codebook_start`).
 
         With `level_input: whole` and k-means this is RQ-KMeans of the sum of each item's vectors.
 
@@ -119,7 +119,7 @@ class Catalogue:
         return model.quantizer(vectors).codes.cpu().numpy()
 
     def _levels(self, model: UniSearchModel, vectors: torch.Tensor) -> Iterator[tuple[LevelCodebook, np.ndarray]]:
-        """Codebook of each level, and what it quantises, (items, dim), given the code vectors that the levels before have by then."""
+        """Codebook of each level, and the vectors (items, dim) that it quantises with the code vectors of the levels before."""
         for place, level in enumerate(model.quantizer.levels):
             yield cast(LevelCodebook, level), model.quantizer(vectors).inputs[:, place].cpu().numpy()
 

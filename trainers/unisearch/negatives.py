@@ -105,7 +105,7 @@ class HardNegatives:
             bank: (catalogue, levels, dim) vectors of all items.
             beams: see `rows`.
             random: random generator.
-            before: (catalogue, levels, dim) what is summed of the levels before; see `partial_sums`.
+            before: (catalogue, levels, dim) vectors of the levels before, which are summed; see `partial_sums`.
             bound: see `partial_sums`.
         """
         rows = [self.rows(level, items, beams, random) for level in range(bank.shape[1])]

@@ -38,7 +38,7 @@ def test_codebooks_start_as_residual_k_means():
     left = whole.clone()
     for level, book in enumerate(model.quantizer.level_vectors()):
         assert len(np.unique(codes[:, level])) == 8
-        for code in range(8):  # each code vector is the mean of what its items left
+        for code in range(8):  # each code vector is the mean of the rests of its items
             torch.testing.assert_close(book[code], left[codes[:, level] == code].mean(0), atol=2e-2, rtol=0)
         left = left - book[codes[:, level]]
     assert left.square().sum(1).mean() < 0.15  # of squared lengths of 1
