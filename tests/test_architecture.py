@@ -14,6 +14,7 @@ FLOW = (
     "onesearch.extras",
     "onesearch.files",
     "onesearch.parquet_files",
+    "onesearch.uninitialised",
     "onesearch.signed_text",
     "onesearch.sequences",
     "onesearch.data",

@@ -35,7 +35,7 @@ from onesearch.modeling_onesearch.places_onesearch import PositionsMixin
 from onesearch.modeling_onesearch.plain_decoding_onesearch import PlainBartDecoder
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.modeling_onesearch.search_onesearch import SearchMixin
-from onesearch.modeling_onesearch.uninitialised_onesearch import Uninitialised
+from onesearch.uninitialised import Uninitialised
 
 ARCHITECTURE = "OneSearchForConditionalGeneration"
 

@@ -234,7 +234,7 @@ def _plain_model(folder: Path) -> PlainRewardModel:
 
     from onesearch.modeling_onesearch.configuration_reward_onesearch import OneSearchRewardConfig
     from onesearch.modeling_onesearch.reward_functions_onesearch import PlainRewardModel
-    from onesearch.modeling_onesearch.uninitialised_onesearch import Uninitialised
+    from onesearch.uninitialised import Uninitialised
 
     with Uninitialised():
         model = PlainRewardModel(OneSearchRewardConfig.from_pretrained(folder))
