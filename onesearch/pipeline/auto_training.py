@@ -21,8 +21,8 @@ PER_ITEM = 20
 PASSES_PER_ITEM, PASSES_PER_TARGET = 100, 2.5
 """Examples that the model sees in all: so many for each item, and for each click and purchase."""
 
-FEWEST_PASSES, MOST_PASSES = 30_000, 280_000
-"""Bounds of these examples. From 10,000 items on, the upper one grows with the catalogue; the lower one is at most 1,000 per item."""
+FEWEST_PASSES, MOST_PASSES = 30_000, 140_000
+"""Bounds of these examples. From 5,000 items on, the upper one grows with the catalogue; the lower one is at most 1,000 per item."""
 
 TWO_PROCESSES = 200_000
 """Number of examples that the model sees in all from which two processes train together; for fewer, starting them does not pay."""
@@ -115,7 +115,7 @@ def _tasks(facts: MarketFacts, reasons: list[str]) -> dict[str, float]:
 
 def _passes(facts: MarketFacts) -> float:
     targets = facts.train.purchases + facts.train.clicks
-    most = max(MOST_PASSES, MOST_PASSES / 10_000 * facts.items)
+    most = max(MOST_PASSES, MOST_PASSES / 5_000 * facts.items)
     least = min(FEWEST_PASSES, 1_000 * facts.items)
     return min(max(PASSES_PER_ITEM * facts.items + PASSES_PER_TARGET * targets, least), most)
 
