@@ -1,4 +1,4 @@
-"""From beams to items: the items of all SIDs that a batch of queries found, ranked, in a few array operations.
+"""From beams to items: a few array operations rank the items of all SIDs that a batch of queries found.
 
 Travels to the Hub with the weights, so it imports nothing from the rest of the package.
 """

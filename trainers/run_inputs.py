@@ -1,4 +1,4 @@
-"""Tables, codes and tokenizer of a run: what all stages of its training read."""
+"""Tables, codes and tokenizer of a run, which all stages of its training read."""
 
 from __future__ import annotations
 

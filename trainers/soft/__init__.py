@@ -1,1 +1,1 @@
-"""Soft targets: what a teacher over items expects is taught along the trie, beside the observed purchases and clicks."""
+"""Soft targets: the generator learns the expectations of a teacher over items along the trie, beside the observed purchases and clicks."""

@@ -1,4 +1,4 @@
-"""A teacher's lists of items, one per request, in a parquet file: made once and found again by their fingerprint.
+"""A teacher's lists of items, one per request, in a parquet file. They are made once and found again by their fingerprint.
 
 The columns say where each list comes from: ``session`` and ``asked`` are rows of the sessions table (the user and moment, and the query, of
 the request), ``items`` rows of the items table, ``scores`` logarithms of masses. The file's metadata names the teacher and its settings.

@@ -301,6 +301,8 @@ class ExampleBuilder:
         """Examples as a table with the columns of `schema`."""
         requests = np.full(len(examples.prompts), -1) if examples.requests is None else examples.requests
         history = _no_history(len(examples.prompts)) if examples.history is None else examples.history
+        count, lists = len(examples.prompts), examples.lists
+        items, scores = (None, None) if lists is None else lists
         ends = np.arange(len(examples.spans) + 1) * examples.spans[0].size  # every row has as many numbers
         columns = {
             "input_ids": _list_array(examples.prompts),
@@ -311,8 +313,8 @@ class ExampleBuilder:
             "request": pa.array(requests.astype(np.int64)),
             "history": _list_array(Ragged(history.values.ravel(), 3 * history.offsets)),
             "query_vector": _list_array(_vector_rows(examples)),
-            "teacher_items": _list_array(_listed(examples, "items", np.int32)),
-            "teacher_scores": _list_array(_listed(examples, "scores", np.float32)),
+            "teacher_items": _list_array(_or_empty(items, np.int32, count)),
+            "teacher_scores": _list_array(_or_empty(scores, np.float32, count)),
         }
         return pa.table({name: columns[name] for name in self.schema.names}, self.schema)
 
@@ -321,20 +323,20 @@ def _no_history(rows: int) -> Ragged:
     return Ragged(np.empty((0, 3), dtype=np.int64), np.zeros(rows + 1, dtype=np.int64))
 
 
-def _listed(examples: EncodedExamples, name: str, kind: type) -> Ragged:
-    """Items or scores of the teacher's list of each example; empty rows without lists."""
-    if examples.lists is None:
-        return Ragged(np.empty(0, dtype=kind), np.zeros(len(examples.prompts) + 1, dtype=np.int64))
-    rows: Ragged = getattr(examples.lists, name)
+def _or_empty(rows: Ragged | None, kind: type, count: int) -> Ragged:
+    """The rows with values of a kind; `count` empty ones in place of None."""
+    if rows is None:
+        return Ragged(np.empty(0, dtype=kind), np.zeros(count + 1, dtype=np.int64))
     return Ragged(rows.values.astype(kind), rows.offsets)
 
 
 def _vector_rows(examples: EncodedExamples) -> Ragged:
     """The vector of each example as a row; empty rows without vectors."""
-    if examples.vectors is None:
-        return Ragged(np.empty(0, dtype=np.float16), np.zeros(len(examples.prompts) + 1, dtype=np.int64))
-    rows, size = examples.vectors.shape
-    return Ragged(examples.vectors.astype(np.float16, copy=False).ravel(), np.arange(rows + 1) * size)
+    rows = None
+    if examples.vectors is not None:
+        count, size = examples.vectors.shape
+        rows = Ragged(examples.vectors.ravel(), np.arange(count + 1) * size)
+    return _or_empty(rows, np.float16, len(examples.prompts))
 
 
 def _list_array(rows: Ragged) -> pa.ListArray:
