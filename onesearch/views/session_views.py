@@ -227,7 +227,7 @@ class SessionViews:
         counts = ClickCounts(self.query_sids, category_ids(self.market.items.data.column("categories"))[0], self.item_sids)
         in_training = split_sessions(self.market) == SPLITS.index("train")
         asked = np.where(self.logs.blank[self.logs.query_rows], -1, self.logs.query_rows)
-        lists = [_per_session(log, len(asked)) for log in (self.logs.own("clicked", "purchased"), self.logs.own("impressed"))]
+        lists = [per_session(log, len(asked)) for log in (self.logs.own("clicked", "purchased"), self.logs.own("impressed"))]
         times = np.asarray(self.market.sessions.data.column("time"))
         histories: list[list[int]] = [[] for _ in asked]
         waiting: list[int] = []  # sessions of the current time, not counted yet
@@ -314,7 +314,8 @@ def _recent(log: EventLog, sessions: np.ndarray, most: int) -> Ragged:
     return Ragged.of_spans(log.values, *log.last(sessions, most))
 
 
-def _per_session(pairs: tuple[np.ndarray, np.ndarray], sessions: int) -> Ragged:
+def per_session(pairs: tuple[np.ndarray, np.ndarray], sessions: int) -> Ragged:
+    """Rows of the items of each session, of pairs of a session and an item that are sorted by session (`UserLogs.own`)."""
     return Ragged(pairs[1], offsets_of(np.bincount(pairs[0], minlength=sessions)))
 
 
@@ -323,4 +324,4 @@ def _add_all(counts: ClickCounts, sessions: Sequence[int], asked: np.ndarray, li
         counts.add(int(asked[session]), *(of_session[session].tolist() for of_session in lists))
 
 
-__all__ = ["LongViewTable", "SessionViews", "ViewTensors"]
+__all__ = ["LongViewTable", "SessionViews", "ViewTensors", "per_session"]

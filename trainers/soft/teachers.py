@@ -16,12 +16,12 @@ from onesearch.evaluation.baselines.sasrec import SASRecConfig, next_items
 from onesearch.evaluation.baselines.training import read_training_log
 from onesearch.files import RunFolder
 from onesearch.tokenization_sid.embedding.embeddings import distinct_queries, load_embeddings
-from onesearch.tokenization_sid.ragged import Ragged, offsets_of
+from onesearch.tokenization_sid.ragged import Ragged
 from onesearch.views.reward.facets import item_facets
 from onesearch.views.reward.inputs import UNKNOWN_GAP, RewardInputs
 from onesearch.views.reward.memory import DECAY, WINDOW, BehaviourMemory
 from onesearch.views.reward.session_columns import SessionColumns, user_numbers
-from onesearch.views.session_views import SessionViews
+from onesearch.views.session_views import SessionViews, per_session
 
 from ..reward.reward_trainer import NOT_BY_TIME, Vectors, train_reward
 from .best_items import BestItems, Teacher
@@ -73,7 +73,8 @@ class RewardTeacher:
         with tempfile.TemporaryDirectory() as scratch:
             trained = train_reward(market, views.item_sids, tuple(views.codebook_sizes), vectors, reward, scratch)
         further = TransitionTeacher.of(views, config.transition_candidates) if config.transition_candidates else None
-        return cls(trained.model, trained.inputs, trained.columns, further, wanted_items(views), config)
+        wanted = per_session(views.logs.own("clicked", "purchased"), len(market.sessions))
+        return cls(trained.model, trained.inputs, trained.columns, further, wanted, config)
 
     @torch.inference_mode()
     def __call__(self, sessions: np.ndarray, asked: np.ndarray) -> BestItems:
@@ -105,12 +106,6 @@ def _joined(items: np.ndarray, further: np.ndarray) -> np.ndarray:
     """Items ``(n, a)`` and those of `further` ``(n, b)`` that are not among them, -1 for padding."""
     known = (further[:, :, None] == items[:, None, :]).any(2)
     return np.concatenate([items, np.where(known, -1, further)], axis=1)
-
-
-def wanted_items(views: SessionViews) -> Ragged:
-    """Rows of the items that each session clicked or bought, each once."""
-    sessions, items = views.logs.own("clicked", "purchased")
-    return Ragged(items, offsets_of(np.bincount(sessions, minlength=len(views.market.sessions))))
 
 
 class TransitionTeacher:
