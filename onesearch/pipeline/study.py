@@ -28,7 +28,17 @@ import yaml
 from .mappings import build
 from .recipe import Recipe, check_folder_name, load_recipe, recipe_values
 
-SEEDED = ("encoder.seed", "alignment.seed", "codes.seed", "training.arguments.seed")
+SEEDED = (
+    "encoder.seed",
+    "alignment.seed",
+    "codes.seed",
+    "training.arguments.seed",
+    "training.soft_targets.seed",
+    "training.soft_targets.reward.seed",
+    "dense.seed",
+    "reward.seed",
+    "preference.arguments.seed",
+)
 """Fields that a seed of the study sets. The market keeps its own seed, so all cells are measured on the same requests."""
 
 MEASURED = ("search", "encoder")
@@ -45,16 +55,19 @@ class Study:
         common: changes of all variants, {dotted key of the recipe: value}.
         variants: name of the variant → its changes, {dotted key of the recipe: value}.
         cumulative: each variant also has the changes of the variants before it.
-        seeds: seeds of encoder, codes and training, one cell per variant and seed. More seeds take more time and narrow the intervals.
+        seeds: seeds of everything that is trained (`SEEDED`), one cell per variant and seed. More seeds take more time and narrow the
+            intervals.
         reference: variant that the others are compared with, request by request; default: the first.
         metrics: metrics of purchases at item level.
         measured: ``search`` trains the model of every cell and measures its search; ``encoder`` stops at the SIDs and measures the
             encoder alone by ``recall@K`` of purchases in the whole catalogue, in minutes instead of hours.
         diagnostics: dotted keys of ``sids/diagnostics.json`` that the table shows beside the metrics.
+        baselines: every cell also measures the baselines of the recipe's evaluation, which take more time; the table compares the order
+            that is served with each of them, over all seeds.
 
     Raises:
         ValueError: the name is no name of a folder, there is no variant or no seed, a seed is negative, the reference is unknown, two
-            variants have the same folder, or the metrics are none of what is measured.
+            variants have the same folder, the metrics are none of what is measured, or an encoder is measured with baselines.
     """
 
     name: str
@@ -67,6 +80,7 @@ class Study:
     metrics: tuple[str, ...] = ("HR@10", "MRR@10")
     measured: str = "search"
     diagnostics: tuple[str, ...] = ("items.icr_items", "items.largest_bucket")
+    baselines: bool = False
 
     def __post_init__(self) -> None:
         check_folder_name(self.name)
@@ -78,6 +92,10 @@ class Study:
         wrong = [name for name in self.metrics if self.measured == "encoder" and not re.fullmatch(r"recall@[1-9]\d*", name)]
         if wrong:
             raise ValueError(f"study {self.name!r}: {wrong} are no metrics of an encoder; give recall@10 or another cut-off")
+        if self.measured == "encoder" and self.baselines:
+            raise ValueError(
+                f"study {self.name!r}: measured='encoder' has no baselines; leave `baselines` out or measure the search"
+            )
         if not self.variants or not self.seeds:
             raise ValueError(f"study {self.name!r} needs at least one variant and one seed")
         if self.reference is not None and self.reference not in self.variants:
@@ -117,7 +135,8 @@ def recipe_of(study: Study, variant: str, seed: int, source: str | None = None) 
     for name in (*counted, variant):
         changes |= study.variants[name]
     for key, value in changes.items():
-        _set(values, key, deepcopy(value), variant)  # the next keys may change it; the study's own value stays as it is
+        _set(values, key, deepcopy(value), variant)  # the next keys may change it, and the study's own value stays as it is
+    values = recipe_values(build(Recipe, values, f"variant {variant!r}"))  # a part that a variant gives in part is whole now
     for key in SEEDED:
         if key not in changes:
             _set(values, key, seed, variant)

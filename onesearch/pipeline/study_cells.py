@@ -164,7 +164,7 @@ class _Worker:
                 if self.study.measured == "encoder":
                     measure_encoder(recipe, run, self.study.metrics, self.progress)
                 else:
-                    report = run_recipe(recipe, run, resume=True, progress=self.progress, baselines=False)
+                    report = run_recipe(recipe, run, resume=True, progress=self.progress, baselines=self.study.baselines)
                     _save_values(report, self.study, run)
         for key in part_keys(recipe).values():
             self.made.setdefault(key, run)
@@ -172,12 +172,13 @@ class _Worker:
 
 
 def _save_values(report: Report, study: Study, run: RunFolder) -> None:
-    """Write the metrics of each request, from which `summarise` draws."""
-    (name,) = report.values
-    purchases = report.values[name]["purchase"]["item"]
+    """Write the metrics of each request by each order of the report, from which `summarise` draws."""
     cold = [not report.warm[session] for session, items in report.truth["purchase"].items() if items]
-    values = {metric: np.asarray(purchases[metric]).tolist() for metric in study.metrics}
-    write_json(run.evaluation / VALUES_NAME, {**values, "cold": cold})
+    orders = {
+        name: {metric: np.asarray(kinds["purchase"]["item"][metric]).tolist() for metric in study.metrics}
+        for name, kinds in report.values.items()
+    }
+    write_json(run.evaluation / VALUES_NAME, {"served": report.reference, "orders": orders, "cold": cold})
 
 
 def part_keys(recipe: Recipe) -> dict[str, str]:

@@ -49,7 +49,8 @@ def measure_encoder(recipe: Recipe, run: RunFolder, metrics: Sequence[str], prog
             cutoff = int(metric.partition("@")[2])
             values[metric] = [float((part < cutoff).mean()) for part in of_request]
         run.evaluation.mkdir(exist_ok=True)
-        write_json(run.evaluation / VALUES_NAME, {**values, "cold": [not request.history for request in requests]})
+        cold = [not request.history for request in requests]
+        write_json(run.evaluation / VALUES_NAME, {"served": "encoder", "orders": {"encoder": values}, "cold": cold})
 
 
 __all__ = ["measure_encoder"]

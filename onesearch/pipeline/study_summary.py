@@ -14,11 +14,13 @@ from .mappings import plain
 from .study import Study
 
 VALUES_NAME = "study_values.json"
-"""File in a cell's ``evaluation/``: {metric: value of each request, "cold": whether the user of each request has no history}."""
+"""File in a cell's ``evaluation/``: ``{"served": name of the order that the settings serve, "orders": {name: {metric: value of each
+request}}, "cold": whether the user of each request has no history}``. The other orders are those of the report: the generator alone, with
+the reward model, and so on, and the baselines."""
 
 
 class _Compared(NamedTuple):
-    """Values of a variant and of the reference, one mapping per seed as in `VALUES_NAME`."""
+    """Values of one order and of the one that it is compared with, {metric: value of each request} per seed."""
 
     variant: str
     reference: str
@@ -45,19 +47,21 @@ def summarise(study: Study, cells: Mapping[str, Sequence[RunFolder]], samples: i
 
     Returns:
         ``{"study": …, "reference": …, "variants": {name: {metric: {"mean", "low", "high", "seeds": [per seed], "lead": {"mean", "low",
-        "high"}}, "users": {"cold" | "warm": {metric: as above}}, diagnostic: mean}}}``. ``lead`` is the variant minus the reference. Cold
-        users have no history.
+        "high"}}, "users": {"cold" | "warm": {metric: as above}}, "orders": {name: {metric: as above}}, diagnostic: mean}}}``. The metrics
+        of a variant are those of the order that its settings serve, and ``lead`` is the variant minus the reference. ``orders`` has the
+        other orders and baselines of the variant's reports; their ``lead`` is the order minus the served one. Cold users have no history.
 
     Raises:
         ValueError: two variants were measured on different numbers of requests.
         KeyError: a diagnostic of the study does not exist.
     """
     reference = study.reference or next(iter(study.variants))
-    values = {variant: [read_json(run.evaluation / VALUES_NAME) for run in runs] for variant, runs in cells.items()}
+    measured = {variant: [read_json(run.evaluation / VALUES_NAME) for run in runs] for variant, runs in cells.items()}
+    values = {variant: [_served(cell) for cell in of_seeds] for variant, of_seeds in measured.items()}
     found: dict[str, Any] = {}
     for variant, runs in cells.items():
         pair = _Compared(variant, reference, values[variant], values[reference])
-        row: dict[str, Any] = {"users": {}}
+        row: dict[str, Any] = {"users": {}, "orders": _orders(study, measured[variant], samples)}
         for metric in study.metrics:
             row[metric] = _compare(pair, metric, samples)
         is_cold = values[variant][0]["cold"]
@@ -72,8 +76,52 @@ def summarise(study: Study, cells: Mapping[str, Sequence[RunFolder]], samples: i
     return {"study": plain(asdict(study)), "reference": reference, "variants": found}
 
 
+def _served(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of the order that a cell's settings serve, with ``cold``."""
+    return {**cell["orders"][cell["served"]], "cold": cell["cold"]}
+
+
+def _orders(study: Study, cells: Sequence[Mapping[str, Any]], samples: int) -> dict[str, Any]:
+    """Every order of one variant but the served one, compared with that one on the same requests and seeds."""
+    served, found = cells[0]["served"], {}
+    own = [cell["orders"][served] for cell in cells]
+    for name in cells[0]["orders"]:
+        if name != served and all(name in cell["orders"] for cell in cells):
+            pair = _Compared(name, served, [cell["orders"][name] for cell in cells], own)
+            found[name] = {metric: _compare(pair, metric, samples) for metric in study.metrics}
+    return found
+
+
 def to_table(summary: Mapping[str, Any]) -> str:
-    """Markdown table of a study, from the result of `summarise`."""
+    """Markdown tables of a study, from the result of `summarise`: the variants, and the other orders of each if there are any."""
+    tables = [_variant_rows(summary)]
+    if any(row["orders"] for row in summary["variants"].values()):
+        tables.append(_order_rows(summary))
+    return "\n\n".join("\n".join(f"| {' | '.join(cells)} |" for cells in rows) for rows in tables)
+
+
+def _order_rows(summary: Mapping[str, Any]) -> list[list[str]]:
+    """Rows of the table of all orders, the served one of a variant first."""
+    metrics = summary["study"]["metrics"]
+    header = ["variant", "order"]
+    for metric in metrics:
+        header += [metric, f"{metric} − served"]
+    rows = [header, ["---"] * len(header)]
+    for variant, row in summary["variants"].items():
+        served = [variant, "served"]
+        for metric in metrics:
+            served += [_cell(row[metric]), ""]
+        rows.append(served)
+        for name, order in row["orders"].items():
+            cells = [variant, name]
+            for metric in metrics:
+                cells += [_cell(order[metric]), _cell(order[metric]["lead"], sign="+")]
+            rows.append(cells)
+    return rows
+
+
+def _variant_rows(summary: Mapping[str, Any]) -> list[list[str]]:
+    """Rows of the table of the variants, each by the order that it serves."""
     metrics, diagnostics = summary["study"]["metrics"], summary["study"]["diagnostics"]
     reference = summary["reference"]
     groups = sorted(summary["variants"][reference]["users"])
@@ -89,7 +137,7 @@ def to_table(summary: Mapping[str, Any]) -> str:
         cells += [_cell(row["users"][group][metrics[0]]) for group in groups]
         cells += [f"{row[key]:.4g}" for key in diagnostics]
         rows.append(cells)
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+    return rows
 
 
 def _cell(estimate: Mapping[str, float], sign: str = "") -> str:

@@ -118,6 +118,7 @@ def test_the_table_holds_the_means_of_the_runs(finished):
         assert row["HR@10"]["lead"]["mean"] == pytest.approx(lead)
     assert summary["variants"]["no history"]["HR@10"]["lead"] == {"mean": 0, "low": 0, "high": 0}
     table = to_table(summary).splitlines()
+    assert all(row["orders"] == {} for row in summary["variants"].values())
     assert len(table) == 4 and table[0].startswith("| variant | HR@10 | HR@10 − no history | MRR@10")
     assert read_json(runs / "study.json") == summary
 
@@ -136,7 +137,8 @@ def test_a_finished_cell_is_not_run_again(finished, base, tmp_path):
     study, runs, summary = finished
     path = cell(runs, "no keywords", 1).evaluation / VALUES_NAME
     values = read_json(path)
-    write_json(path, {metric: found if metric == "cold" else [1.0] * len(found) for metric, found in values.items()})
+    hits = {metric: [1.0] * len(found) for metric, found in values["orders"]["onesearch"].items()}
+    write_json(path, {**values, "orders": {"onesearch": hits}})
     again = run_study(study, runs, progress=False)
     assert again["variants"]["no keywords"]["HR@10"]["seeds"] == [1.0, summary["variants"]["no keywords"]["HR@10"]["seeds"][1]]
     write_json(path, values)
@@ -151,7 +153,8 @@ def test_intervals_widen_with_the_spread_of_the_seeds(tmp_path):
             run.sids.mkdir()
             draws = np.random.default_rng(seed).random(400) < rate
             cold = (np.arange(400) % 4 == 0).tolist()
-            write_json(run.evaluation / VALUES_NAME, {"HR@10": draws.astype(float).tolist(), "cold": cold})
+            orders = {"served": {"HR@10": draws.astype(float).tolist()}, "worse": {"HR@10": (draws * 0.5).tolist()}}
+            write_json(run.evaluation / VALUES_NAME, {"served": "served", "orders": orders, "cold": cold})
             write_json(run.sids / "diagnostics.json", {"icr_items": 0.5})
             runs.append(run)
         return runs
@@ -162,6 +165,10 @@ def test_intervals_widen_with_the_spread_of_the_seeds(tmp_path):
     spread = {name: row["HR@10"]["high"] - row["HR@10"]["low"] for name, row in found.items()}
     assert spread["unsteady"] > 2 * spread["steady"] > 0.03
     assert found["unsteady"]["HR@10"]["lead"]["low"] < 0 < found["unsteady"]["HR@10"]["lead"]["high"]
+    for row in found.values():
+        worse = row["orders"]["worse"]["HR@10"]
+        assert list(row["orders"]) == ["worse"] and worse["mean"] == pytest.approx(row["HR@10"]["mean"] / 2)
+        assert worse["lead"]["mean"] == pytest.approx(-row["HR@10"]["mean"] / 2) and worse["lead"]["high"] < 0
     for row in found.values():  # three quarters of the requests are of warm users
         of_group = {group: row["users"][group]["HR@10"]["mean"] for group in ("cold", "warm")}
         assert 0.25 * of_group["cold"] + 0.75 * of_group["warm"] == pytest.approx(row["HR@10"]["mean"])
@@ -174,6 +181,10 @@ def test_intervals_widen_with_the_spread_of_the_seeds(tmp_path):
         ({"name": "x", "variants": {}}, "at least one variant"),
         ({"name": "x", "variants": {"a": {}}, "reference": "b"}, "'b' is no variant; the variants are a"),
         ({"name": "x", "variants": {"a b": {}, "a-b": {}}}, "must differ"),
+        (
+            {"name": "x", "variants": {"a": {}}, "measured": "encoder", "metrics": ["recall@10"], "baselines": True},
+            "'encoder' has no baselines",
+        ),
     ],
 )
 def test_a_study_that_does_not_fit_is_refused(tmp_path, values, message):
@@ -252,3 +263,34 @@ def test_every_variant_is_checked_before_the_first_cell_runs(base, tmp_path):
         with pytest.raises((ValueError, TypeError), match=next(iter(changes)).rpartition(".")[2]):
             run_study(study, tmp_path / "study", progress=False)
     assert not (tmp_path / "study").exists()
+
+
+def test_a_study_with_baselines_compares_every_order(finished, tmp_path):
+    study, runs, summary = finished
+    copy = shutil.copytree(runs, tmp_path / "study")
+    shutil.rmtree(cell(copy, "no history", 1).evaluation)
+    alone = replace(study, variants={"no history": {SHORT: 0}}, seeds=[1], baselines=True)
+    row = run_study(alone, copy, progress=False)["variants"]["no history"]
+    report = read_json(cell(copy, "no history", 1).evaluation / "metrics.json")["retrievers"]
+    assert {"bm25", "popularity", "transitions"} <= set(row["orders"]) == set(report) - {"onesearch"}
+    for name, order in row["orders"].items():
+        expected = report[name]["targets"]["purchase"]["item"]["HR@10"]["value"]
+        assert order["HR@10"]["mean"] == pytest.approx(expected)
+        assert order["HR@10"]["lead"]["mean"] == pytest.approx(expected - row["HR@10"]["mean"])
+    assert row["HR@10"]["seeds"] == summary["variants"]["no history"]["HR@10"]["seeds"][:1]
+    table = to_table(read_json(copy / "study.json"))
+    assert "| no history | served | " in table and "| no history | bm25 | " in table
+
+
+def test_a_seed_reaches_everything_that_is_trained(base):
+    parts = {"training.soft_targets": {"weight": 0.5}, "reward": {}, "dense": {}}
+    recipe = recipe_of(Study(name="x", base=base, variants={"all": parts}), "all", 7)
+    trained = (
+        recipe.encoder,
+        recipe.codes,
+        recipe.training.soft_targets,
+        recipe.training.soft_targets.reward,
+        recipe.dense,
+        recipe.reward,
+    )
+    assert [part.seed for part in trained] == [7] * 6 and recipe.training.arguments["seed"] == 7
