@@ -50,6 +50,11 @@ def add(commands: Commands) -> None:
         "and 50 that the beams reach)",
     )
     parser.add_argument("--no-baselines", action="store_true", help="measure the checkpoint alone")
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="fit the baselines and ask them again, rather than read the rankings that they gave in an earlier evaluation of the run",
+    )
     parser.add_argument("--name", help="write to evaluation/NAME/ instead of evaluation/")
     parser.add_argument("--overwrite", action="store_true", help="replace a report that was made with other settings")
     add_search_settings(parser)
@@ -86,6 +91,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         name=options.name,
         overwrite=options.overwrite,
         baselines=not options.no_baselines,
+        again=options.again,
         show=lambda report: print(report.to_table(), flush=True),
     )
     if options.name is None and (run.checkpoint / "README.md").is_file():

@@ -11,7 +11,7 @@ import numpy as np
 from onesearch.data.requests import Request
 
 from .metrics import bootstrap_interval, paired_bootstrap
-from .retrievers import Ranking, Retriever
+from .retrievers import Ranking, RecordedRetriever, Retriever
 
 Values = dict[str, np.ndarray]
 """Metric → one value per request, ``(requests,)``."""
@@ -50,10 +50,8 @@ def run_retriever(
     with tqdm(total=len(requests), desc=retriever.name, unit="request", disable=not progress) as bar:
         for start in range(0, len(requests), batch_size):
             batch = requests[start : start + batch_size]
-            wall, cpu = time.perf_counter(), time.process_time()
-            answers = retriever.retrieve(batch, top_k)
-            seconds += time.perf_counter() - wall
-            cpu_seconds += time.process_time() - cpu
+            answers, wall, cpu = timed(retriever, batch, top_k)
+            seconds, cpu_seconds = seconds + wall, cpu_seconds + cpu
             longest = max((len(ranking.item_ids) for ranking in answers), default=0)
             if len(answers) != len(batch) or longest > top_k:
                 raise ValueError(
@@ -63,6 +61,16 @@ def run_retriever(
             rankings.extend(answers)
             bar.update(len(batch))
     return rankings, {"seconds_per_request": seconds / len(requests), "cpu_seconds_per_request": cpu_seconds / len(requests)}
+
+
+def timed(retriever: Retriever, requests: Sequence[Request], top_k: int) -> tuple[list[Ranking], float, float]:
+    """Rankings of requests, and the wall and CPU seconds that they took; a `RecordedRetriever` says itself how long they took."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    rankings = retriever.retrieve(requests, top_k)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    if isinstance(retriever, RecordedRetriever):
+        wall, cpu = retriever.spent(requests, top_k)
+    return rankings, wall, cpu
 
 
 def _matrix(values: Values) -> np.ndarray:
@@ -76,4 +84,4 @@ def _estimates(names: Iterable[str], value: np.ndarray, low: np.ndarray, high: n
     return {name: dict(zip(("value", "low", "high"), row)) for name, row in zip(names, rows)}
 
 
-__all__ = ["Bootstrap", "Estimates", "Values", "run_retriever"]
+__all__ = ["Bootstrap", "Estimates", "Values", "run_retriever", "timed"]

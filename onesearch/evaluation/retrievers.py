@@ -83,6 +83,15 @@ class BeamRetriever(Retriever, Protocol):
         ...
 
 
+@runtime_checkable
+class RecordedRetriever(Retriever, Protocol):
+    """A retriever that may return rankings which it made before, and knows how long they took then."""
+
+    def spent(self, requests: Sequence[Request], top_k: int) -> tuple[float, float]:
+        """Wall and CPU seconds that making the rankings of these requests took."""
+        ...
+
+
 def beams_of(retriever: Retriever) -> int | None:
     """Return the number of beams of a retriever, None for one that does not search with beams."""
     return retriever.num_beams if isinstance(retriever, BeamRetriever) else None

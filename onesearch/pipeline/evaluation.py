@@ -24,7 +24,7 @@ from onesearch.tokenization_sid.embedding.embeddings import ALIGNMENT_NAME
 from onesearch.tokenization_sid.sids.sid_folder import check_checkpoint
 
 from .auto_search import served_arms
-from .baselines import run_baselines
+from .baseline_answers import RunBaselines
 from .mappings import plain
 from .recipe import EvaluationConfig, run_recipe_of
 from .run_lock import writing
@@ -43,6 +43,7 @@ def evaluate_run(
     name: str | None = None,
     overwrite: bool = False,
     baselines: bool = True,
+    again: bool = False,
     progress: bool = True,
     show: Callable[[Report], object] | None = None,
 ) -> Report:
@@ -58,6 +59,8 @@ def evaluate_run(
         name: write to ``evaluation/NAME/`` instead of ``evaluation/``.
         overwrite: replace a report that was made with other settings.
         baselines: measure the baselines as well.
+        again: fit the baselines and ask them again; otherwise rankings that an earlier evaluation of the run has made are read from
+            ``evaluation/baselines.parquet``, with the times that they took.
         progress: show progress bars.
         show: is called with the report before it is written, so that no figure is lost if the disk is full.
 
@@ -83,11 +86,15 @@ def evaluate_run(
         check_settings(folder, settings)
     with writing(run, "onesearch evaluate"):
         check_writable(folder)
-        report = _measure(run, Market.load(market_folder), checkpoint, config, search_config, baselines, progress)
+        market = Market.load(market_folder)
+        known = RunBaselines(run, market, config, again) if baselines else None
+        report = _measure(run, market, checkpoint, config, search_config, known, progress)
         report.settings = settings
         if show is not None:
             show(report)
         report.save(folder)
+        if known is not None:
+            known.save()
         if name is None:
             _card(run)
     return report
@@ -110,7 +117,7 @@ def _measure(
     checkpoint: Path,
     config: EvaluationConfig,
     search_config: SearchConfig,
-    baselines: bool,
+    baselines: RunBaselines | None,
     progress: bool,
 ) -> Report:
     """The report of one split, with the judged queries if the market has any."""
@@ -124,7 +131,7 @@ def _measure(
         )
     searcher = Searcher.from_pretrained(checkpoint, **asdict(search_config))
     arms = served_arms(searcher)
-    retrievers: list[Retriever] = [*arms, *(run_baselines(run, market, config) if baselines else ())]
+    retrievers: list[Retriever] = [*arms, *(baselines.retrievers() if baselines else ())]
     report = Report(market=str(market.info.get("name", "")), split=config.split)
     if requests:
         requests, sample = sample_requests(requests, config.sample or len(requests))
