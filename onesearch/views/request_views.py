@@ -213,25 +213,29 @@ class RequestViews:
         """(queries, levels) SIDs, -1 at all levels where the encoder knows no word of the query; None without an encoder."""
         if self.query_encoder is None:
             return None
-        if len(self._sid_of) > MAX_QUERIES:
-            self._sid_of = {}
-        cached = self._sid_of  # another thread may replace the attribute meanwhile
+        self._sid_of = cached = _with_room(self._sid_of, MAX_QUERIES)  # another thread may replace the attribute meanwhile
         keys, new = _new_queries(queries, cached)
         if new:
-            codes, known = self.query_encoder.encode(list(new.values()))
-            cached.update(zip(new, np.where(known[:, None], codes, -1)))
+            encoded = self.query_encoder.encode(list(new.values()))
+            cached.update(zip(new, np.where(encoded.known[:, None], encoded.codes, -1)))
+            if self.layout.query_vector:  # the encoder reads a query once for both
+                self._vector_of = vectors = _with_room(self._vector_of, MAX_VECTORS)
+                vectors.update(zip(new, encoded.vectors))
         return np.stack([cached[key] for key in keys]).astype(np.int64)
 
     def _query_vectors(self, queries: Sequence[str]) -> np.ndarray:
         """(queries, size) float16 vectors, zeros where the encoder knows no word of the query."""
         assert self.query_encoder is not None  # `__init__` has checked it
-        if len(self._vector_of) > MAX_VECTORS:
-            self._vector_of = {}
-        cached = self._vector_of
+        self._vector_of = cached = _with_room(self._vector_of, MAX_VECTORS)
         keys, new = _new_queries(queries, cached)
         if new:
             cached.update(zip(new, self.query_encoder.vectors(list(new.values()))))
         return np.stack([cached[key] for key in keys])
+
+
+def _with_room(cache: dict[bytes, np.ndarray], most: int) -> dict[bytes, np.ndarray]:
+    """The cache, or a new one if it holds more than `most` entries."""
+    return {} if len(cache) > most else cache
 
 
 def _new_queries(queries: Sequence[str], cached: Mapping[bytes, np.ndarray]) -> tuple[list[bytes], dict[bytes, str]]:

@@ -11,6 +11,7 @@ from tiny import tiny_index
 
 from onesearch.data.requests import build_requests, request_rows
 from onesearch.tokenization_sid.ragged import Ragged
+from onesearch.tokenization_sid.sids.sid_encoder import Encoded
 from onesearch.tokenization_sid.templates import PromptLayout
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 from onesearch.tokenization_sid.user_ids import user_signatures
@@ -90,7 +91,8 @@ def test_training_and_serving_supply_the_same_columns_to_one_function(monkeypatc
         """SIDs and vectors of the two queries."""
 
         def encode(self, texts):
-            return sids[[["dress", "shoe"].index(text) for text in texts]], np.ones(len(texts), dtype=bool)
+            codes = sids[[["dress", "shoe"].index(text) for text in texts]]
+            return Encoded(codes, np.ones(len(texts), dtype=bool), self.vectors(texts))
 
         def vectors(self, texts):
             return np.array([[1, 0], [0.6, 0.8]], dtype=np.float16)[[["dress", "shoe"].index(text) for text in texts]]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 from tiny import tiny_index
 
 from onesearch.data.requests import Request
+from onesearch.tokenization_sid.sids.sid_encoder import Encoded
 from onesearch.tokenization_sid.templates import PromptLayout
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 from onesearch.views import request_views
@@ -24,11 +26,16 @@ class Encoder:
 
     def encode(self, texts):
         self.read += texts
-        return np.array([[len(text) % 3, len(text) % 2] for text in texts]), np.ones(len(texts), dtype=bool)
+        codes = np.array([[len(text) % 3, len(text) % 2] for text in texts])
+        vectors = np.array([[len(text), 0.5] for text in texts], dtype=np.float16)
+        return Encoded(codes, np.ones(len(texts), dtype=bool), vectors)
+
+    def vectors(self, texts):
+        return self.encode(texts).vectors
 
 
-def views_of(encoder):
-    tokenizer = SidTokenizer.train(["dress shoe"], CODEBOOK_SIZES, vocab_size=300, prompt=LAYOUT)
+def views_of(encoder, layout=LAYOUT):
+    tokenizer = SidTokenizer.train(["dress shoe"], CODEBOOK_SIZES, vocab_size=300, prompt=layout)
     return request_views.RequestViews(tiny_index([[0, 0]], CODEBOOK_SIZES), tokenizer, encoder)
 
 
@@ -52,6 +59,15 @@ def test_queries_that_differ_behind_the_limit_are_told_apart_in_the_cache():
     start = "a" * request_views.MAX_CHARACTERS
     sids(views_of(encoder), start + "b", start + "c", start)
     assert encoder.read == [start] * 3
+
+
+def test_a_query_is_read_once_for_its_sid_and_its_vector():
+    encoder = Encoder()
+    views = views_of(encoder, replace(LAYOUT, query_vector=True))
+    requests = [Request("s", "u", query) for query in ("dress", "shoe", "dress")]
+    fields, vectors = views.fields(requests), views.tensors(requests)["query_vectors"]
+    assert encoder.read == ["dress", "shoe"]
+    assert fields.sids.tolist() == [[2, 1], [1, 0], [2, 1]] and vectors.tolist() == [[5, 0.5], [4, 0.5], [5, 0.5]]
 
 
 def test_a_full_cache_starts_anew(monkeypatch):

@@ -13,6 +13,7 @@ from tiny import tiny_index
 
 from onesearch.data.requests import build_requests, request_rows
 from onesearch.tokenization_sid.ragged import Ragged
+from onesearch.tokenization_sid.sids.sid_encoder import Encoded
 from onesearch.tokenization_sid.templates import PromptLayout
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 from onesearch.tokenization_sid.user_ids import user_signatures
@@ -37,7 +38,8 @@ class Encoder:
     """SIDs of the two queries."""
 
     def encode(self, texts):
-        return QUERY_SIDS[[QUERIES.index(text) for text in texts]], np.ones(len(texts), dtype=bool)
+        codes = QUERY_SIDS[[QUERIES.index(text) for text in texts]]
+        return Encoded(codes, np.ones(len(texts), dtype=bool), np.zeros((len(texts), 2), dtype=np.float16))
 
 
 def views_of(sessions, layout=LAYOUT, split=None):

@@ -213,7 +213,7 @@ def _encoded_query(catalogue: Catalogue, text: str) -> _EncodedQuery:
             f"{text!r} is no item id of this checkpoint, and a checkpoint alone has no encoder for queries; pass --run with its run"
         )
     encoder = SidEncoder.load(catalogue.run)
-    codes, known = encoder.encode([text])
+    codes, known, _ = encoder.encode([text])
     if not known[0]:
         raise ValueError(f"{text!r} is no item's id or title, and the run's encoder knows none of its words; try other words")
     keywords = tuple(encoder.core.keywords[row].text for row in encoder.core.match([text])[0])

@@ -59,10 +59,12 @@ class Encoded(NamedTuple):
     Attributes:
         codes: (texts, levels) int32.
         known: (texts,) bool: whether the encoder knows a word of the text; the codes mean nothing if not.
+        vectors: (texts, dimension) float16: the vectors as a prompt holds them, zeros where unknown.
     """
 
     codes: np.ndarray
     known: np.ndarray
+    vectors: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +79,7 @@ class SidEncoder:
     Example:
         >>> encoder = SidEncoder.load(RunFolder("runs/demo"))  # doctest: +SKIP
         >>> encoder.save_pretrained("query_encoder")  # doctest: +SKIP
-        >>> codes, known = SidEncoder.from_pretrained("query_encoder").encode(["red shoe"])  # doctest: +SKIP
+        >>> codes, known, _ = SidEncoder.from_pretrained("query_encoder").encode(["red shoe"])  # doctest: +SKIP
     """
 
     name: str
@@ -177,9 +179,10 @@ class SidEncoder:
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Encode queries or other texts, also none; items get their codes from `build_sids` or `append_items`."""
         if not len(texts):
-            return Encoded(np.zeros((0, len(self.quantizer.config.codebook_sizes)), dtype=np.int32), np.zeros(0, dtype=bool))
+            codes = np.zeros((0, len(self.quantizer.config.codebook_sizes)), dtype=np.int32)
+            return Encoded(codes, np.zeros(0, dtype=bool), self.vectors(texts))
         vectors, known = self.embed(texts)
-        return Encoded(self.quantizer.for_queries.encode(vectors), known)
+        return Encoded(self.quantizer.for_queries.encode(vectors), known, vectors.astype(np.float16))
 
 
 def _local_folder(name: str, subfolder: str, revision: str | None) -> Path:

@@ -26,16 +26,16 @@ from onesearch.tokenization_sid.sids.sid_encoder import (
 
 def test_texts_get_the_codes_that_the_stage_gave_them(shared_run, market):
     encoder = SidEncoder.load(shared_run)
-    codes, known = encoder.encode(distinct_queries(market)[:40])
+    codes, known, _ = encoder.encode(distinct_queries(market)[:40])
     np.testing.assert_array_equal(codes, load_codes(shared_run, "queries").codes[:40])
     assert known.all()
     texts = item_texts(market)
     vectors, known = encoder.embed(texts[:40])
     np.testing.assert_array_equal(encoder.quantizer.encode(vectors), load_codes(shared_run, "items").codes[:40])
     assert known.all()
-    codes, known = encoder.encode([texts[1], "☃", texts[0]])
+    codes, known, _ = encoder.encode([texts[1], "☃", texts[0]])
     assert known.tolist() == [True, False, True] and codes.shape == (3, 5)
-    codes, known = encoder.encode([])
+    codes, known, _ = encoder.encode([])
     assert codes.shape == (0, 5) and known.shape == (0,)
 
 

@@ -243,7 +243,7 @@ class ExampleBuilder:
         """Semantic IDs of made queries (queries, levels), -1 where the encoder knows no word; None where prompts hold none."""
         if self.query_encoder is None or not self.tokenizer.prompt.sid:
             return None
-        codes, known = self.query_encoder.encode(queries)
+        codes, known, _ = self.query_encoder.encode(queries)
         return np.where(known[:, None], codes, -1).astype(np.int64)
 
     def _made_vectors(self, queries: list[str]) -> np.ndarray | None:
