@@ -15,6 +15,9 @@ from .values import as_text
 SAMPLE = 2_000
 """Number of cells by which the contents of a column are judged; our choice."""
 
+NONE = "-"
+"""The column of a field that no column shall be."""
+
 Finder = Callable[[str], tuple[str, int] | None]
 """Returns field and rank of a column's name; the rank orders the names of a field, best first."""
 
@@ -90,14 +93,16 @@ def choose_columns(table: RawTable, finder: Finder, override: Mapping[str, str] 
     Args:
         table: the table.
         finder: field of a name.
-        override: field → column, as the user says it. A field may be any name that `finder` knows.
+        override: field → column, as the user says it, or `NONE` for a field that no column shall be. A field may be any name that
+            `finder` knows.
         fields: all fields, for error messages.
 
     Raises:
         ValueError: `override` names a field or a column that does not exist.
     """
     chosen = Columns(table)
-    given = {column: name for name, column in _checked(table, finder, override or {}, fields).items()}
+    checked = _checked(table, finder, override or {}, fields)
+    given = {column: name for name, column in checked.items() if column != NONE}
     ranked: list[tuple[int, str, str]] = []
     for column in table.columns:
         found = finder(column)
@@ -107,6 +112,8 @@ def choose_columns(table: RawTable, finder: Finder, override: Mapping[str, str] 
             chosen.leave_out(column, "the column is empty")
         elif found is None or found[0] in given.values():
             chosen.leave_out(column, "unknown name" if found is None else f"{found[0]} is read from another column, as you say")
+        elif checked.get(found[0]) == NONE:
+            chosen.leave_out(column, f"{found[0]} is read from no column, as you say")
         else:
             ranked.append((found[1], column, found[0]))
     for _, column, name in sorted(ranked, key=lambda entry: entry[0]):
@@ -123,6 +130,9 @@ def _checked(table: RawTable, finder: Finder, override: Mapping[str, str], field
         name = word if word in fields else known[0] if known else None
         if name is None:
             raise ValueError(f"columns: {word!r} is no field; fields are {', '.join(fields)}")
+        if column == NONE:
+            found[name] = NONE
+            continue
         if column not in table.columns and plain(column) not in spelled:
             raise ValueError(
                 f"columns: {table.path.name} has no column {column!r} (for {word!r}); it has {', '.join(map(repr, table.columns))}"
@@ -151,4 +161,4 @@ def is_number(text: str) -> bool:
     return bool(re.fullmatch(r"[+-]?\d+(?:[.,]\d+)*", text))
 
 
-__all__ = ["Columns", "Finder", "choose_columns", "is_image", "is_number", "is_url", "share"]
+__all__ = ["NONE", "Columns", "Finder", "choose_columns", "is_image", "is_number", "is_url", "share"]

@@ -56,7 +56,8 @@ PRODUCT_NAMES: dict[str, str] = {
     ),
     "price": (
         "price regular_price sale_price variant_price price_min min_price current_price list_price unit_price retail_price "
-        "product_price selling_price final_price price_eur price_usd price_gbp amount preis verkaufspreis vk_preis "
+        "product_price selling_price final_price pricerange_minvariantprice "
+        "pricerangev2_minvariantprice price_eur price_usd price_gbp amount preis verkaufspreis vk_preis "
         "vk bruttopreis einzelpreis brutto prix prix_ttc prix_vente precio pvp prezzo preco prijs cena цена 价格 "
         "售价 单价 价錢 価格 値段 가격 판매가 ราคา"
     ),
@@ -79,6 +80,10 @@ PRODUCT_NAMES: dict[str, str] = {
     "cart_count": "cart_count",
     "purchase_count": "purchase_count sales_count units_sold total_sales",
     "kind_of_row": "product_kind row_type",
+    "published": (
+        "published is_published status product_status post_status product_online active is_active enabled is_enabled "
+        "visibility_in_catalog visible aktiv veroffentlicht publie actif publicado activo attivo 上架状态 状态 商品状态 ステータス"
+    ),
     "option_names": (
         "option1_name option2_name option3_name options_name attributes_name attribute_1_name attribute_2_name "
         "attribute_3_name attribute_1_name_s"
@@ -139,26 +144,26 @@ LOG_NAMES: dict[str, str] = {
     "time_of_day": "time_of_day clock_time",
     "user_id": (
         "user_id user uid userid visitor visitor_id visitorid customer_id customer customerid client_id clientid member_id "
-        "account_id buyer_id user_pseudo_id cookie_id cookie anonymous_id device_id profile_id kunde kunden_id "
+        "account_id buyer_id user_pseudo_id user_token cookie_id cookie anonymous_id device_id profile_id kunde kunden_id "
         "kunden_nr kundennummer kundennr nutzer nutzer_id benutzer id_client utilisateur usuario cliente utente "
         "klant пользователь 用户 用户id 会员id 使用者 ユーザー ユーザーid 顧客id 회원 사용자 ผู้ใช้ reviewerid email customer_email"
     ),
     "session_id": (
-        "session_id session sessionid user_session visit_id visitid visit ga_session_id sid sitzung sitzungs_id "
+        "session_id session sessionid user_session visit_id visitid idvisit visit ga_session_id sid sitzung sitzungs_id "
         "会话 会话id セッション 세션"
     ),
     "query": (
         "query search_query search_term search_terms searchterm search_phrase search_text search search_keyword "
         "keyword keywords q query_text querytext raw_query user_query term suchbegriff suchanfrage suchwort suche "
         "anfrage requete recherche terme busqueda consulta ricerca zoekterm zapytanie запрос 查询 搜索词 查询词 "
-        "关键词 检索词 検索語 検索ワード クエリ 검색어 คำค้น คำค้นหา page_search_term search_string"
+        "关键词 检索词 検索語 検索ワード クエリ 검색어 คำค้น คำค้นหา page_search_term search_string site_search_keyword site_search_term"
     ),
     "item_id": (
         "item_id itemid item product_id productid product sku asin article article_id articleid content_id "
-        "object_id objectid goods_id item_sku product_sku variant_sku pid iid clicked_item_id artikel artikelnummer "
+        "object_id objectid object_ids goods_id item_sku product_sku variant_sku pid iid clicked_item_id artikel artikelnummer "
         "artikel_nr artikelnr produkt produkt_id produit id_produit article_no producto prodotto товар артикул 商品 "
         "商品id 商品编号 商品コード 商品番号 상품 상품코드 สินค้า parent_asin item_ids product_ids lineitem_sku url "
-        "page_url handle content_ids"
+        "page_url handle content_ids product_view_sku"
     ),
     "kind": (
         "kind event event_type eventtype event_name eventname action action_type behavior behavior_type behaviour "

@@ -18,6 +18,15 @@ CONTENTS = frozenset({"value", "amount", "text", "name", "title", "label", "path
 SUFFIXES = frozenset(DETECTED) - {"id", "no"}
 """Codes of languages at the end of a name; ``brand_id`` and ``style_no`` are numbers and not translations."""
 
+WRAPPERS = r"(?:(?:_source|source|_doc|doc|document|node|fields|record|payload|data|entry|object)\.)+"
+"""What the answers of search engines and interfaces wrap an object in, such as Elasticsearch's ``_source`` and GraphQL's ``node``."""
+
+PREFIXES = (
+    r"(?:google shopping\s*/|custom_attributes?|additional_?property|attributes?|attr|pa|spec(?:ification)?s?|meta|attrs|options?|custom|"
+    r"product|variant|details|properties)"
+)
+"""What shop systems write before the name of an attribute."""
+
 CHINESE_NUMBERS = "一二三四五"
 
 
@@ -67,8 +76,9 @@ def product_field(name: str) -> tuple[str, int] | None:
 
     Prefixes and suffixes of shop systems are left out for attributes: ``attributes.color``, ``pa_color`` and
     ``Color (product.metafields.shopify.color-pattern)`` are all ``attributes.color``. The code of a language at the end of a name is left
-    out, as in ``title_en``.
+    out, as in ``title_en``, and a wrapper at its beginning, as in ``_source.title``.
     """
+    name = unwrapped(name)
     found = PRODUCT_LOOKUP.get(plain(name))
     if found is not None:
         return found
@@ -79,24 +89,27 @@ def product_field(name: str) -> tuple[str, int] | None:
         if plain(outer) in ("variants", "variant"):
             return PRODUCT_LOOKUP.get(f"variant{plain(inner)}")
     bare = re.sub(r"\s*\(.*\)$", "", name)
-    prefixes = (
-        r"(?:google shopping\s*/|attributes?|attr|pa|spec(?:ification)?s?|meta|attrs|custom|product|variant|details|properties)"
-    )
-    bare = re.sub(rf"^{prefixes}[\s._:/-]+", "", bare, flags=re.IGNORECASE)
+    bare = re.sub(rf"^{PREFIXES}[\s._:/-]+", "", bare, flags=re.IGNORECASE)
     if bare != name:
         return PRODUCT_LOOKUP.get(plain(bare))
     translated = re.fullmatch(r"(.+?)[ _.-]\(?([a-z]{2})(?:[_-][A-Za-z]{2})?\)?", name)
     return PRODUCT_LOOKUP.get(plain(translated.group(1))) if translated and translated.group(2) in SUFFIXES else None
 
 
+def unwrapped(name: str) -> str:
+    """A name without the wrapper around its object: ``_source.price.amount`` is ``price.amount``."""
+    return re.sub(rf"^{WRAPPERS}", "", name)
+
+
 def log_field(name: str) -> tuple[str, int] | None:
     """Return the field of a column of a log by its name, and the rank of the name; None if shops use no such name."""
+    name = unwrapped(name)
     return LOG_LOOKUP.get(plain(name)) or LOG_LOOKUP.get(plain(name.rpartition(".")[2]))
 
 
 def category_level(name: str) -> int | None:
     """Return the number of a category level in a column's name, such as 2 of ``category_2``, ``cat2``, ``l2_category``, ``level2name``."""
-    short = plain(name)
+    short = plain(unwrapped(name))
     number = re.fullmatch(rf"(?:{LEVEL_WORDS})(?:level|l|lvl|name)?(\d)(?:name)?", short)
     number = number or re.fullmatch(r"l(?:evel)?(\d)(?:category|cat)?(?:name)?", short)
     if number:
@@ -105,4 +118,4 @@ def category_level(name: str) -> int | None:
     return CHINESE_NUMBERS.index(chinese.group(1)) + 1 if chinese else None
 
 
-__all__ = ["IGNORED", "KIND_LOOKUP", "category_level", "kind_name", "log_field", "plain", "product_field"]
+__all__ = ["IGNORED", "KIND_LOOKUP", "category_level", "kind_name", "log_field", "plain", "product_field", "unwrapped"]

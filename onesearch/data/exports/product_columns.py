@@ -10,6 +10,7 @@ from ..schema import STATISTICS, TABLES
 from .columns import Columns, choose_columns, is_image, is_number, is_url, share
 from .names import category_level, product_field
 from .paths import STRONG, WEAK
+from .published import check_published
 from .raw_files import RawTable
 from .report import ColumnReport
 from .values import as_id, as_price, ids_are_floats, listed
@@ -26,6 +27,7 @@ FIELDS = (
     *(name for name in TABLES["items"] if name != "attributes"),
     *(f"attributes.{kind}" for kind in ATTRIBUTE_TYPES),
     "group",
+    "published",
 )
 """Fields that a user can name."""
 
@@ -33,7 +35,7 @@ MOSTLY = 0.8
 """Share of the cells that must fit; our choice."""
 
 BOOKKEEPING = frozenset(
-    "stock quantity qty inventory availability status published visibility created_at updated_at modified position featured condition "
+    "stock quantity qty inventory availability visibility created_at updated_at modified position featured condition "
     "gtin ean upc barcode isbn tax_class tax_status weight_unit shipping currency rating review_count reviews lagerbestand bestand "
     "verfugbar mwst steuer 库存".split()
 )
@@ -62,6 +64,7 @@ def product_columns(table: RawTable, override: Mapping[str, str] | None, log_ids
     for name in ("group", "features", *STATISTICS):
         columns.keep_one(name)
     _keep_categories(columns)
+    check_published(columns)
     return columns
 
 

@@ -16,6 +16,7 @@ from .columns import Columns
 from .ids import ItemIds
 from .names import product_field
 from .paths import PathStyle, path_style, split_paths
+from .published import hidden_rows
 from .values import as_id, as_list, as_price, as_text, decimal_sign, ids_are_floats, listed
 
 TITLE_LETTERS = 120
@@ -47,6 +48,7 @@ def read_products(columns: Columns, bad: BadRows) -> Products:
 
     * A row whose id occurred before joins that item if it has no title, or the same title: its attributes and tags are added, and values
       that the item lacks are filled. With another title it is lost.
+    * A row of a product that the shop does not show (a draft, an archived or disabled product) is lost, with its variants.
     * A row that a kind (``variation``) or a visibility marks as the variant of another one joins its parent, if the table has it.
 
     Args:
@@ -70,6 +72,7 @@ class _Reader:
         self.merged = 0
         self.option_names: dict[str, list[Any]] = {}
         self.unknown_options: Counter[str] = Counter()
+        self.hidden_rows, self.unseen = hidden_rows(columns), set[str]()  # ids of products that the shop does not show
         self.variants: list[tuple[int, dict[str, Any], dict[str, Any]]] = []
         id_column = columns.first("item_id")
         self.id_column = id_column
@@ -88,11 +91,26 @@ class _Reader:
     def read(self, number: int, line: int, row: dict[str, Any]) -> None:
         """Read the row of this number, from this line."""
         item = self._item(number, line, row)
+        if self._is_unseen(line, item, row):
+            return
         kind = (as_text(row.get(self.columns.first("kind_of_row") or "")) or "").lower()
         if kind == "variation" or item.pop("hidden"):
             self.variants.append((line, item, row))
             return
         self._add(line, item, row)
+
+    def _is_unseen(self, line: int, item: dict[str, Any], row: Mapping[str, Any]) -> bool:
+        """Whether the shop does not show the product of a row, which is noted then."""
+        item_id = item["item_id"] or ""
+        for column, values in self.hidden_rows.items():
+            text = as_text(row.get(column))
+            if text in values or (text is None and item_id in self.unseen):
+                self.unseen.add(item_id)
+                self.bad.add(
+                    self.name, line, f"the shop does not show the product (column {column!r})", f"{item_id}: {text or ''}"
+                )
+                return True
+        return False
 
     def _add(self, line: int, item: dict[str, Any], row: Mapping[str, Any]) -> None:
         item_id = item["item_id"]

@@ -24,6 +24,7 @@ from onesearch.parquet_files import read_table
 from ..bad_rows import BadRows
 from .decoding import decode
 from .delimited import LOOKED_AT, Known, header_place, read_delimited, unique_names
+from .objects import flat, rows_in
 from .xml_feeds import read_xml
 
 Line = tuple[int, dict[str, Any]]
@@ -100,7 +101,7 @@ def _text(path: Path, bad: BadRows, known: Known) -> RawTable:
     if start == "<":
         return _of_objects(path, "XML", enumerate(read_xml(path, data), start=1))
     if start in "[{":
-        return _json(path, text, bad)
+        return _json(path, text, bad, known)
     form, columns, rows = read_delimited(text, path.name, bad, known)
     kept = [(line, row) for line, row in rows if any(cell.strip() for cell in row.values())]
     return RawTable(path, f"{encoding}, {form}", columns, kept)
@@ -117,16 +118,13 @@ def _bytes(path: Path) -> bytes:
         raise ValueError(f"{path} is a damaged gzip file ({error}); export or compress it again") from error
 
 
-def _json(path: Path, text: str, bad: BadRows) -> RawTable:
-    """The table of a JSON file: a list of objects, an object that holds such a list, or one object per line."""
+def _json(path: Path, text: str, bad: BadRows, known: Known) -> RawTable:
+    """The table of a JSON file: a list of objects, an object that holds such a list or is the only row, or one object per line."""
     try:
         found = json.loads(text)
     except ValueError:
         return _of_objects(path, "JSON lines", _json_lines(path.name, text, bad))
-    rows = _longest_list(found)
-    if rows is None and isinstance(found, dict):
-        is_by_id = len(found) > 1 and all(isinstance(value, dict) for value in found.values())
-        rows = [{"id": name, **value} for name, value in found.items()] if is_by_id else [found]
+    rows = rows_in(found, known)
     return _of_objects(path, "JSON", _objects(path.name, enumerate(rows or [], start=1), bad))
 
 
@@ -149,43 +147,16 @@ def _objects(origin: str, values: Iterator[tuple[int, Any]], bad: BadRows) -> It
             bad.add(origin, number, "not a JSON object", value)
 
 
-def _longest_list(value: Any) -> list[Any] | None:
-    """The value if it is a list, else the longest list of objects among the values of an object, two levels deep."""
-    if isinstance(value, list):
-        return value
-    inner = list(value.values()) if isinstance(value, dict) else []
-    inner += [deeper for part in inner if isinstance(part, dict) for deeper in part.values()]
-    lists = [part for part in inner if isinstance(part, list) and part and isinstance(part[0], dict)]
-    return max(lists, key=len, default=None)
-
-
 def _of_objects(path: Path, form: str, rows: Iterator[Line] | enumerate[dict[str, Any]]) -> RawTable:
     """The table of objects, whose nested objects become columns such as ``image.src``."""
-    flat = []
+    lines: list[Line] = []
     columns: dict[str, None] = {}
     for line, row in rows:
-        made = _flat(row)
+        made = flat(row)
         if any(value not in (None, "", []) for value in made.values()):
-            flat.append((line, made))
+            lines.append((line, made))
             columns |= dict.fromkeys(made)
-    return RawTable(path, form, list(columns), flat)
-
-
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """The object without nesting. A list of objects becomes a list per key, and a missing key a missing entry."""
-    made: dict[str, Any] = {}
-    for key, value in row.items():
-        if isinstance(value, list) and value and all(isinstance(entry, tuple) and len(entry) == 2 for entry in value):
-            value = dict(value)  # a map of parquet
-        if isinstance(value, dict):
-            made |= {f"{key}.{inner}": part for inner, part in _flat(value).items()}
-        elif isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
-            entries = [_flat(entry) for entry in value]
-            for inner in dict.fromkeys(name for entry in entries for name in entry):
-                made[f"{key}.{inner}"] = [entry[inner] for entry in entries if entry.get(inner) is not None]
-        else:
-            made[key] = value
-    return made
+    return RawTable(path, form, list(columns), lines)
 
 
 def _only_member(path: Path) -> str | None:
