@@ -21,7 +21,8 @@ def add(commands: Commands) -> None:
         "--columns",
         type=column_names,
         metavar="NAME=COLUMN,…",
-        help="columns of the products that are not recognised by themselves, for example id=sku,title=name; brand=- reads a field from no column",
+        help="columns of the products that are not recognised by themselves, for example id=sku,title=name; brand=- reads a field from "
+        "no column",
     )
     parser.add_argument("--log-columns", type=column_names, metavar="NAME=COLUMN,…", help="the same for the events")
     parser.add_argument(
