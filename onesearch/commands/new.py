@@ -15,7 +15,13 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "products", type=Path, help="products, as csv, tsv, xlsx, json, jsonl or parquet; see docs/first_search.md"
     )
-    parser.add_argument("--log", type=Path, metavar="FILE", help="events, one per row: time, user, query, item, kind")
+    parser.add_argument(
+        "--log",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="events, one per row: time, user, query, item, kind; several files, such as searches and orders, are joined by user and time",
+    )
     parser.add_argument("--run", type=Path, help="folder of the run (default: runs/ and the name of the products' file)")
     parser.add_argument(
         "--columns",

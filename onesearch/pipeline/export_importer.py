@@ -8,7 +8,7 @@ from onesearch.data.market import Market
 def import_export(
     source: str,
     *,
-    log: str | None = None,
+    log: tuple[str, ...] = (),
     columns: dict[str, str] | None = None,
     log_columns: dict[str, str] | None = None,
     language: str | None = None,
@@ -19,7 +19,7 @@ def import_export(
 
     Args:
         source: file of the products.
-        log: file of the events; None for a catalogue alone.
+        log: files of the events; empty for a catalogue alone.
         columns: our name → column of the products' file, for columns that are not recognised.
         log_columns: the same for the log.
         language: language of the texts; None recognises it.
@@ -30,7 +30,7 @@ def import_export(
 
     return read_shop(
         source,
-        log,
+        log or None,
         columns=columns,
         log_columns=log_columns,
         language=language,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -47,7 +47,7 @@ class Export(NamedTuple):
 
     Attributes:
         products: file of the products.
-        log: file of the events; None for a catalogue alone.
+        log: files of the events; empty for a catalogue alone.
         columns: our name → column of the products' file, for columns that are not recognised.
         log_columns: the same for the log.
         language: language of the texts; None recognises it.
@@ -56,7 +56,7 @@ class Export(NamedTuple):
     """
 
     products: Path
-    log: Path | None = None
+    log: tuple[Path, ...] = ()
     columns: Mapping[str, str] | None = None
     log_columns: Mapping[str, str] | None = None
     language: str | None = None
@@ -66,14 +66,14 @@ class Export(NamedTuple):
     def config(self, split: Any) -> MarketConfig:
         """The part ``market:`` of a recipe that reads the same files in the same way."""
         options = {
-            "log": None if self.log is None else str(self.log),
+            "log": [str(path) for path in self.log],
             "columns": None if self.columns is None else dict(self.columns),
             "log_columns": None if self.log_columns is None else dict(self.log_columns),
             "language": self.language,
             "session_minutes": self.session_minutes,
             "made_queries": self.made_queries,
         }
-        default = Export(self.products)._asdict()
+        default = {**Export(self.products)._asdict(), "log": []}
         changed = {name: value for name, value in options.items() if value != default[name]}
         return MarketConfig("export", str(self.products), changed, split)
 
@@ -81,7 +81,7 @@ class Export(NamedTuple):
 def new_run(
     products: str | Path,
     run: RunFolder | str | Path,
-    log: str | Path | None = None,
+    log: str | Path | Sequence[str | Path] | None = None,
     *,
     columns: Mapping[str, str] | None = None,
     log_columns: Mapping[str, str] | None = None,
@@ -108,7 +108,7 @@ def new_run(
     Args:
         products: file of the products; see `onesearch.data.exports.read_shop` for the formats.
         run: folder of the run.
-        log: file of the events; None for a catalogue alone.
+        log: file of the events, or several files, which are joined by user and time; None for a catalogue alone.
         columns: our name → column of the products' file, for columns that are not recognised.
         log_columns: the same for the log.
         language: language of the texts, for example ``de``; None recognises it.
@@ -131,8 +131,8 @@ def new_run(
     require("train", needed_by="onesearch new")
     require("evaluation", needed_by="onesearch new")
     run = run if isinstance(run, RunFolder) else RunFolder(run)
-    log_path = None if log is None else Path(log)
-    export = Export(Path(products), log_path, columns, log_columns, language, session_minutes, made_queries)
+    logs = () if log is None else (log,) if isinstance(log, str | Path) else tuple(log)
+    export = Export(Path(products), tuple(map(Path, logs)), columns, log_columns, language, session_minutes, made_queries)
     check_folder(run, resume, overwrite)
     if overwrite or not _is_chosen(run):
         _begin(export, run, overwrite, say)
@@ -190,7 +190,7 @@ def _begin(export: Export, run: RunFolder, overwrite: bool, say: Callable[[str],
 
     shop = read_shop(
         export.products,
-        export.log,
+        export.log or None,
         columns=export.columns,
         log_columns=export.log_columns,
         language=export.language,

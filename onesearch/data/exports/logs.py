@@ -1,28 +1,19 @@
-"""Rows of a log as sessions and users, whatever a row of it is."""
+"""The rows of a log, of one file or of several, as sessions and users."""
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
 from .. import rows as row_rules
-from ..bad_rows import VALUE, BadRows
-from ..fields import BadRow
-from .event_columns import KINDS, LogColumns, listed_ids, yes
-from .events import ANONYMOUS, MINUTE, SECOND, Event, SessionRules, session_rows, with_shown
+from ..bad_rows import BadRows
+from .event_columns import LogColumns
+from .events import MINUTE, Event, SessionRules, session_rows
 from .ids import ItemIds
-from .names import IGNORED, KIND_LOOKUP, kind_name
-from .times import Times, read_times
-from .values import as_id, as_text, ids_are_floats
-
-NOBODY = frozenset({"-1", "anonymous", "guest", "gast", "anonym", "not set", "0000000000"})
-"""Ids, in lower case, that stand for users who did not log in."""
-
-PROFILE = ("gender", "age_bucket", "region")
+from .log_rows import PROFILE, LogFile, LogReader
 
 
 @dataclass
@@ -32,266 +23,109 @@ class Log:
     Args:
         sessions: rows of the sessions table, sorted by time.
         users: rows of the users table; empty if the log holds no profile.
-        rows: number of rows.
-        kept: number of rows that are part of a session.
-        merged: number of rows that repeat an event of their session.
+        files: what each file gave.
         has_time: whether the log has a time or an order of its own.
-        notes: rules that applied.
+        notes: rules that applied to several files together.
     """
 
     sessions: list[dict[str, Any]]
     users: list[dict[str, Any]]
-    rows: int
-    kept: int
-    merged: int = 0
+    files: list[LogFile]
     has_time: bool = True
     notes: list[str] = field(default_factory=list)
 
 
-def read_log(log: LogColumns, ids: ItemIds, bad: BadRows, session_minutes: int) -> Log:
-    """Turn the rows of a log into sessions, by the rules of `onesearch.data.rows`.
+def read_logs(logs: Sequence[LogColumns], ids: ItemIds, bads: Sequence[BadRows], session_minutes: int) -> Log:
+    """Turn the rows of one or several files into sessions, by the rules of `onesearch.data.rows`.
+
+    Events of all files that belong together make one session: an order of one file belongs to its user's search in another.
 
     Args:
-        log: the columns and their table.
+        logs: the columns of each file, and its table.
         ids: finds items.
-        bad: receives rows and values that do not fit.
+        bads: receive the rows and values of each file that do not fit.
         session_minutes: a user's events with the same query that are at most so far apart are one session.
+
+    Raises:
+        ValueError: there are several files, and one holds no times, by which they could be joined.
     """
-    reader = _Reader(log, ids, bad)
-    found = reader.whole_sessions() if log.form == "sessions" else reader.grouped(session_minutes)
+    readers = [LogReader(log, ids, bad) for log, bad in zip(logs, bads)]
+    if len(readers) > 1:
+        _refuse_without_times(readers)
+    files, sessions, events = [], list[dict[str, Any]](), list[Event]()
+    for reader in readers:
+        if reader.log.form == "sessions":
+            sessions += reader.whole_sessions()
+        else:
+            events += reader.events()
+        files.append(reader.file())
+    notes: list[str] = []
+    if any(reader.log.form != "sessions" for reader in readers):
+        rules = SessionRules(session_minutes * MINUTE if readers[0].times.is_clock else None)
+        made, counts = rules.sessions(sorted(events, key=lambda event: event.moment))
+        sessions = _with_own_ids([*sessions, *session_rows(made, readers[0].times.is_clock)])
+        notes = _session_notes(session_minutes, counts, readers[0].times.is_clock)
+        if len(readers) == 1:
+            (file,) = files
+            file.merged = min(counts["repeated"], file.kept) if readers[0].log.form == "events" else 0
+            file.kept -= file.merged
+    rows = readers[0].checked(sorted(sessions, key=lambda session: session["time"]))
+    if readers[0].log.form == "sessions" and len(readers) == 1:
+        files[0].kept = len(rows)
     used = ", ".join(f"{count:,} {way}" for way, count in ids.used.items() if way)
     if used:
-        found.notes.append(f"items of the log found in the catalogue by another spelling of their ids: {used}")
-    return found
+        notes.append(f"items of the log found in the catalogue by another spelling of their ids: {used}")
+    if len(readers) == 1:  # of one file, all notes are its own
+        files[0].notes, notes = [*files[0].notes[:1], *notes[:1], *files[0].notes[1:], *notes[1:]], []
+    return Log(rows, _users(rows, readers), files, any(reader.columns.first("time") for reader in readers), notes)
 
 
-class _Reader:
-    """Reads the rows of one log."""
+def _refuse_without_times(readers: Sequence[LogReader]) -> None:
+    without = [reader.name for reader in readers if not reader.times.is_clock]
+    if without:
+        raise ValueError(
+            f"{', '.join(without)}: no column holds times, by which the events of several files could be joined; name the column with "
+            "log_columns={'time': …}, or give one file"
+        )
 
-    def __init__(self, log: LogColumns, ids: ItemIds, bad: BadRows) -> None:
-        self.log, self.ids, self.bad = log, ids, bad
-        self.columns = log.columns
-        self.table = log.columns.table
-        self.name = self.table.path.name
-        self.was_float = {
-            name: ids_are_floats(self.table.values(column))
-            for name in ("user_id", "session_id", "item_id")
-            if (column := self.columns.first(name))
-        }
-        self.times = self._times()
-        self.profiles: dict[str, dict[str, Any]] = {}
-        self.anonymous = 0
-        self.kinds = self._kinds()
 
-    def _times(self) -> Times:
-        """Moment of each row; the number of the row if there is no time."""
-        column = self.columns.first("time")
-        if column is None:
-            return Times(list(range(len(self.table.rows))), "the order of the rows, because no column holds times", False)
-        cells = self.table.values(column)
-        clock = self.columns.first("time_of_day")
-        if clock is not None:
-            days = [str(as_text(cell) or "").removesuffix(" 00:00:00") for cell in cells]
-            cells = [f"{day} {as_text(hour) or ''}".strip() for day, hour in zip(days, self.table.values(clock))]
-        return read_times(cells)
+def _with_own_ids(sessions: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The sessions; one whose id occurred before gets another."""
+    taken: set[str] = set()
+    for session in sessions:
+        name, number = session["session_id"], 2
+        while session["session_id"] in taken:
+            session["session_id"] = f"{name}-{number}"
+            number += 1
+        taken.add(session["session_id"])
+    return list(sessions)
 
-    def _kinds(self) -> dict[str, str]:
-        """Column of a session by the plain name of a kind; ``viewed`` means clicked unless the log has clicks as well."""
-        column = self.columns.first("kind")
-        if column is None:
-            return {}
-        names = {kind_name(text) for value in self.table.values(column) if (text := as_text(value))}
-        kinds = {name: KIND_LOOKUP[name] for name in names if name in KIND_LOOKUP}
-        viewed = "impressed" if "clicked" in kinds.values() else "clicked"
-        return {name: viewed if kind == "viewed" else kind for name, kind in kinds.items()}
 
-    def _cell(self, row: Mapping[str, Any], name: str) -> Any:
-        return self.columns.cell(row, name)
+def _session_notes(session_minutes: int, counts: Counter[str], is_clock: bool) -> list[str]:
+    """The rules that made sessions of events, in words."""
+    gap = f", at most {session_minutes} minutes apart" if is_clock else ", until the user's next one (no gap is known)"
+    notes = [f"a session is a user's events with the same query{gap}"]
+    if counts["attributed"]:
+        notes.append(f"{counts['attributed']:,} events without a query belong to a query of their user before them")
+    if counts["outside"]:
+        notes.append(
+            f"{counts['outside']:,} events without a query before them make sessions without a query (scene recommendation)"
+        )
+    return notes
 
-    def _id(self, row: Mapping[str, Any], name: str) -> str | None:
-        return as_id(self._cell(row, name), self.was_float.get(name, False))
 
-    def _user(self, row: Mapping[str, Any], visit: str, query: str = "") -> str:
-        """Id of the user; of an anonymous one that of the visit, else "" with a query and a time, else a new one per row."""
-        user = self._id(row, "user_id")
-        if user is not None and user.lower() not in NOBODY:
-            user = _without_address(user)
-            profile = {name: as_text(self._cell(row, name)) for name in PROFILE}
-            known = self.profiles.setdefault(user, profile)
+def _users(sessions: Sequence[dict[str, Any]], readers: Sequence[LogReader]) -> list[dict[str, Any]]:
+    """Users of the sessions, if the log holds a profile; otherwise none, because the users table is optional."""
+    profiles: dict[str, dict[str, Any]] = {}
+    for reader in readers:
+        for user, profile in reader.profiles.items():
+            known = profiles.setdefault(user, dict.fromkeys(PROFILE))
             known.update({name: value for name, value in profile.items() if value})
-            return user
-        self.anonymous += 1
-        if query and not visit and self.times.is_clock:
-            return ""
-        return f"{ANONYMOUS}-{visit or f'row-{self.anonymous}'}"
-
-    def grouped(self, session_minutes: int) -> Log:
-        """Sessions of a log with one row per event."""
-        events = []
-        kept = 0
-        for (line, row), moment in zip(self.table.rows, self.times.moments):
-            found = self._events(line, row, moment)
-            events += found
-            kept += bool(found)
-        events.sort(key=lambda event: event.moment)
-        rules = SessionRules(session_minutes * MINUTE if self.times.is_clock else None)
-        sessions, counts = rules.sessions(events)
-        repeated = min(counts["repeated"], kept) if self.log.form == "events" else 0
-        notes = [f"time: {self.times.form}", *self._grouping_notes(session_minutes, events, counts)]
-        rows = self._checked(session_rows(sessions, self.times.is_clock))
-        return Log(
-            rows, self._users(rows), len(self.table.rows), kept - repeated, repeated, bool(self.columns.first("time")), notes
-        )
-
-    def _grouping_notes(self, session_minutes: int, events: list[Event], counts: Counter[str]) -> list[str]:
-        """The rules that applied, in words."""
-        gap = (
-            f", at most {session_minutes} minutes apart"
-            if self.times.is_clock
-            else ", until the user's next one (no gap is known)"
-        )
-        notes = [f"a session is a user's events with the same query{gap}"]
-        if not self.columns.first("kind") and self.log.form == "events":
-            notes.append(f"no column names the kind of an event: an item means {self.log.default_kind}")
-        else:
-            counted = Counter(event.kind or "queries without an item" for event in events)
-            notes.append("events: " + ", ".join(f"{count:,} {kind}" for kind, count in counted.most_common()))
-        if counts["attributed"]:
-            notes.append(f"{counts['attributed']:,} events without a query belong to a query of their user before them")
-        if counts["outside"]:
-            notes.append(
-                f"{counts['outside']:,} events without a query before them make sessions without a query (scene recommendation)"
-            )
-        if self.anonymous:
-            by = (
-                "by their visit"
-                if self.columns.first("session_id")
-                else "by query and time; a row without one of them stands alone"
-            )
-            notes.append(f"{self.anonymous:,} rows without a user: anonymous users are told apart {by}")
-        return notes
-
-    def _events(self, line: int, row: Mapping[str, Any], moment: int | None) -> list[Event]:
-        """The events of a row; [] for a row that is lost."""
-        if moment is None:
-            self.bad.add(self.name, line, "the time is empty or no time", self._cell(row, "time"))
-            return []
-        kinds = self._kinds_of(line, row)
-        if kinds is None:
-            return []
-        visit = self._id(row, "session_id") or ""
-        query = as_text(self._cell(row, "query")) or ""
-        cell = self._cell(row, "item_id")
-        names = listed_ids(cell) if isinstance(cell, list) else [self._id(row, "item_id")]
-        if not any(names) or kinds == ["searched"]:
-            if query:
-                return [Event(moment, self._user(row, visit, query), visit, query, None, "")]
-            self.bad.add(self.name, line, "neither a query nor an item")
-            return []
-        found = [item for name in names if (item := self._item(name)) is not None]
-        if not found:
-            self.bad.add(self.name, line, "the item is not in the catalogue", names[0])
-            return []
-        user = self._user(row, visit, query)
-        return [Event(moment, user, visit, query, item, kind) for item in found for kind in kinds]
-
-    def _item(self, name: str | None) -> str | None:
-        """Item of a cell; a cell that is no id itself may list several, of which the first counts."""
-        return self.ids.find(name)
-
-    def _kinds_of(self, line: int, row: Mapping[str, Any]) -> list[str] | None:
-        """Kinds of a row's event; None for a row that is lost."""
-        if self.log.form == "flags":
-            flagged = [name for name in KINDS[1:] if yes(self._cell(row, name))]
-            return ["impressed", *flagged]
-        text = as_text(self._cell(row, "kind"))
-        if text is None:
-            return [self.log.default_kind]
-        kind = self.kinds.get(kind_name(text))
-        if kind is not None:
-            return [kind]
-        reason = (
-            "the kind of the event says no interest in an item"
-            if kind_name(text) in IGNORED
-            else "the kind of the event is unknown"
-        )
-        self.bad.add(self.name, line, reason, text)
-        return None
-
-    def whole_sessions(self) -> Log:
-        """Sessions of a log with one row per session."""
-        made: list[dict[str, Any]] = []
-        taken: set[str] = set()
-        for (line, row), moment in zip(self.table.rows, self.times.moments):
-            if moment is None:
-                self.bad.add(self.name, line, "the time is empty or no time", self._cell(row, "time"))
-                continue
-            query = as_text(self._cell(row, "query")) or ""
-            items = {kind: self._known_items(line, row, kind) for kind in KINDS}
-            if self.columns.first("item_id"):  # a list of shown items, and one that something happened to
-                kind = self.kinds.get(kind_name(as_text(self._cell(row, "kind")) or ""), self.log.default_kind)
-                items[kind or self.log.default_kind] += self._known_items(line, row, "item_id")
-            if not query and not any(items.values()):
-                self.bad.add(self.name, line, "neither a query nor an item")
-                continue
-            visit = self._id(row, "session_id") or f"s{line}"
-            session_id = visit if visit not in taken else f"{visit}-{line}"
-            taken.add(session_id)
-            made.append(
-                {
-                    "session_id": session_id,
-                    "user_id": self._user(row, visit),
-                    "time": moment // SECOND if self.times.is_clock else moment,
-                    "query": query,
-                    "scene": as_text(self._cell(row, "scene")) or ("search" if query else "recommendation"),
-                    "entrance": as_text(self._cell(row, "entrance")),
-                    **with_shown(items),
-                }
-            )
-        made.sort(key=lambda session: session["time"])
-        rows = self._checked(made)
-        notes = [f"time: {self.times.form}", "each row is a session"]
-        return Log(rows, self._users(rows), len(self.table.rows), len(rows), 0, bool(self.columns.first("time")), notes)
-
-    def _known_items(self, line: int, row: Mapping[str, Any], kind: str) -> list[str]:
-        """Items of a list, without those that the catalogue lacks."""
-        found = []
-        for name in listed_ids(self._cell(row, kind)):
-            item = self.ids.find(name)
-            if item is None:
-                self.bad.add(self.name, line, f"an item of {kind} is not in the catalogue", name, VALUE)
-            else:
-                found.append(item)
-        return found
-
-    def _checked(self, sessions: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The sessions as the rules of rows make them."""
-        rows = []
-        for number, session in enumerate(sessions, start=1):
-
-            def note(error: BadRow, number: int = number) -> None:
-                self.bad.add_error(self.name, number, error, VALUE)
-
-            try:
-                rows.append(row_rules.session_row(session, note))
-            except BadRow as error:
-                self.bad.add_error(self.name, number, error)
-        return rows
-
-    def _users(self, sessions: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Users of the sessions, if the log holds a profile; otherwise none, because the users table is optional."""
-        if not any(chain.from_iterable(profile.values() for profile in self.profiles.values())):
-            return []
-        seen = dict.fromkeys(session["user_id"] for session in sessions)
-        empty = dict.fromkeys(PROFILE)
-        return [row_rules.user_row({"user_id": user, **self.profiles.get(user, empty)}, lambda error: None) for user in seen]
+    if not any(chain.from_iterable(profile.values() for profile in profiles.values())):
+        return []
+    seen = dict.fromkeys(session["user_id"] for session in sessions)
+    empty = dict.fromkeys(PROFILE)
+    return [row_rules.user_row({"user_id": user, **profiles.get(user, empty)}, lambda error: None) for user in seen]
 
 
-def _without_address(user: str) -> str:
-    """An id; that of an e-mail address is a hash, so that no market holds addresses of people."""
-    if "@" not in user:
-        return user
-    return f"mail-{hashlib.blake2b(user.lower().encode(), digest_size=8).hexdigest()}"
-
-
-__all__ = ["Log", "read_log"]
+__all__ = ["Log", "read_logs"]

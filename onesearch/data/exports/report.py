@@ -99,19 +99,19 @@ class ShopReport:
 
     Args:
         products: the file of products.
-        log: the file of events or sessions; None without one.
+        logs: files of the events or sessions; empty without one.
         notes: what concerns the whole market: its language, its split, its requests.
     """
 
     products: FileReport
-    log: FileReport | None = None
+    logs: list[FileReport] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def to_table(self) -> str:
         """Return the report as text for people."""
         lines = self.products.lines()
-        if self.log is not None:
-            lines += ["", *self.log.lines()]
+        for log in self.logs:
+            lines += ["", *log.lines()]
         return "\n".join([*lines, "", *self.notes])
 
     def to_dict(self) -> dict[str, Any]:

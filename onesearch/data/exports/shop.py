@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,10 @@ from ..requests import SPLITS, request_rows
 from ..schema import TABLES
 from ..splits import SplitConfig
 from ..text import DEFAULT_TEXT_FIELDS
-from .columns import Columns
+from .columns import NONE, Columns
 from .event_columns import log_columns as find_log_columns
-from .logs import Log, read_log
-from .names import log_field, product_field
+from .logs import Log, read_logs
+from .names import log_field, plain, product_field
 from .product_columns import explain_left_out, product_columns
 from .products import Products, read_products
 from .raw_files import RawTable, read_raw
@@ -46,7 +47,7 @@ class Shop:
 
 def read_shop(
     products: str | Path,
-    log: str | Path | None = None,
+    log: str | Path | Sequence[str | Path] | None = None,
     *,
     columns: Mapping[str, str] | None = None,
     log_columns: Mapping[str, str] | None = None,
@@ -61,10 +62,12 @@ def read_shop(
 
     Args:
         products: file of products: delimited text, JSON, JSON lines, XML, Excel or parquet; text may be compressed (``.gz``).
-        log: file of events (one per row) or of sessions (one per row), in any of these formats. None: a catalogue without sessions.
+        log: file of events (one per row) or of sessions (one per row), in any of these formats, or several such files: searches, clicks
+            and orders, for example, which are joined by user and time. None: a catalogue without sessions.
         columns: field → column of the products, for columns that are found wrongly, for example ``{"item_id": "sku", "title": "name"}``. A
             field may be any of its usual names (``id``, ``name``), or an attribute (``attributes.color``, ``color``).
-        log_columns: field → column of the log: ``time``, ``user_id``, ``session_id``, ``query``, ``item_id``, ``kind`` and others.
+        log_columns: field → column of the log: ``time``, ``user_id``, ``session_id``, ``query``, ``item_id``, ``kind`` and others. Of
+            several files it concerns those that have such a column.
         language: language of the texts, for example ``de`` or ``zh-CN``. None: it is detected and reported.
         session_minutes: events of a user with the same query are one session while no two of them are further apart. Raising it makes fewer
             and longer sessions.
@@ -74,7 +77,8 @@ def read_shop(
     Raises:
         FileNotFoundError: a file does not exist.
         MissingExtraError: a file is an Excel file and the extra ``exports`` is not installed.
-        ValueError: a file is of none of the formats, no column can be the title, no item is left, or an argument does not fit.
+        ValueError: a file is of none of the formats, no column can be the title, no item is left, one of several files of the log holds no
+            times, or an argument does not fit.
 
     Example:
         >>> shop = read_shop("products.csv", "events.csv")  # doctest: +SKIP
@@ -84,59 +88,73 @@ def read_shop(
     if session_minutes < 1:
         raise ValueError(f"session_minutes={session_minutes}: it must be 1 or more")
     asked = first_subtag(language)
-    bad, log_bad = BadRows("drop"), BadRows("drop")
-    raw_log = None if log is None else read_raw(log, log_bad, lambda name: log_field(name) is not None)
+    paths = [] if log is None else [log] if isinstance(log, str | Path) else list(log)
+    bad, log_bads = BadRows("drop"), [BadRows("drop") for _ in paths]
+    raw_logs = [read_raw(path, own, lambda name: log_field(name) is not None) for path, own in zip(paths, log_bads)]
+    overrides = _by_file(raw_logs, log_columns or {})
     raw = read_raw(products, bad, lambda name: product_field(name) is not None)
-    chosen = product_columns(raw, columns, _log_ids(raw_log, log_columns))
+    chosen = product_columns(raw, columns, _log_ids(raw_logs, overrides))
     explain_left_out(chosen)
     items = read_products(chosen, bad)
     report = ShopReport(_products_report(raw, chosen, items, bad))
     if not items.items:
         raise ValueError(f"{products} holds no item that can be used:\n{report.to_table()}")
     found = None
-    if raw_log is not None:
-        found, report.log = _read_log(raw_log, log_columns, items, log_bad, session_minutes)
+    if raw_logs:
+        found, report.logs = _read_logs(raw_logs, overrides, items, log_bads, session_minutes)
     market = _market(Path(products), items, found, _language(asked, items, found, report))
     if made_queries and found is not None:
         market, sentence = with_made_queries(market)
         report.notes += [sentence] if sentence else []
     _choose_split(market, found, report)
-    market.info["dropped"] = {**bad.counts, **log_bad.counts}
+    if found is not None:
+        report.notes += found.notes
+    market.info["dropped"] = dict(sum((Counter(own.counts) for own in (bad, *log_bads)), Counter[str]()))
     return Shop(market, report)
 
 
-def _log_ids(raw_log: RawTable | None, override: Mapping[str, str] | None) -> set[str]:
-    """Ids of items in the log, without the catalogue's help."""
-    if raw_log is None:
-        return set()
-    chosen = find_log_columns(raw_log, override, None)
-    found: set[str] = set()
-    for column in chosen.columns.of.get("item_id", []):
-        values = raw_log.values(column)
-        was_float = ids_are_floats(values)
-        found |= {text for value in values if not isinstance(value, list) and (text := as_id(value, was_float))}
+def _by_file(raw_logs: Sequence[RawTable], override: Mapping[str, str]) -> list[dict[str, str]]:
+    """The user's columns of each file of the log. A column that no file has goes to the first, which refuses it."""
+    found: list[dict[str, str]] = [{} for _ in raw_logs]
+    for name, column in override.items():
+        having = [place for place, raw in enumerate(raw_logs) if column == NONE or plain(column) in map(plain, raw.columns)]
+        for place in having or range(min(len(found), 1)):
+            found[place][name] = column
     return found
 
 
-def _read_log(
-    raw: RawTable, override: Mapping[str, str] | None, items: Products, bad: BadRows, session_minutes: int
-) -> tuple[Log, FileReport]:
-    """The sessions of a log, and the report of its file."""
-    chosen = find_log_columns(raw, override, items.ids.names(), [item["title"] for item in items.items])
-    explain_left_out(chosen.columns)
-    found = read_log(chosen, items.ids, bad, session_minutes)
-    report = FileReport(
-        raw.path.name,
-        f"{raw.form}; one row per {chosen.form.rstrip('s')}",
-        0,
-        found.kept,
-        found.merged,
-        chosen.columns.report(),
-    )
-    report.add_losses(bad)
-    report.rows = found.kept + found.merged + report.lost
-    report.notes += found.notes
-    return found, report
+def _log_ids(raw_logs: Sequence[RawTable], overrides: Sequence[Mapping[str, str]]) -> set[str]:
+    """Ids of items in the log, without the catalogue's help."""
+    found: set[str] = set()
+    for raw, override in zip(raw_logs, overrides):
+        for column in find_log_columns(raw, override, None).columns.of.get("item_id", []):
+            values = raw.values(column)
+            was_float = ids_are_floats(values)
+            found |= {text for value in values if not isinstance(value, list) and (text := as_id(value, was_float))}
+    return found
+
+
+def _read_logs(
+    raws: Sequence[RawTable],
+    overrides: Sequence[Mapping[str, str]],
+    items: Products,
+    bads: Sequence[BadRows],
+    session_minutes: int,
+) -> tuple[Log, list[FileReport]]:
+    """The sessions of a log, and the reports of its files."""
+    titles = [item["title"] for item in items.items]
+    chosen = [find_log_columns(raw, override, items.ids.names(), titles) for raw, override in zip(raws, overrides)]
+    for columns in chosen:
+        explain_left_out(columns.columns)
+    found = read_logs(chosen, items.ids, bads, session_minutes)
+    reports = []
+    for raw, columns, file, bad in zip(raws, chosen, found.files, bads):
+        form = f"{raw.form}; one row per {columns.form.rstrip('s')}"
+        report = FileReport(raw.path.name, form, 0, file.kept, file.merged, columns.columns.report(), notes=file.notes)
+        report.add_losses(bad)
+        report.rows = file.kept + file.merged + report.lost
+        reports.append(report)
+    return found, reports
 
 
 def _products_report(raw: RawTable, chosen: Columns, items: Products, bad: BadRows) -> FileReport:

@@ -91,7 +91,7 @@ def test_every_lost_row_is_counted_by_reason(tmp_path):
         ("10:03", "u,shoe,1,remove_from_cart"), ("10:04", "u,,,click"), ("10:05", "u,shoe,1,click"), ("10:06", "u,shoe"),
     )  # fmt: skip
     sessions, shop = read(tmp_path, log)
-    report = shop.report.log
+    (report,) = shop.report.logs
     assert brief(sessions) == [("u", "shoe", [], ["1"], [], [])]
     assert {loss.reason: loss.count for loss in report.lost_rows} == {
         "the item is not in the catalogue": 1,
@@ -109,7 +109,7 @@ def test_items_named_by_their_titles_and_logs_of_another_shop(tmp_path):
     sessions, _ = read(tmp_path, rows(("10:00", "u,shoe,red shoe,click"), ("10:01", "u,hat,Green Hat,click")))
     assert [s["clicked"] for s in sessions] == [["1"], ["3"]]
     sessions, shop = read(tmp_path, rows(("10:00", "u,shoe,X1,click")))
-    assert not sessions and shop.report.log.lost == 1 and shop.market.info["split"] == {"method": "none"}
+    assert not sessions and shop.report.logs[0].lost == 1 and shop.market.info["split"] == {"method": "none"}
     assert "no row of the log can be used, for the reasons above" in shop.report.to_table()
 
 
@@ -195,3 +195,73 @@ def test_no_event_is_lost_and_sessions_keep_to_the_rules(events, gap):
 def test_a_log_that_names_nothing_known_is_refused(name, tmp_path):
     with pytest.raises(ValueError, match="no column holds queries or items of the catalogue; name one with log_columns="):
         read(tmp_path, f"{name},colour\n2024-01-01,x\n")
+
+
+SEARCHES = """time,user,query
+2024-01-01 10:00,u,red shoe
+2024-01-01 11:00,v,hat
+"""
+CLICKS = """timestamp;customer;product
+2024-01-01T10:01:00;u;1
+2024-01-01T11:01:00;v;3
+2024-01-01T11:02:00;v;9
+"""
+ORDERS = """order_id,order_date,customer_id,sku,quantity
+7,2024-01-01 10:20,u,1,2
+8,2024-01-02 09:00,v,2,1
+"""
+
+
+def several(folder, *texts):
+    (folder / "p.csv").write_text("sku,title\n1,red shoe\n2,blue coat\n3,hat\n")
+    paths = [folder / f"{number}.csv" for number in range(len(texts))]
+    for path, text in zip(paths, texts):
+        path.write_text(text)
+    return folder / "p.csv", paths
+
+
+def test_searches_clicks_and_orders_of_three_files_are_joined_by_user_and_time(tmp_path):
+    products, paths = several(tmp_path, SEARCHES, CLICKS, ORDERS)
+    shop = read_shop(products, paths, made_queries=False)
+    sessions = [
+        (row["user_id"], row["query"], row["clicked"], row["purchased"])
+        for row in sound(shop.market, tmp_path).sessions.to_list()
+    ]
+    assert sessions == [("u", "red shoe", ["1"], ["1"]), ("v", "hat", ["3"], []), ("v", "", [], ["2"])]
+    assert [(file.name, file.rows, file.kept, file.lost) for file in shop.report.logs] == [
+        ("0.csv", 2, 2, 0),
+        ("1.csv", 3, 2, 1),
+        ("2.csv", 2, 2, 0),
+    ]
+    table = shop.report.to_table()
+    assert "1.csv (UTF-8, separated by semicolon; one row per event): 3 rows read, 2 kept, 1 left out" in table
+    assert table.count("a session is a user's events") == 1
+    for order in ([2, 0, 1], [1, 2, 0]):  # whatever the order of the files
+        again = read_shop(products, [paths[place] for place in order], made_queries=False).market.sessions.to_list()
+        assert again == shop.market.sessions.to_list()
+
+
+def test_whole_sessions_and_events_are_one_log(tmp_path):
+    whole = "session_id,user_id,time,query,clicked\ns1,u,2024-01-01 09:00,coat,2\n"
+    shop = read_shop(*several(tmp_path, whole, SEARCHES, CLICKS))
+    rows = sound(shop.market, tmp_path).sessions.to_list()
+    assert [(row["session_id"], row["query"], row["clicked"]) for row in rows] == [
+        ("s1", "coat", ["2"]),
+        ("s1-2", "red shoe", ["1"]),
+        ("s2", "hat", ["3"]),
+    ]
+
+
+def test_columns_of_the_user_concern_the_files_that_have_them(tmp_path):
+    odd = "wann,wer,was\n2024-01-01 10:01,u,1\n"
+    products, paths = several(tmp_path, SEARCHES, odd)
+    given = {"time": "wann", "user_id": "wer", "item_id": "was"}
+    (row, _) = read_shop(products, paths, log_columns=given).market.sessions.to_list()
+    assert (row["user_id"], row["query"], row["clicked"]) == ("u", "red shoe", ["1"])
+    with pytest.raises(ValueError, match="0.csv has no column 'wo'"):
+        read_shop(products, paths, log_columns={"item_id": "wo"})
+
+
+def test_several_files_need_times(tmp_path):
+    with pytest.raises(ValueError, match="1.csv: no column holds times, by which the events of several files could be joined"):
+        read_shop(*several(tmp_path, SEARCHES, "user,product\nu,1\n"))

@@ -142,7 +142,7 @@ def test_logs_of_trackers(events, tmp_path):
     shop = read_shop(tmp_path / "p.csv", tmp_path / "l.jsonl")
     (session,) = sound(shop.market, tmp_path).sessions.to_list()
     assert (session["query"], session["clicked"], session["purchased"]) == ("shoe", ["A1"], ["A1", "A2"])
-    assert [loss.reason for loss in shop.report.log.lost_rows] == ["the kind of the event says no interest in an item"]
+    assert [loss.reason for loss in shop.report.logs[0].lost_rows] == ["the kind of the event says no interest in an item"]
 
 
 def test_items_named_by_addresses_and_counts(tmp_path):

@@ -35,7 +35,7 @@ def test_every_format_gives_the_same_market(ending, tmp_path):
 
 def test_a_german_shop_in_excel_csv(tmp_path):
     shop = read_shop(*write_german_shop(tmp_path))
-    market, products, log = sound(shop.market, tmp_path), shop.report.products, shop.report.log
+    market, products, log = sound(shop.market, tmp_path), shop.report.products, shop.report.logs[0]
     assert len(market.items) == 300 and (products.rows, products.kept, products.merged, products.lost) == (303, 300, 0, 3)
     assert {loss.reason: loss.count for loss in products.lost_rows} == {
         "fewer cells than the header has columns": 1,
@@ -57,7 +57,7 @@ def test_a_german_shop_in_excel_csv(tmp_path):
     bought = [session for session in searches if session["purchased"]]
     assert len(bought) > 250 and all(session["purchased"] == session["clicked"] for session in bought)
     assert market.info["language"] == "de" and market.info["split"]["method"] == "time"
-    assert json.loads(json.dumps(shop.report.to_dict()))["log"]["rows"] == 2000
+    assert json.loads(json.dumps(shop.report.to_dict()))["logs"][0]["rows"] == 2000
     table = shop.report.to_table()
     assert (
         "Warengruppe    categories        by its name" in table
@@ -182,7 +182,7 @@ def test_columns_without_usual_names_are_found_by_their_contents(tmp_path):
     assert {column.column: column.field for column in shop.report.products.columns} == {
         "Nr": "item_id", "Was ist es": "title", "Kosten": "price", "Bildchen": "image", "Regal": None,
     }  # fmt: skip
-    assert {column.column: column.field for column in shop.report.log.columns} == {
+    assert {column.column: column.field for column in shop.report.logs[0].columns} == {
         "wann": "time",
         "wonach": "query",
         "welches": "item_id",
