@@ -160,13 +160,13 @@ class HistoryReader(nn.Module):
         table, lengths = self.facets.weight, there.sum(1, keepdim=True)  # lengths (batch, 1)
         numbers = ((facets + 1) * there[..., None]).flatten(1)  # 0 where there is none
         with torch.no_grad(), torch.autocast(facets.device.type, enabled=False):
-            counts = torch.zeros(len(facets), len(table), device=facets.device)
+            counts = torch.zeros(facets.shape[0], table.shape[0], device=facets.device)
             counts.scatter_add_(1, numbers, torch.ones_like(numbers, dtype=counts.dtype))
             shares = (counts / lengths.clamp(min=1)).to(table.dtype)
         means = torch.stack([shares[:, first + 1 : end + 1] @ table[first + 1 : end + 1] for first, end in self.ranges], dim=1)
         bucket = lengths.clamp(min=1).float().log2().long().clamp(max=LENGTH_BUCKETS - 1)
         # The means of long histories are small: of size 1 before the projection, they weigh as much as the kind of the facet.
-        means = torch.layer_norm(means, means.shape[-1:])
+        means = torch.layer_norm(means, list(self.norm.normalized_shape))
         return self.summary_norm(self.summary(means) + self.summary_kinds + self.lengths(bucket))
 
 
@@ -310,8 +310,8 @@ def _placed(embeddings: torch.Tensor, is_place: torch.Tensor, vectors: torch.Ten
         (batch, length, width).
     """
     vectors = vectors.to(embeddings.dtype)
-    number = (is_place.cumsum(1) - 1).clamp(0, vectors.shape[1] - 1)[..., None]
-    vectors = vectors.expand(len(embeddings), -1, -1).gather(1, number.expand(-1, -1, vectors.shape[2]))
+    number = (is_place.long().cumsum(1) - 1).clamp(0, vectors.shape[1] - 1)[..., None]
+    vectors = vectors.expand(embeddings.shape[0], -1, -1).gather(1, number.expand(-1, -1, vectors.shape[2]))
     return torch.where(is_place[..., None], vectors, embeddings)
 
 

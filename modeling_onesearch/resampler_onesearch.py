@@ -90,13 +90,13 @@ class CentroidPooling(nn.Module):
         """
         if not is_torchdynamo_compiling():
             self._check(codes)
-        codes, batch, rows = codes.long(), len(codes), sum(self.codebook_sizes)
+        codes, batch, rows = codes.long(), codes.shape[0], sum(self.codebook_sizes)
         starts = codes.new_tensor([sum(self.codebook_sizes[:level]) for level in range(len(self.codebook_sizes))])
         places = torch.where(codes >= 0, codes + starts, rows).reshape(batch * self.sequences, -1)
         with torch.no_grad(), torch.autocast(codes.device.type, enabled=False):  # half precision cannot count to 1,000
             table = self.centroids.float()
             ones = table.new_ones(()).expand(places.shape)
-            counts = table.new_zeros(len(places), rows + 1).scatter_add_(1, places, ones)[:, :rows]
+            counts = table.new_zeros(places.shape[0], rows + 1).scatter_add_(1, places, ones)[:, :rows]
             levels = zip(counts.split(self.codebook_sizes, dim=1), table.split(self.codebook_sizes))
             means = [count @ centroids / count.sum(1, keepdim=True).clamp(min=1) for count, centroids in levels]
         held = (counts[:, : self.codebook_sizes[0]].sum(1) > 0).view(batch, self.sequences)
@@ -177,7 +177,7 @@ class LongViewResampler(nn.Module):
         Returns:
             (batch, long_view_tokens, width).
         """
-        batch, levels = len(pooled), pooled.shape[2]
+        batch, levels = pooled.shape[0], pooled.shape[2]
         memory = self.project(self.pooled_norm(pooled.to(self.queries.dtype))) + self.slots
         memory = self.memory_norm(torch.cat([memory.flatten(1, 2), self.nothing.expand(batch, 1, -1)], dim=1))
         visible = torch.cat([held.repeat_interleave(levels, dim=1), held.new_ones(batch, 1)], dim=1)[:, None, None, :]

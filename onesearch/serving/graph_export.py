@@ -1,18 +1,22 @@
 """Export of a searchable encoder-decoder as two ONNX graphs: the encoder with the cross-attention's keys and values, and one decoder step.
 
 ``encoder.onnx``: `input_ids`, `attention_mask` (queries, length) → `cross_keys`, `cross_values` (layers, queries, heads, length,
-head size).
+head size). A model whose prompts hold more than tokens has further inputs, as in `OneSearchForConditionalGeneration.forward`:
+`history_items` (queries, items, columns), `history_vectors` (queries, items, size), `query_vectors` (queries, size), `long_view_codes`
+(queries, sequences, items, levels).
 
 ``step.onnx``: `tokens` (queries, beams), `position` (1, 1), `attention_mask`, `cross_keys`, `cross_values`, `own_keys`, `own_values`
 (layers, rows, heads, codes so far, head size), `parents` (queries · beams,), `vocabulary` (codes,) → `logits` (queries · beams, codes) of
 the tokens in `vocabulary`, and the new `own_keys` and `own_values`. At the first step the length of `own_keys` is 0.
 
-``graph.json`` holds what a program needs beside them: codebook sizes, offset, start token and sizes. ``sid_index.safetensors`` and
+``graph.json`` holds what a program needs beside them: codebook sizes, offset, start token, sizes, and of each further input the shape that
+stands for nothing and its value. ``sid_index.safetensors`` and
 ``search_config.json`` are those of the checkpoint.
 """
 
 from __future__ import annotations
 
+import copy
 import logging
 import warnings
 from pathlib import Path
@@ -24,6 +28,9 @@ from torch import nn
 from onesearch.extras import require
 from onesearch.files import atomic_folder, write_json
 from onesearch.modeling_onesearch.catalogue_onesearch import SID_INDEX_NAME
+from onesearch.modeling_onesearch.history_fields_onesearch import FIRST_FACET, NO_ITEM
+from onesearch.modeling_onesearch.history_onesearch import PromptViews
+from onesearch.modeling_onesearch.resampler_onesearch import EMPTY
 
 if TYPE_CHECKING:
     from onesearch.modeling_onesearch.modeling_onesearch import OneSearchForConditionalGeneration
@@ -31,14 +38,14 @@ if TYPE_CHECKING:
 ENCODER_NAME, STEP_NAME, GRAPH_NAME = "encoder.onnx", "step.onnx", "graph.json"
 """Files of an export."""
 
-FORMAT = "onesearch-graphs/1"
+FORMAT = "onesearch-graphs/2"
 
 
 def export_graphs(model: OneSearchForConditionalGeneration, folder: str | Path) -> Path:
     """Write encoder and decoder step of a model as ONNX graphs, with its item index and search settings.
 
     Args:
-        model: encoder-decoder with an item index, without a long view and without histories as vectors.
+        model: encoder-decoder with an item index.
         folder: new or empty folder; it appears whole or not at all.
 
     Returns:
@@ -46,20 +53,15 @@ def export_graphs(model: OneSearchForConditionalGeneration, folder: str | Path) 
 
     Raises:
         MissingExtraError: the extra ``onnx`` is not installed.
-        ValueError: the model is decoder-only, has a long view, reads histories as vectors, or has no item index.
+        ValueError: the model is decoder-only, or has no item index.
     """
     require("onnx", "onnx", "onnxscript", needed_by="the export of graphs")
     _check(model)
     model = model.eval()
     with atomic_folder(folder, replaces=[GRAPH_NAME]) as temporary:
         encoder, step = _Encoder(model), _Step(model)
-        cross = _export(
-            encoder,
-            encoder.example(),
-            temporary / ENCODER_NAME,
-            ["input_ids", "attention_mask"],
-            ["cross_keys", "cross_values"],
-        )
+        inputs = ["input_ids", "attention_mask", *encoder.views]
+        cross = _export(encoder, encoder.example(), temporary / ENCODER_NAME, inputs, ["cross_keys", "cross_values"])
         names = [
             "tokens",
             "position",
@@ -85,20 +87,6 @@ def _check(model: OneSearchForConditionalGeneration) -> None:
         raise ValueError(
             "only encoder-decoders are exported as graphs; export_backbone writes a plain Qwen3 checkpoint for servers"
         )
-    if config.history_places:
-        raise ValueError(
-            f"the model reads histories as vectors (history_places={config.history_places}), which the graphs do not; train with "
-            "prompt.item_form: tokens for an export"
-        )
-    if config.query_vector_size:
-        raise ValueError(
-            f"the model reads the query's text vector (query_vector_size={config.query_vector_size}), which the graphs do not; train with "
-            "prompt.query_vector: false for an export"
-        )
-    if config.long_view_tokens:
-        raise ValueError(
-            f"the model has a long view (long_view_tokens={config.long_view_tokens}), which the graphs do not read; train without one"
-        )
     if model.sid_index is None:
         raise ValueError("the model has no item index: put sid_index.safetensors beside its weights or call set_sid_index")
 
@@ -116,7 +104,22 @@ def _description(model: OneSearchForConditionalGeneration) -> dict[str, Any]:
         "layers": config.decoder_layers,
         "heads": heads,
         "head_size": int(config.d_model or heads) // heads,
+        "views": {name: [list(shape), value] for name, (shape, value) in views_of(config).items()},
     }
+
+
+def views_of(config: Any) -> dict[str, tuple[tuple[int, ...], int]]:
+    """Input of the prompts beside tokens → its shape for one query that has nothing of it, and the value that it is filled with."""
+    found: dict[str, tuple[tuple[int, ...], int]] = {}
+    if config.history_places:
+        found["history_items"] = (1, len(config.sid_codebook_sizes) + FIRST_FACET + 1), NO_ITEM
+        if config.history_vector_size:
+            found["history_vectors"] = (1, config.history_vector_size), 0
+    if config.query_vector_size:
+        found["query_vectors"] = (config.query_vector_size,), 0
+    if config.long_view_tokens:
+        found["long_view_codes"] = (config.long_view_sequences, 1, config.long_view_levels), EMPTY
+    return found
 
 
 class _Encoder(nn.Module):
@@ -124,13 +127,19 @@ class _Encoder(nn.Module):
 
     def __init__(self, model: Any) -> None:
         super().__init__()
-        self.encoder, self.decoder = model.model.encoder, model.model.decoder
+        self.encoder, self.decoder = copy.deepcopy(model.model.encoder), model.model.decoder
+        self.views = views_of(model.config)
+        reader = self.encoder.history_reader
+        if reader is not None and reader.facets is not None:
+            reader.facets = _Summed(reader.facets.weight)
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        encoder = self.encoder
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, *views: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        encoder, given = self.encoder, PromptViews(**dict(zip(self.views, views)))
         places = (torch.ones_like(attention_mask).cumsum(1) - 1)[:1]  # (1, length)
         positions = torch.where(attention_mask > 0, attention_mask.cumsum(1) - 1, places)  # counted over the tokens
-        hidden = encoder.embed_tokens(input_ids) + encoder.embed_positions(positions, position_ids=positions)[0]
+        hidden = encoder.embed_prompt(input_ids, None, given) + encoder.embed_positions(positions, position_ids=positions)[0]
         hidden = encoder.layernorm_embedding(hidden)  # (queries, length, width)
         mask = _mask(attention_mask, hidden.dtype)
         for layer in encoder.layers:
@@ -145,9 +154,43 @@ class _Encoder(nn.Module):
         return keys, torch.stack([_heads(one.v_proj(hidden), one.head_dim) for one in attentions])
 
     def example(self) -> tuple[torch.Tensor, ...]:
-        """Two prompts, one of them padded."""
-        ids = torch.full((2, 5), 3)
-        return ids, torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+        """Two prompts, one of them padded; the first has one place of everything that the model reads."""
+        config = self.encoder.config
+        places = [config.history_token_id] if config.history_places else []
+        places += [config.history_summary_token_id] * len(config.summary_ranges if config.history_places else ())
+        places += [config.query_vector_token_id] if config.query_vector_size else []
+        places += [config.long_view_token_id] * config.long_view_tokens
+        word = next(token for token in range(len(places) + 1) if token not in places)
+        ids = torch.full((2, len(places) + 5), word)
+        ids[0, 1 : len(places) + 1] = torch.tensor(places, dtype=torch.long)
+        mask = torch.ones_like(ids)
+        mask[1, -2:] = 0
+        views = []
+        for name, (shape, value) in self.views.items():
+            view = torch.full((2, *shape), value, dtype=torch.long if value < 0 else torch.float)
+            if name == "history_items":
+                view[:, :, len(config.sid_codebook_sizes) + 1 : -1] = 0
+                view[0, :, : len(config.sid_codebook_sizes) + 1] = 0
+            elif name == "long_view_codes":
+                view[0] = 0
+            views.append(view)
+        return ids, mask, *views
+
+
+class _Summed(nn.Module):
+    """An `EmbeddingBag` that adds, as operations that ONNX has.
+
+    Args:
+        weight: its embeddings, (entries, width), row 0 of which is zero.
+    """
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, numbers: torch.Tensor) -> torch.Tensor:
+        """(rows, entries of a row) → (rows, width)."""
+        return self.weight[numbers].sum(1)
 
 
 class _Step(nn.Module):
@@ -218,6 +261,10 @@ def _heads(states: torch.Tensor, size: int) -> torch.Tensor:
 AXES = {
     "input_ids": {0: "queries", 1: "length"},
     "attention_mask": {0: "queries", 1: "length"},
+    "history_items": {0: "queries", 1: "items", 2: "columns"},
+    "history_vectors": {0: "queries", 1: "items"},
+    "query_vectors": {0: "queries"},
+    "long_view_codes": {0: "queries", 2: "long_items"},
     "cross_keys": {1: "queries", 3: "length"},
     "cross_values": {1: "queries", 3: "length"},
     "tokens": {0: "queries", 1: "beams"},
@@ -252,4 +299,4 @@ def _export(module: nn.Module, example: tuple[torch.Tensor, ...], path: Path, in
     return found
 
 
-__all__ = ["ENCODER_NAME", "FORMAT", "GRAPH_NAME", "STEP_NAME", "export_graphs"]
+__all__ = ["ENCODER_NAME", "FORMAT", "GRAPH_NAME", "STEP_NAME", "export_graphs", "views_of"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ class GraphSearcher:
     Example:
         >>> searcher = GraphSearcher.from_pretrained("exported")  # doctest: +SKIP
         >>> searcher.search(**tokenizer(["<s>red shoes</s>"], return_tensors="pt"))  # doctest: +SKIP
+        >>> searcher.search(**Searcher.from_pretrained("checkpoint").model_inputs(requests))  # doctest: +SKIP
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class GraphSearcher:
         num_beams: int | None = None,
         top_k: int = 10,
         item_filter: ItemFilter | None = None,
+        **views: torch.Tensor,
     ) -> list[list[Hit]]:
         """The hits of the model's own `search`, which documents the arguments.
 
@@ -99,6 +102,11 @@ class GraphSearcher:
             num_beams: SIDs kept at each level.
             top_k: number of items per query.
             item_filter: only items that pass the filter.
+            views: what the prompts hold besides tokens: `history_items`, `history_vectors`, `query_vectors`, `long_view_codes`, as far as
+                the model reads them; one that is left out is empty for all queries.
+
+        Raises:
+            ValueError: a view is given that the graphs do not read.
         """
         config = self.search_config
         num_beams = config.num_beams if num_beams is None else num_beams
@@ -107,16 +115,33 @@ class GraphSearcher:
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         index = self.index.snapshot()
         trie = index.trie if item_filter is None else index.checked(item_filter).trie
-        beams = beam_search(self._step(input_ids, mask), trie, len(input_ids), num_beams, finish_early=True)
+        beams = beam_search(self._step(input_ids, mask, views), trie, len(input_ids), num_beams, finish_early=True)
         return index.hits(beams.leaves, beams.scores, top_k, config.items_per_sid, item_filter, None, config.rank_by)
 
-    def _step(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> StepFunction:
+    def _views(self, queries: int, given: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+        """Every view that the graphs read; one that is not given is empty."""
+        read = self.description["views"]
+        unknown = [name for name in given if name not in read]
+        if unknown:
+            raise ValueError(f"the graphs read no {', '.join(unknown)}; they read {', '.join(read) or 'tokens alone'}")
+        found = {}
+        for name, (shape, value) in read.items():
+            kind = np.int64 if value < 0 else np.float32
+            if name in given:
+                found[name] = given[name].numpy().astype(kind)
+                continue
+            found[name] = np.full((queries, *shape), value, kind)
+            if name == "history_items":  # gap and own embedding of no item
+                found[name][..., len(self.description["sid_codebook_sizes"]) + 1 : -1] = 0
+        return found
+
+    def _step(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, views: Mapping[str, torch.Tensor]) -> StepFunction:
         """The graphs on some prompts, which are read here, once."""
         about = self.description
         sizes, offset = about["sid_codebook_sizes"], about["sid_offset"]
         starts = [offset + sum(sizes[:level]) for level in range(len(sizes))]
         mask = attention_mask.numpy().astype(np.int64)
-        prompt = {"input_ids": input_ids.numpy().astype(np.int64), "attention_mask": mask}
+        prompt = {"input_ids": input_ids.numpy().astype(np.int64), "attention_mask": mask, **self._views(len(mask), views)}
         cross_keys, cross_values = self.encoder.run(None, prompt)
         shape = (about["layers"], len(mask), about["heads"], 0, about["head_size"])
         own = [np.zeros(shape, np.float32), np.zeros(shape, np.float32)]
