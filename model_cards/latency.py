@@ -148,7 +148,17 @@ def latency_table(run: RunFolder) -> str:
             for name, row in found["arms"].items()
         ),
     ]
-    return "\n".join(lines)
+    share = _reranking(found["arms"])
+    return "\n".join([*lines, "", share] if share else lines)
+
+
+def _reranking(arms: Mapping[str, Mapping[str, float]]) -> str | None:
+    """What re-ranking adds to the generator's search, as a sentence; None without a reward model."""
+    plain, reranked = arms.get("onesearch"), arms.get("onesearch_reward")
+    if plain is None or reranked is None:
+        return None
+    added = reranked["cpu_ms"] - plain["cpu_ms"]
+    return f"The reward model takes {added:.2f} ms of a search's {reranked['cpu_ms']:.2f} ms of CPU time ({added / reranked['cpu_ms']:.0%})."
 
 
 def _known(found: Mapping[str, Any]) -> bool:

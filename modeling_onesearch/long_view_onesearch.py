@@ -111,7 +111,9 @@ class LongViewMixin(HistoryMixin, QueryVectorMixin):
         if not has_places:
             # Data parallelism waits for every parameter, also in a batch of prompts without a long view.
             return embeddings + 0.0 * vectors.sum()
-        number = (is_place.long().cumsum(1) - 1).clamp(0, vectors.shape[1] - 1)[..., None]  # which vector of its row a place gets
+        number = (is_place.long().cumsum(1) - 1).clamp(0, vectors.shape[1] - 1)[
+            ..., None
+        ]  # which vector of its row a place gets
         vectors = vectors.expand(input_ids.shape[0], -1, -1).gather(1, number.expand(-1, -1, vectors.shape[2]))
         return torch.where(is_place[..., None], vectors, embeddings)
 

@@ -122,6 +122,8 @@ def test_every_number_of_the_results_is_one_of_the_report(rewarded):
     assert len(found) > 50 and set(found) <= known
     for name, row in times["arms"].items():
         assert f"| {name} | {row['median_ms']:.2f} | {row['p95_ms']:.2f} | {row['cpu_ms']:.2f} |" in text
+    plain, reranked = (times["arms"][name]["cpu_ms"] for name in ("onesearch", "onesearch_reward"))
+    assert f"The reward model takes {reranked - plain:.2f} ms of a search's {reranked:.2f} ms of CPU time" in text
     assert times["hardware"]["processor"] in text and f"torch {times['hardware']['torch']}" in text
     results = ModelCard(text).data.eval_results
     assert {result.metric_type for result in results} >= {"purchase_hr_at_10", "click_hr_at_10", "purchase_ndcg_at_10"}
