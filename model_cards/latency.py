@@ -148,21 +148,21 @@ def latency_table(run: RunFolder) -> str:
             for name, row in found["arms"].items()
         ),
     ]
-    share = _reranking(found["arms"])
-    return "\n".join([*lines, "", share] if share else lines)
+    cost = reranking_cost(found["arms"])
+    return "\n".join([*lines, "", cost] if cost else lines)
 
 
-def _reranking(arms: Mapping[str, Mapping[str, float]]) -> str | None:
+def reranking_cost(arms: Mapping[str, Mapping[str, float]]) -> str | None:
     """What re-ranking adds to the generator's search, as a sentence; None without a reward model."""
     plain, reranked = arms.get("onesearch"), arms.get("onesearch_reward")
     if plain is None or reranked is None:
         return None
-    added = reranked["cpu_ms"] - plain["cpu_ms"]
-    return f"The reward model takes {added:.2f} ms of a search's {reranked['cpu_ms']:.2f} ms of CPU time ({added / reranked['cpu_ms']:.0%})."
+    whole, added = reranked["cpu_ms"], reranked["cpu_ms"] - plain["cpu_ms"]
+    return f"The reward model takes {added:.2f} ms of a search's {whole:.2f} ms of CPU time ({added / whole:.0%})."
 
 
 def _known(found: Mapping[str, Any]) -> bool:
     return found.get("schema") == SCHEMA
 
 
-__all__ = ["LATENCY_NAME", "hardware", "latency_is_current", "latency_table", "measure_latency"]
+__all__ = ["LATENCY_NAME", "hardware", "latency_is_current", "latency_table", "measure_latency", "reranking_cost"]
