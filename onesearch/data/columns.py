@@ -23,20 +23,24 @@ def flat_lists(column: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, pa.Array
     return np.asarray(rows, dtype=np.int64), values
 
 
-def session_entries(market: Market, column: str) -> tuple[np.ndarray, np.ndarray]:
+def session_entries(market: Market, column: str, part: range | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Flatten a list column of the sessions; ids that are not in the catalogue are left out.
 
     Args:
         market: sessions and catalogue.
         column: ``impressed``, ``clicked`` or ``purchased``.
+        part: rows of the sessions table that are read, without gaps; None reads all.
 
     Returns:
         Row of the session and row of the item of every entry, both int64 ``(entries,)``.
     """
-    sessions, values = flat_lists(market.sessions.data.column(column))
+    lists, first = market.sessions.data.column(column), 0
+    if part is not None:
+        lists, first = lists.slice(part.start, len(part)), part.start
+    sessions, values = flat_lists(lists)
     known = market.items.data.column("item_id").combine_chunks()
     items = np.asarray(pc.fill_null(pc.index_in(values, value_set=known), -1), dtype=np.int64)
-    return sessions[items >= 0], items[items >= 0]
+    return sessions[items >= 0] + first, items[items >= 0]
 
 
 def written_price(price: float | None) -> float | None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from onesearch.data.languages import market_language
 from onesearch.data.market import Market
-from onesearch.data.session_pairs import session_items
+from onesearch.data.session_pairs import sessions_per_item
 from onesearch.data.text import item_texts
 from onesearch.evaluation.analysis import make_tokenizer
 from onesearch.extras import require
@@ -51,10 +51,7 @@ def popularity_of(market: Market) -> dict[str, float]:
     if not len(market.sessions):
         return {}
     kinds = {"purchased": 1.0, "clicked": CLICK_SHARE}
-    counts = sum(
-        weight * np.bincount(session_items(market, "train", (kind,))[1], minlength=len(market.items))
-        for kind, weight in kinds.items()
-    )
+    counts = sum(weight * sessions_per_item(market, "train", (kind,)) for kind, weight in kinds.items())
     seen = np.log1p(counts)
     item_ids = market.items.data.column("item_id").to_pylist()
     return {item_ids[row]: float(seen[row] / seen.max()) for row in np.flatnonzero(seen).tolist()}

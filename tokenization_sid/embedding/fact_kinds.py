@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from onesearch.data.market import Market
-from onesearch.data.session_pairs import session_items
+from onesearch.data.session_pairs import sessions_per_item
 from onesearch.data.text import item_texts
 
 from .bands import CategoryBands, FeatureBands, item_numbers, item_paths
@@ -244,8 +244,7 @@ def _counts(market: Market, name: str, counted: str) -> np.ndarray:
     column, of_sessions = CountFact.COLUMNS[name]
     if counted == "column":
         return item_numbers(market.items.data.table, column)
-    _, items = session_items(market, "train", (of_sessions,))
-    counts = np.bincount(items, minlength=len(market.items)).astype(np.float64)
+    counts = sessions_per_item(market, "train", (of_sessions,)).astype(np.float64)
     return np.where(counts > 0, counts, np.nan)
 
 

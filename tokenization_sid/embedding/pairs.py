@@ -12,6 +12,7 @@ Everything is sparse matrix algebra on row numbers of the distinct queries and o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ import pyarrow as pa
 from scipy.sparse import csr_matrix, diags
 
 from onesearch.data.market import Market
-from onesearch.data.session_pairs import query_rows, session_items
+from onesearch.data.session_pairs import SessionItems, query_rows, session_items, session_items_by_part
 
 from .configs import MiningConfig
 
@@ -28,6 +29,9 @@ GROUPS_AT_ONCE = 1024
 
 SWINGS_AT_ONCE = 200_000
 """Number of pairs of groups that Swing adds at a time; it bounds the memory."""
+
+MEMBERS_AT_ONCE = 4096
+"""Number of members whose similarities by ItemCF are computed at a time; it bounds the memory."""
 
 STRENGTHS = ("impressed", "clicked", "purchased")
 """Session columns from the weakest to the strongest feedback."""
@@ -75,7 +79,10 @@ def alike(matrix: csr_matrix, config: MiningConfig) -> np.ndarray:
     Returns:
         (pairs, 2) int64 rows of members, distinct, the smaller first.
     """
-    keys = [nearest(score, config.neighbours) for score in (item_cf(matrix), swing(matrix, config.swing_alpha))]
+    members = range(0, matrix.shape[1], MEMBERS_AT_ONCE)
+    parts = (slice(start, min(start + MEMBERS_AT_ONCE, matrix.shape[1])) for start in members)
+    keys = [nearest(item_cf(matrix, part), config.neighbours, part.start) for part in parts]
+    keys.append(nearest(swing(matrix, config.swing_alpha), config.neighbours))
     return np.unique(np.concatenate(keys), axis=0)
 
 
@@ -106,7 +113,7 @@ def incidence(groups: np.ndarray, members: np.ndarray, shape: tuple[int, int], c
     return csr_matrix((np.ones(len(groups)), (groups, members)), shape=shape)
 
 
-def item_cf(matrix: csr_matrix) -> csr_matrix:
+def item_cf(matrix: csr_matrix, part: slice = slice(None)) -> csr_matrix:
     """Item-based collaborative filtering: cosine of the groups of two members, in which large groups count less.
 
         s(i, j) = Σ_{u ∈ Uᵢ ∩ Uⱼ} 1 / log(1 + |Iᵤ|)  /  √(|Uᵢ| |Uⱼ|)
@@ -116,14 +123,16 @@ def item_cf(matrix: csr_matrix) -> csr_matrix:
 
     Args:
         matrix: (groups, members) of ones.
+        part: members whose rows are computed.
 
     Returns:
-        (members, members), symmetric, with an empty diagonal.
+        (members in the part, members), rows of a symmetric matrix with an empty diagonal.
     """
     sizes, counts = _members_per_group(matrix), _groups_per_member(matrix)
     damped = diags(1 / np.log1p(np.maximum(sizes, 1))) @ matrix
-    scale = diags(1 / np.sqrt(np.maximum(counts, 1)))
-    return _without_diagonal((scale @ (matrix.T @ damped) @ scale).tocsr())
+    scale = 1 / np.sqrt(np.maximum(counts, 1))
+    rows = matrix.T.tocsr()[part]
+    return _without_diagonal((diags(scale[part]) @ (rows @ damped) @ diags(scale)).tocsr(), part.start or 0)
 
 
 def swing(matrix: csr_matrix, alpha: float = 1.0) -> csr_matrix:
@@ -161,19 +170,20 @@ def swing(matrix: csr_matrix, alpha: float = 1.0) -> csr_matrix:
     return _without_diagonal(score.tocsr())
 
 
-def nearest(score: csr_matrix, k: int) -> np.ndarray:
+def nearest(score: csr_matrix, k: int, first: int = 0) -> np.ndarray:
     """Pair each row with its `k` columns of the highest positive score; of equal scores the smaller column counts first.
 
     Args:
-        score: (members, members).
+        score: (members in a part, members).
         k: number of columns per row.
+        first: member of the first row.
 
     Returns:
         (pairs, 2) int64 rows, distinct, the smaller first.
     """
     entries = score.tocoo()
     order = np.lexsort((entries.col, -entries.data, entries.row))
-    rows, columns = entries.row[order].astype(np.int64), entries.col[order].astype(np.int64)
+    rows, columns = entries.row[order].astype(np.int64) + first, entries.col[order].astype(np.int64)
     taken = (np.arange(len(rows)) - np.searchsorted(rows, rows) < k) & (entries.data[order] > 0)
     pairs = np.stack([rows[taken], columns[taken]], axis=1)
     return np.unique(np.sort(pairs, axis=1), axis=0)
@@ -198,18 +208,36 @@ def mine_triples(market: Market, queries: list[str], config: MiningConfig, split
     Returns:
         (triples, 3) int64 rows of the query, the stronger and the weaker item; distinct.
     """
-    entries = _strongest_feedback(market, split)
-    sessions, items = np.divmod(entries.keys, max(len(market.items), 1))
+    random, asked = np.random.default_rng(seed), query_rows(market, queries)
+    by_part = session_items_by_part(market, split, [(column,) for column in STRENGTHS])
+    parts = [
+        _triples_of(_strongest_feedback(found, len(market.items)), len(market.items), asked, config, random)
+        for found in by_part
+    ]
+    triples = np.concatenate([np.empty((0, 3), dtype=np.int64), *parts])
+    return _sample(np.unique(triples, axis=0), config.max_pairs, seed)
+
+
+def _triples_of(
+    entries: _Feedback, catalogue: int, asked: np.ndarray, config: MiningConfig, random: np.random.Generator
+) -> np.ndarray:
+    """Triples (triples, 3) of some sessions.
+
+    Args:
+        entries: feedbacks of the sessions.
+        catalogue: number of items.
+        asked: row of each session's query, (sessions,).
+        config: triples per item.
+        random: draws the weaker items.
+    """
+    sessions, items = np.divmod(entries.keys, max(catalogue, 1))
     order = np.lexsort((items, entries.strength, sessions))
     sessions, items, strength = sessions[order], items[order], entries.strength[order]
     rank = sessions * 3 + strength
     first, below = np.searchsorted(sessions, sessions), np.searchsorted(rank, rank)
-    asked = query_rows(market, queries)[sessions]
-    usable = np.repeat(np.flatnonzero((below > first) & (strength > 0) & (asked >= 0)), config.triples_per_item)
-    random = np.random.default_rng(seed).random(len(usable))
-    weaker = first[usable] + (random * (below - first)[usable]).astype(np.int64)
-    triples = np.stack([asked[usable], items[usable], items[weaker]], axis=1)
-    return _sample(np.unique(triples, axis=0), config.max_pairs, seed)
+    usable = np.repeat(np.flatnonzero((below > first) & (strength > 0) & (asked[sessions] >= 0)), config.triples_per_item)
+    weaker = first[usable] + (random.random(len(usable)) * (below - first)[usable]).astype(np.int64)
+    return np.stack([asked[sessions[usable]], items[usable], items[weaker]], axis=1)
 
 
 def cosines(pairs: np.ndarray, left: np.ndarray, right: np.ndarray, rows_at_once: int = 65_536) -> np.ndarray:
@@ -236,14 +264,17 @@ class _Feedback(NamedTuple):
     strength: np.ndarray
 
 
-def _strongest_feedback(market: Market, split: str) -> _Feedback:
-    """Each item of a session once, with the strongest of its feedbacks; (entries,) each."""
-    items_per_session = max(len(market.items), 1)
+def _strongest_feedback(found: Sequence[SessionItems], catalogue: int) -> _Feedback:
+    """Each item of some sessions once, with the strongest of its feedbacks; (entries,) each.
+
+    Args:
+        found: the sessions' items of each of `STRENGTHS`.
+        catalogue: number of items.
+    """
     of_strength: list[np.ndarray] = []
     taken = np.empty(0, dtype=np.int64)
-    for column in reversed(STRENGTHS):
-        sessions, items = session_items(market, split, (column,))
-        of_strength.insert(0, np.setdiff1d(sessions * items_per_session + items, taken))
+    for pairs in reversed(found):
+        of_strength.insert(0, np.setdiff1d(pairs.sessions * max(catalogue, 1) + pairs.items, taken))
         taken = np.union1d(taken, of_strength[0])
     return _Feedback(np.concatenate(of_strength), np.repeat(np.arange(len(STRENGTHS)), [len(keys) for keys in of_strength]))
 
@@ -271,8 +302,9 @@ def _groups_per_member(matrix: csr_matrix) -> np.ndarray:
     return np.asarray(matrix.sum(axis=0)).ravel()
 
 
-def _without_diagonal(matrix: csr_matrix) -> csr_matrix:
-    matrix.setdiag(0)
+def _without_diagonal(matrix: csr_matrix, first: int = 0) -> csr_matrix:
+    """The matrix without entries of a member with itself; `first` is the member of its first row."""
+    matrix.setdiag(0, k=first)
     matrix.eliminate_zeros()
     return matrix
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from scipy.sparse import csr_matrix
 
 from onesearch.data.market import Market
-from onesearch.data.session_pairs import session_items
+from onesearch.data.session_pairs import session_items, sessions_per_item
 
 from .matching import normalise
 from .phrases import phrases_of
@@ -44,8 +44,7 @@ class ClickLog:
     @classmethod
     def read(cls, market: Market) -> ClickLog:
         """Behaviour of a market's training sessions."""
-        _, seen = session_items(market, "train", ("impressed", "clicked", "purchased"))
-        views = 1.0 + np.bincount(seen, minlength=len(market.items))
+        views = 1.0 + sessions_per_item(market, "train", ("impressed", "clicked", "purchased"))
         sessions, items = session_items(market, "train", ("clicked", "purchased"))
         asked = market.sessions.data.column("query").combine_chunks().take(pa.array(sessions))
         found = _numbered(asked)
