@@ -11,6 +11,8 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from onesearch.data.market import Market
+from onesearch.data.requests import split_sessions
+from onesearch.data.session_pairs import sessions_per_item
 from onesearch.tokenization_sid.embedding.configs import MiningConfig
 from onesearch.tokenization_sid.embedding.embeddings import distinct_queries
 from onesearch.tokenization_sid.embedding.pairs import (
@@ -175,3 +177,22 @@ def test_triples_of_a_simulated_market_are_within_one_session(market):
 def test_a_wrong_value_is_named(values, words):
     with pytest.raises(ValueError, match=words):
         MiningConfig(**values)
+
+
+def test_parts_of_members_and_sessions_change_nothing(market, monkeypatch):
+    queries, config = distinct_queries(market), MiningConfig(neighbours=3)
+    whole = {**mine_pairs(market, queries, config), "triples": mine_triples(market, queries, config)}
+    monkeypatch.setattr("onesearch.tokenization_sid.embedding.pairs.MEMBERS_AT_ONCE", 7)
+    monkeypatch.setattr("onesearch.data.session_pairs.SESSIONS_AT_ONCE", 23)
+    parts = {**mine_pairs(market, queries, config), "triples": mine_triples(market, queries, config)}
+    assert all(len(found) and np.array_equal(parts[kind], found) for kind, found in whole.items())
+
+
+def test_sessions_per_item_counts_each_session_once(market, monkeypatch):
+    monkeypatch.setattr("onesearch.data.session_pairs.SESSIONS_AT_ONCE", 10)
+    expected = np.zeros(len(market.items))
+    row_of = {item["item_id"]: row for row, item in enumerate(market.items)}
+    for session, split in zip(market.sessions, split_sessions(market)):
+        for item in {*session["impressed"], *session["clicked"]} if split == 0 else ():
+            expected[row_of[item]] += 1
+    assert sessions_per_item(market, "train", ("impressed", "clicked")).tolist() == expected.tolist()
