@@ -166,6 +166,8 @@ def _notes(run: RunFolder, market: Market) -> list[str]:
     queries = str(market.info.get("queries", ""))
     if queries.startswith("artificial"):
         notes.append(f"The queries are {queries}; nobody typed them, so figures of real searches will differ.")
+    if "clicks" in market.info:
+        notes.append(f"The clicks are {market.info['clicks']}; nobody clicked them.")
     if (run.embeddings / ALIGNMENT_NAME).is_file():
         sentence = left_out_sentence(read_json(run.embeddings / ALIGNMENT_NAME))
         notes += [sentence] if sentence else []

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ..schema import SCENES
 from .columns import Columns, choose_columns, is_number, share
+from .judgements import grades_of
 from .names import KIND_LOOKUP, kind_name, log_field
 from .raw_files import RawTable
 from .times import read_times
@@ -29,10 +30,11 @@ FIELDS = (
     "region",
     "scene",
     "entrance",
+    "grade",
 )
 """Fields that a user can name."""
 
-SINGLE = ("session_id", "kind", "gender", "age_bucket", "region", "scene", "entrance", *KINDS)
+SINGLE = ("session_id", "kind", "gender", "age_bucket", "region", "scene", "entrance", "grade", *KINDS)
 """Fields that are read from one column; users, queries and items are read from the first filled cell of theirs."""
 
 FLAGS = frozenset({"0", "1", "true", "false", "yes", "no", "y", "n", "t", "f", "ja", "nein", "0.0", "1.0"})
@@ -48,7 +50,7 @@ class LogColumns:
     Args:
         columns: columns by field.
         form: ``events`` (one row per event), ``flags`` (one row per shown item, with columns such as ``clicked`` that hold 0 or 1) or
-            ``sessions`` (one row per session, with lists of items).
+            ``sessions`` (one row per session, with lists of items), or ``judgements`` (a query, an item and a grade).
         default_kind: kind of an event without a kind column.
     """
 
@@ -90,6 +92,8 @@ def log_columns(
             f"{table.path.name}: no column holds queries or items of the catalogue; name one with log_columns={{'item_id': …}}; "
             f"columns are {names}"
         )
+    if _is_judged(columns, [*lists, *flags]):
+        return LogColumns(columns, "judgements")
     if lists:
         return LogColumns(columns, "sessions")
     if flags and columns.first("item_id"):
@@ -97,6 +101,21 @@ def log_columns(
     return LogColumns(
         columns, "events", "purchased" if columns.of.get("quantity") and not columns.first("query") else "clicked"
     )
+
+
+def _is_judged(columns: Columns, behaviour: Collection[str]) -> bool:
+    """Whether the rows are judged pairs: a query, an item and a grade, and nothing of a behaviour. Elsewhere grades are left out."""
+    column = columns.first("grade")
+    if column is None:
+        return False
+    of_behaviour = [name for name in ("time", "kind", "user_id", "session_id", *behaviour) if columns.first(name)]
+    has_pairs = columns.first("query") is not None and columns.first("item_id") is not None
+    if has_pairs and not of_behaviour and grades_of(columns.texts(column)) is not None:
+        return True
+    columns.leave_out(
+        column, "grades count in a file of judgements: a query, an item and a grade, without times, users and kinds"
+    )
+    return False
 
 
 def _correct_by_contents(columns: Columns) -> None:

@@ -14,6 +14,7 @@ from ..fields import BadRow
 from .event_columns import KINDS, LogColumns, listed_ids, yes
 from .events import ANONYMOUS, SECOND, Event, with_shown
 from .ids import ItemIds
+from .judgements import Judged, counts_by_grade, grades_of
 from .names import IGNORED, KIND_LOOKUP, kind_name
 from .times import Times, read_times
 from .values import as_id, as_text, ids_are_floats
@@ -127,7 +128,8 @@ class LogReader:
 
     def file(self) -> LogFile:
         """What the file gave, after its rows were read."""
-        return LogFile(len(self.table.rows), self.kept, notes=[f"time: {self.times.form}", *self.notes])
+        of_time = [] if self.log.form == "judgements" else [f"time: {self.times.form}"]
+        return LogFile(len(self.table.rows), self.kept, notes=[*of_time, *self.notes])
 
     def _events(self, line: int, row: Mapping[str, Any], moment: int | None) -> list[Event]:
         """The events of a row; [] for a row that is lost."""
@@ -175,6 +177,26 @@ class LogReader:
         )
         self.bad.add(self.name, line, reason, text)
         return None
+
+    def judgements(self) -> list[Judged]:
+        """Judged pairs of a file of judgements."""
+        column = self.columns.first("grade") or ""
+        grades = grades_of({text for value in self.table.values(column) if (text := as_text(value))}) or {}
+        judged = []
+        for line, row in self.table.rows:
+            text, query = as_text(row.get(column)), as_text(self._cell(row, "query"))
+            item = self._item(self._id(row, "item_id"))
+            if text is None or query is None:
+                self.bad.add(self.name, line, "the query or the grade is empty", query or text or "")
+            elif item is None:
+                self.bad.add(self.name, line, "the item is not in the catalogue", self._id(row, "item_id") or "")
+            else:
+                judged.append(Judged(query, item, grades[text]))
+        self.kept = len(judged)
+        written = ", ".join(f"{text} is {grade}" for text, grade in sorted(grades.items(), key=lambda entry: -entry[1])[:8])
+        counts = ", ".join(f"{count:,} of grade {grade}" for grade, count in counts_by_grade(judged).items() if count)
+        self.notes += [f"grades from 0 to 3: {written}", f"each row is a judged pair: {counts or 'none that can be used'}"]
+        return judged
 
     def whole_sessions(self) -> list[dict[str, Any]]:
         """Sessions of a log with one row per session."""

@@ -13,6 +13,7 @@ from ..bad_rows import BadRows
 from .event_columns import LogColumns
 from .events import MINUTE, Event, SessionRules, session_rows
 from .ids import ItemIds
+from .judgements import ENOUGH, Judged, judged_sessions
 from .log_rows import PROFILE, LogFile, LogReader
 
 
@@ -24,6 +25,8 @@ class Log:
         sessions: rows of the sessions table, sorted by time.
         users: rows of the users table; empty if the log holds no profile.
         files: what each file gave.
+        judged: judged pairs of queries and items.
+        learned: whether the sessions were made of the judged pairs.
         has_time: whether the log has a time or an order of its own.
         notes: rules that applied to several files together.
     """
@@ -31,6 +34,8 @@ class Log:
     sessions: list[dict[str, Any]]
     users: list[dict[str, Any]]
     files: list[LogFile]
+    judged: list[Judged] = field(default_factory=list)
+    learned: bool = False
     has_time: bool = True
     notes: list[str] = field(default_factory=list)
 
@@ -49,16 +54,22 @@ def read_logs(logs: Sequence[LogColumns], ids: ItemIds, bads: Sequence[BadRows],
     Raises:
         ValueError: there are several files, and one holds no times, by which they could be joined.
     """
-    readers = [LogReader(log, ids, bad) for log, bad in zip(logs, bads)]
+    every = [LogReader(log, ids, bad) for log, bad in zip(logs, bads)]
+    judged = [pair for reader in every if reader.log.form == "judgements" for pair in reader.judgements()]
+    readers = [reader for reader in every if reader.log.form != "judgements"]
+    if not readers:
+        rows = judged_sessions(judged) if len({query for query, _, _ in judged}) >= ENOUGH else []
+        files = [reader.file() for reader in every]
+        return Log(every[0].checked(rows), [], files, judged, learned=bool(rows), has_time=False)
     if len(readers) > 1:
         _refuse_without_times(readers)
-    files, sessions, events = [], list[dict[str, Any]](), list[Event]()
+    sessions, events = list[dict[str, Any]](), list[Event]()
     for reader in readers:
         if reader.log.form == "sessions":
             sessions += reader.whole_sessions()
         else:
             events += reader.events()
-        files.append(reader.file())
+    files = [reader.file() for reader in every]
     notes: list[str] = []
     if any(reader.log.form != "sessions" for reader in readers):
         rules = SessionRules(session_minutes * MINUTE if readers[0].times.is_clock else None)
@@ -66,18 +77,19 @@ def read_logs(logs: Sequence[LogColumns], ids: ItemIds, bads: Sequence[BadRows],
         sessions = _with_own_ids([*sessions, *session_rows(made, readers[0].times.is_clock)])
         notes = _session_notes(session_minutes, counts, readers[0].times.is_clock)
         if len(readers) == 1:
-            (file,) = files
+            file = files[every.index(readers[0])]
             file.merged = min(counts["repeated"], file.kept) if readers[0].log.form == "events" else 0
             file.kept -= file.merged
     rows = readers[0].checked(sorted(sessions, key=lambda session: session["time"]))
     if readers[0].log.form == "sessions" and len(readers) == 1:
-        files[0].kept = len(rows)
+        files[every.index(readers[0])].kept = len(rows)
     used = ", ".join(f"{count:,} {way}" for way, count in ids.used.items() if way)
     if used:
         notes.append(f"items of the log found in the catalogue by another spelling of their ids: {used}")
-    if len(readers) == 1:  # of one file, all notes are its own
+    if len(every) == 1:  # of one file, all notes are its own
         files[0].notes, notes = [*files[0].notes[:1], *notes[:1], *files[0].notes[1:], *notes[1:]], []
-    return Log(rows, _users(rows, readers), files, any(reader.columns.first("time") for reader in readers), notes)
+    has_time = any(reader.columns.first("time") for reader in readers)
+    return Log(rows, _users(rows, readers), files, judged, has_time=has_time, notes=notes)
 
 
 def _refuse_without_times(readers: Sequence[LogReader]) -> None:

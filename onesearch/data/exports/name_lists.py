@@ -185,6 +185,10 @@ LOG_NAMES: dict[str, str] = {
     "region": "region country city state province user_region plz_region land",
     "scene": "scene channel_scene",
     "entrance": "entrance source page_type referrer_type",
+    "grade": (
+        "grade relevance relevance_grade relevance_label relevance_score judgement judgment judgement_grade esci_label human_label gain "
+        "label rating score 相关性 相关性等级 関連度 관련도"
+    ),
     "quantity": (
         "quantity qty menge anzahl quantite cantidad order_id transaction_id transactionid order_number "
         "bestellnummer lineitem_quantity"

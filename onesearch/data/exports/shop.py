@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,13 @@ from ..languages import detect_language, first_subtag
 from ..made_queries import with_made_queries
 from ..market import Market
 from ..request_checks import check_requests
-from ..requests import SPLITS, request_rows
+from ..requests import SPLITS, request_rows, split_sessions
 from ..schema import TABLES
 from ..splits import SplitConfig
 from ..text import DEFAULT_TEXT_FIELDS
 from .columns import NONE, Columns
 from .event_columns import log_columns as find_log_columns
+from .judgements import judged_note, relevance_rows
 from .logs import Log, read_logs
 from .names import log_field, plain, product_field
 from .product_columns import explain_left_out, product_columns
@@ -63,7 +64,8 @@ def read_shop(
     Args:
         products: file of products: delimited text, JSON, JSON lines, XML, Excel or parquet; text may be compressed (``.gz``).
         log: file of events (one per row) or of sessions (one per row), in any of these formats, or several such files: searches, clicks
-            and orders, for example, which are joined by user and time. None: a catalogue without sessions.
+            and orders, for example, which are joined by user and time. A file of a query, an item and a grade holds judgements: they
+            measure the search, and from 1,000 judged queries on they are learned from. None: a catalogue without sessions.
         columns: field → column of the products, for columns that are found wrongly, for example ``{"item_id": "sku", "title": "name"}``. A
             field may be any of its usual names (``id``, ``name``), or an attribute (``attributes.color``, ``color``).
         log_columns: field → column of the log: ``time``, ``user_id``, ``session_id``, ``query``, ``item_id``, ``kind`` and others. Of
@@ -107,6 +109,8 @@ def read_shop(
         market, sentence = with_made_queries(market)
         report.notes += [sentence] if sentence else []
     _choose_split(market, found, report)
+    if found is not None and found.judged:
+        market = _with_judgements(market, found, report)
     if found is not None:
         report.notes += found.notes
     market.info["dropped"] = dict(sum((Counter(own.counts) for own in (bad, *log_bads)), Counter[str]()))
@@ -196,10 +200,24 @@ def _market(products: Path, items: Products, log: Log | None, language: str) -> 
     return Market(**{name: as_dataset(table_from_rows(name, rows[name])) for name in TABLES}, info=info)
 
 
+def _with_judgements(market: Market, log: Log, report: ShopReport) -> Market:
+    """The market with judged pairs: of the test's queries where the pairs are learned from, else of all."""
+    queries = None
+    if log.learned:
+        held_out = split_sessions(market) == SPLITS.index("test")
+        queries = {row["query"] for row, is_held in zip(market.sessions, held_out) if is_held}
+        market.info["clicks"] = "items that were judged relevant"
+    report.notes.append(judged_note(log.judged, None if queries is None else len(queries)))
+    rows = relevance_rows(log.judged, queries)
+    return replace(market, relevance=as_dataset(table_from_rows("relevance", rows)))
+
+
 def _choose_split(market: Market, log: Log | None, report: ShopReport) -> None:
     """Split by time, or at random without times; a log that is too thin for a test is all training."""
     if log is None:
         report.notes.append("no log: a catalogue without sessions")
+        return
+    if not log.sessions and log.judged:
         return
     if not log.sessions:
         report.notes.append("no row of the log can be used, for the reasons above: a catalogue without sessions")
