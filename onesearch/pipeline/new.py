@@ -213,7 +213,7 @@ def _begin(export: Export, run: RunFolder, overwrite: bool, say: Callable[[str],
     for sentence in (*chosen.reasons, *found.left_out):
         say(f"* {sentence}")
     if not facts.train.requests:
-        say(f"* {ITEMS_ONLY}")
+        say(f"* {ITEMS_ONLY}; {'the judged queries measure it' if len(market.relevance) else 'nothing can be measured'}")
     run.root.mkdir(parents=True, exist_ok=True)
     with writing(run, "onesearch new"):
         if overwrite:
@@ -227,7 +227,7 @@ def _begin(export: Export, run: RunFolder, overwrite: bool, say: Callable[[str],
 
 ITEMS_ONLY = (
     "no search was answered with a click or purchase, so the model learns from the catalogue alone: it finds items by their words, "
-    "category, brand and attributes, knows no user, and nothing can be measured"
+    "category, brand and attributes, and knows no user"
 )
 
 

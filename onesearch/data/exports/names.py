@@ -96,6 +96,27 @@ def product_field(name: str) -> tuple[str, int] | None:
     return PRODUCT_LOOKUP.get(plain(translated.group(1))) if translated and translated.group(2) in SUFFIXES else None
 
 
+def attribute_field(name: str) -> str | None:
+    """Return the field of a column of attributes whose name ends in that of an attribute or of the kind of product; None for others.
+
+    Only names that say that they are attributes are looked at.
+
+    Example:
+        >>> attribute_field("attr_t_product_colour"), attribute_field("spec.frame_material"), attribute_field("seo_colour")
+        ('attributes.color', 'attributes.material', None)
+    """
+    found = re.match(rf"{PREFIXES}[\s._:/-]+", name, re.IGNORECASE)
+    if found is None or plain(found.group()) in ("product", "variant"):
+        return None
+    words = [word for word in re.split(r"[\s._:/-]+", name[found.end() :]) if word]
+    for first in range(len(words)):
+        tail = plain(" ".join(words[first:]))
+        field = PRODUCT_LOOKUP.get(tail, ("", 0))[0]
+        if field.startswith("attributes.") or (field == "categories" and tail == "producttype"):
+            return field
+    return None
+
+
 def unwrapped(name: str) -> str:
     """A name without the wrapper around its object: ``_source.price.amount`` is ``price.amount``."""
     return re.sub(rf"^{WRAPPERS}", "", name)
@@ -118,4 +139,14 @@ def category_level(name: str) -> int | None:
     return CHINESE_NUMBERS.index(chinese.group(1)) + 1 if chinese else None
 
 
-__all__ = ["IGNORED", "KIND_LOOKUP", "category_level", "kind_name", "log_field", "plain", "product_field", "unwrapped"]
+__all__ = [
+    "IGNORED",
+    "KIND_LOOKUP",
+    "attribute_field",
+    "category_level",
+    "kind_name",
+    "log_field",
+    "plain",
+    "product_field",
+    "unwrapped",
+]

@@ -8,12 +8,12 @@ from typing import Any
 from ..choices import ATTRIBUTE_TYPES
 from ..schema import STATISTICS, TABLES
 from .columns import Columns, choose_columns, is_image, is_number, is_url, share
-from .names import category_level, product_field
+from .names import attribute_field, category_level, product_field
 from .paths import STRONG, WEAK
 from .published import check_published
 from .raw_files import RawTable
 from .report import ColumnReport
-from .values import as_id, as_price, ids_are_floats, listed
+from .values import as_id, as_price, as_text, ids_are_floats, listed
 
 ROW_KINDS = frozenset(
     {"simple", "variable", "variation", "grouped", "external", "configurable", "bundle", "virtual", "downloadable", "product"}
@@ -33,6 +33,9 @@ FIELDS = (
 
 MOSTLY = 0.8
 """Share of the cells that must fit; our choice."""
+
+NAMED = 0.3
+"""Share of the titles that must name their seller for sellers to be brands; our choice."""
 
 BOOKKEEPING = frozenset(
     "stock quantity qty inventory availability visibility created_at updated_at modified position featured condition "
@@ -54,11 +57,13 @@ def product_columns(table: RawTable, override: Mapping[str, str] | None, log_ids
         ValueError: `override` names what does not exist, or no column can be the title.
     """
     columns = choose_columns(table, _field, override, FIELDS)
+    _find_attributes(columns)
     _correct_by_contents(columns)
     _find_by_contents(columns)
     _choose_id(columns, log_ids)
     if not columns.of.get("title"):
         _find_title(columns)
+    _find_brand(columns)
     for name in RANKED:
         columns.rank(name)
     for name in ("group", "features", *STATISTICS):
@@ -72,6 +77,27 @@ def _field(name: str) -> tuple[str, int] | None:
     """Field of a column by its name; levels of categories keep their number as the rank."""
     level = category_level(name)
     return ("categories", 100 + level) if level is not None else product_field(name)
+
+
+def _find_attributes(columns: Columns) -> None:
+    """Read columns of attributes whose names end in a known one, such as ``attr_t_product_colour``."""
+    for column, report in list(columns.reports.items()):
+        field = attribute_field(column) if report.why == "unknown name" else None
+        if field is not None and not (field == "categories" and columns.of.get("categories")):
+            columns.add(field, column, "by the end of its name")
+
+
+def _find_brand(columns: Columns) -> None:
+    """Read the sellers as brands where no column holds brands and the titles name the sellers."""
+    seller, title = columns.first("seller"), columns.first("title")
+    if columns.of.get("brand") or seller is None or title is None or columns.reports[seller].why == "you named it":
+        return
+    names, titles = ([as_text(value) for value in columns.table.values(column)] for column in (seller, title))
+    pairs = [(name.lower(), text.lower()) for name, text in zip(names, titles) if name and text]
+    named = sum(name in text for name, text in pairs)
+    if len({name for name, _ in pairs}) > 1 and named > NAMED * len(pairs):
+        columns.leave_out(seller, "")
+        columns.add("brand", seller, "the titles name its values")
 
 
 def _correct_by_contents(columns: Columns) -> None:

@@ -8,6 +8,9 @@ from typing import Any
 
 from ..bad_rows import COLUMN, VALUE, BadRows
 
+SHOWN = 8
+"""Number of columns that were left out for one reason and are named in the text for people; `FileReport.columns` has all."""
+
 
 @dataclass(frozen=True)
 class ColumnReport:
@@ -82,9 +85,15 @@ class FileReport:
         """The report as lines of text."""
         merged = f", {self.merged:,} joined another row" if self.merged else ""
         head = f"{self.name} ({self.form}): {self.rows:,} rows read, {self.kept:,} kept{merged}, {self.lost:,} left out"
-        cells = [
-            (c.column, c.field or "left out", c.why) for c in sorted(self.columns, key=lambda column: column.field is None)
-        ]
+        cells = [(column.column, column.field, column.why) for column in self.columns if column.field is not None]
+        by_reason: dict[str, list[str]] = {}
+        for column in self.columns:
+            if column.field is None:
+                by_reason.setdefault(column.why, []).append(column.column)
+        for why, columns in by_reason.items():
+            cells += [(name, "left out", why) for name in columns[:SHOWN]]
+            if len(columns) > SHOWN:
+                cells.append((f"and {len(columns) - SHOWN:,} more", "left out", "for the same reason"))
         lines = [head, *(f"  {line}" for line in _aligned([("column", "read as", "why"), *cells]))]
         for title, losses in (("rows left out", self.lost_rows), ("values left out", self.lost_values)):
             if losses:

@@ -165,3 +165,49 @@ def test_a_user_keeps_them_or_leaves_a_field_out(tmp_path):
     (tmp_path / "q.csv").write_text("id,name,brand\n1,shoe,Alta\n")
     (item,) = read_shop(tmp_path / "q.csv", columns={"brand": "-"}).market.items.to_list()
     assert item["brand"] is None
+
+
+ICECAT = [
+    {
+        "id": "1",
+        "title": "Alta ProBook 4",
+        "supplier": "Alta",
+        "attr_t_product_type": "Laptop",
+        "attr_t_product_colour": "Silver",
+        "attr_n_x": "7",
+    },
+    {
+        "id": "2",
+        "title": "Bora Ink 12",
+        "supplier": "Bora",
+        "attr_t_product_type": "Ink",
+        "attr_t_product_colour": "Black",
+        "attr_n_x": "8",
+    },
+    {"id": "3", "title": "Cable", "supplier": "Bora", "attr_t_product_type": "Cable"},
+]
+
+
+def test_attributes_by_the_end_of_their_names_and_brands_that_titles_name(tmp_path):
+    (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, ICECAT)))
+    items = sound(read_shop(tmp_path / "p.jsonl").market, tmp_path).items.to_list()
+    found = [(item["brand"], item["categories"], item["attributes"]["color"]) for item in items]
+    assert found == [("Alta", ["Laptop"], ["Silver"]), ("Bora", ["Ink"], ["Black"]), ("Bora", ["Cable"], [])]
+
+
+def test_sellers_whom_titles_do_not_name_are_no_brands(tmp_path):
+    (tmp_path / "p.csv").write_text("id,title,seller,seo_colour\n1,red shoe,Shop A,red\n2,hat,Shop B,blue\n")
+    items = sound(read_shop(tmp_path / "p.csv").market, tmp_path).items.to_list()
+    assert [(item["brand"], item["seller"], item["attributes"]["color"]) for item in items] == [
+        (None, "Shop A", []),
+        (None, "Shop B", []),
+    ]
+
+
+def test_many_columns_without_a_meaning_take_one_line(tmp_path):
+    (tmp_path / "p.csv").write_text(
+        "id,title," + ",".join(f"x{n}" for n in range(300)) + "\n1,shoe," + ",".join(["7"] * 300) + "\n"
+    )
+    report = read_shop(tmp_path / "p.csv").report
+    assert len(report.products.columns) == 302 and "and 292 more" in report.to_table()
+    assert len(report.to_table().splitlines()) < 25
