@@ -35,6 +35,7 @@ class Columns:
     table: RawTable
     of: dict[str, list[str]] = field(default_factory=dict)
     reports: dict[str, ColumnReport] = field(default_factory=dict)
+    _texts: dict[str, list[str]] = field(default_factory=dict, repr=False)
 
     def add(self, field_name: str, column: str, why: str) -> None:
         """Read a column as a field."""
@@ -62,8 +63,10 @@ class Columns:
 
     def texts(self, column: str) -> list[str]:
         """Filled cells of a column as text, a sample."""
-        values = self.table.values(column)
-        return [text for value in values[:: max(1, len(values) // SAMPLE)] if (text := as_text(value))]
+        if column not in self._texts:
+            rows = self.table.rows[:: max(1, len(self.table.rows) // SAMPLE)]
+            self._texts[column] = [text for _, row in rows if (text := as_text(row.get(column)))]
+        return self._texts[column]
 
     def rank(self, field_name: str) -> None:
         """Say that the second and further columns of a field count where the ones before are empty."""
@@ -161,4 +164,4 @@ def is_number(text: str) -> bool:
     return bool(re.fullmatch(r"[+-]?\d+(?:[.,]\d+)*", text))
 
 
-__all__ = ["NONE", "Columns", "Finder", "choose_columns", "is_image", "is_number", "is_url", "share"]
+__all__ = ["NONE", "SAMPLE", "Columns", "Finder", "choose_columns", "is_image", "is_number", "is_url", "share"]

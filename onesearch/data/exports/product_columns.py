@@ -7,7 +7,7 @@ from typing import Any
 
 from ..choices import ATTRIBUTE_TYPES
 from ..schema import STATISTICS, TABLES
-from .columns import Columns, choose_columns, is_image, is_number, is_url, share
+from .columns import SAMPLE, Columns, choose_columns, is_image, is_number, is_url, share
 from .names import attribute_field, category_level, product_field
 from .paths import STRONG, WEAK
 from .published import check_published
@@ -33,6 +33,11 @@ FIELDS = (
 
 MOSTLY = 0.8
 """Share of the cells that must fit; our choice."""
+
+FILLED = 0.01
+"""Share of the rows that a column of attributes must fill to be read by the end of its name; our choice."""
+
+FLAGS = frozenset({"y", "n", "yes", "no", "true", "false"})
 
 NAMED = 0.3
 """Share of the titles that must name their seller for sellers to be brands; our choice."""
@@ -83,8 +88,16 @@ def _find_attributes(columns: Columns) -> None:
     """Read columns of attributes whose names end in a known one, such as ``attr_t_product_colour``."""
     for column, report in list(columns.reports.items()):
         field = attribute_field(column) if report.why == "unknown name" else None
-        if field is not None and not (field == "categories" and columns.of.get("categories")):
+        if field is None or (field == "categories" and columns.of.get("categories")):
+            continue
+        texts = columns.texts(column)
+        if len(texts) >= FILLED * min(len(columns.table.rows), SAMPLE) and share(texts, _is_word) > MOSTLY:
             columns.add(field, column, "by the end of its name")
+
+
+def _is_word(text: str) -> bool:
+    """Whether a text may be the value of an attribute: short, with letters, and neither yes nor no."""
+    return len(text) <= 40 and any(letter.isalpha() for letter in text) and text.lower() not in FLAGS
 
 
 def _find_brand(columns: Columns) -> None:
