@@ -8,10 +8,11 @@ import pytest
 from safetensors.numpy import load_file
 from shops.files import write_shop
 from shops.grid import TINY
+from shops.shop import make_products
 
 from onesearch import cli, new_run
 from onesearch.data.market import Market
-from onesearch.files import RunFolder
+from onesearch.files import RunFolder, read_json
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.pipeline import auto_recipe, auto_training
 from onesearch.pipeline.closing import example_request, hit_lines
@@ -98,11 +99,15 @@ def test_items_only_train_and_are_found(files, tmp_path, capsys):
 
 
 def test_a_run_that_was_stopped_is_continued(files, tmp_path, monkeypatch, capsys):
-    """Ctrl-C says how; the market is not read again, and what was chosen stays."""
+    """Ctrl-C says how; the market is not read again, and what was chosen stays. Judged queries measure a catalogue without a log."""
     from onesearch.pipeline import new
 
     run = RunFolder(tmp_path / "stopped")
-    command = ["new", str(files.products), "--run", str(run.root)]
+    judged = [
+        f"{product.noun},{product.item_id},{3 if number % 2 else 0}" for number, product in enumerate(make_products(TINY))
+    ]
+    (tmp_path / "judged.csv").write_text("\n".join(["query,item,grade", "tent,not there,3", *judged]))
+    command = ["new", str(files.products), "--log", str(tmp_path / "judged.csv"), "--run", str(run.root)]
 
     def stop(*_):
         raise KeyboardInterrupt
@@ -113,6 +118,9 @@ def test_a_run_that_was_stopped_is_continued(files, tmp_path, monkeypatch, capsy
     assert f"the same command and --resume (the run is in {run.root})" in capsys.readouterr().err
     market = (run.market / "items.parquet").stat().st_mtime_ns
     assert cli.main([*command, "--resume"]) == 0
+    report = read_json(run.evaluation / "metrics.json")["relevance"]
+    assert report["queries"] > 1 and {"onesearch", "onesearch_text_dense", "bm25"} & set(report["retrievers"])
+    assert report["retrievers"]["bm25"]["NDCG@10"]["value"] > 0.5
     assert (run.market / "items.parquet").stat().st_mtime_ns == market and run.checkpoint.is_dir()
 
 
