@@ -93,6 +93,7 @@ def read_logs(logs: Sequence[LogColumns], ids: ItemIds, bads: Sequence[BadRows],
 
 
 def _refuse_without_times(readers: Sequence[LogReader]) -> None:
+    """ValueError that names the files without times."""
     without = [reader.name for reader in readers if not reader.times.is_clock]
     if without:
         raise ValueError(

@@ -20,7 +20,7 @@ def rows_in(document: Any, known: Known) -> list[Any] | None:
         document: what the file holds.
         known: tells the names of columns that shops use.
     """
-    rows = _by_id(document) or _longest_list(document)
+    rows = _by_id(document, known) or _longest_list(document)
     if isinstance(document, dict) and (rows is None or _known_names(document, known) > _known_names(rows[0], known)):
         return [document]
     return rows
@@ -31,11 +31,12 @@ def _known_names(row: dict[str, Any], known: Known) -> int:
     return sum(known(name) for name in flat({key: part for key, part in row.items() if not isinstance(part, list)}))
 
 
-def _by_id(value: Any) -> list[Any] | None:
-    """The objects of an object whose keys are their ids; None if the values have no key in common or are no objects."""
+def _by_id(value: Any, known: Known) -> list[Any] | None:
+    """The objects of an object whose keys are their ids; None if the values are no objects, or share no column of a known name."""
     if not isinstance(value, dict) or len(value) < 2 or not all(isinstance(part, dict) for part in value.values()):
         return None
-    if not set.intersection(*(set(part) for part in value.values())):
+    common = set.intersection(*(set(part) for part in value.values()))
+    if not any(known(name) for name in common if not any(isinstance(part[name], list) for part in value.values())):
         return None
     return [{"id": name, **part} for name, part in value.items()]
 

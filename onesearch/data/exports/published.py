@@ -64,6 +64,7 @@ def hidden_values(values: set[str]) -> frozenset[str] | None:
 
 
 def _values(columns: Columns, column: str) -> set[str]:
+    """The distinct cells of a column as text."""
     return {text for value in columns.table.values(column) if (text := as_text(value)) is not None}
 
 
@@ -71,7 +72,7 @@ def _state(value: str) -> str:
     """A value as the lists write it: a number without decimals, else letters in lower case without accents."""
     try:
         return str(int(float(value)))
-    except ValueError:
+    except (ValueError, OverflowError):
         return plain(value)
 
 

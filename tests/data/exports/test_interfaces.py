@@ -59,6 +59,12 @@ def test_products_in_wrappers(given, tmp_path):
     assert found == [("1", "shoe", "Alta", 12.5), ("2", "hat", "Bora", None)]
 
 
+def test_departments_are_no_ids(tmp_path):
+    departments = {"men": {"products": [{"id": 1, "title": "shoe"}, {"id": 2, "title": "hat"}]}, "women": {"products": []}}
+    (tmp_path / "p.json").write_text(json.dumps(departments))
+    assert [item["title"] for item in sound(read_shop(tmp_path / "p.json").market, tmp_path).items.to_list()] == ["shoe", "hat"]
+
+
 def test_names_with_one_value_each_are_attributes(tmp_path):
     row = {
         "id": 1,
