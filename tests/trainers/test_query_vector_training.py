@@ -13,7 +13,6 @@ from transformers import AutoModel, AutoModelForSeq2SeqLM
 from onesearch import OneSearchForCausalLM, Searcher
 from onesearch.data.market import Market
 from onesearch.data.requests import build_requests
-from onesearch.serving.graph_export import export_graphs
 from onesearch.tokenization_sid.templates import PLAIN_LAYOUT
 from onesearch.trainers.configs import StageConfig, TrainingConfig
 from onesearch.trainers.dpo.data.beam_lists import Requests, prompt_batch, prompts_of
@@ -155,7 +154,5 @@ def test_errors(searcher, inputs, recipe, requests, tmp_path):
         build_model(recipe.training.model, inputs.tokenizer, inputs.index)
     with pytest.raises(ValueError, match="query_vector: false for an export"):
         model.export_backbone(tmp_path / "plain", searcher.tokenizer)
-    with pytest.raises(ValueError, match="query_vector: false for an export"):
-        export_graphs(model, tmp_path / "graphs")
     with pytest.raises(ValueError, match="query_vector_token_id=None: the query's vector"):
         type(model.config)(**{**model.config.to_dict(), "query_vector_token_id": None})
