@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
@@ -20,6 +20,18 @@ from .retrievers import Retriever, beams_of
 from .title_words import title_word_groups, title_word_shares
 
 
+class JudgedQueries(NamedTuple):
+    """What was measured on the judged queries.
+
+    Args:
+        report: the value of `Report.relevance`; see `onesearch.evaluation.reports`.
+        values: retriever → metric → value of each query that the metric is measured on.
+    """
+
+    report: dict[str, Any]
+    values: dict[str, dict[str, np.ndarray]]
+
+
 def evaluate_relevance(
     retrievers: Sequence[Retriever],
     market: Market,
@@ -31,7 +43,7 @@ def evaluate_relevance(
     bootstrap_samples: int = 1000,
     seed: int = 0,
     progress: bool = True,
-) -> dict[str, Any]:
+) -> JudgedQueries:
     """Measure retrievers on the judged queries of ``market.relevance``, without user and history.
 
     * ``NDCG@10`` has linear gains and is measured on the queries with at least one grade ≥ 1; an unjudged item counts 0.
@@ -53,7 +65,7 @@ def evaluate_relevance(
         progress: as in `evaluate`.
 
     Returns:
-        The value of `Report.relevance`; see `onesearch.evaluation.reports`.
+        The report's part, and the values of the queries.
 
     Raises:
         ValueError: no judgement has a grade of at least `relevant_grade`, or of at least 1.
@@ -68,6 +80,7 @@ def evaluate_relevance(
     requests = [Request(session_id=f"query-{row}", user_id="", query=query) for row, query in enumerate(grades)]
     bootstrap = Bootstrap(bootstrap_samples, seed)
     measured: dict[str, Estimates] = {}
+    values: dict[str, dict[str, np.ndarray]] = {}
     groups = _groups(market, list(grades), strong)
     by_group: dict[str, Estimates] = {}
     notes: list[str] = []
@@ -80,23 +93,27 @@ def evaluate_relevance(
         by_group[check_name(retriever.name)] = {
             name: bootstrap.estimates({"NDCG": quality[rows]})["NDCG"] for name, rows in groups.items()
         }
-        estimates = {
-            **bootstrap.estimates({f"NDCG@{cutoff}": quality}),
-            **bootstrap.estimates({f"Recall@{recall_cutoff}": recall(recalled, recall_cutoff)}),
-            **bootstrap.estimates({f"judged@{cutoff}": _judged_share(found, judged, cutoff)}),
+        own = {
+            f"NDCG@{cutoff}": quality,
+            f"Recall@{recall_cutoff}": recall(recalled, recall_cutoff),
+            f"judged@{cutoff}": _judged_share(found, judged, cutoff),
         }
         beams = beams_of(retriever)
-        above = [metric for metric in estimates if beams is not None and cutoff_of(metric) > beams]
+        above = [metric for metric in own if beams is not None and cutoff_of(metric) > beams]
         if beams is not None and above:
             notes.append(reason(retriever.name, beams, above))
-        measured[check_name(retriever.name)] = {metric: own for metric, own in estimates.items() if metric not in above}
+        values[retriever.name] = {metric: of_query for metric, of_query in own.items() if metric not in above}
+        measured[retriever.name] = {
+            metric: bootstrap.estimates({metric: of_query})[metric] for metric, of_query in values[retriever.name].items()
+        }
     counts = {"queries": len(grades), "recall_queries": len(with_strong), "recall_grade": relevant_grade}
     title_words = {
         "queries": {name: len(rows) for name, rows in groups.items()},
         "metric": f"NDCG@{cutoff}",
         "retrievers": by_group,
     }
-    return {**counts, "notes": notes, "retrievers": measured, "title_words": title_words if groups else None}
+    report = {**counts, "notes": notes, "retrievers": measured, "title_words": title_words if groups else None}
+    return JudgedQueries(report, values)
 
 
 def _groups(market: Market, queries: Sequence[str], relevant: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
@@ -147,4 +164,4 @@ def _judged_share(found: Sequence[Sequence[str]], judged: Sequence[Mapping[str, 
     return np.array([sum(item in known for item in top) / max(1, len(top)) for top, known in zip(tops, judged)])
 
 
-__all__ = ["evaluate_relevance", "why_left_out"]
+__all__ = ["JudgedQueries", "evaluate_relevance", "why_left_out"]

@@ -91,6 +91,7 @@ class Report:
         retrievers: name of the retriever → its times, its rate of invalid SIDs and its metrics.
         relevance: result on judged queries.
         values: retriever → kind of target → level → metric → value per request with such a target; not saved.
+        judged: retriever → metric → value per judged query; not saved.
         rankings: retriever → session id → ranking; saved as run files only.
         truth: kind of target → session id → target items; saved as qrels only.
         warm: session id → whether its user has a history; not saved.
@@ -110,6 +111,7 @@ class Report:
     retrievers: dict[str, dict[str, Any]] = field(default_factory=dict)
     relevance: dict[str, Any] | None = None
     values: dict[str, dict[str, dict[str, dict[str, np.ndarray]]]] = field(default_factory=dict, repr=False, compare=False)
+    judged: dict[str, dict[str, np.ndarray]] = field(default_factory=dict, repr=False, compare=False)
     rankings: dict[str, dict[str, Ranking]] = field(default_factory=dict, repr=False, compare=False)
     truth: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict, repr=False, compare=False)
     warm: dict[str, bool] = field(default_factory=dict, repr=False, compare=False)

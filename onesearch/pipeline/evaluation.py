@@ -149,7 +149,8 @@ def _measure(
         )
     report.notes += _notes(run, market)
     if left_out is None:
-        report.relevance = evaluate_relevance(retrievers, market, relevant_grade=config.relevant_grade, progress=progress)
+        judged = evaluate_relevance(retrievers, market, relevant_grade=config.relevant_grade, progress=progress)
+        report.relevance, report.judged = judged
     elif len(market.relevance):
         logger.warning("judged queries are left out: %s", left_out)
     return report

@@ -58,7 +58,8 @@ class Study:
         seeds: seeds of everything that is trained (`SEEDED`), one cell per variant and seed. More seeds take more time and narrow the
             intervals.
         reference: variant that the others are compared with, request by request; default: the first.
-        metrics: metrics of purchases at item level.
+        metrics: metrics of `onesearch.pipeline.study_metrics`: ``HR@10`` and others of purchases, ``click HR@10``, ``judged NDCG@10``,
+            ``expected purchases@10``.
         measured: ``search`` trains the model of every cell and measures its search; ``encoder`` stops at the SIDs and measures the
             encoder alone by ``recall@K`` of purchases in the whole catalogue, in minutes instead of hours.
         diagnostics: dotted keys of ``sids/diagnostics.json`` that the table shows beside the metrics.

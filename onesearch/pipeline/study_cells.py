@@ -12,9 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from onesearch.evaluation.cutoffs import check_measured
+from onesearch.data.market import Market
 from onesearch.evaluation.reports import Report
 from onesearch.files import RunFolder, locked, read_json, write_json
 from onesearch.tokenization_sid.sids.plots import plots_available
@@ -23,6 +21,7 @@ from .recipe import RECIPE_NAME, Recipe, load_recipe
 from .run import check_claim, check_recipe, claim, run_recipe
 from .study import Study, folder_name, recipe_of
 from .study_encoder import measure_encoder
+from .study_metrics import check_metrics, request_values
 from .study_summary import VALUES_NAME, summarise
 
 logger = logging.getLogger(__name__)
@@ -67,7 +66,7 @@ def run_study(study: Study, runs: Path, source: str | None = None, progress: boo
     for variant in study.variants:
         recipe = recipe_of(study, variant, study.seeds[0], source)
         if study.measured == "search":
-            check_measured(study.metrics, recipe.evaluation.cutoffs, recipe.search.num_beams)
+            check_metrics(study.metrics, recipe)
         check_recipe(recipe, _run_of(runs, variant, study.seeds[0]))
     cells = [(variant, seed) for variant in study.variants for seed in study.seeds]
     for variant, seed in cells:
@@ -158,7 +157,7 @@ class _Worker:
                 stack.enter_context(locked(lock, f"study {self.study.name}", patience))
             except TimeoutError:
                 return False
-            if not (run.evaluation / VALUES_NAME).exists():
+            if not _is_measured(run, self.study):
                 logger.info("study %s: %s, seed %d", self.study.name, variant, seed)
                 _share(recipe, run, self.made)
                 if self.study.measured == "encoder":
@@ -171,13 +170,16 @@ class _Worker:
         return True
 
 
+def _is_measured(run: RunFolder, study: Study) -> bool:
+    """Whether the cell has the values of all metrics. A study that gets further metrics measures its trained cells again."""
+    path = run.evaluation / VALUES_NAME
+    return path.exists() and all(set(study.metrics) <= set(of_order) for of_order in read_json(path)["orders"].values())
+
+
 def _save_values(report: Report, study: Study, run: RunFolder) -> None:
     """Write the metrics of each request by each order of the report, from which `summarise` draws."""
     cold = [not report.warm[session] for session, items in report.truth["purchase"].items() if items]
-    orders = {
-        name: {metric: np.asarray(kinds["purchase"]["item"][metric]).tolist() for metric in study.metrics}
-        for name, kinds in report.values.items()
-    }
+    orders = request_values(report, study.metrics, Market.load(run.market))
     write_json(run.evaluation / VALUES_NAME, {"served": report.reference, "orders": orders, "cold": cold})
 
 

@@ -12,11 +12,12 @@ from onesearch.files import RunFolder, read_json
 
 from .mappings import plain
 from .study import Study
+from .study_metrics import of_purchases
 
 VALUES_NAME = "study_values.json"
 """File in a cell's ``evaluation/``: ``{"served": name of the order that the settings serve, "orders": {name: {metric: value of each
-request}}, "cold": whether the user of each request has no history}``. The other orders are those of the report: the generator alone, with
-the reward model, and so on, and the baselines."""
+request}}, "cold": whether the user of each request with a purchase has no history}``. The other orders are those of the report: the
+generator alone, with the reward model, and so on, and the baselines."""
 
 
 class _Compared(NamedTuple):
@@ -68,7 +69,7 @@ def summarise(study: Study, cells: Mapping[str, Sequence[RunFolder]], samples: i
         for group in ("cold", "warm"):
             if (group == "cold") in is_cold:
                 of_group = pair.of_users(group)
-                row["users"][group] = {metric: _compare(of_group, metric, samples) for metric in study.metrics}
+                row["users"][group] = {metric: _compare(of_group, metric, samples) for metric in of_purchases(study.metrics)}
         reports = [read_json(run.sids / "diagnostics.json") for run in runs]
         for key in study.diagnostics:
             row[key] = float(np.mean([_diagnostic(report, key) for report in reports]))
@@ -124,17 +125,18 @@ def _variant_rows(summary: Mapping[str, Any]) -> list[list[str]]:
     """Rows of the table of the variants, each by the order that it serves."""
     metrics, diagnostics = summary["study"]["metrics"], summary["study"]["diagnostics"]
     reference = summary["reference"]
-    groups = sorted(summary["variants"][reference]["users"])
+    shown = of_purchases(metrics)[:1]
+    groups = sorted(summary["variants"][reference]["users"]) if shown else []
     header = ["variant"]
     for metric in metrics:
         header += [metric, f"{metric} − {reference}"]
-    header += [f"{metrics[0]}, {group} users" for group in groups] + list(diagnostics)
+    header += [f"{shown[0]}, {group} users" for group in groups] + list(diagnostics)
     rows = [header, ["---"] * len(header)]
     for variant, row in summary["variants"].items():
         cells = [variant]
         for metric in metrics:
             cells += [_cell(row[metric]), "" if variant == reference else _cell(row[metric]["lead"], sign="+")]
-        cells += [_cell(row["users"][group][metrics[0]]) for group in groups]
+        cells += [_cell(row["users"][group][shown[0]]) for group in groups]
         cells += [f"{row[key]:.4g}" for key in diagnostics]
         rows.append(cells)
     return rows
@@ -162,7 +164,7 @@ def _compare(pair: _Compared, metric: str, samples: int) -> dict[str, Any]:
 def _rows_of(cell: Mapping[str, Any], group: str) -> dict[str, np.ndarray]:
     """The values of a cell on requests of ``cold`` or of ``warm`` users."""
     rows = np.array(cell["cold"], dtype=bool) == (group == "cold")
-    return {metric: np.asarray(values)[rows] for metric, values in cell.items() if metric != "cold"}
+    return {metric: np.asarray(cell[metric])[rows] for metric in of_purchases(list(cell)) if metric != "cold"}
 
 
 def _two_level_draws(own: np.ndarray, base: np.ndarray, samples: int) -> tuple[np.ndarray, np.ndarray]:

@@ -256,7 +256,7 @@ def test_bm25_meets_the_published_figures_of_chorus():
     from onesearch.evaluation.relevance import evaluate_relevance
 
     market = import_chorus(REAL / "chorus_electronics")
-    plain = evaluate_relevance([BM25Retriever(market, stem=False)], market, bootstrap_samples=10, progress=False)
+    plain = evaluate_relevance([BM25Retriever(market, stem=False)], market, bootstrap_samples=10, progress=False).report
     values = {metric: estimate["value"] for metric, estimate in plain["retrievers"]["bm25"].items()}
     assert plain["queries"] == 116
     assert values == pytest.approx({"NDCG@10": 0.708, "Recall@100": 0.857, "judged@10": 0.77}, abs=0.02)

@@ -131,7 +131,7 @@ def test_relevance_leaves_out_what_the_beams_do_not_reach():
     market = Market.from_rows(
         items=[{"item_id": item, "title": item} for item in ITEMS], relevance=[{"query": "q", "item_id": "i40", "grade": 3}]
     )
-    found = evaluate_relevance([Searched(30), Listed()], market, bootstrap_samples=20, progress=False)
+    found = evaluate_relevance([Searched(30), Listed()], market, bootstrap_samples=20, progress=False).report
     assert list(found["retrievers"]["searched"]) == ["NDCG@10", "judged@10"]
     assert list(found["retrievers"]["listed"]) == ["NDCG@10", "Recall@100", "judged@10"]
     (note,) = found["notes"]

@@ -257,7 +257,7 @@ def relevance_market() -> Market:
 
 
 def test_relevance_counts_judged_queries_only():
-    found = evaluate_relevance([GOOD], relevance_market(), bootstrap_samples=20, progress=False)
+    found = evaluate_relevance([GOOD], relevance_market(), bootstrap_samples=20, progress=False).report
     assert (found["queries"], found["recall_queries"]) == (2, 1)
     values = {metric: estimate["value"] for metric, estimate in found["retrievers"]["good"].items()}
     of_q1 = (3 / np.log2(3) + 1 / np.log2(4)) / (3 + 1 / np.log2(3))
@@ -280,7 +280,7 @@ def test_grades_of_0_and_1_are_measured_when_1_is_relevant():
         ValueError, match=r"none of its 3 judgements has a grade of at least 2, the highest is 1; lower relevant_grade"
     ):
         evaluate_relevance([GOOD], market, progress=False)
-    found = evaluate_relevance([GOOD], market, relevant_grade=1, bootstrap_samples=20, progress=False)
+    found = evaluate_relevance([GOOD], market, relevant_grade=1, bootstrap_samples=20, progress=False).report
     assert found["recall_grade"] == 1 and found["recall_queries"] == 1
     assert found["retrievers"]["good"]["Recall@100"]["value"] == pytest.approx(1.0)
 

@@ -51,7 +51,7 @@ def test_groups_hold_their_upper_ends():
 
 
 def test_a_report_has_the_quality_of_each_group(market):
-    relevance = evaluate_relevance([Always()], market, progress=False)
+    relevance = evaluate_relevance([Always()], market, progress=False).report
     found = relevance["title_words"]
     assert found["queries"] == {"up to a third": 1, "a third to two thirds": 1, "above two thirds": 1}
     values = {name: estimate["value"] for name, estimate in found["retrievers"]["always"].items()}
