@@ -4,6 +4,7 @@
 |---|---|
 | ``HR@10``, ``Recall@10``, ``MRR@10``, ``NDCG@10`` | purchases, items |
 | ``click HR@10`` and so on | clicks, items |
+| ``cold HR@10`` and so on | purchases of items that nobody bought in the training split |
 | ``judged NDCG@10``, ``judged Recall@100``, ``judged judged@10`` | judged queries; see `onesearch.evaluation.relevance` |
 | ``expected purchases@10``, ``expected clicks@10`` | all requests of a simulated market; see `onesearch.simulator.expected` |
 """
@@ -16,19 +17,22 @@ from typing import Any
 
 import numpy as np
 
+from onesearch.data.columns import session_entries
 from onesearch.data.market import Market
+from onesearch.data.requests import SPLITS, split_sessions
 from onesearch.evaluation.cutoffs import check_measured, cutoff_of
-from onesearch.evaluation.metrics import METRICS
+from onesearch.evaluation.metrics import METRICS, all_metrics, gain_table
 from onesearch.evaluation.reports import Report
 
 from .market_options import SIMULATION
 from .recipe import Recipe
 
-CLICK, JUDGED, EXPECTED = "click", "judged", "expected"
+CLICK, COLD, JUDGED, EXPECTED = "click", "cold", "judged", "expected"
 
 _KINDS = {
     "": METRICS,
     CLICK: METRICS,
+    COLD: METRICS,
     JUDGED: ("NDCG", "Recall", "judged"),
     EXPECTED: ("purchases", "clicks"),
 }
@@ -68,7 +72,7 @@ def check_metrics(metrics: Sequence[str], recipe: Recipe) -> None:
             )
         if prefix in (JUDGED, EXPECTED) and cutoff_of(rest) > recipe.search.num_beams:
             raise ValueError(f"metric {metric!r} is above the {recipe.search.num_beams} beams of the search (search.num_beams)")
-    listed = [rest for _, prefix, rest in parts if prefix in ("", CLICK)]
+    listed = [rest for _, prefix, rest in parts if prefix in ("", CLICK, COLD)]
     check_measured(listed, recipe.evaluation.cutoffs, recipe.search.num_beams)
 
 
@@ -91,6 +95,8 @@ def request_values(report: Report, metrics: Sequence[str], market: Market) -> di
         prefix, rest = split_name(metric)
         if prefix == EXPECTED:
             of_order: dict[str, Any] = _expected(report, rest, market)
+        elif prefix == COLD:
+            of_order = _cold(report, rest, market)
         elif prefix == JUDGED:
             of_order = {name: report.judged.get(name, {}).get(rest) for name in found}
         else:
@@ -103,6 +109,24 @@ def request_values(report: Report, metrics: Sequence[str], market: Market) -> di
                     f"{name} was not measured by {metric!r}: nothing in this split of the market has what it is measured on"
                 )
             found[name][metric] = np.asarray(of_order[name]).tolist()
+    return found
+
+
+def _cold(report: Report, rest: str, market: Market) -> dict[str, np.ndarray | None]:
+    """One metric of purchases of items that nobody bought in training, order → value of each request that has one; None without any."""
+    sessions, items = session_entries(market, "purchased")
+    in_training = split_sessions(market)[sessions] == SPLITS.index("train")
+    item_ids = market.items.data.column("item_id").to_pylist()
+    known = {item_ids[row] for row in np.unique(items[in_training])}
+    unseen = {session: [item for item in bought if item not in known] for session, bought in report.truth["purchase"].items()}
+    wanted = {session: dict.fromkeys(bought, 1.0) for session, bought in unseen.items() if bought}
+    if not wanted:
+        return dict.fromkeys(report.rankings)
+    cutoff = cutoff_of(rest)
+    found: dict[str, np.ndarray | None] = {}
+    for name, of_session in report.rankings.items():
+        table = gain_table([of_session[session].item_ids for session in wanted], list(wanted.values()), cutoff)
+        found[name] = all_metrics(table, [cutoff], [rest.partition("@")[0]])[rest]
     return found
 
 

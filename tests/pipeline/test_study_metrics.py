@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from onesearch.data.requests import build_requests
+from onesearch.data.requests import SPLITS, build_requests, split_sessions
 from onesearch.evaluation.evaluator import evaluate
 from onesearch.evaluation.relevance import evaluate_relevance
 from onesearch.evaluation.retrievers import Ranking
@@ -45,6 +45,21 @@ def test_values_are_those_of_the_report(report, market):
         assert np.mean(of_order["judged NDCG@10"]) == pytest.approx(report.relevance["retrievers"][name]["NDCG@10"]["value"])
         assert len(of_order["expected purchases@10"]) == report.requests and sum(of_order["expected purchases@10"]) > 0
     assert values["forward"]["expected purchases@10"] != values["backward"]["expected purchases@10"]
+
+
+def test_cold_items_are_those_that_nobody_bought_in_training(report, market):
+    values = request_values(report, ["cold HR@10"], market)
+    sessions, split = market.sessions.data.to_pylist(), split_sessions(market)
+    bought = {item for row, part in zip(sessions, split) if part == SPLITS.index("train") for item in row["purchased"] or ()}
+    asked = {request.session_id: request for request in build_requests(market, "test")}
+    cold = {name: set(request.purchased) - bought for name, request in asked.items() if set(request.purchased) - bought}
+    assert 0 < len(cold) < report.targets["purchase"]["requests"]
+    for name, own in report.rankings.items():
+        hits = [float(bool(wanted & set(own[session].item_ids[:10]))) for session, wanted in cold.items()]
+        assert values[name]["cold HR@10"] == hits
+    everything = replace(report, truth={"purchase": {session: () for session in asked}})
+    with pytest.raises(ValueError, match="was not measured by 'cold HR@10'"):
+        request_values(everything, ["cold HR@10"], market)
 
 
 def test_expected_purchases_follow_the_sessions_not_their_order(report, market):
