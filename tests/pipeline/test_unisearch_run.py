@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from onesearch import PromptLayout, RunFolder, Searcher
+from onesearch import PromptLayout, RunFolder, Searcher, SidIndex
+from onesearch.data.market import Market
 from onesearch.files import read_json
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
 from onesearch.pipeline.appending import append_to_run
@@ -22,6 +23,7 @@ from onesearch.serving.item_encoding import FrozenItemEncoder
 from onesearch.trainers.configs import ModelConfig, TrainingConfig
 from onesearch.trainers.dpo.preference_config import PreferenceConfig, PreferenceStage
 from onesearch.trainers.reward.reward_config import RewardConfig
+from onesearch.trainers.unisearch.training import train_unisearch_run
 from onesearch.trainers.unisearch.unisearch_config import UniSearchTrainingConfig
 
 PROMPT = PromptLayout(items=3, queries=0, sid=False, user=False, long_view_tokens=0, profile=False, default_history=False)
@@ -149,3 +151,25 @@ def test_a_resumed_training_of_another_configuration_is_refused(unisearch_run, c
     other = replace(recipe.training, unisearch=replace(recipe.training.unisearch, temperature=0.3))
     with caplog.at_level(logging.ERROR), pytest.raises(ValueError, match="another configuration"):
         train_run(run, other, resume=True, progress=False)
+
+
+def test_a_finished_training_is_published_again_without_training(unisearch_run, tmp_path, monkeypatch):
+    """A run that was stopped between its last step and its checkpoint, or a cell of a study, has the weights and trains no second time."""
+    origin, _ = unisearch_run
+    run = RunFolder(shutil.copytree(origin.root, tmp_path / "run"))
+    items = Market.load(run.market).items.data.column("item_id").to_pylist()
+    weights = (run.checkpoint / "model.safetensors").read_bytes()
+    codes = SidIndex.load(run.sids / "sid_index.safetensors").codes_of(items)
+    shutil.rmtree(run.checkpoint)
+    shutil.rmtree(run.sids)
+
+    def refused(*args, **kwargs):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr("onesearch.trainers.unisearch.unisearch_trainer.UniSearchTrainer.train", refused)
+    recipe = load_recipe(run.root / "recipe.yaml")
+    train_unisearch_run(run, recipe.training, recipe.search, resume=True, progress=False)
+    assert (run.checkpoint / "model.safetensors").read_bytes() == weights
+    assert np.array_equal(SidIndex.load(run.sids / "sid_index.safetensors").codes_of(items), codes)
+    with pytest.raises(AssertionError, match="trained again"):
+        train_unisearch_run(run, recipe.training, recipe.search, resume=False, progress=False)

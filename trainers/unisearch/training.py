@@ -20,7 +20,7 @@ from ..configs import TrainingConfig
 from ..sft.sft_config import SidSFTConfig
 from ..stages import STAGE_NAME, check_stage_folder, remove_stage
 from ..validation import retrieval_metrics
-from .building import MOVING, build_parts
+from .building import MOVING, JointParts, build_parts
 from .plots import PLOT_NAME, draw_history
 from .publishing import publish_sids
 from .unisearch_config import UniSearchTrainingConfig
@@ -61,7 +61,7 @@ def train_unisearch_run(
         run: folder of the run; embeddings are not read.
         config: configuration of the training, with `unisearch` set.
         search: search settings that are saved in the checkpoint; None saves the defaults.
-        resume: go on from the last checkpoint of the trainer.
+        resume: use the weights of a training that is done, and go on from the last checkpoint of one that is not.
         progress: show progress bars.
         overwrite: as for `train_run`.
 
@@ -83,6 +83,36 @@ def train_unisearch_run(
     with arguments.main_process_first(desc="folder of the training"):
         if arguments.process_index == 0:
             _claim(folder, settings, resume)
+    log = _train(parts, config, settings, arguments, resume)
+    if log is None:
+        return
+    parts.model.eval()
+    publish_sids(run, parts)
+    with atomic_folder(run.checkpoint, replaces=[SID_INDEX_NAME], parts=replaced_files(run.checkpoint)) as temporary:
+        save_checkpoint(temporary, parts.model, parts.inputs, search or SearchConfig())
+    write_json(run.training / "log.json", log)
+
+
+def _train(
+    parts: JointParts, config: TrainingConfig, settings: UniSearchTrainingConfig, arguments: SidSFTConfig, resume: bool
+) -> list[dict[str, Any]] | None:
+    """Train the model of the parts, or give it the weights of a call that has finished the training.
+
+    The folder holds the trainer's checkpoints, the configuration (``stage.json``), the log (``log.json``), a plot and, once the training is
+    done, the weights (``model/``).
+
+    Returns:
+        The log; None in a process that is not the main one.
+    """
+    folder = Path(str(arguments.output_dir))
+    weights = folder / "model"
+    if resume and weights.exists():
+        if arguments.process_index:
+            return None
+        logger.info("joint training: finished earlier")
+        parts.model.load_state_dict(type(parts.model).from_pretrained(weights).state_dict())
+        found: list[dict[str, Any]] = read_json(folder / "log.json")
+        return found
     metrics = retrieval_metrics(config, parts.inputs)
     if metrics is None:
         arguments.eval_strategy = IntervalStrategy.NO
@@ -101,18 +131,15 @@ def train_unisearch_run(
     )
     trainer.train(resume_from_checkpoint=resume)
     if not trainer.is_world_process_zero():
-        return
+        return None
     trainer.finish()
     log: list[dict[str, Any]] = [{**entry, "stage": "unisearch"} for entry in trainer.state.log_history]
-    history = [entry for entry in log if "sid_step" in entry]
     write_json(folder / "log.json", log)
     if plots_available():
-        draw_history(history, folder / PLOT_NAME)
-    parts.model.eval()
-    publish_sids(run, parts)
-    with atomic_folder(run.checkpoint, replaces=[SID_INDEX_NAME], parts=replaced_files(run.checkpoint)) as temporary:
-        save_checkpoint(temporary, parts.model, parts.inputs, search or SearchConfig())
-    write_json(run.training / "log.json", log)
+        draw_history([entry for entry in log if "sid_step" in entry], folder / PLOT_NAME)
+    with atomic_folder(weights, replaces=["config.json"]) as temporary:
+        parts.model.save_pretrained(temporary)
+    return log
 
 
 def _claim(folder: Path, settings: UniSearchTrainingConfig, resume: bool) -> None:
