@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from onesearch.data.market import Market
-from onesearch.data.requests import SPLITS, build_requests, split_sessions
+from onesearch.data.requests import SPLITS, request_rows, split_sessions
 from onesearch.data.session_pairs import query_rows, session_items
+from onesearch.data.user_logs import UserLogs
 
 from .configs import PAIR_KINDS, MiningConfig
 from .pairs import cosines, mine_pairs
@@ -126,14 +127,15 @@ def held_out_pairs(market: Market, queries: list[str], split: str = "validation"
         For each of `PAIR_KINDS` (pairs, 2) int64 rows.
     """
     pairs = mine_pairs(market, queries, MiningConfig(), split)
-    item_ids = market.items.data.column("item_id").to_pylist()
-    row = dict(zip(item_ids, range(len(item_ids))))
-    chains = set()
-    for request in build_requests(market, split, max_history=1):
-        for last in request.history:
-            targets = (item for item in (*request.clicked, *request.purchased) if item != last)
-            chains |= {(row[last], row[item]) for item in targets if last in row and item in row}
-    return {**pairs, "i2i": np.array(sorted(chains), dtype=np.int64).reshape(-1, 2)}
+    logs, requests = UserLogs(market), request_rows(market, split)
+    begin, end = logs.touched.last(requests, 1)
+    has_past = begin < end
+    last = np.full(len(market.sessions), -1, dtype=np.int64)  # row of the item before each request, (sessions,)
+    last[requests[has_past]] = logs.touched.values[begin[has_past]]
+    sessions, items = logs.own("clicked", "purchased")
+    chains = np.stack([last[sessions], items], axis=1)
+    chains = chains[(chains[:, 0] >= 0) & (chains[:, 0] != chains[:, 1])]
+    return {**pairs, "i2i": np.unique(chains, axis=0)}
 
 
 def held_out_queries(market: Market) -> set[str]:
