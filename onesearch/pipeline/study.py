@@ -39,7 +39,8 @@ SEEDED = (
     "reward.seed",
     "preference.arguments.seed",
 )
-"""Fields that a seed of the study sets. The market keeps its own seed, so all cells are measured on the same requests."""
+"""Fields that a seed of the study sets, beside the seed of each preference stage. The market keeps its own seed, so all cells are measured
+on the same requests."""
 
 MEASURED = ("search", "encoder")
 """What a study can measure of each cell."""
@@ -141,6 +142,8 @@ def recipe_of(study: Study, variant: str, seed: int, source: str | None = None) 
     for key in SEEDED:
         if key not in changes:
             _set(values, key, seed, variant)
+    for stage in (values["preference"] or {}).get("stages", ()):  # the arguments that stages share do not reach those of `grpo`
+        stage["arguments"].setdefault("seed", seed)
     values["name"] = f"{study.name}-{folder_name(variant)}-{seed}"
     return build(Recipe, values, f"variant {variant!r}")
 

@@ -14,10 +14,11 @@ from typing import Any
 
 from onesearch.data.market import Market
 from onesearch.evaluation.reports import Report
-from onesearch.files import RunFolder, locked, read_json, write_json
+from onesearch.files import RunFolder, atomic_folder, locked, read_json, write_json
 from onesearch.tokenization_sid.sids.plots import plots_available
+from onesearch.trainers.dpo.preference_config import PreferenceConfig
 
-from .recipe import RECIPE_NAME, Recipe, load_recipe
+from .recipe import RECIPE_NAME, SUPERVISED, Recipe, load_recipe
 from .run import check_claim, check_recipe, claim, run_recipe
 from .study import Study, folder_name, recipe_of
 from .study_encoder import measure_encoder
@@ -43,6 +44,9 @@ SHARED = {
 }
 """Parts of a run that cells share, and the fields of the recipe that they depend on. Cells that differ in search or evaluation alone
 share one training, which each resumes and finds done."""
+
+STAGED = (*SHARED["training"], "dense", "reward", "search", "evaluation")
+"""Fields of the recipe that a checkpoint with some of its preference stages depends on, beside those stages."""
 
 
 def run_study(study: Study, runs: Path, source: str | None = None, progress: bool = True) -> dict[str, Any]:
@@ -160,12 +164,13 @@ class _Worker:
             if not _is_measured(run, self.study):
                 logger.info("study %s: %s, seed %d", self.study.name, variant, seed)
                 _share(recipe, run, self.made)
+                _share_stages(recipe, run, self.made)
                 if self.study.measured == "encoder":
                     measure_encoder(recipe, run, self.study.metrics, self.progress)
                 else:
                     report = run_recipe(recipe, run, resume=True, progress=self.progress, baselines=self.study.baselines)
                     _save_values(report, self.study, run)
-        for key in part_keys(recipe).values():
+        for key in (*part_keys(recipe).values(), stage_keys(recipe)[-1]):
             self.made.setdefault(key, run)
         return True
 
@@ -199,4 +204,33 @@ def _share(recipe: Recipe, run: RunFolder, made: Mapping[str, RunFolder]) -> Non
             shutil.copytree(origin.root / part, target, copy_function=os.link)
 
 
-__all__ = ["LONGEST_CELL", "check_runs", "part_keys", "run_study"]
+def stage_keys(recipe: Recipe) -> list[str]:
+    """Values that a checkpoint depends on after the first n preference stages, as text, for n from 0 to all of them."""
+    fields = [getattr(recipe, name) for name in STAGED]
+    preference = recipe.preference
+    begun: list[PreferenceConfig | None] = [None]
+    if preference is not None:
+        begun += [replace(preference, stages=preference.stages[:number]) for number in range(1, len(preference.stages) + 1)]
+    return [f"stages {fields!r} {own!r}" for own in begun]
+
+
+def _share_stages(recipe: Recipe, run: RunFolder, made: Mapping[str, RunFolder]) -> None:
+    """Copy checkpoint and stages of the earlier cell that has passed most of this cell's preference stages, but none more."""
+    if recipe.preference is None or run.checkpoint.exists():
+        return
+    names = [stage.name for stage in recipe.preference.stages]
+    for number, key in reversed(list(enumerate(stage_keys(recipe)[:-1]))):
+        origin = made.get(key)
+        if origin is None:
+            continue
+        passed = names[:number]
+        parts = [run.training / name for name in passed]
+        parts += [run.evaluation / name for name in (SUPERVISED, *passed)] if passed else []
+        for part in (*parts, run.checkpoint):  # the checkpoint last: with it, the copy is whole
+            if not part.exists():
+                with atomic_folder(part, replaces=[]) as temporary:
+                    shutil.copytree(origin.root / part.relative_to(run.root), temporary, dirs_exist_ok=True)
+        return
+
+
+__all__ = ["LONGEST_CELL", "check_runs", "part_keys", "run_study", "stage_keys"]

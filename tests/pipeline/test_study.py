@@ -15,6 +15,7 @@ from test_architecture import ROOT
 from onesearch import RunFolder
 from onesearch.files import locked, read_json, write_json
 from onesearch.modeling_onesearch.search_config_onesearch import SearchConfig
+from onesearch.pipeline import run as run_module
 from onesearch.pipeline.recipe import save_recipe
 from onesearch.pipeline.study import Study, folder_name, load_study, recipe_of
 from onesearch.pipeline.study_cells import part_keys, run_study
@@ -294,3 +295,46 @@ def test_a_seed_reaches_everything_that_is_trained(base):
         recipe.reward,
     )
     assert [part.seed for part in trained] == [7] * 6 and recipe.training.arguments["seed"] == 7
+
+
+def test_arms_of_preference_training_share_their_first_stages(base, tmp_path, monkeypatch):
+    """Each arm begins with the reward model and the stages of the arm before it, and trains its last stage alone."""
+    common = {"max_steps": 2, "per_device_train_batch_size": 4, "use_cpu": True, "save_strategy": "no", "eval_strategy": "no"}
+    common["logging_steps"] = 1
+    first, second = ({"name": name, "lists": {"num_beams": 6}, "arguments": common} for name in ("dpo-1", "dpo-2"))
+    grpo = {"name": "grpo", "arguments": {**common, "num_generations": 4, "per_device_train_batch_size": 8}}
+    shared = {"requests": 40, "validation_requests": 4}
+    variants = {
+        "supervised": {},
+        "one": {"preference": {"stages": [first], **shared}},
+        "two": {"preference": {"stages": [first, second], **shared}},
+        "other": {"preference": {"stages": [grpo], **shared}},
+    }
+    reward = {"epochs": 1, "warm_up": 0.5, "searches": 20, "text_index": False}
+    study = Study(name="arms", base=base, common={"reward": reward}, variants=variants, seeds=[1])
+    seeds = [stage.arguments["seed"] for name in ("two", "other") for stage in recipe_of(study, name, 1).preference.stages]
+    assert seeds == [1, 1, 1]
+    trained = []
+
+    def counted(name):
+        own = getattr(run_module, name)
+
+        def make(recipe, run, *more):
+            trained.append((run.root.parent.name, name, *more[:1]))
+            return own(recipe, run, *more)
+
+        return make
+
+    for name in ("make_reward", "make_preference_stage"):
+        monkeypatch.setattr(run_module, name, counted(name))
+    runs = tmp_path / "arms"
+    run_study(study, runs, progress=False)
+    stage = "make_preference_stage"
+    assert trained == [("supervised", "make_reward"), ("one", stage, 0), ("two", stage, 1), ("other", stage, 0)]
+    weights = "training/dpo-1/model/model.safetensors"
+    one, two, before = (cell(runs, name, 1).root for name in ("one", "two", "supervised"))
+    assert (one / weights).read_bytes() == (two / weights).read_bytes()
+    policies = [(root / "checkpoint" / "model.safetensors").read_bytes() for root in (before, one, two)]
+    assert len(set(policies)) == 3  # a later arm changes a copy
+    reports = [read_json(root / "evaluation" / "dpo-1" / "metrics.json") for root in (one, two)]
+    assert reports[0] == reports[1] and (two / "evaluation" / "dpo-2" / "metrics.json").exists()
