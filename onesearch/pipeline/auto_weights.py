@@ -22,6 +22,9 @@ POPULARITIES = (0.0, 0.03, 0.1, 0.3, 1.0)
 DENSE_WEIGHTS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 """Weights γ of the dense term that are tried; the largest gives the order of dense retrieval."""
 
+LEAST = 1e-6
+"""Weight at which hits are collected: the search finds the items of a term that has a weight, and so small a one keeps the scores."""
+
 CUTOFF = 10
 """Length of the lists whose quality is compared."""
 
@@ -90,8 +93,8 @@ def collected(arm: Searcher, requests: Sequence[Request]) -> list[Terms]:
     """
     config = arm.config
     with_text, with_dense = config.with_text, config.with_dense and not config.rerank
-    least = 1e-6 if with_text and not config.rerank else 0.0  # the search asks for a weight; so small a one keeps the scores
-    search = arm.arm(arm.name, text_weight=least, text_popularity=0.0, **({"dense_weight": 1e-6} if with_dense else {}))
+    least = LEAST if with_text and not config.rerank else 0.0
+    search = arm.arm(arm.name, text_weight=least, text_popularity=0.0, **({"dense_weight": LEAST} if with_dense else {}))
     if with_text and search.text_index is None:
         raise ValueError("the checkpoint has no text index; build it before its orders are compared")
     most = config.num_beams * config.items_per_sid + 2 * config.text_items
@@ -108,7 +111,7 @@ def collected(arm: Searcher, requests: Sequence[Request]) -> list[Terms]:
             own = (own - least * match) / LOG_P_SHARE
         wanted = [set(items) for items in (request.purchased, request.clicked) if items]
         targets = [np.array([item in items for item in ids], dtype=bool) for items in wanted]
-        terms.append(Terms(own - 1e-6 * cosine, match, popularity, cosine, targets))
+        terms.append(Terms(own - LEAST * cosine, match, popularity, cosine, targets))
     return terms
 
 
