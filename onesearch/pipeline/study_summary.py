@@ -50,7 +50,8 @@ def summarise(study: Study, cells: Mapping[str, Sequence[RunFolder]], samples: i
         ``{"study": …, "reference": …, "variants": {name: {metric: {"mean", "low", "high", "seeds": [per seed], "lead": {"mean", "low",
         "high"}}, "users": {"cold" | "warm": {metric: as above}}, "orders": {name: {metric: as above}}, diagnostic: mean}}}``. The metrics
         of a variant are those of the order that its settings serve, and ``lead`` is the variant minus the reference. ``orders`` has the
-        other orders and baselines of the variant's reports; their ``lead`` is the order minus the served one. Cold users have no history.
+        other orders and baselines of the variant's reports; their ``lead`` is the order minus the served one, and their ``gain`` the order
+        minus the same order of the reference, if that has it. Cold users have no history.
 
     Raises:
         ValueError: two variants were measured on different numbers of requests.
@@ -62,7 +63,7 @@ def summarise(study: Study, cells: Mapping[str, Sequence[RunFolder]], samples: i
     found: dict[str, Any] = {}
     for variant, runs in cells.items():
         pair = _Compared(variant, reference, values[variant], values[reference])
-        row: dict[str, Any] = {"users": {}, "orders": _orders(study, measured[variant], samples)}
+        row: dict[str, Any] = {"users": {}, "orders": _orders(study, measured[variant], measured[reference], samples)}
         for metric in study.metrics:
             row[metric] = _compare(pair, metric, samples)
         is_cold = values[variant][0]["cold"]
@@ -82,14 +83,22 @@ def _served(cell: Mapping[str, Any]) -> dict[str, Any]:
     return {**cell["orders"][cell["served"]], "cold": cell["cold"]}
 
 
-def _orders(study: Study, cells: Sequence[Mapping[str, Any]], samples: int) -> dict[str, Any]:
-    """Every order of one variant but the served one, compared with that one on the same requests and seeds."""
+def _orders(
+    study: Study, cells: Sequence[Mapping[str, Any]], of_reference: Sequence[Mapping[str, Any]], samples: int
+) -> dict[str, Any]:
+    """Every order of one variant but the served one, compared with that one and with the same order of the reference, on the same requests
+    and seeds."""
     served, found = cells[0]["served"], {}
-    own = [cell["orders"][served] for cell in cells]
     for name in cells[0]["orders"]:
-        if name != served and all(name in cell["orders"] for cell in cells):
-            pair = _Compared(name, served, [cell["orders"][name] for cell in cells], own)
-            found[name] = {metric: _compare(pair, metric, samples) for metric in study.metrics}
+        if name == served or not all(name in cell["orders"] for cell in cells):
+            continue
+        own = [cell["orders"][name] for cell in cells]
+        pair = _Compared(name, served, own, [cell["orders"][served] for cell in cells])
+        found[name] = {metric: _compare(pair, metric, samples) for metric in study.metrics}
+        if all(name in cell["orders"] for cell in of_reference):
+            same = _Compared(name, f"{name} of the reference", own, [cell["orders"][name] for cell in of_reference])
+            for metric, row in found[name].items():
+                row["gain"] = _compare(same, metric, samples)["lead"]
     return found
 
 
@@ -103,20 +112,21 @@ def to_table(summary: Mapping[str, Any]) -> str:
 
 def _order_rows(summary: Mapping[str, Any]) -> list[list[str]]:
     """Rows of the table of all orders, the served one of a variant first."""
-    metrics = summary["study"]["metrics"]
+    metrics, reference = summary["study"]["metrics"], summary["reference"]
     header = ["variant", "order"]
     for metric in metrics:
-        header += [metric, f"{metric} − served"]
+        header += [metric, f"{metric} − served", f"{metric} − {reference}"]
     rows = [header, ["---"] * len(header)]
     for variant, row in summary["variants"].items():
         served = [variant, "served"]
         for metric in metrics:
-            served += [_cell(row[metric]), ""]
+            served += [_cell(row[metric]), "", "" if variant == reference else _cell(row[metric]["lead"], sign="+")]
         rows.append(served)
         for name, order in row["orders"].items():
             cells = [variant, name]
             for metric in metrics:
-                cells += [_cell(order[metric]), _cell(order[metric]["lead"], sign="+")]
+                gain = order[metric].get("gain") if variant != reference else None
+                cells += [_cell(order[metric]), _cell(order[metric]["lead"], sign="+"), _cell(gain, sign="+") if gain else ""]
             rows.append(cells)
     return rows
 

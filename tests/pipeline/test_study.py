@@ -170,6 +170,13 @@ def test_intervals_widen_with_the_spread_of_the_seeds(tmp_path):
         worse = row["orders"]["worse"]["HR@10"]
         assert list(row["orders"]) == ["worse"] and worse["mean"] == pytest.approx(row["HR@10"]["mean"] / 2)
         assert worse["lead"]["mean"] == pytest.approx(-row["HR@10"]["mean"] / 2) and worse["lead"]["high"] < 0
+        assert worse["gain"]["mean"] == pytest.approx(worse["mean"] - found["steady"]["orders"]["worse"]["HR@10"]["mean"])
+        assert worse["gain"]["low"] <= worse["gain"]["mean"] <= worse["gain"]["high"]
+    table = to_table({"study": asdict(study), "reference": "steady", "variants": found})
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line]
+    assert ["variant", "order", "HR@10", "HR@10 − served", "HR@10 − steady"] in rows
+    of_worse = {row[0]: row[-1] for row in rows if row[1] == "worse"}
+    assert of_worse["steady"] == "" and "[" in of_worse["unsteady"]
     for row in found.values():  # three quarters of the requests are of warm users
         of_group = {group: row["users"][group]["HR@10"]["mean"] for group in ("cold", "warm")}
         assert 0.25 * of_group["cold"] + 0.75 * of_group["warm"] == pytest.approx(row["HR@10"]["mean"])
