@@ -18,8 +18,9 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from onesearch.files import read_json
 
-from ..parallel.threads import fixed_threads
+from ..ragged import Ragged
 from .configs import TextEncoderConfig
+from .latent_semantics import latent_semantic_vectors
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +46,10 @@ LONGEST_SENTENCE = 2000
 """Most letters of a run without blanks in `LETTERS_WITH_MARKS`; a longer run is an unknown token. Our choice."""
 
 
+TEXTS_AT_ONCE = 10_000
+"""Number of texts that are tokenised at once; it bounds the memory."""
+
+
 def static_encoder(
     texts: Sequence[str], config: TextEncoderConfig, markers: Sequence[str] = (), language: str | None = None
 ) -> SentenceTransformer:
@@ -62,10 +67,18 @@ def static_encoder(
 
     tokenizer = _word_piece_tokenizer(_without(texts, markers), config.vocab_size, language)
     tokenizer.add_special_tokens(list(markers))
-    vectors = _latent_semantic_vectors(tokenizer, texts, config.dimension, config.seed)
+    tokens = Ragged.of(list(_token_ids(tokenizer, texts)))
+    vectors = latent_semantic_vectors(tokens, tokenizer.get_vocab_size(), config.dimension, config.seed)
     encoder = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_weights=vectors), Normalize()], device="cpu")
     _clear_special_rows(encoder)
     return encoder
+
+
+def _token_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[np.ndarray]:
+    """Tokens of each text. An encoding takes kilobytes beside its ids, so that only `TEXTS_AT_ONCE` of them are held."""
+    for start in range(0, len(texts), TEXTS_AT_ONCE):
+        for encoding in tokenizer.encode_batch(list(texts[start : start + TEXTS_AT_ONCE]), add_special_tokens=False):
+            yield np.array(encoding.ids, dtype=np.int64)
 
 
 class StaticVectors:
@@ -323,38 +336,6 @@ def _letters(texts: Sequence[str], normalizer: normalizers.Normalizer, splitter:
             counts.update(word)
             inside.update(word[1:])
     return _Letters(counts, inside)
-
-
-def _latent_semantic_vectors(tokenizer: Tokenizer, texts: Sequence[str], dimension: int, seed: int) -> np.ndarray:
-    """Token vectors (vocabulary, dimension) float32 by latent semantic analysis.
-
-    1. Weight the counts of tokens in texts by inverse document frequency (idf) and a logarithm. If every token is in every text, as in
-       a catalogue of equal titles, all idf are 0: then each counts as 1.
-    2. Factorise the (texts, vocabulary) matrix by a truncated SVD, and take the right singular vectors.
-    3. Scale each token's vector by its idf, and all vectors to a mean length of 1.
-    """
-    from scipy.sparse import csr_matrix
-    from sklearn.utils.extmath import randomized_svd
-
-    encodings = tokenizer.encode_batch(list(texts), add_special_tokens=False)
-    columns = np.concatenate([np.asarray(encoding.ids, dtype=np.int64) for encoding in encodings])
-    ends = np.cumsum([0] + [len(encoding.ids) for encoding in encodings])
-    size = tokenizer.get_vocab_size()
-    counts = csr_matrix((np.ones(len(columns), dtype=np.float32), columns, ends), shape=(len(texts), size))
-    counts.sum_duplicates()
-    document_frequency = np.bincount(counts.indices, minlength=size)
-    idf = np.log((1 + len(texts)) / (1 + document_frequency)).astype(np.float32)
-    if not idf[counts.indices].any():
-        idf = np.ones_like(idf)
-    weighted = counts.multiply(idf).tocsr()
-    weighted.data = np.log1p(weighted.data)
-    rank = min(dimension, max(min(weighted.shape) - 1, 1))
-    with fixed_threads(1):  # its matrix products and factorisations round by the number of threads, in two of three values
-        _, _, right = randomized_svd(weighted, n_components=rank, random_state=seed)
-    vectors = np.zeros((size, dimension), dtype=np.float32)
-    vectors[:, :rank] = right.T * idf[:, None]
-    mean_length = float(np.linalg.norm(vectors, axis=1).mean()) or 1.0
-    return vectors / mean_length
 
 
 __all__ = [

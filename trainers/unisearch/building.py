@@ -17,6 +17,7 @@ from onesearch.files import RunFolder
 from onesearch.modeling_onesearch.catalogue_onesearch import SidIndex
 from onesearch.modeling_onesearch.configuration_unisearch import UniSearchConfig
 from onesearch.modeling_onesearch.modeling_unisearch import UniSearchForConditionalGeneration
+from onesearch.tokenization_sid.embedding.latent_semantics import latent_semantic_vectors
 from onesearch.tokenization_sid.sids.item_codes import item_popularity
 from onesearch.tokenization_sid.tokenization_sid import SidTokenizer
 from onesearch.views.item_inputs import ItemInputs, feature_size, known_statistics
@@ -72,6 +73,8 @@ def build_parts(run: RunFolder, config: TrainingConfig) -> JointParts:
     model = build_model(config, tokenizer, market, settings)
     tokenizer.model_max_length = longest_prompt(model)
     items = ItemInputs.of(market, tokenizer, model.config)
+    if settings.item_start == "texts":
+        start_from_texts(model, items, config.examples.seed)
     scales = [None if values is None else torch.from_numpy(values) for values in (items.features, items.statistics)]
     model.model.item_encoder.set_scales(*scales)
     any_counts = not _buys(market)
@@ -81,6 +84,17 @@ def build_parts(run: RunFolder, config: TrainingConfig) -> JointParts:
     examples = JointExamples(views, tokenizer, accepted_interactions(market, settings), items, words)
     categories = category_ids(market.items.data.column("categories"))[0]
     return JointParts(market, inputs, model, examples, make_index, categories)
+
+
+@torch.no_grad()
+def start_from_texts(model: UniSearchForConditionalGeneration, items: ItemInputs, seed: int) -> None:
+    """Set the token embeddings of the item encoder to vectors by latent semantic analysis of the items' texts, of the mean length that the
+    embeddings have. Tokens that no text has keep their embeddings."""
+    embeddings = model.model.item_encoder.bert.embeddings.word_embeddings.weight  # (vocabulary, width)
+    size, width = embeddings.shape
+    vectors = torch.from_numpy(latent_semantic_vectors(items.tokens, size, width, seed)).to(embeddings)
+    known = torch.from_numpy(np.unique(items.tokens.values)).to(embeddings.device)
+    embeddings[known] = vectors[known] * embeddings.norm(dim=1).mean()
 
 
 def index_maker(market: Market, codebook_sizes: tuple[int, ...]) -> Callable[[np.ndarray, str], SidIndex]:

@@ -15,6 +15,9 @@ EVENTS = ("clicked", "carted", "purchased")
 CODEBOOK_STARTS = ("k-means", "data", "random")
 """Vectors that the codebooks start from."""
 
+ITEM_STARTS = ("random", "texts")
+"""Token embeddings that the item encoder begins with."""
+
 RESIDUALS = ("vectors", "codes", "none")
 """What the contrastive loss sums of the levels before."""
 
@@ -67,6 +70,8 @@ class UniSearchTrainingConfig:
             smallest power of two above the square root of the number of items, at least 16.
         item_layers: layers of the item encoder; None takes as many as the search generator's encoder.
         item_tokens: most tokens of an item's text.
+        item_start: token embeddings that the item encoder begins with: ``random``, or ``texts``, vectors by latent semantic analysis of the
+            items' texts, which stand in for the pretraining of the paper's item encoder.
         features: let the item encoder read the items' multimodal features, if there are any.
         statistics: numbers of an item that it reads, names of columns of the items table; those without any value are left out.
         item_causal: see `UniSearchConfig`.
@@ -118,6 +123,7 @@ class UniSearchTrainingConfig:
     codebook_sizes: tuple[int, ...] | None = None
     item_layers: int | None = None
     item_tokens: int = 48
+    item_start: str = "random"
     features: bool = True
     statistics: tuple[str, ...] = ("price", "shown_count", "click_count", "cart_count", "purchase_count")
     item_causal: bool = False
@@ -161,7 +167,7 @@ class UniSearchTrainingConfig:
         unknown = [name for name in self.interactions if name not in EVENTS]
         if unknown or not self.interactions:
             raise ValueError(f"interactions={self.interactions}: allowed are {', '.join(EVENTS)}, at least one of them")
-        for name, allowed in {"codebook_start": CODEBOOK_STARTS, "residual": RESIDUALS}.items():
+        for name, allowed in {"item_start": ITEM_STARTS, "codebook_start": CODEBOOK_STARTS, "residual": RESIDUALS}.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r}: allowed are {', '.join(allowed)}")
         weights = (
