@@ -72,6 +72,8 @@ class UniSearchTrainingConfig:
         item_tokens: most tokens of an item's text.
         item_start: token embeddings that the item encoder begins with: ``random``, or ``texts``, vectors by latent semantic analysis of the
             items' texts, which stand in for the pretraining of the paper's item encoder.
+        item_rate: learning rate of the item encoder as a multiple of the trainer's. A lower one keeps more of the item vectors that the
+            training began with; 0 keeps them all.
         features: let the item encoder read the items' multimodal features, if there are any.
         statistics: numbers of an item that it reads, names of columns of the items table; those without any value are left out.
         item_causal: see `UniSearchConfig`.
@@ -124,6 +126,7 @@ class UniSearchTrainingConfig:
     item_layers: int | None = None
     item_tokens: int = 48
     item_start: str = "random"
+    item_rate: float = 1.0
     features: bool = True
     statistics: tuple[str, ...] = ("price", "shown_count", "click_count", "cart_count", "purchase_count")
     item_causal: bool = False
@@ -178,6 +181,7 @@ class UniSearchTrainingConfig:
             "quantised_weight",
             "cache_rows",
             "item_words",
+            "item_rate",
             "refit",
         )
         _refuse_below(self, weights, 0)

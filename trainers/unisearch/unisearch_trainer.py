@@ -275,6 +275,24 @@ class UniSearchTrainer(CompleteCheckpointsMixin, Trainer):
 
     # Schedule, evaluation and checkpoints
 
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """As in transformers; the learning rate of the item encoder is `item_rate` times that of all other weights."""
+        if self.optimizer is not None:
+            return super().create_optimizer(model)
+        optimizer = super().create_optimizer(model)
+        if self.config.item_rate != 1:
+            own = {id(weight) for weight in self.base.model.item_encoder.parameters()}
+            groups = []
+            for is_item, rate in (
+                (False, 1.0),
+                (True, self.config.item_rate),
+            ):  # the first group's rate is the one that is logged
+                for group in optimizer.param_groups:
+                    weights = [weight for weight in group["params"] if (id(weight) in own) == is_item]
+                    groups += [{**group, "params": weights, "lr": rate * group["lr"]}] if weights else []
+            optimizer.param_groups[:] = groups
+        return optimizer
+
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
         """As in transformers; where `freeze` cuts the training in two, the learning rate begins anew behind it."""
         cut = round(self.config.freeze * num_training_steps)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from joint import joint_config
+from joint import joint_config, joint_trainer
 
 from onesearch import RunFolder
 from onesearch.serving.item_encoding import encode_items
@@ -54,3 +54,19 @@ def test_an_unknown_start_is_refused():
 def test_vectors_of_equal_texts_are_finite():
     vectors = latent_semantic_vectors(Ragged.of([[1, 2], [1, 2], [1, 2]]), 5, 3, 0)
     assert vectors.shape == (5, 3) and np.isfinite(vectors).all() and vectors[1].any() and np.allclose(vectors[4], 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1])
+def test_the_item_encoder_has_a_learning_rate_of_its_own(shared_run, tmp_path, rate):
+    trainer = joint_trainer(shared_run.root, tmp_path, settings={"item_rate": rate}, max_steps=2)
+    before = {name: weight.clone() for name, weight in trainer.model.named_parameters()}
+    trainer.train()
+    groups = trainer.optimizer.param_groups
+    items = {id(weight) for weight in trainer.model.model.item_encoder.parameters()}
+    rates = {id(weight): group["initial_lr"] for group in groups for weight in group["params"]}
+    assert len(rates) == sum(len(group["params"]) for group in groups) == len(before)
+    assert {own for weight, own in rates.items() if weight not in items} == {1e-3}
+    assert {own for weight, own in rates.items() if weight in items} == {rate * 1e-3}
+    moved = {name for name, weight in trainer.model.named_parameters() if not torch.equal(weight, before[name])}
+    assert any("decoder" in name or "encoder.layers" in name for name in moved)
+    assert any("item_encoder" in name for name in moved) == (rate > 0)
