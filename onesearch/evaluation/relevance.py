@@ -21,7 +21,7 @@ from .title_words import title_word_groups, title_word_shares
 
 
 class JudgedQueries(NamedTuple):
-    """What was measured on the judged queries.
+    """Measures on the judged queries.
 
     Args:
         report: the value of `Report.relevance`; see `onesearch.evaluation.reports`.

@@ -88,8 +88,14 @@ def build_parts(run: RunFolder, config: TrainingConfig) -> JointParts:
 
 @torch.no_grad()
 def start_from_texts(model: UniSearchForConditionalGeneration, items: ItemInputs, seed: int) -> None:
-    """Set the token embeddings of the item encoder to vectors by latent semantic analysis of the items' texts, of the mean length that the
-    embeddings have. Tokens that no text has keep their embeddings."""
+    """Set the token embeddings of the item encoder to vectors by latent semantic analysis of the items' texts, with the mean length that the
+    embeddings had. Tokens that no text has keep their embeddings.
+
+    Args:
+        model: model whose item encoder is changed in place.
+        items: tokens of the items.
+        seed: seed of the factorisation.
+    """
     embeddings = model.model.item_encoder.bert.embeddings.word_embeddings.weight  # (vocabulary, width)
     size, width = embeddings.shape
     vectors = torch.from_numpy(latent_semantic_vectors(items.tokens, size, width, seed)).to(embeddings)
