@@ -88,8 +88,8 @@ def build_parts(run: RunFolder, config: TrainingConfig) -> JointParts:
 
 @torch.no_grad()
 def start_from_texts(model: UniSearchForConditionalGeneration, items: ItemInputs, seed: int) -> None:
-    """Set the token embeddings of the item encoder to vectors by latent semantic analysis of the items' texts, with the mean length that the
-    embeddings had. Tokens that no text has keep their embeddings.
+    """Set the token embeddings of the item encoder to vectors by latent semantic analysis of the items' texts, with the mean length of
+    the embeddings. Tokens that no text has keep their embeddings.
 
     Args:
         model: model whose item encoder is changed in place.
