@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 from .history_onesearch import PromptViews
 from .places_onesearch import Packing, check_length
+from .products_onesearch import linear
 
 
 class Affine(NamedTuple):
@@ -25,7 +26,7 @@ class Affine(NamedTuple):
 
     def __call__(self, states: torch.Tensor) -> torch.Tensor:
         """(..., inputs) → (..., outputs)."""
-        return F.linear(states, self.weight, self.bias)
+        return linear(states, self.weight, self.bias)
 
 
 class Norm(NamedTuple):
@@ -129,11 +130,11 @@ def encode(
     packing, mask = None, None
     if not bool(attention_mask.all()):
         embeddings = encoder._from_first_token(embeddings, attention_mask)
-        packing = Packing((input_ids.shape[0], input_ids.shape[1]), attention_mask.flatten().nonzero()[:, 0])
+        packing = Packing.of((input_ids.shape[0], input_ids.shape[1]), attention_mask.flatten().nonzero()[:, 0])
         mask = attention_mask.bool()[:, None, None, :]  # (queries, 1, 1, length)
     hidden = encoder.layernorm_embedding(embeddings + encoder.embed_positions(embeddings[:, :, 0]))
     if packing is not None:
-        hidden = packing.pack(hidden)  # (1, tokens, width)
+        hidden = packing.pack(hidden)  # (1, rows, width)
     for attention, norm, feed_forward in layers:
         query, key, value = attention.query(hidden), attention.key(hidden), attention.value(hidden)
         if packing is not None:

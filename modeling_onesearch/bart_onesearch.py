@@ -83,7 +83,7 @@ class OneSearchEncoder(PositionsMixin, LongViewMixin, OneSearchPreTrainedModel, 
             return super().forward(attention_mask=attention_mask, inputs_embeds=embeddings, **kwargs)
         kwargs = {name: value for name, value in kwargs.items() if name not in ("return_dict", *LAYER_OUTPUTS)}
         mask = create_bidirectional_mask(self.config, embeddings, attention_mask)
-        hidden = packing.pack(embeddings + self.embed_positions(embeddings[:, :, 0]))  # (1, tokens, width)
+        hidden = packing.pack(embeddings + self.embed_positions(embeddings[:, :, 0]))  # (1, rows, width)
         hidden = nn.functional.dropout(self.layernorm_embedding(hidden), self.dropout or 0.0, self.training)
         for layer in self.layers:
             hidden = layer(hidden, mask, packing=packing, **kwargs)

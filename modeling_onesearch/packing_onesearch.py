@@ -56,7 +56,7 @@ def packing_of(config: PreTrainedConfig, mask: torch.Tensor | None, asked: Mappi
     places = mask.flatten().nonzero()[:, 0]
     if not 0 < len(places) < WORTHWHILE * mask.numel():
         return None
-    return Packing((mask.shape[0], mask.shape[1]), places)
+    return Packing.of((mask.shape[0], mask.shape[1]), places)
 
 
 def packed_sdpa(

@@ -23,25 +23,39 @@ def check_length(name: str, length: int, longest: int) -> None:
         raise ValueError(f"{name} of {length} tokens, max_position_embeddings={longest}: cut them to at most {longest} tokens")
 
 
+MANY_TOKENS, STEP = 1024, 64
+"""From so many tokens on a packed batch is filled up to a multiple of `STEP`: oneDNN compiles code for every new number of rows."""
+
+
 class Packing(NamedTuple):
     """Places of the real tokens of a batch.
 
     Args:
         shape: batch and length of the padded batch.
-        places: (tokens,) places in batch · length, ascending.
+        places: (rows,) places in batch · length, ascending; behind those of the tokens that of the first token again, as filling.
+        tokens: number of real tokens.
     """
 
     shape: tuple[int, int]
     places: torch.Tensor
+    tokens: int
+
+    @classmethod
+    def of(cls, shape: tuple[int, int], places: torch.Tensor) -> Packing:
+        """A packing of the tokens at these places, which are ascending and at least one."""
+        tokens = len(places)
+        filling = -tokens % STEP if tokens >= MANY_TOKENS else 0
+        return cls(shape, torch.cat([places, places[:1].expand(filling)]) if filling else places, tokens)
 
     def pack(self, states: torch.Tensor) -> torch.Tensor:
-        """(batch, length, width) → (1, tokens, width)."""
+        """(batch, length, width) → (1, rows, width)."""
         return states.flatten(0, 1).index_select(0, self.places)[None]
 
     def unpack(self, states: torch.Tensor) -> torch.Tensor:
-        """(1, tokens, width) → (batch, length, width), 0 where padded."""
+        """(1, rows, width) → (batch, length, width), 0 where padded."""
         batch, length = self.shape
-        return states.new_zeros(batch * length, states.shape[2]).index_copy(0, self.places, states[0]).view(batch, length, -1)
+        padded = states.new_zeros(batch * length, states.shape[2])
+        return padded.index_copy(0, self.places[: self.tokens], states[0, : self.tokens]).view(batch, length, -1)
 
 
 class PositionsMixin:

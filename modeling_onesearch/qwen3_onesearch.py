@@ -73,7 +73,7 @@ class OneSearchQwen3Model(LongViewMixin, OneSearchQwen3PreTrainedModel, Qwen3Mod
         positions: torch.Tensor | None = position_ids
         if positions is None:
             positions = torch.arange(attention_mask.shape[1], device=embeddings.device)
-        given["position_ids"] = packing.pack(positions.expand_as(attention_mask)[..., None])[..., 0]  # (1, tokens)
+        given["position_ids"] = packing.pack(positions.expand_as(attention_mask)[..., None])[..., 0]  # (1, rows)
         given["attention_mask"] = {"full_attention": mask}
         outputs = super().forward(inputs_embeds=packing.pack(embeddings), packing=packing, **given)
         outputs.last_hidden_state = packing.unpack(outputs.last_hidden_state)

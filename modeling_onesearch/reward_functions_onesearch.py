@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .configuration_reward_onesearch import OneSearchRewardConfig
+from .products_onesearch import linear
 from .reward_layers_onesearch import RewardLayers
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class RewardFunctions:
         query = F.layer_norm(query, query.shape[1:], self.query_norm["weight"], self.query_norm["bias"])  # (requests, hidden)
         allowed, recent = self._allowed(candidates, history)
         user = self._user(query, past, recent)  # (requests, hidden)
-        states = F.linear(candidate, self.of_candidate)  # (all candidates, 2 · hidden + 3 · tower_size)
+        states = linear(candidate, self.of_candidate)  # (all candidates, 2 · hidden + 3 · tower_size)
         states += _spread(F.linear(query, self.of_query, self.query_bias), owner)
         found = self._attend(states[:, : 2 * size], past, allowed, at, (count, width))  # (all candidates, 2, hidden)
 
@@ -120,7 +121,7 @@ class RewardFunctions:
         match = (candidate * _spread(user, owner)).sum(1, keepdim=True)
         rest = [candidate * _spread(query, owner), found.flatten(1), (found * candidate[:, None]).flatten(1), cross, match]
         inputs = torch.cat(rest, dim=1)
-        hidden = F.gelu(torch.addmm(states[:, 2 * size :], inputs, self.of_rest.T))
+        hidden = F.gelu(states[:, 2 * size :] + linear(inputs, self.of_rest))
         wide = F.linear(inputs[:, 5 * size :], self.wide, self.logits_bias)
         logits[places] = torch.addmm(wide, hidden, self.to_logits).numpy()
         return logits.reshape(count, width, 3)
@@ -193,7 +194,7 @@ class RewardFunctions:
         if at is not None:
             query = query.new_zeros(count * width, 2 * size).index_copy_(0, at, query)
         heads = (count, -1, 2 * self.heads, size // self.heads)
-        keys, values = F.linear(past, self.keys_values, self.keys_values_bias).split(2 * size, dim=2)
+        keys, values = linear(past, self.keys_values, self.keys_values_bias).split(2 * size, dim=2)
         query = query.view(heads).transpose(1, 2).flatten(0, 1)  # (requests · 2 · heads, candidates, head size)
         keys = keys.reshape(heads).permute(0, 2, 3, 1).flatten(0, 1)  # (requests · 2 · heads, head size, events)
         values = values.reshape(heads).transpose(1, 2).flatten(0, 1)
@@ -206,7 +207,7 @@ class RewardFunctions:
         if not any_allowed.all():  # without any event there is nothing to find
             mixed.mul_(torch.from_numpy(any_allowed.transpose(0, 2, 1).reshape(-1, 2, 1)))
         mixed = mixed if at is None else mixed.index_select(0, at)
-        return F.linear(mixed.flatten(1), self.out, self.out_bias).view(-1, 2, size)
+        return linear(mixed.flatten(1), self.out, self.out_bias).view(-1, 2, size)
 
 
 def _spread(states: torch.Tensor, owner: torch.Tensor | None) -> torch.Tensor:

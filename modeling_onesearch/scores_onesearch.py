@@ -16,6 +16,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast, Seq2SeqLMOutpu
 
 from .catalogue_onesearch import SID_INDEX_NAME, SidIndex
 from .configuration_onesearch import SID_SOFTMAXES
+from .products_onesearch import linear
 from .trie_onesearch import SidTrie
 from .trie_view_onesearch import TrieView
 
@@ -185,10 +186,10 @@ class ScoringMixin:
     def project(self, hidden_states: torch.Tensor, start: int, stop: int) -> torch.Tensor:
         """Logits of the vocabulary slice [start, stop): (..., d_model) → (..., stop - start)."""
         if type(self.lm_head) is nn.Linear:
-            return F.linear(hidden_states, self.lm_head.weight[start:stop])
+            return linear(hidden_states, self.lm_head.weight[start:stop])
         rows = self._head_rows(start, stop)
         if rows is not None:
-            return F.linear(hidden_states, rows)
+            return linear(hidden_states, rows)
         return self.lm_head(hidden_states)[..., start:stop]  # an adapter wraps the head: go through it
 
     def _head_rows(self, start: int, stop: int) -> torch.Tensor | None:

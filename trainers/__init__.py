@@ -13,6 +13,7 @@ Each kind of training has a folder, and all folders have the same shape:
   ``stages.py`` (one stage) and ``validation.py`` (retrieval metrics);
 * ``configs.py`` and ``tasks.py``: the part ``training:`` of a recipe, which is read without torch, TRL and PEFT;
 * ``models.py`` and ``lora.py``: the model that is trained, and adapters for it;
+* ``linear_layers.py``: linear layers by the faster of torch's libraries while a trainer trains;
 * ``checkpoints.py``, ``prompt_watch.py`` and ``trl_contract.py``: checks that the trainers share;
 * ``recipes/``: the recipes that ship with the package.
 """

@@ -1,4 +1,4 @@
-"""Parts of every trainer beside its loss: retrieval metrics at every evaluation, and checkpoints that survive a kill."""
+"""Parts of every trainer beside its loss: retrieval metrics at every evaluation, checkpoints that survive a kill, fast linear layers."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, TrainOutput
 
 from .checkpoints import is_complete, last_complete_checkpoint, mark_incomplete
+from .linear_layers import fast_linear_layers
 from .lora import save_search_files
 
 if TYPE_CHECKING:
@@ -58,7 +59,16 @@ class RetrievalMetricsMixin(_Base):
         return metrics
 
 
-class CompleteCheckpointsMixin(_Base):
+class FastLinearLayersMixin(_Base):
+    """Trains with `fast_linear_layers`. Stands before the trainer among the parents."""
+
+    @fast_linear_layers()
+    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        """As in transformers."""
+        return super().train(*args, **kwargs)
+
+
+class CompleteCheckpointsMixin(FastLinearLayersMixin):
     """A checkpoint that a kill left half-written is skipped. Stands before the trainer among the parents."""
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
@@ -102,4 +112,10 @@ class SidCheckpointsMixin(CompleteCheckpointsMixin):
             save_search_files(cast(PreTrainedModel, self.model), str(output_dir or self.args.output_dir))
 
 
-__all__ = ["CompleteCheckpointsMixin", "RetrievalMetrics", "RetrievalMetricsMixin", "SidCheckpointsMixin"]
+__all__ = [
+    "CompleteCheckpointsMixin",
+    "FastLinearLayersMixin",
+    "RetrievalMetrics",
+    "RetrievalMetricsMixin",
+    "SidCheckpointsMixin",
+]

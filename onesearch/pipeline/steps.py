@@ -49,16 +49,20 @@ def make_market(config: MarketConfig, folder: Path) -> Market:
 def align_encoder(recipe: Recipe, run: RunFolder) -> None:
     """Train the text encoder on the training sessions with the settings in `recipe.alignment`."""
     from onesearch.tokenization_sid.embedding.alignment import align_run
+    from onesearch.trainers.linear_layers import fast_linear_layers
 
     if recipe.alignment is not None:
-        align_run(run, recipe.encoder, recipe.alignment)
+        with fast_linear_layers():
+            align_run(run, recipe.encoder, recipe.alignment)
 
 
 def make_embeddings(recipe: Recipe, run: RunFolder) -> None:
     """Embed the items and the distinct queries of the market."""
     from onesearch.tokenization_sid.embedding.embeddings import embed_market
+    from onesearch.trainers.linear_layers import fast_linear_layers
 
-    embed_market(run, recipe.encoder)
+    with fast_linear_layers():
+        embed_market(run, recipe.encoder)
 
 
 def make_sids(

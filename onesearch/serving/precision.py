@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from onesearch.modeling_onesearch.products_onesearch import linear
+
 if TYPE_CHECKING:
     from .loading import OneSearchModel
 
 FASTEST = "fastest"
 """Value of the argument `dtype` that asks for the measurement."""
 
-WORTHWHILE = 3.0
+WORTHWHILE = 1.7
 """How many times faster bfloat16 must multiply to be chosen: the rest of a search loses by it. Our choice, measured: at width 128, where
-products are 2.4 times as fast, a search takes 1.25 times as long; at width 256 with 3.5 times as fast products, 0.72 times as long."""
+products are 1.5 times as fast, a search takes 1.25 times as long; at width 256 with 1.9 times as fast products, 0.83 times as long."""
 
 ROWS = 50
 """Rows of the measured product, as many as a search has beams by default."""
@@ -41,6 +43,7 @@ def fastest_dtype(width: int) -> torch.dtype:
     )
 
 
+@torch.no_grad()
 def product_seconds(dtype: torch.dtype, width: int) -> float:
     """CPU time of one product of (`ROWS`, width) and (width, 4 · width), the largest of a layer."""
     states, weight = torch.ones(ROWS, width, dtype=dtype), torch.ones(4 * width, width, dtype=dtype)
@@ -48,7 +51,7 @@ def product_seconds(dtype: torch.dtype, width: int) -> float:
     for _ in range(ROUNDS):
         begin, count = time.process_time(), 0
         while time.process_time() - begin < SECONDS:
-            torch.nn.functional.linear(states, weight)
+            linear(states, weight)
             count += 1
         best = min(best, (time.process_time() - begin) / count)
     return best

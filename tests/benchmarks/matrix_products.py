@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
+import pytest
 import torch
 
 from onesearch import OneSearchForConditionalGeneration
+from onesearch.modeling_onesearch import products_onesearch
+from onesearch.modeling_onesearch.products_onesearch import linear
 
 
 def products_of(
@@ -40,21 +44,24 @@ def products_of(
 
 
 def runner_of(products: Sequence[tuple[int, int, int, int]], dtype: torch.dtype = torch.float32) -> Callable[[], None]:
-    """A function that runs products of these shapes, with the weights in the layout of `nn.Linear`. Every product has operands of its own,
-    as the weights of the layers are different ones."""
-    prepared = []
+    """A function that runs products of these shapes, with the weights in the layout of `nn.Linear`, each by the library that the model
+    takes. Every product has operands of its own, as the weights of the layers are different ones."""
+    prepared: list[tuple[Callable[..., torch.Tensor], torch.Tensor, torch.Tensor]] = []
     for count, rows, inner, columns in products:
-        first, second = (
-            torch.randn(count, rows, inner, dtype=dtype),
-            torch.randn(count, columns, inner, dtype=dtype).transpose(1, 2),
-        )
-        if count == 1:
-            first, second = first[0], second[0]
-        shape = (count, rows, columns) if count > 1 else (rows, columns)
-        prepared.append((torch.mm if count == 1 else torch.bmm, first, second, torch.empty(shape, dtype=dtype)))
+        first, second = torch.randn(count, rows, inner, dtype=dtype), torch.randn(count, columns, inner, dtype=dtype)
+        prepared.append((linear, first[0], second[0]) if count == 1 else (torch.bmm, first, second.transpose(1, 2)))
 
+    @torch.no_grad()
     def run() -> None:
-        for multiply, first, second, into in prepared:
-            multiply(first, second, out=into)
+        for multiply, first, second in prepared:
+            multiply(first, second)
 
     return run
+
+
+@contextmanager
+def without_onednn() -> Iterator[None]:
+    """Products by torch's own library, as before `products_onesearch`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(products_onesearch, "onednn_is_faster", lambda: False)
+        yield

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from harness import Report, alternate, sized
-from matrix_products import products_of, runner_of
+from matrix_products import products_of, runner_of, without_onednn
 from models import PROMPT, bart, decoder_rows, prompts
 
 from onesearch import Searcher, SidIndex
@@ -45,11 +45,22 @@ def by_modules(model, **search):
         return model.search(**search)
 
 
+def by_torch(search):
+    """The same calls, with the products of torch's own library."""
+
+    def run():
+        with without_onednn():
+            return search()
+
+    return run
+
+
 def batch_sides(model, many):
     """A batch, and the matrix products that it cannot do without: how much a batch can gain at most."""
     rows = decoder_rows(model, **many)
     return {
         "batch": lambda: model.search(**many),
+        "batch_torch": by_torch(lambda: model.search(**many)),
         "batch_products": runner_of(products_of(model, BATCH, PROMPT, rows)),
     }
 
@@ -74,14 +85,17 @@ def test_search_over_its_own_products(saved_index):
                     "products": runner_of(products_of(model, 1, PROMPT, rows)),
                     "modules": lambda model=model, search=search: by_modules(model, **search),
                     "search": lambda model=model, search=search: model.search(**search),
+                    "torch": by_torch(lambda model=model, search=search: model.search(**search)),
                     "bf16": lambda half=half, search=search: half.search(**search),
                     **(batch_sides(model, many) if (size, beams) == BATCHED else {}),
                 },
                 rounds=sized(5, 15),
             )
-            products, modules, found, bf16 = (1000 * sides[name].cpu for name in ("products", "modules", "search", "bf16"))
-            batch, batch_products = (
-                1000 * sides[name].cpu / BATCH if name in sides else float("nan") for name in ("batch", "batch_products")
+            names = ("products", "modules", "search", "torch", "bf16")
+            products, modules, found, by_mkl, bf16 = (1000 * sides[name].cpu for name in names)
+            batch, batch_mkl, batch_products = (
+                1000 * sides[name].cpu / BATCH if name in sides else float("nan")
+                for name in ("batch", "batch_torch", "batch_products")
             )
             report.add(
                 model=size,
@@ -92,8 +106,10 @@ def test_search_over_its_own_products(saved_index):
                 search=found,
                 ratio_before=modules / products,
                 ratio=found / products,
+                onednn_gain=by_mkl / found,
                 bf16_gain=found / bf16,
                 batch_gain=found / batch,
+                batch_onednn_gain=batch_mkl / batch,
                 batch_bound=found / batch_products,
             )
             assert [hit.item_id for hit in sides["search"].result[0]] == [hit.item_id for hit in sides["modules"].result[0]]

@@ -22,6 +22,7 @@ from onesearch.views.reward.inputs import ItemTable, RewardInputs, own_embedding
 from onesearch.views.reward.memory import BehaviourMemory
 from onesearch.views.reward.session_columns import SessionColumns, user_numbers
 
+from ..trainer_mixins import FastLinearLayersMixin
 from .data import LabelledSearches, RewardCollator, known_towers
 from .levels import Interactions, label_sessions
 from .losses import list_wise, match_loss
@@ -37,7 +38,7 @@ NOT_BY_TIME = ("leave_last_out", "random")
 """Splits after which a measured search is no later than the training sessions of other users."""
 
 
-class RewardTrainer(Trainer):
+class RewardTrainer(FastLinearLayersMixin, Trainer):
     """transformers' `Trainer` with further losses added to the towers' own.
 
     Args:
