@@ -74,7 +74,7 @@ def test_autocast_and_compilation_stay_with_torch(onednn):
     layer, states, _ = a_layer()
     with torch.autocast("cpu", torch.bfloat16):
         assert linear(states, layer.weight, layer.bias).dtype == torch.bfloat16
-    traced = torch.jit.trace(linear, (states, layer.weight.detach()))
+    traced = torch.jit.trace(linear, (states, layer.weight.detach()), check_trace=False)
     assert traced(states[:2], layer.weight.detach()).shape == (2, OUTPUTS)
     assert not onednn
 
