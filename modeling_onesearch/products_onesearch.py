@@ -38,6 +38,7 @@ def onednn_is_faster() -> bool:
     round alike."""
     return (
         torch.backends.mkldnn.is_available()
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # an operator that torch may rename
         and torch.backends.cpu.get_cpu_capability() == "AVX512"
         and "GenuineIntel" not in processor_make()
     )
