@@ -14,7 +14,7 @@ from onesearch.data.session_pairs import query_rows, session_items
 from onesearch.data.user_logs import UserLogs
 
 from .configs import PAIR_KINDS, MiningConfig
-from .pairs import cosines, mine_pairs
+from .pairs import cosines, distinct_rows, mine_pairs
 
 CUTOFFS = (10, 100)
 """Numbers K of nearest items for which recall is measured."""
@@ -135,7 +135,7 @@ def held_out_pairs(market: Market, queries: list[str], split: str = "validation"
     sessions, items = logs.own("clicked", "purchased")
     chains = np.stack([last[sessions], items], axis=1)
     chains = chains[(chains[:, 0] >= 0) & (chains[:, 0] != chains[:, 1])]
-    return {**pairs, "i2i": np.unique(chains, axis=0)}
+    return {**pairs, "i2i": distinct_rows(chains)}
 
 
 def held_out_queries(market: Market) -> set[str]:

@@ -18,6 +18,7 @@ from onesearch.tokenization_sid.embedding.embeddings import distinct_queries
 from onesearch.tokenization_sid.embedding.pairs import (
     alike,
     cosines,
+    distinct_rows,
     incidence,
     item_cf,
     mine_pairs,
@@ -196,3 +197,12 @@ def test_sessions_per_item_counts_each_session_once(market, monkeypatch):
         for item in {*session["impressed"], *session["clicked"]} if split == 0 else ():
             expected[row_of[item]] += 1
     assert sessions_per_item(market, "train", ("impressed", "clicked")).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("largest", [5, 2**20, 2**22])
+@pytest.mark.parametrize("count", [0, 1, 500])
+def test_distinct_rows_are_those_of_numpy(count, largest):
+    rows = np.random.default_rng(0).integers(0, largest, (count, 3))
+    rows = np.concatenate([rows, rows[: count // 2]])
+    found = distinct_rows(rows)
+    assert found.dtype == np.int64 and np.array_equal(found, np.unique(rows, axis=0))
