@@ -191,7 +191,10 @@ def _save_values(report: Report, study: Study, run: RunFolder) -> None:
 def part_keys(recipe: Recipe) -> dict[str, str]:
     """Shared part → its name and the values of the fields that it depends on, as text: with the names of their classes, as two quantizers
     may have the same fields."""
-    return {part: f"{part} {[getattr(recipe, name) for name in names]!r}" for part, names in SHARED.items()}
+    sources = SHARED
+    if recipe.training is not None and recipe.training.unisearch is not None:  # the training makes UniSearch's Semantic IDs
+        sources = {**SHARED, "sids": SHARED["training"]}
+    return {part: f"{part} {[getattr(recipe, name) for name in names]!r}" for part, names in sources.items()}
 
 
 def _share(recipe: Recipe, run: RunFolder, made: Mapping[str, RunFolder]) -> None:

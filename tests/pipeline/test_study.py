@@ -104,6 +104,14 @@ def test_quantizers_with_the_same_fields_share_no_codes(finished):
     assert found[0]["sids"] != found[1]["sids"] and found[0]["training"] != found[1]["training"]
 
 
+def test_trainings_of_unisearch_share_no_codes():
+    variants = {"joint": {}, "gradient": {"training.unisearch.refit": 0}, "more beams": {"search.num_beams": 50}}
+    study = Study("codes", base="unisearch-spo", variants=variants, reference="joint")
+    joint, gradient, more_beams = (part_keys(recipe_of(study, kind, 1)) for kind in variants)
+    assert joint == more_beams
+    assert {part for part in joint if joint[part] != gradient[part]} == {"sids", "training"}
+
+
 def test_the_table_holds_the_means_of_the_runs(finished):
     study, runs, summary = finished
     for variant in study.variants:
