@@ -105,7 +105,7 @@ def test_quantizers_with_the_same_fields_share_no_codes(finished):
 
 
 def test_trainings_of_unisearch_share_no_codes():
-    variants = {"joint": {}, "gradient": {"training.unisearch.refit": 0}, "more beams": {"search.num_beams": 50}}
+    variants = {"joint": {}, "gradient": {"training.unisearch.refit": 0}, "more beams": {"search.num_beams": 200}}
     study = Study("codes", base="unisearch-spo", variants=variants, reference="joint")
     joint, gradient, more_beams = (part_keys(recipe_of(study, kind, 1)) for kind in variants)
     assert joint == more_beams
