@@ -24,7 +24,8 @@ def check_length(name: str, length: int, longest: int) -> None:
 
 
 MANY_TOKENS, STEP = 1024, 64
-"""From so many tokens on a packed batch is filled up to a multiple of `STEP`: oneDNN compiles code for every new number of rows."""
+"""A packed batch of at least `MANY_TOKENS` tokens is filled up to a multiple of `STEP` rows, because oneDNN compiles code for every new
+number of rows. Our choice."""
 
 
 class Packing(NamedTuple):

@@ -19,13 +19,13 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 LEAST_OPERATIONS = 3_000_000
-"""Multiplications from which a product goes to oneDNN: rows · inputs · outputs. Below about 2,500,000 (50 rows of width 128 to 384) nothing
-is gained, measured."""
+"""Multiplications from which a product goes to oneDNN: rows · inputs · outputs. Measured: below about 2,500,000 (50 rows of width 128 to
+384) oneDNN gains nothing."""
 
 
 def linear(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """`torch.nn.functional.linear`, with or without gradients: (..., inputs) → (..., outputs)."""
-    if not onednn_is_faster() or not _takes_onednn(states, weight):
+    if not _takes_onednn(states, weight):
         return F.linear(states, weight, bias)
     if torch.is_grad_enabled() and (states.requires_grad or weight.requires_grad):
         return _Linear.apply(states, weight, bias)
@@ -47,14 +47,19 @@ def onednn_is_faster() -> bool:
 def processor_make() -> str:
     """The text in which the operating system names the make of the processor."""
     about = Path("/proc/cpuinfo")
-    return about.read_text(encoding="utf-8", errors="replace")[:1000] if about.is_file() else platform.processor()
+    if not about.is_file():
+        return platform.processor()
+    with about.open(encoding="utf-8", errors="replace") as lines:
+        return lines.read(1000)  # of the first core; a large server has hundreds
 
 
 def _takes_onednn(states: torch.Tensor, weight: torch.Tensor) -> bool:
-    """Whether a product is large enough, of plain float32 matrices on the CPU, and neither compiled, traced nor under autocast."""
+    """Whether oneDNN is faster here and the product large enough, of plain float32 matrices on the CPU, and neither compiled, traced nor
+    under autocast."""
     return (
-        not torch.compiler.is_compiling()
+        not torch.compiler.is_compiling()  # first: a compiler would follow the rest
         and not torch.jit.is_tracing()
+        and onednn_is_faster()
         and states.dtype is torch.float32
         and states.device.type == "cpu"
         and states.numel() * weight.shape[0] >= LEAST_OPERATIONS

@@ -121,7 +121,7 @@ class RewardFunctions:
         match = (candidate * _spread(user, owner)).sum(1, keepdim=True)
         rest = [candidate * _spread(query, owner), found.flatten(1), (found * candidate[:, None]).flatten(1), cross, match]
         inputs = torch.cat(rest, dim=1)
-        hidden = F.gelu(states[:, 2 * size :] + linear(inputs, self.of_rest))
+        hidden = F.gelu(linear(inputs, self.of_rest).add_(states[:, 2 * size :]))
         wide = F.linear(inputs[:, 5 * size :], self.wide, self.logits_bias)
         logits[places] = torch.addmm(wide, hidden, self.to_logits).numpy()
         return logits.reshape(count, width, 3)

@@ -74,6 +74,8 @@ def test_autocast_and_compilation_stay_with_torch(onednn):
     layer, states, _ = a_layer()
     with torch.autocast("cpu", torch.bfloat16):
         assert linear(states, layer.weight, layer.bias).dtype == torch.bfloat16
+    compiled = torch.compile(linear, backend="eager", fullgraph=True)
+    assert torch.equal(compiled(states, layer.weight, layer.bias), layer(states))
     traced = torch.jit.trace(linear, (states, layer.weight.detach()), check_trace=False)
     assert traced(states[:2], layer.weight.detach()).shape == (2, OUTPUTS)
     assert not onednn

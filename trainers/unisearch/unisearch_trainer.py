@@ -283,10 +283,7 @@ class UniSearchTrainer(CompleteCheckpointsMixin, Trainer):
         if self.config.item_rate != 1:
             own = {id(weight) for weight in self.base.model.item_encoder.parameters()}
             groups = []
-            for is_item, rate in (
-                (False, 1.0),
-                (True, self.config.item_rate),
-            ):  # the first group's rate is the one that is logged
+            for is_item, rate in ((False, 1.0), (True, self.config.item_rate)):  # the log shows the rate of the first group
                 for group in optimizer.param_groups:
                     weights = [weight for weight in group["params"] if (id(weight) in own) == is_item]
                     groups += [{**group, "params": weights, "lr": rate * group["lr"]}] if weights else []
