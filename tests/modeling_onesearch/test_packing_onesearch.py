@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from onesearch.modeling_onesearch import packing_onesearch
 from onesearch.modeling_onesearch.packing_onesearch import PACKED_SDPA, packing_of
+from onesearch.modeling_onesearch.places_onesearch import Packing
 
 CODEBOOK_SIZES = (8, 4, 4)
 CODES = random_codes(60, CODEBOOK_SIZES, seed=4)
@@ -184,3 +185,17 @@ def test_there_and_back(make):
     packing = packing_of(make().config, mask, {})
     assert packing.pack(states).tolist() == [[[0, 1], [2, 3], [8, 9]]]
     torch.testing.assert_close(packing.unpack(packing.pack(states)), states * mask[..., None])
+
+
+@pytest.mark.parametrize(("tokens", "rows"), [(1023, 1023), (1024, 1024), (1100, 1152)])
+def test_a_large_batch_is_filled_with_rows_that_nothing_reads(tokens, rows):
+    random = torch.Generator().manual_seed(0)
+    places = torch.randperm(2048, generator=random)[:tokens].sort().values
+    packing = Packing.of((32, 64), places)
+    states = torch.randn(32, 64, 3, generator=random)
+    packed = packing.pack(states).requires_grad_()
+    unpacked = packing.unpack(packed)
+    expected = torch.zeros(2048, 3).index_copy(0, places, states.flatten(0, 1)[places]).view(32, 64, 3)
+    assert packed.shape == (1, rows, 3) and torch.equal(unpacked, expected)
+    unpacked.sum().backward()
+    assert packed.grad[0, :tokens].eq(1).all() and not packed.grad[0, tokens:].any()
