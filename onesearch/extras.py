@@ -1,4 +1,4 @@
-"""Libraries that only an extra installs: one error message for all that are missing.
+"""Libraries that only an extra installs: one error message for all that are missing, and imports that need care.
 
 The base installation imports, simulates and checks markets, builds Semantic IDs, searches, and evaluates a checkpoint alone. Training,
 the baselines, the plots, the learned quantizers, the compiled search step, Excel files, pretrained English vectors, the HTTP server,
@@ -7,7 +7,10 @@ the fleet and the ONNX graphs need an extra.
 
 from __future__ import annotations
 
+import sys
+from importlib import import_module
 from importlib.util import find_spec
+from types import ModuleType
 
 MODULES = {
     "train": ("trl", "peft"),
@@ -50,4 +53,27 @@ def require(extra: str, *modules: str, needed_by: str = "this feature") -> None:
         raise MissingExtraError(f"{needed_by} needs {', '.join(missing)}: pip install onesearch[{extra}]", name=missing[0])
 
 
-__all__ = ["MODULES", "MissingExtraError", "require"]
+def import_bm25s(needed_by: str) -> ModuleType:
+    """The module bm25s, imported as if JAX were not installed.
+
+    Where JAX is installed, the import of bm25s starts it, and JAX then reserves three quarters of the GPU's memory for its process. This
+    package takes the best scores with numpy, so it loses nothing.
+
+    Args:
+        needed_by: subject of the message if bm25s is missing.
+
+    Raises:
+        MissingExtraError: bm25s is not installed.
+    """
+    require("evaluation", "bm25s", needed_by=needed_by)
+    jax = sys.modules.get("jax")
+    sys.modules["jax"] = None  # type: ignore[assignment]  # an import of JAX now raises ModuleNotFoundError, which bm25s expects
+    try:
+        return import_module("bm25s")
+    finally:
+        del sys.modules["jax"]
+        if jax is not None:
+            sys.modules["jax"] = jax
+
+
+__all__ = ["MODULES", "MissingExtraError", "import_bm25s", "require"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -45,3 +46,31 @@ def test_every_extra_that_is_asked_for_exists():
     asked = {extra for text in texts for extra in re.findall(r"(?<![.\w])require\(\"(\w+)\"", text)}
     assert asked and asked <= set(MODULES)
     assert all(f'"{extra}": ' in SETUP for extra in MODULES)
+
+
+def test_bm25s_does_not_start_jax(tmp_path):
+    """JAX would reserve most of a GPU. A stand-in for it says in a file that it was imported."""
+    (tmp_path / "jax").mkdir()
+    (tmp_path / "jax/__init__.py").write_text(f"open({str(tmp_path / 'started')!r}, 'w').close()\n")
+    (tmp_path / "jax/lax.py").write_text("def top_k(scores, k):\n    return scores[:k], scores[:k]\n")
+    code = """
+import sys
+from onesearch.extras import import_bm25s
+assert import_bm25s("this test").BM25 is not None and "jax" not in sys.modules
+assert import_bm25s("this test") is sys.modules["bm25s"]
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    assert not (tmp_path / "started").exists()
+    subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            code.replace("import sys\n", "import sys, jax.lax\nown = jax\n").replace(
+                '"jax" not in sys.modules', 'sys.modules["jax"] is own'
+            ),
+        ],
+        check=True,
+        env=environment,
+    )
+    subprocess.run([sys.executable, "-c", "import bm25s, sys; assert 'jax' in sys.modules"], check=True, env=environment)

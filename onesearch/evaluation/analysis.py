@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 from onesearch.data.languages import MIXED, first_subtag
-from onesearch.extras import require
+from onesearch.extras import import_bm25s, require
 
 Terms = Callable[[str], list[str]]
 """Turns a text into its index terms."""
@@ -125,10 +125,7 @@ def _stop_words(code: str) -> frozenset[str]:
     """Stop words of a language; none where bm25s has no list."""
     if code not in STOP_WORDS:
         return frozenset()
-    require("evaluation", "bm25s", needed_by="BM25")
-    from bm25s import stopwords
-
-    return frozenset(vars(stopwords)[f"STOPWORDS_{STOP_WORDS[code]}"])
+    return frozenset(vars(import_bm25s("BM25").stopwords)[f"STOPWORDS_{STOP_WORDS[code]}"])
 
 
 def _stemmer(code: str) -> Callable[[list[str]], list[str]] | None:

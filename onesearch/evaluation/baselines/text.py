@@ -11,7 +11,7 @@ from onesearch.data.languages import market_language
 from onesearch.data.market import Market
 from onesearch.data.requests import Request
 from onesearch.data.text import item_texts
-from onesearch.extras import require
+from onesearch.extras import import_bm25s
 
 from ..analysis import make_tokenizer
 from ..retrievers import Ranking
@@ -51,9 +51,7 @@ class BM25Retriever:
         stem: bool = True,
         cache: int = 4096,
     ) -> None:
-        require("evaluation", "bm25s", needed_by="BM25Retriever")
-        import bm25s
-
+        bm25s = import_bm25s("BM25Retriever")
         self.item_ids = np.array(market.items.data.column("item_id").to_pylist(), dtype=object)
         self._tokens = make_tokenizer(language or market_language(market), stem)
         texts = [self._tokens(text) for text in item_texts(market, fields)]
