@@ -53,7 +53,7 @@ def session_row(row: Row, note: Note) -> dict[str, Any]:
     return {
         "session_id": fields.identifier(row, "session_id"),
         "user_id": fields.identifier(row, "user_id"),
-        "time": fields.integer(row, "time"),
+        "time": _time(row),
         "query": fields.text(row, "query"),
         "scene": fields.or_none(_scene, row, "scene", note),
         "entrance": fields.or_none(fields.optional_text, row, "entrance", note),
@@ -68,6 +68,14 @@ def judgement_row(row: Row, note: Note) -> dict[str, Any]:
     """Make a row of the relevance table; all its values are required, so that `note` is never called. Errors as for `item_row`."""
     query, item_id = fields.filled_text(row, "query"), fields.identifier(row, "item_id")
     return {"query": query, "item_id": item_id, "grade": fields.integer(row, "grade", 0, 3)}
+
+
+def _time(row: Row) -> int:
+    """A time that sorts. Dates are refused: reading them takes the whole column, which tells day from month."""
+    try:
+        return fields.integer(row, "time")
+    except BadRow as error:
+        raise BadRow(f"{error.reason}, such as the seconds since 1970; `onesearch new` reads dates", error.detail) from None
 
 
 def _optional_ids(row: Row, key: str) -> list[str]:

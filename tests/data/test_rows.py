@@ -78,7 +78,9 @@ def test_rows_in_python_are_held_to_the_rules_of_files(table, values, words):
 def test_every_bad_row_is_named_with_its_value():
     rows = [{**SESSION, "time": 1.5}, SESSION, {**SESSION, "time": "2"}]
     with pytest.raises(
-        ValueError, match=r"2 × sessions: time must be an integer of 64 bits; first: sessions:0 \(1.5\), sessions:2 \('2'\)"
+        ValueError,
+        match=r"2 × sessions: time must be an integer of 64 bits, such as the seconds since 1970; `onesearch new` reads dates; first: "
+        r"sessions:0 \(1.5\), sessions:2 \('2'\)",
     ):
         Market.from_rows(items=[ITEM], sessions=rows)
 
