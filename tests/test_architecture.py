@@ -17,6 +17,7 @@ FLOW = (
     "onesearch.uninitialised",
     "onesearch.signed_text",
     "onesearch.sequences",
+    "onesearch.devices",
     "onesearch.data",
     "onesearch.simulator",
     "onesearch.evaluation",

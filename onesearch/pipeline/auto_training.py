@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from onesearch.devices import count_gpus
 from onesearch.tokenization_sid.templates import PromptLayout
 from onesearch.trainers.configs import ExampleConfig, ModelConfig, StageConfig, TrainingConfig
 from onesearch.trainers.soft.soft_config import SoftTargetConfig
@@ -25,7 +26,8 @@ FEWEST_PASSES, MOST_PASSES = 30_000, 140_000
 """Bounds of these examples. From 5,000 items on, the upper one grows with the catalogue; the lower one is at most 1,000 per item."""
 
 TWO_PROCESSES = 200_000
-"""Number of examples that the model sees in all from which two processes train together; for fewer, starting them does not pay."""
+"""Number of examples that the model sees in all from which two processes train together on a processor; for fewer, starting them does not
+pay."""
 
 LONG_HISTORY = 50
 """Number of latest items of a user that a prompt shows as vectors, each of which takes one place."""
@@ -54,7 +56,8 @@ def auto_training(
     examples = epoch_examples(stage, facts, copies)
     passes = _passes(facts)
     epochs = max(1.0, round(passes / max(examples, 1), 1))
-    processes = processes or (2 if epochs * examples >= TWO_PROCESSES else 1)
+    gpus = count_gpus()
+    processes = processes or (2 if epochs * examples >= TWO_PROCESSES and not gpus else 1)
     batch = 32 if epochs * examples < 60_000 else 64 if epochs * examples < 400_000 else 128
     arguments = {
         "num_train_epochs": epochs,
@@ -68,7 +71,7 @@ def auto_training(
         **_evaluations(facts, reasons),
     }
     reasons.append(
-        f"training: {examples:,} examples, {epochs:g} passes over them in batches of {batch}, on {processes} processor cores"
+        f"training: {examples:,} examples, {epochs:g} passes over them in batches of {batch}, on {_place(processes, gpus)}"
     )
     is_small = facts.items < 5_000
     width = ModelConfig(
@@ -89,6 +92,13 @@ def auto_training(
         ),
         processes,
     )
+
+
+def _place(processes: int, gpus: int) -> str:
+    """Where the processes train, in words."""
+    if gpus:
+        return "one GPU" if processes == 1 else f"{processes} GPUs"
+    return "one processor core" if processes == 1 else f"{processes} processor cores"
 
 
 def _tasks(facts: MarketFacts, reasons: list[str]) -> dict[str, float]:

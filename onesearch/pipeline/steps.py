@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onesearch.data.market import Market
 from onesearch.data.splits import with_split
+from onesearch.devices import processes_here
 from onesearch.files import RunFolder
 
 from .market_options import SIMULATION, importer_of
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from onesearch.tokenization_sid.quantizers.configs import QuantizerConfig
     from onesearch.tokenization_sid.sids.item_codes import ItemCodes
+    from onesearch.trainers.configs import TrainingConfig
 
 
 def make_market(config: MarketConfig, folder: Path) -> Market:
@@ -100,29 +103,48 @@ def make_sids(
 
 
 def make_checkpoint(recipe: Recipe, run: RunFolder, resume: bool, progress: bool) -> None:
-    """Train the model, in this process or in `recipe.processes` processes of torchrun.
+    """Train the model, in this process or in `recipe.processes` processes of torchrun; with fewer GPUs than that, in this process.
 
     Raises:
         ChildProcessError: a process of torchrun ended with an error.
     """
-    if recipe.processes == 1:
+    processes, factor = processes_here(recipe.processes, bool(recipe.training.arguments.get("use_cpu")))
+    if processes == 1:
         from onesearch.trainers.training import train_run
 
-        train_run(run, recipe.training, recipe.search, resume=resume, progress=progress)
+        train_run(run, _with_larger_batches(recipe.training, factor), recipe.search, resume=resume, progress=progress)
         return
     if recipe.training.soft_targets is not None:
         from onesearch.trainers.training import prepare_teacher
 
         prepare_teacher(run, recipe.training)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(recipe.processes)]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     command = [*launcher, "-m", "onesearch.cli", "train", str(run.root), "--recipe", str(run.root / RECIPE_NAME)]
     command += ["--resume"] if resume else []
     environment = {"OMP_NUM_THREADS": "1", **held_environment(run)}  # torchrun's own default, which it would announce
     finished = subprocess.run(command, check=False, env=environment)
     if finished.returncode:
         raise ChildProcessError(
-            f"training on {recipe.processes} processes ended with exit code {finished.returncode}; its messages are above"
+            f"training on {processes} processes ended with exit code {finished.returncode}; its messages are above"
         )
+
+
+def _with_larger_batches(training: TrainingConfig, factor: int) -> TrainingConfig:
+    """The training with `factor` times as many examples in each batch of a process."""
+    from onesearch.trainers.sft.sft_config import SidSFTConfig
+
+    if factor == 1:
+        return training
+    name = "per_device_train_batch_size"
+    default = SidSFTConfig.per_device_train_batch_size
+    stages = [
+        replace(stage, arguments={**stage.arguments, name: factor * stage.arguments[name]})
+        if name in stage.arguments
+        else stage
+        for stage in training.stages
+    ]
+    arguments = {**training.arguments, name: factor * training.arguments.get(name, default)}
+    return replace(training, arguments=arguments, stages=tuple(stages))
 
 
 def make_reward(recipe: Recipe, run: RunFolder) -> None:

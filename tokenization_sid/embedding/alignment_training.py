@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from onesearch.devices import use_one_gpu
+
 from ..parallel.threads import fixed_threads
 from .alignment_examples import Examples
 from .configs import EXAMPLE_KINDS, PAIR_KINDS, AlignmentConfig
@@ -106,6 +108,7 @@ def train(
             disable_tqdm=not progress,
             use_cpu=encoder.device.type == "cpu",
         )
+        use_one_gpu(arguments)
         losses = _losses(encoder, examples, config)
         trainer = SentenceTransformerTrainer(model=encoder, args=arguments, train_dataset=datasets, loss=losses)
         if static_module(encoder) is not None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from trl import DPOConfig
+
+from onesearch.devices import choose_device, use_one_gpu
 
 from ..preference.likelihoods import SOFTMAXES
 from ..reward.adaptive import RewardFormula
@@ -92,13 +93,11 @@ class SidDPOConfig(DPOConfig):
     ddp_find_unused_parameters: bool | None = field(default=True, metadata={"help": "Search for unused parameters."})
 
     def __post_init__(self) -> None:
-        # Without this Accelerate starts processes that do not communicate on a machine without an accelerator.
-        self.use_cpu = self.use_cpu or not (torch.cuda.is_available() or torch.backends.mps.is_available())
-        if self.bf16 is None:
-            self.bf16 = not self.use_cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        choose_device(self)
         self._check_values()
         self._check_combinations()
         super().__post_init__()
+        use_one_gpu(self)
         check_numbers(self)
         self.reward_formula()
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-import torch
 from trl import GRPOConfig
+
+from onesearch.devices import choose_device, use_one_gpu
 
 from ..sft.number_checks import check_numbers
 from .reward_mix import PRESETS
@@ -100,10 +101,7 @@ class SidGRPOConfig(GRPOConfig):
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "Search for unused parameters."})
 
     def __post_init__(self) -> None:
-        # Without this Accelerate starts processes that do not communicate on a machine without an accelerator.
-        self.use_cpu = self.use_cpu or not (torch.cuda.is_available() or torch.backends.mps.is_available())
-        if self.bf16 is None:
-            self.bf16 = not self.use_cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        choose_device(self)
         choices = {"rollouts": ROLLOUTS, "sid_softmax": SOFTMAXES, "sample_weights": SAMPLE_WEIGHTS}
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
@@ -117,6 +115,7 @@ class SidGRPOConfig(GRPOConfig):
                 "catalogue's trie; set them to False"
             )
         super().__post_init__()
+        use_one_gpu(self)
         check_numbers(self)
         self._check_groups()
 

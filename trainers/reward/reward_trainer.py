@@ -14,6 +14,7 @@ from transformers import Trainer, TrainingArguments
 from onesearch.data.market import Market
 from onesearch.data.requests import SPLITS, split_sessions, training_market
 from onesearch.data.user_logs import UserLogs
+from onesearch.devices import use_one_gpu
 from onesearch.modeling_onesearch.configuration_reward_onesearch import OneSearchRewardConfig
 from onesearch.modeling_onesearch.modeling_reward_onesearch import OneSearchRewardModel
 from onesearch.tokenization_sid.embedding.text_encoder import unit_rows
@@ -144,7 +145,7 @@ def train_reward(
     weights = {"list_weight": config.list_weight, "match_weight": config.match_weight}
     trainer = RewardTrainer(model, _arguments(config, output), data_collator=collator, train_dataset=searches, **weights)
     trainer.train()
-    return TrainedReward(model.eval(), inputs, columns, interactions)
+    return TrainedReward(model.cpu().eval(), inputs, columns, interactions)  # hits are ranked on the processor
 
 
 def _labelled(
@@ -192,7 +193,7 @@ def _normalise(model: OneSearchRewardModel, collator: RewardCollator, config: Re
 
 
 def _arguments(config: RewardConfig, output: str | Path) -> TrainingArguments:
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(output),
         num_train_epochs=config.epochs,
         per_device_train_batch_size=config.batch_size,
@@ -208,6 +209,8 @@ def _arguments(config: RewardConfig, output: str | Path) -> TrainingArguments:
         disable_tqdm=True,
         seed=config.seed,
     )
+    use_one_gpu(arguments)
+    return arguments
 
 
 __all__ = ["RewardTrainer", "TrainedReward", "Vectors", "train_reward"]

@@ -104,7 +104,7 @@ def scores_of(groups: list[TargetGroup], targets: torch.Tensor, losses: GroupLos
         log_probs = group.logits.log_softmax(-1)
         found = found.index_add(0, group.rows, -losses(group, log_probs))
         with torch.no_grad():
-            entropy[group.rows] = -torch.linalg.vecdot(log_probs.exp(), log_probs)
+            entropy[group.rows] = -torch.linalg.vecdot(log_probs.exp(), log_probs).float()  # bfloat16 under autocast
             is_top[group.rows] = (group.logits.argmax(-1) == group.places).float()
     shape = targets.shape
     return TargetScores(found.view(shape), entropy.view(shape), is_top.view(shape), targets != IGNORED)

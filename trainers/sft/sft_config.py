@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import torch
 from trl import SFTConfig
 
+from onesearch.devices import choose_device, use_one_gpu
 from onesearch.modeling_onesearch.configuration_onesearch import SID_SOFTMAXES
 
 from .number_checks import check_numbers
@@ -97,10 +97,7 @@ class SidSFTConfig(SFTConfig):
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "Search for unused parameters."})
 
     def __post_init__(self) -> None:
-        # Without this Accelerate starts processes that do not communicate on a machine without an accelerator.
-        self.use_cpu = self.use_cpu or not (torch.cuda.is_available() or torch.backends.mps.is_available())
-        if self.bf16 is None:
-            self.bf16 = not self.use_cpu and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        choose_device(self)
         if self.sid_softmax is not None and self.sid_softmax not in SID_SOFTMAXES:
             raise ValueError(f"sid_softmax={self.sid_softmax!r}: allowed are {' and '.join(map(repr, SID_SOFTMAXES))}")
         if self.loss_type != "nll" or self.label_smoothing_factor:
@@ -119,6 +116,7 @@ class SidSFTConfig(SFTConfig):
         if self.activation_checkpointing is None:  # the new name of the same field; transformers warns of the old one alone
             self.activation_checkpointing = self.gradient_checkpointing
         super().__post_init__()
+        use_one_gpu(self)
         check_numbers(self)
 
 

@@ -55,6 +55,20 @@ def test_the_smoothed_loss_is_the_formula(tmp_path, kind):
     assert float(plain) == float(asked)
 
 
+@pytest.mark.parametrize("kind", MODELS)
+def test_the_smoothed_loss_in_bfloat16(tmp_path, kind):
+    """Autocast, the default on a GPU, multiplies in bfloat16."""
+    model = with_index(MODELS[kind](**SHARP[kind])).train()
+    trainer = trainer_of(model, tmp_path, sid_smoothing=0.2, per_device_train_batch_size=4)
+    batch = next(iter(trainer.get_train_dataloader()))
+    with torch.no_grad():
+        exact = model(**batch, objective=SmoothedLabels(0.2))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = model(**batch, objective=SmoothedLabels(0.2))
+    assert float(found.loss) == pytest.approx(float(exact.loss), rel=0.02)
+    torch.testing.assert_close(found.target_scores.entropy, exact.target_scores.entropy, rtol=0.05, atol=0.05)
+
+
 def test_text_and_foreign_sids_are_not_smoothed():
     """Two Semantic IDs of the trie, one that it lacks, and two tokens of text."""
     layout = SidLayout(100, (4, 3))

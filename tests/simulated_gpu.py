@@ -1,0 +1,248 @@
+"""A GPU that is none: its tensors lie on the processor, say that they are on device ``sim:0``, and meet no tensor of the processor.
+
+Run as a script, it trains every kind of model of this package on that device, so that a tensor that was forgotten on one of the two sides
+is found without a GPU: ``python tests/simulated_gpu.py FOLDER``. The device is registered for the whole process, and cannot be removed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils import backend_registration as registration
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+NAME = "sim"
+DEVICE = f"{NAME}:0"
+
+VARIABLE = "ACCELERATE_TORCH_DEVICE"
+
+COPIES = ("aten::_to_copy", "aten::copy_")
+"""Operations that move values between devices."""
+
+INDEXED = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_")
+"""Operations on a GPU's tensor whose indices may lie on the processor, as with CUDA."""
+
+
+class Simulated(torch.Tensor):
+    """A tensor on the simulated GPU; `held` has its values."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @staticmethod
+    def __new__(cls, held: torch.Tensor):
+        layout = {"strides": held.stride(), "storage_offset": held.storage_offset(), "dtype": held.dtype, "layout": held.layout}
+        return torch.Tensor._make_wrapper_subclass(cls, held.size(), **layout, device=torch.device(DEVICE))
+
+    def __init__(self, held: torch.Tensor) -> None:
+        self.held = held
+
+    @classmethod
+    def __torch_dispatch__(cls, operation, types, args=(), kwargs=None):
+        return dispatched(operation, args, kwargs or {})
+
+    # What torch reads without an operation.
+    def untyped_storage(self):
+        return self.held.untyped_storage()
+
+    def data_ptr(self):
+        return self.held.data_ptr()
+
+    def tolist(self):
+        return self.held.detach().tolist()
+
+    def __repr__(self, **options):
+        return f"Simulated({self.held!r})"
+
+    def __format__(self, form):
+        return format(self.held.item() if self.dim() == 0 else repr(self), form)
+
+
+class SimulatedGPU(TorchDispatchMode):
+    """While it is open, tensors can be made on, and moved to, the simulated GPU. `operations` counts those that ran there."""
+
+    operations = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        return dispatched(operation, args, kwargs or {})
+
+
+def dispatched(operation: Any, args: tuple, kwargs: dict) -> Any:
+    """Run an operation on the values that its tensors hold.
+
+    Raises:
+        RuntimeError: tensors of the simulated GPU and of the processor meet. Numbers (tensors without dimensions) may, as with CUDA.
+    """
+    name, device = operation._schema.name, kwargs.get("device")
+    if name == "aten::_pin_memory":
+        return args[0]
+    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+    is_there = any(isinstance(tensor, Simulated) for tensor in tensors)
+    if not is_there and device is None:
+        return operation(*args, **kwargs)
+    if is_there and name not in COPIES:
+        _refuse_mixed(name, args, tensors)
+        SimulatedGPU.operations += 1
+    moved = {**kwargs, "device": "cpu"} if device is not None else kwargs
+    own_args, own_kwargs = tree_map(_held, (args, {key: value for key, value in moved.items() if key != "pin_memory"}))
+    found = operation(*own_args, **own_kwargs)
+    if not operation._schema.returns:
+        return None
+    if "out" in kwargs:
+        return kwargs["out"]
+    if name.endswith("_") and operation._schema.is_mutable:
+        return args[0]
+    stays = torch.device(device).type == NAME if device is not None else is_there
+    return tree_map(_simulated, found) if stays else found
+
+
+def _refuse_mixed(name: str, args: tuple, tensors: list[torch.Tensor]) -> None:
+    if name in INDEXED and isinstance(args[0], Simulated):
+        tensors = [leaf for leaf in (args[0], *args[2:3]) if isinstance(leaf, torch.Tensor)]
+    if any(not isinstance(tensor, Simulated) and tensor.dim() for tensor in tensors):
+        shapes = ", ".join(f"{tuple(tensor.shape)} on {tensor.device}" for tensor in tensors)
+        raise RuntimeError(f"{name}: tensors on two devices: {shapes}")
+
+
+def _held(value: Any) -> Any:
+    return value.held if isinstance(value, Simulated) else value
+
+
+def _simulated(value: Any) -> Any:
+    return Simulated(value) if isinstance(value, torch.Tensor) and not isinstance(value, Simulated) else value
+
+
+class _Backend(registration._DummyBackendModule):
+    def get_amp_supported_dtype(self):
+        return [torch.bfloat16]
+
+
+def install() -> torch.library.Library:
+    """Register the device, and make it the one that transformers and this package train on. Keep what it returns as long as it is used."""
+    from transformers import TrainingArguments
+
+    import onesearch.devices
+
+    registration._setup_privateuseone_for_python_backend(NAME, _Backend())
+    torch.__future__.set_swap_module_params_on_conversion(True)  # tied weights stay tied where a module moves
+    kernels = torch.library.Library("aten", "IMPL")
+    kernels.impl("empty_strided", _empty_strided, "PrivateUse1")
+    kernels.impl("_copy_from", _copy_from, "PrivateUse1")
+    onesearch.devices.count_gpus = lambda: 1
+    made = TrainingArguments.__post_init__
+
+    def __post_init__(arguments):  # Accelerate takes the device of this variable, also for trainings that stay on the processor
+        os.environ.pop(VARIABLE, None) if arguments.use_cpu else os.environ.update({VARIABLE: DEVICE})
+        made(arguments)
+
+    TrainingArguments.__post_init__ = __post_init__
+    return kernels
+
+
+def _empty_strided(size, stride, dtype=None, layout=None, device=None, pin_memory=None):
+    return Simulated(torch.empty_strided(size, stride, dtype=dtype, device="cpu"))
+
+
+def _copy_from(source, target, non_blocking=False):
+    _held(target).copy_(_held(source))
+    return target
+
+
+def recipes():
+    """Name → a recipe of seconds: one with every kind of training of OneSearch, and UniSearch."""
+    from conftest import tiny_recipe
+
+    from onesearch.pipeline.recipe import EvaluationConfig
+    from onesearch.trainers.configs import StageConfig
+    from onesearch.trainers.dense.dense_config import DenseConfig
+    from onesearch.trainers.dpo.list_config import BeamListConfig
+    from onesearch.trainers.dpo.preference_config import PreferenceConfig, PreferenceStage
+    from onesearch.trainers.reward.negatives import NegativeSampling
+    from onesearch.trainers.reward.reward_config import RewardConfig
+    from onesearch.trainers.soft.soft_config import SoftTargetConfig
+    from onesearch.trainers.unisearch.unisearch_config import UniSearchTrainingConfig
+
+    tiny = tiny_recipe()
+    reward = RewardConfig(hidden_size=8, attention_heads=2, tower_size=8, searches=40, negatives=NegativeSampling(category=4))
+    few = {"max_steps": 4, "per_device_train_batch_size": 8, "logging_steps": 2, "eval_strategy": "no", "save_strategy": "no"}
+    beams = {"lists": BeamListConfig(num_beams=8), "arguments": {**few, "refresh_steps": 2}}
+    preference = PreferenceConfig(
+        stages=(
+            PreferenceStage("dpo-1", **beams),
+            PreferenceStage("dpo-2", **beams),
+            PreferenceStage("grpo", method="grpo", preset="tpma", arguments={**few, "num_generations": 8}),
+        ),
+        validation_requests=5,
+    )
+    training = replace(
+        tiny.training,
+        prompt=replace(
+            tiny.training.prompt, items=20, item_form="vector", item_summaries=("brand", "category"), query_vector=True
+        ),
+        soft_targets=SoftTargetConfig(weight=0.5, paths=2, reward=reward),
+        stages=(StageConfig("alignment"), StageConfig("personalised")),
+        arguments={
+            **few,
+            "eval_strategy": "steps",
+            "eval_steps": 4,
+            "sid_softmax": "children",
+            "sid_smoothing": 0.1,
+            "weight_average": "ema",
+            "history_dropout": 0.1,
+            "item_dropout": 0.1,
+            "history_cuts": 0.1,
+        },
+        validation_requests=5,
+    )
+    market = replace(tiny.market, options={**tiny.market.options, "items": 150, "sessions": 300})
+    base = replace(tiny, market=market, processes=2, evaluation=EvaluationConfig(sample=10), reward=reward)
+    plain = replace(tiny.training.prompt, queries=0, sid=False, user=False, long_view_tokens=0, default_history=False)
+    joint = UniSearchTrainingConfig(codebook_sizes=(8, 8), item_tokens=8, warm_up=0.4, freeze=0.6, refresh_steps=2)
+    return {
+        "onesearch": replace(base, training=training, dense=DenseConfig(epochs=1, searches=40), preference=preference),
+        "distillation": replace(
+            base,
+            reward=None,
+            training=replace(tiny.training, arguments=few, distillation={}, model=replace(tiny.training.model, dropout=0.1)),
+        ),
+        "unisearch": replace(
+            base,
+            training=replace(tiny.training, prompt=plain, unisearch=joint, arguments={**few, "max_steps": 12}),
+        ),
+    }
+
+
+def _check_that_it_refuses() -> None:
+    there, here = torch.ones(2, device=DEVICE), torch.ones(2)
+    assert (there + there.sum()).cpu().tolist() == [3.0, 3.0]
+    try:
+        there + here
+    except RuntimeError as error:
+        assert "two devices" in str(error)
+    else:
+        raise AssertionError("tensors of two devices were added")
+
+
+def main(folder: Path) -> None:
+    """Run every recipe on the simulated GPU, and print how many operations ran there."""
+    from onesearch.files import RunFolder
+    from onesearch.pipeline.run import run_recipe
+
+    kernels = install()
+    with SimulatedGPU():
+        _check_that_it_refuses()
+    for name, recipe in recipes().items():
+        before = SimulatedGPU.operations
+        with SimulatedGPU():
+            run_recipe(recipe, RunFolder(folder / name), progress=False, baselines=False)
+        print(f"{name}: {SimulatedGPU.operations - before} operations")
+    del kernels
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
