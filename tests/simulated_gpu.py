@@ -124,10 +124,12 @@ class _Backend(registration._DummyBackendModule):
 
 def install() -> torch.library.Library:
     """Register the device, and make it the one that transformers and this package train on. Keep what it returns as long as it is used."""
+    import sentence_transformers  # noqa: F401  before the next line, which it would not understand
     from transformers import TrainingArguments
 
     import onesearch.devices
 
+    torch.inference_mode = torch.no_grad  # a tensor without a version cannot be wrapped
     registration._setup_privateuseone_for_python_backend(NAME, _Backend())
     torch.__future__.set_swap_module_params_on_conversion(True)  # tied weights stay tied where a module moves
     kernels = torch.library.Library("aten", "IMPL")
@@ -228,6 +230,21 @@ def _check_that_it_refuses() -> None:
         raise AssertionError("tensors of two devices were added")
 
 
+def _check_that_it_searches(checkpoint: Path) -> None:
+    """The hits of a model on the GPU are those of the same model on the processor, by every kind of candidates and by the reward model."""
+    from onesearch import Searcher
+
+    here, there = Searcher.from_pretrained(checkpoint), Searcher.from_pretrained(checkpoint)
+    history = here.index.item_ids[:3]
+    with SimulatedGPU():
+        there.model.to(DEVICE)
+        for settings in ({}, {"rerank": False}, {"candidates": "beam+text"}, {"exclude": history[:1], "explain": True}):
+            expected, found = (searcher.search("blue shoe", history=history, top_k=5, **settings) for searcher in (here, there))
+            assert [hit.item_id for hit in expected] == [hit.item_id for hit in found], settings
+        prompt = there.tokenizer(there.tokenizer.render_prompt("blue shoe"), return_tensors="pt").to(DEVICE)
+        assert len(there.model.generate(**prompt, num_beams=4, num_return_sequences=4)) == 4
+
+
 def main(folder: Path) -> None:
     """Run every recipe on the simulated GPU, and print how many operations ran there."""
     from onesearch.files import RunFolder
@@ -240,6 +257,8 @@ def main(folder: Path) -> None:
         before = SimulatedGPU.operations
         with SimulatedGPU():
             run_recipe(recipe, RunFolder(folder / name), progress=False, baselines=False)
+        if recipe.reward is not None:
+            _check_that_it_searches(folder / name / "checkpoint")
         print(f"{name}: {SimulatedGPU.operations - before} operations")
     del kernels
 
