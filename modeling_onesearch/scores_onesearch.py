@@ -230,7 +230,10 @@ def _spread(targets: torch.Tensor, rows: Sequence[torch.Tensor], values: Sequenc
     """
     scores = torch.zeros(targets.numel(), dtype=torch.float32, device=targets.device)
     if rows:
-        scores = scores.index_copy(0, torch.cat(list(rows)), torch.cat(list(values)))
+        found = torch.cat(
+            list(values)
+        ).float()  # under autocast entropies are half precision, which CUDA does not copy into others
+        scores = scores.index_copy(0, torch.cat(list(rows)), found)
     return scores.view(targets.shape)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils import backend_registration as registration
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
@@ -27,6 +28,20 @@ COPIES = ("aten::_to_copy", "aten::copy_")
 
 INDEXED = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_")
 """Operations on a GPU's tensor whose indices may lie on the processor, as with CUDA."""
+
+
+HALF = {
+    "linear", "matmul", "rmatmul", "mm", "mv", "bmm", "addmm", "addmv", "baddbmm", "einsum", "linalg_vecdot",
+    "scaled_dot_product_attention",
+}  # fmt: skip
+SINGLE = {
+    "binary_cross_entropy_with_logits", "cdist", "cosine_similarity", "cross_entropy", "cumprod", "cumsum", "exp", "expm1", "kl_div",
+    "layer_norm", "log", "log1p", "log_softmax", "logsumexp", "mse_loss", "nll_loss", "norm", "normalize", "pow", "prod", "reciprocal",
+    "rpow", "rsqrt", "rtruediv", "smooth_l1_loss", "softmax", "softplus", "sum",
+}  # fmt: skip
+WIDEST = {"addcdiv", "addcmul", "cat", "dot", "index_put", "scatter_add", "stack", "tensordot"}
+"""Functions whose arguments CUDA's autocast makes bfloat16, float32, and as wide as the widest:
+https://docs.pytorch.org/docs/stable/amp.html#cuda-op-specific-behavior. All others take what they get, and may refuse a mixture."""
 
 
 class Simulated(torch.Tensor):
@@ -61,6 +76,29 @@ class Simulated(torch.Tensor):
 
     def __format__(self, form):
         return format(self.held.item() if self.dim() == 0 else repr(self), form)
+
+
+class CudaAutocast(TorchFunctionMode):
+    """What CUDA's autocast does to the arguments of a function, while autocast is on for the simulated GPU."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if torch.is_autocast_enabled(NAME):
+            name = getattr(function, "__name__", "").strip("_")
+            wide = name in SINGLE or (name in WIDEST and torch.float32 in _floats((args, kwargs)))
+            if wide or name in HALF:
+                before, after = (torch.bfloat16, torch.float32) if wide else (torch.float32, torch.bfloat16)
+                args, kwargs = tree_map(lambda leaf: _cast(leaf, before, after), (args, kwargs))
+        return function(*args, **kwargs)
+
+
+def _floats(values: Any) -> set[torch.dtype]:
+    return {leaf.dtype for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)}
+
+
+def _cast(leaf: Any, before: torch.dtype, after: torch.dtype) -> Any:
+    on_gpu = isinstance(leaf, torch.Tensor) and leaf.device.type == NAME
+    return leaf.to(after) if on_gpu and leaf.dtype is before else leaf
 
 
 class SimulatedGPU(TorchDispatchMode):
@@ -122,10 +160,10 @@ class _Backend(registration._DummyBackendModule):
         return [torch.bfloat16]
 
 
-def install() -> torch.library.Library:
+def install() -> tuple[torch.library.Library, torch.library.Library]:
     """Register the device, and make it the one that transformers and this package train on. Keep what it returns as long as it is used."""
     import sentence_transformers  # noqa: F401  before the next line, which it would not understand
-    from transformers import TrainingArguments
+    from transformers import TrainingArguments, training_args
 
     import onesearch.devices
 
@@ -135,7 +173,10 @@ def install() -> torch.library.Library:
     kernels = torch.library.Library("aten", "IMPL")
     kernels.impl("empty_strided", _empty_strided, "PrivateUse1")
     kernels.impl("_copy_from", _copy_from, "PrivateUse1")
+    autocast = torch.library.Library("_", "IMPL")
+    autocast.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")  # `CudaAutocast` casts
     onesearch.devices.count_gpus = lambda: 1
+    training_args.is_torch_bf16_gpu_available = lambda: True
     made = TrainingArguments.__post_init__
 
     def __post_init__(arguments):  # Accelerate takes the device of this variable, also for trainings that stay on the processor
@@ -143,7 +184,7 @@ def install() -> torch.library.Library:
         made(arguments)
 
     TrainingArguments.__post_init__ = __post_init__
-    return kernels
+    return kernels, autocast
 
 
 def _empty_strided(size, stride, dtype=None, layout=None, device=None, pin_memory=None):
@@ -171,7 +212,14 @@ def recipes():
 
     tiny = tiny_recipe()
     reward = RewardConfig(hidden_size=8, attention_heads=2, tower_size=8, searches=40, negatives=NegativeSampling(category=4))
-    few = {"max_steps": 4, "per_device_train_batch_size": 8, "logging_steps": 2, "eval_strategy": "no", "save_strategy": "no"}
+    few = {
+        "bf16": True,
+        "max_steps": 4,
+        "per_device_train_batch_size": 8,
+        "logging_steps": 2,
+        "eval_strategy": "no",
+        "save_strategy": "no",
+    }
     beams = {"lists": BeamListConfig(num_beams=8), "arguments": {**few, "refresh_steps": 2}}
     preference = PreferenceConfig(
         stages=(
@@ -255,7 +303,7 @@ def main(folder: Path) -> None:
         _check_that_it_refuses()
     for name, recipe in recipes().items():
         before = SimulatedGPU.operations
-        with SimulatedGPU():
+        with SimulatedGPU(), CudaAutocast():
             run_recipe(recipe, RunFolder(folder / name), progress=False, baselines=False)
         if recipe.reward is not None:
             _check_that_it_searches(folder / name / "checkpoint")

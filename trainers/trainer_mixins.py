@@ -1,4 +1,5 @@
-"""Parts of every trainer beside its loss: retrieval metrics at every evaluation, checkpoints that survive a kill, fast linear layers."""
+"""Parts of every trainer beside its loss: retrieval metrics at every evaluation, checkpoints that survive a kill, its own precision, fast
+linear layers."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list
 from torch import nn
 from torch.utils.data import DataLoader
@@ -59,6 +61,19 @@ class RetrievalMetricsMixin(_Base):
         return metrics
 
 
+class OwnAcceleratorMixin(_Base):
+    """Trains in its own precision, whatever was trained before. Stands before the trainer among the parents.
+
+    Accelerate keeps the precision of a process's first training until new arguments are made. A generator whose arguments were made before
+    its teacher was trained, in bfloat16 on a GPU and in float32, was refused.
+    """
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """As in transformers."""
+        AcceleratorState._reset_state()
+        super().create_accelerator_and_postprocess()
+
+
 class FastLinearLayersMixin(_Base):
     """Trains with `fast_linear_layers`. Stands before the trainer among the parents."""
 
@@ -68,7 +83,7 @@ class FastLinearLayersMixin(_Base):
         return super().train(*args, **kwargs)
 
 
-class CompleteCheckpointsMixin(FastLinearLayersMixin):
+class CompleteCheckpointsMixin(OwnAcceleratorMixin, FastLinearLayersMixin):
     """A checkpoint that a kill left half-written is skipped. Stands before the trainer among the parents."""
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
@@ -115,6 +130,7 @@ class SidCheckpointsMixin(CompleteCheckpointsMixin):
 __all__ = [
     "CompleteCheckpointsMixin",
     "FastLinearLayersMixin",
+    "OwnAcceleratorMixin",
     "RetrievalMetrics",
     "RetrievalMetricsMixin",
     "SidCheckpointsMixin",

@@ -26,8 +26,9 @@ def gpus(monkeypatch):
 
 
 def test_every_training_runs_on_a_gpu(tmp_path):
-    """Tensors on the GPU and on the processor never meet: stages with soft targets, histories as vectors and averages of the weights, the
-    dense term, the reward model, three kinds of preference training, self-distillation, UniSearch. Searches there find the same hits."""
+    """In bfloat16, the default there, and without a tensor of the GPU that meets one of the processor: stages with soft targets, histories
+    as vectors and averages of the weights, the dense term, the reward model, three kinds of preference training, self-distillation,
+    UniSearch. Searches there find the same hits."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, str(TESTS / "simulated_gpu.py"), str(tmp_path)]
     finished = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

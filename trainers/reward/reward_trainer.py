@@ -23,7 +23,7 @@ from onesearch.views.reward.inputs import ItemTable, RewardInputs, own_embedding
 from onesearch.views.reward.memory import BehaviourMemory
 from onesearch.views.reward.session_columns import SessionColumns, user_numbers
 
-from ..trainer_mixins import FastLinearLayersMixin
+from ..trainer_mixins import FastLinearLayersMixin, OwnAcceleratorMixin
 from .data import LabelledSearches, RewardCollator, known_towers
 from .levels import Interactions, label_sessions
 from .losses import list_wise, match_loss
@@ -39,7 +39,7 @@ NOT_BY_TIME = ("leave_last_out", "random")
 """Splits after which a measured search is no later than the training sessions of other users."""
 
 
-class RewardTrainer(FastLinearLayersMixin, Trainer):
+class RewardTrainer(OwnAcceleratorMixin, FastLinearLayersMixin, Trainer):
     """transformers' `Trainer` with further losses added to the towers' own.
 
     Args:
