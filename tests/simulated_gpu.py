@@ -201,7 +201,7 @@ def recipes():
     from conftest import tiny_recipe
 
     from onesearch.pipeline.recipe import EvaluationConfig
-    from onesearch.trainers.configs import StageConfig
+    from onesearch.trainers.configs import SidLoraConfig, StageConfig
     from onesearch.trainers.dense.dense_config import DenseConfig
     from onesearch.trainers.dpo.list_config import BeamListConfig
     from onesearch.trainers.dpo.preference_config import PreferenceConfig, PreferenceStage
@@ -255,10 +255,16 @@ def recipes():
     joint = UniSearchTrainingConfig(codebook_sizes=(8, 8), item_tokens=8, warm_up=0.4, freeze=0.6, refresh_steps=2)
     return {
         "onesearch": replace(base, training=training, dense=DenseConfig(epochs=1, searches=40), preference=preference),
-        "distillation": replace(
+        "decoder-only": replace(
             base,
             reward=None,
-            training=replace(tiny.training, arguments=few, distillation={}, model=replace(tiny.training.model, dropout=0.1)),
+            training=replace(
+                tiny.training,
+                arguments=few,
+                distillation={},
+                lora=SidLoraConfig(r=4, dropout=0.1),
+                model=replace(tiny.training.model, backbone="qwen3"),
+            ),
         ),
         "unisearch": replace(
             base,

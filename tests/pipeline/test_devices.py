@@ -27,8 +27,8 @@ def gpus(monkeypatch):
 
 def test_every_training_runs_on_a_gpu(tmp_path):
     """In bfloat16, the default there, and without a tensor of the GPU that meets one of the processor: stages with soft targets, histories
-    as vectors and averages of the weights, the dense term, the reward model, three kinds of preference training, self-distillation,
-    UniSearch. Searches there find the same hits."""
+    as vectors and averages of the weights, the dense term, the reward model, three kinds of preference training, a decoder-only
+    model with an adapter and self-distillation, UniSearch. Searches there find the same hits."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, str(TESTS / "simulated_gpu.py"), str(tmp_path)]
     finished = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
@@ -36,7 +36,7 @@ def test_every_training_runs_on_a_gpu(tmp_path):
     ran = dict(
         line.removesuffix(" operations").split(": ") for line in finished.stdout.splitlines() if line.endswith(" operations")
     )
-    assert set(ran) == {"onesearch", "distillation", "unisearch"} and all(int(count) > 5_000 for count in ran.values())
+    assert set(ran) == {"onesearch", "decoder-only", "unisearch"} and all(int(count) > 5_000 for count in ran.values())
 
 
 @pytest.mark.parametrize(
