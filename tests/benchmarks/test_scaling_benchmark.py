@@ -79,9 +79,11 @@ def drawn(found: dict[int, dict[str, dict[str, float]]], path: Path) -> None:
         errors = [[value - end for value, end in zip(values, low)], [end - value for value, end in zip(values, high)]]
         axes.errorbar(sizes, values, errors, marker="o", capsize=3, label=curve)
     axes.set(xscale="log", xlabel="items", ylabel="HR@10 of purchases, test split")
-    axes.legend(fontsize=8)
+    axes.set_xticks(sorted(found), labels=[f"{size:,}" for size in sorted(found)])
+    axes.minorticks_off()
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120, bbox_inches="tight")
     pyplot.close(figure)
 
 
