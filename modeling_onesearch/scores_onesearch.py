@@ -230,9 +230,7 @@ def _spread(targets: torch.Tensor, rows: Sequence[torch.Tensor], values: Sequenc
     """
     scores = torch.zeros(targets.numel(), dtype=torch.float32, device=targets.device)
     if rows:
-        found = torch.cat(
-            list(values)
-        ).float()  # under autocast entropies are half precision, which CUDA does not copy into others
+        found = torch.cat(list(values)).float()  # entropies are bfloat16 under autocast, and CUDA copies equal types only
         scores = scores.index_copy(0, torch.cat(list(rows)), found)
     return scores.view(targets.shape)
 
