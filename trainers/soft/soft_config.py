@@ -17,7 +17,8 @@ class SoftTargetConfig:
     Args:
         teacher: ``reward`` trains a reward model on the training split, without a generator's beams; ``sasrec`` trains SASRec;
             ``transitions`` counts which items follow each other in histories; ``file`` reads lists that another program made;
-            ``none`` gives requests of sessions no soft targets.
+            ``none`` gives requests of sessions no soft targets. SASRec and transitions do not read the query: on the demo SASRec lowered
+            the validation HR@10 by 0.075 [0.038, 0.112].
         file: parquet file of the teacher ``file``: columns ``session_id``, ``item_ids`` (list) and ``scores`` (list of logarithms of
             masses, which need not be normalised). A training session that it lacks has no soft targets.
         made_queries: made queries (tasks ``item-words``, ``item-facets``, ``item-queries``, ``item-matches``) have soft targets, too:
