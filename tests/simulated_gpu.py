@@ -40,8 +40,8 @@ SINGLE = {
     "rpow", "rsqrt", "rtruediv", "smooth_l1_loss", "softmax", "softplus", "sum",
 }  # fmt: skip
 WIDEST = {"addcdiv", "addcmul", "cat", "dot", "index_put", "scatter_add", "stack", "tensordot"}
-"""Functions whose arguments CUDA's autocast makes bfloat16, float32, and as wide as the widest:
-https://docs.pytorch.org/docs/stable/amp.html#cuda-op-specific-behavior. All others take what they get, and may refuse a mixture."""
+"""Functions whose arguments CUDA's autocast makes bfloat16, float32, and as wide as the widest, by torch's ATen/autocast_mode.h. All others
+take what they get, and may refuse a mixture."""
 
 
 class Simulated(torch.Tensor):
