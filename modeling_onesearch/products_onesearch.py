@@ -54,8 +54,8 @@ def processor_make() -> str:
 
 
 def _takes_onednn(states: torch.Tensor, weight: torch.Tensor) -> bool:
-    """Whether oneDNN is faster here and the product large enough, of plain float32 matrices on the CPU, and neither compiled, traced nor
-    under autocast."""
+    """Whether oneDNN computes a product. It does if it is faster on this processor, if the product is large enough, if both matrices are
+    plain float32 on the CPU, and if no compiler, tracer or autocast is at work."""
     return (
         not torch.compiler.is_compiling()  # first: a compiler would follow the rest
         and not torch.jit.is_tracing()

@@ -1,4 +1,4 @@
-"""The device of a training: which it is, in which precision, and how many processes share it."""
+"""Choose the device of a training, its precision and its number of processes."""
 
 from __future__ import annotations
 

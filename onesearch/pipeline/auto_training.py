@@ -95,7 +95,7 @@ def auto_training(
 
 
 def _place(processes: int, gpus: int) -> str:
-    """Where the processes train, in words."""
+    """Words for the GPUs or the processor cores that the processes train on."""
     if gpus:
         return "one GPU" if processes == 1 else f"{processes} GPUs"
     return "one processor core" if processes == 1 else f"{processes} processor cores"

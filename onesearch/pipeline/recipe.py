@@ -116,7 +116,8 @@ class Recipe:
         dictionary: file of additional keywords; see `onesearch.tokenization_sid.keywords.keyword_files.read_dictionary`.
         fit_on: vectors that train the codebooks: ``items``, or ``both`` (items and queries); see `build_sids`.
         processes: number of processes that train together, started by torchrun. On a processor, one process per core is faster than one
-            process with a thread per core: the matrices are small.
+            process with a thread per core: the matrices are small. On GPUs each process takes one; with fewer GPUs than processes, one
+            process takes the whole batch.
         training: prompts, stages and model.
         dense: dense term in the order of the hits (see `onesearch.trainers.dense`); None leaves it out.
         reward: reward model that ranks the hits of the finished checkpoint (see `onesearch.trainers.reward`); None trains none.

@@ -103,7 +103,8 @@ def make_sids(
 
 
 def make_checkpoint(recipe: Recipe, run: RunFolder, resume: bool, progress: bool) -> None:
-    """Train the model, in this process or in `recipe.processes` processes of torchrun; with fewer GPUs than that, in this process.
+    """Train the model, in this process or in `recipe.processes` processes of torchrun. On a machine with fewer GPUs than processes, this
+    process trains alone (`processes_here`).
 
     Raises:
         ChildProcessError: a process of torchrun ended with an error.
